@@ -1,0 +1,35 @@
+"""The errors this package raises on bad input. Each message is one sentence or two: what came, what was expected, what to do."""
+
+
+class StyleganInvertError(Exception):
+    """Base of the errors below; the command line prints its message and exits with status 1."""
+
+
+class NetworkFileError(StyleganInvertError, ValueError):
+    """A network file that was refused.
+
+    Attributes:
+        file: the file or URL.
+        place: where in it ("byte 1234", "G_ema.synthesis.b8"), or "".
+        reason: what is wrong, and what to do about it where something can be done.
+    """
+
+    def __init__(self, file: object, place: str, reason: str):
+        self.file, self.place, self.reason = str(file), place, reason
+        super().__init__(f"{self.file}: {place + ': ' if place else ''}{reason}")
+
+
+class ImageFileError(StyleganInvertError, ValueError):
+    """A picture that cannot be read as one."""
+
+
+class CodeFileError(StyleganInvertError, ValueError):
+    """A file of latent codes that cannot be read, or does not fit the network."""
+
+
+class DownloadError(StyleganInvertError, OSError):
+    """A download that failed or did not match its checksum."""
+
+
+class ProjectionError(StyleganInvertError, ValueError):
+    """A projection that cannot be started as asked, or went wrong on the way (a distance that is no number)."""

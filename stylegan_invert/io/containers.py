@@ -1,0 +1,119 @@
+"""From the bytes of a network file to its records: plain pickles, and the zips that torch.save writes."""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from ..errors import NetworkFileError
+from .persistence import GLOBALS, parse_all
+from .pickled import Machine, Refusal
+from .tensors import STORAGE_GLOBALS, STORAGES, Storage, storage_kind
+
+MAX_ZIP_ENTRIES = 20_000
+
+
+def read_records(data: memoryview, file: object) -> Any:
+    """The object in a network file, its modules as `ModuleRecord`s.
+
+    Raises:
+        NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds what no network file needs.
+    """
+    if data[:2] == b"PK":
+        root = _read_torch_zip(data, file)
+    elif data[:1] == b"\x80":
+        machine = Machine(data, file, GLOBALS)
+        root, end = machine.load()
+        if end != len(data):
+            raise NetworkFileError(file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?")
+    else:
+        raise NetworkFileError(file, "", f"not a network file: {_looks_like(bytes(data[:512]))}")
+    try:
+        parse_all(root)
+    except Refusal as e:
+        raise NetworkFileError(file, "", str(e)) from None
+    return root
+
+
+def _looks_like(head: bytes) -> str:
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run 'git lfs pull' to get the file itself"
+    if head.lstrip()[:1] == b"<":
+        return "it is an HTML or XML page, perhaps the error page of a download"
+    if head[8:9] == b"{":
+        return "it may be a safetensors file; expected a pickle of StyleGAN2 networks"
+    return f"it begins with {head[:8]!r}; expected a pickle (first byte 0x80) or a torch zip (PK)"
+
+
+def _read_torch_zip(data: memoryview, file: object) -> Any:
+    """``torch.save(G)``: <name>/data.pkl, and each storage as <name>/data/<key>."""
+    entries = _zip_entries(data, file)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise NetworkFileError(file, "", "a zip without a data.pkl; expected a file written by torch.save")
+    prefix = pickles[0].removesuffix("data.pkl")
+    if bytes(entries.get(prefix + "byteorder", b"little")) != b"little":
+        raise NetworkFileError(file, prefix + "byteorder", "it was not written on a little-endian machine")
+    storages: dict[tuple[str, str], Storage] = {}
+
+    def persistent(id_: Any) -> Storage:
+        kind, key, numel = storage_kind(id_)
+        if (kind, key) not in storages:
+            name = f"{prefix}data/{key}"
+            nbytes = numel * np.dtype(STORAGES[kind][0]).itemsize
+            if name not in entries or len(entries[name]) != nbytes:
+                raise Refusal(f"the storage {name!r} of {nbytes} bytes is not in the zip")
+            storages[kind, key] = Storage(kind, entries[name])
+        return storages[kind, key]
+
+    machine = Machine(entries[pickles[0]], file, {**GLOBALS, **STORAGE_GLOBALS}, persistent=persistent, where=f"{pickles[0]}: ")
+    return machine.load()[0]
+
+
+def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
+    """Name to contents, as views. Only what torch writes: stored entries, no comment, sizes below 4 GiB."""
+
+    def refuse(reason: str) -> NetworkFileError:
+        return NetworkFileError(file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)")
+
+    try:
+        end = len(data) - 22
+        if end < 0 or data[end : end + 4] != b"PK\x05\x06":
+            raise refuse("has no directory at its end")
+        count, size, start = struct.unpack_from("<HLL", data, end + 10)
+        if end >= 20 and data[end - 20 : end - 16] == b"PK\x06\x07":  # zip64: torch always writes it
+            (at,) = struct.unpack_from("<Q", data, end - 12)
+            if at > end or data[at : at + 4] != b"PK\x06\x06":
+                raise refuse("has a broken directory")
+            count, size, start = struct.unpack_from("<QQQ", data, at + 32)
+        if count > MAX_ZIP_ENTRIES or start + size > end:
+            raise refuse(f"claims a directory of {count} entries and {size} bytes")
+        entries: dict[str, memoryview] = {}
+        pos = start
+        for _ in range(count):
+            if data[pos : pos + 4] != b"PK\x01\x02":
+                raise refuse("has a broken directory")
+            method, crc, packed, unpacked, n_name, n_extra, n_comment, local = struct.unpack_from("<10xH4xLLLHHH8xL", data, pos)
+            name = bytes(data[pos + 46 : pos + 46 + n_name]).decode()
+            pos += 46 + n_name + n_extra + n_comment
+            if method != 0 or packed != unpacked or packed == 0xFFFFFFFF:
+                raise refuse(f"holds {name!r} compressed or above 4 GiB")
+            if data[local : local + 4] != b"PK\x03\x04":
+                raise refuse(f"has a broken entry {name!r}")
+            n_name, n_extra = struct.unpack_from("<HH", data, local + 26)
+            first = local + 30 + n_name + n_extra
+            content = data[first : first + packed]
+            if len(content) != packed or name in entries or first + packed > start:
+                raise refuse(f"has a broken entry {name!r}")
+            # Entries that overlap would let a small file ask for the checksum of a large one many times over.
+            if sum(map(len, entries.values())) + packed > len(data):
+                raise refuse("has entries that overlap")
+            if zlib.crc32(content) != crc:
+                raise refuse(f"is damaged: the checksum of {name!r} does not match")
+            entries[name] = content
+    except (struct.error, UnicodeDecodeError):
+        raise refuse("has a broken directory") from None
+    return entries

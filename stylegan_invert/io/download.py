@@ -1,0 +1,101 @@
+"""Downloads into a cache, with their checksum recorded; and the official short names."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+from ..errors import DownloadError
+from .files import atomic, sha256_of_file
+
+_ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
+_SOURCES = _ADA + "transfer-learning-source-nets/"
+_SG3 = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/"
+
+SHORT_NAMES = {
+    **{name: f"{_ADA}{name}.pkl" for name in ("ffhq", "metfaces", "afhqcat", "afhqdog", "afhqwild", "cifar10", "brecahad")},
+    "ffhq256": f"{_SOURCES}ffhq-res256-mirror-paper256-noaug.pkl",
+    "ffhq512": f"{_SOURCES}ffhq-res512-mirror-stylegan2-noaug.pkl",
+    "celebahq256": f"{_SOURCES}celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
+    "lsundog256": f"{_SOURCES}lsundog-res256-paper256-kimg100000-noaug.pkl",
+    **{
+        name: f"{_SG3}{name}.pkl"
+        for name in (
+            "stylegan2-ffhq-1024x1024", "stylegan2-ffhq-512x512", "stylegan2-ffhq-256x256", "stylegan2-ffhqu-1024x1024",
+            "stylegan2-ffhqu-256x256", "stylegan2-metfaces-1024x1024", "stylegan2-metfacesu-1024x1024", "stylegan2-afhqv2-512x512",
+            "stylegan2-afhqcat-512x512", "stylegan2-afhqdog-512x512", "stylegan2-afhqwild-512x512", "stylegan2-brecahad-512x512",
+            "stylegan2-cifar10-32x32", "stylegan2-celebahq-256x256", "stylegan2-lsundog-256x256",
+        )  # fmt: skip
+    },
+}
+"""Names that ``--network`` takes for the official files."""
+
+VGG16_URL = f"{_ADA}metrics/vgg16.pt"
+
+
+def cache_dir() -> Path:
+    """``STYLEGAN_INVERT_CACHE``, else ``stylegan-invert`` in the user's cache folder."""
+    if os.environ.get("STYLEGAN_INVERT_CACHE"):
+        return Path(os.environ["STYLEGAN_INVERT_CACHE"])
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "stylegan-invert"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stylegan-invert"
+
+
+def cached_path(url: str) -> Path:
+    """Where ``url`` is, or would be, in the cache."""
+    name = os.path.basename(urlparse(url).path) or "file"
+    return cache_dir() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+
+
+def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
+    """The cached file of a URL, fetched if it is not there.
+
+    Args:
+        url: http or https.
+        sha256: what the file must hash to. Without it the hash of the first download is recorded beside the file, and
+            later uses are held against that.
+        timeout: seconds without any answer.
+
+    Raises:
+        DownloadError: with the URL, the reason and the place where a copy fetched by other means may be put.
+    """
+    path = cached_path(url)
+    record = path.with_name(path.name + ".json")
+    if path.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            sha256 = sha256 or json.loads(record.read_text())["sha256"]
+        found = sha256_of_file(path)
+        if sha256 and found != sha256:
+            raise DownloadError(f"{path} (from {url}) has SHA-256 {found}; expected {sha256}. Delete it to download it again")
+        return path
+
+    import requests
+    from tqdm import tqdm
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with requests.get(url, stream=True, timeout=timeout) as response:
+            response.raise_for_status()
+            total = int(response.headers.get("Content-Length", 0)) if "Content-Encoding" not in response.headers else 0
+            with atomic(path) as temporary:
+                digest, done = hashlib.sha256(), 0
+                with open(temporary, "wb") as f, tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+                    for chunk in response.iter_content(1 << 20):
+                        f.write(chunk)
+                        digest.update(chunk)
+                        done += len(chunk)
+                        bar.update(len(chunk))
+                if total and done != total:
+                    raise DownloadError(f"{url}: the connection ended after {done} of {total} bytes; try again")
+                if sha256 and digest.hexdigest() != sha256:
+                    raise DownloadError(f"{url}: what came has SHA-256 {digest.hexdigest()}; expected {sha256}")
+        with atomic(record) as temporary:
+            temporary.write_text(json.dumps({"url": url, "sha256": digest.hexdigest(), "bytes": done}, indent=2) + "\n")
+    except requests.RequestException as e:
+        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        raise DownloadError(f"could not download {url}: {reason}. Fetch it by other means and save it as {path}") from None
+    return path

@@ -1,0 +1,232 @@
+"""Network files: open, look at, save."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Mapping
+
+import torch
+
+from ..errors import NetworkFileError
+from ..networks.discriminators import Discriminator
+from ..networks.stylegan2 import Generator
+from .containers import read_records
+from .download import SHORT_NAMES, download
+from .files import atomic, sha256
+from .persistence import Budget, ModuleRecord, module_call, persistent_call
+from .pickled import dump
+from .stylegan2 import build
+from .tensors import TensorRecord, tensor_call
+
+EXTRA_KEY = "stylegan_invert"
+NETWORK_KEYS = ("G", "D", "G_ema")
+
+# Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
+_NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
+
+
+class NetworkFile:
+    """The networks of one file.
+
+    Attributes:
+        G: the generator to use: the moving average of the weights (``G_ema`` in the file).
+        D: the discriminator, or None if the file has none.
+        file: where it came from.
+        sha256: of the file; None for networks that were not read from one.
+        training_set_kwargs: what the file says about its training set: plain values, or None.
+        extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
+            table of such. See `save`.
+
+    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
+    generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
+    gradients, on the CPU.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, torch.nn.Module | ModuleRecord | None],
+        file: str = "(in memory)",
+        sha256: str | None = None,
+        training_set_kwargs: dict[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+    ):
+        self._networks = {key: networks.get(key) for key in NETWORK_KEYS}
+        self.file = file
+        self.sha256 = sha256
+        self.training_set_kwargs = training_set_kwargs
+        self.extra = dict(extra or {})
+        self._budget = budget
+
+    def __getitem__(self, key: str) -> torch.nn.Module | None:
+        value = self._networks[key]
+        if isinstance(value, ModuleRecord):
+            value = self._networks[key] = build(value, self.file, key, self._budget)
+            expected = Discriminator if key == "D" else Generator
+            if not isinstance(value, expected):
+                raise NetworkFileError(self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}")
+        return value
+
+    def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
+        if key not in NETWORK_KEYS:
+            raise KeyError(f"{key!r}; a network file has {', '.join(NETWORK_KEYS)}")
+        self._networks[key] = network
+
+    @property
+    def G(self) -> Generator:
+        return self["G_ema"]
+
+    @property
+    def D(self) -> Discriminator | None:
+        return self["D"]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `stylegan-invert inspect` prints."""
+        g, d = self.G, self.D_if_known
+        blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
+        return {
+            "file": self.file,
+            "sha256": self.sha256,
+            "family": "stylegan2",
+            "resolution": g.img_resolution,
+            "channels": g.img_channels,
+            "classes": g.c_dim,
+            "spaces": {"z": [g.z_dim], "w": [g.w_dim], "w+": [g.num_ws, g.w_dim]},
+            "parameters": sum(p.numel() for p in g.parameters()),
+            "mapping_layers": g.mapping.num_layers,
+            "architecture": blocks[-1].architecture,
+            "noise_maps": len(g.synthesis.noise_shapes()),
+            "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
+            "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
+            "networks": [key for key, value in self._networks.items() if value is not None],
+            "extra": sorted(self.extra),
+        }
+
+    @property
+    def D_if_known(self) -> Discriminator | None:
+        """``D``, or None also where the file has one of a class that this package does not know."""
+        try:
+            return self.D
+        except NetworkFileError:
+            return None
+
+
+def load(source: str | os.PathLike) -> NetworkFile:
+    """Open a network file as data: nothing in it is executed, imported or looked up.
+
+    Reads StyleGAN2 pickles of stylegan2-ada-pytorch and of the stylegan3 repository, and ``torch.save(G)`` zips as PTI
+    writes them.
+
+    Args:
+        source: a path, an http(s) URL (cached) or an official short name ("ffhq", "metfaces", ...).
+
+    Raises:
+        NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
+        DownloadError: the URL cannot be had.
+    """
+    name = os.fspath(source)
+    if re.match(r"https?://", name):
+        path = download(name)
+    elif name in SHORT_NAMES and not os.path.exists(name):
+        path = download(SHORT_NAMES[name])
+    else:
+        path = Path(name).expanduser()
+    # A bytearray: numpy and torch may look at it without a copy, and it stays what was hashed if the file changes.
+    try:
+        if path.is_dir():
+            raise NetworkFileError(name, "", "it is a directory; expected a network file")
+        data = bytearray(path.stat().st_size)
+        with open(path, "rb") as f:
+            del data[f.readinto(data) :]
+    except FileNotFoundError:
+        hint = f"expected a path, a URL, or one of the short names {', '.join(list(SHORT_NAMES)[:7])}, ..."
+        raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
+    except OSError as e:
+        raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+    return from_bytes(data, name)
+
+
+def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
+    """`load` for bytes that are in memory; ``file`` is the name used in errors."""
+    view = memoryview(data)
+    root = read_records(view, file)
+    budget = Budget(file, 2 * len(view))
+    if isinstance(root, ModuleRecord):  # torch.save(G)
+        root = {"G_ema": root}
+    if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
+        keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
+        raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+    networks = {}
+    for key in NETWORK_KEYS:
+        value = root.get(key)
+        if value is not None and not isinstance(value, ModuleRecord):
+            raise NetworkFileError(file, key, "it is not a network")
+        networks[key] = None if value is not None and value.class_name == _NO_DISCRIMINATOR[0] else value
+    training_set_kwargs = root.get("training_set_kwargs")
+    if not isinstance(training_set_kwargs, (dict, type(None))):
+        raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
+    extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    net = NetworkFile(networks, file, sha256(view), _plain(training_set_kwargs), extra, budget)
+    net["G_ema"]  # built now, so that a file without a usable generator is refused here
+    return net
+
+
+def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
+    """Write networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back bit-equal.
+
+    Args:
+        net: what `load` returned, perhaps changed; or a generator, which is then both G and G_ema.
+        path: the file to write; replaced at once or not at all.
+        extra: tensors to keep under this project's own top-level key, besides those of ``net.extra``: name to tensor,
+            or to a table of such. Official code ignores them.
+
+    A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
+    package reads as None.
+    """
+    if not isinstance(net, NetworkFile):
+        net = NetworkFile({"G": net, "G_ema": net})
+    g, d, g_ema = (net[key] for key in NETWORK_KEYS)
+    if g_ema is None:
+        raise ValueError("there is no G_ema to save")
+    ema = module_call(g_ema)
+    stand_in, source = _NO_DISCRIMINATOR
+    contents = {
+        "training_set_kwargs": net.training_set_kwargs,
+        "G": ema if g is None or g is g_ema else module_call(g),
+        "D": module_call(d) if d is not None else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
+        "G_ema": ema,
+        "augment_pipe": None,
+    }
+    extra = {**net.extra, **(extra or {})}
+    if extra:
+        contents[EXTRA_KEY] = _write_extra(extra)
+    with atomic(path) as temporary, open(temporary, "wb") as f:
+        dump(contents, f)
+
+
+def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise NetworkFileError(file, place, "it is not a table of tensors")
+    result: dict[str, Any] = {}
+    for name, value in table.items():
+        where = f"{place}.{str(name)[:80]}"
+        if isinstance(value, TensorRecord):
+            budget.spend(where, value.numel * value.dtype.itemsize)
+            result[str(name)] = value.to_tensor()
+        else:
+            result[str(name)] = _read_extra(value, file, where, budget)
+    return result
+
+
+def _write_extra(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in table.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Plain values as they are, anything else (a byte string, a record) as a text that says so."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(v) for v in value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"

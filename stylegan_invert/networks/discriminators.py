@@ -1,0 +1,210 @@
+"""Discriminators: the StyleGAN2 trunk."""
+
+import math
+from typing import Any, Mapping, Sequence
+
+import torch
+
+from ..ops import downsample2d, setup_filter
+from .layers import (
+    ARCHITECTURES,
+    RESAMPLE_FILTER,
+    Conv2dLayer,
+    FullyConnectedLayer,
+    MappingNetwork,
+    RecordedModule,
+    check_shape,
+    compute_format,
+)
+
+
+class DiscriminatorBlock(RecordedModule):
+    """One resolution: (N, tmp, R, R), or the picture itself, to (N, out, R/2, R/2)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        tmp_channels: int,
+        out_channels: int,
+        resolution: int,
+        img_channels: int,
+        first_layer_idx: int,
+        architecture: str = "resnet",
+        activation: str = "lrelu",
+        resample_filter: Sequence[float] = RESAMPLE_FILTER,
+        conv_clamp: float | None = None,
+        use_fp16: bool = False,
+        fp16_channels_last: bool = False,
+        freeze_layers: int = 0,
+    ):
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+        super().__init__()
+        self.in_channels = in_channels
+        self.resolution = resolution
+        self.img_channels = img_channels
+        self.first_layer_idx = first_layer_idx
+        self.architecture = architecture
+        self.use_fp16 = use_fp16
+        self.channels_last = use_fp16 and fp16_channels_last
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.num_layers = 0
+
+        def layer(in_: int, out: int, kernel_size: int, **kwargs: Any) -> Conv2dLayer:
+            # Layers are counted from the picture on; Freeze-D fixes the first of them.
+            trainable = first_layer_idx + self.num_layers >= freeze_layers
+            self.num_layers += 1
+            return Conv2dLayer(in_, out, kernel_size, trainable=trainable, channels_last=self.channels_last, **kwargs)
+
+        main = dict(activation=activation, conv_clamp=conv_clamp)
+        if in_channels == 0 or architecture == "skip":
+            self.fromrgb = layer(img_channels, tmp_channels, 1, **main)
+        self.conv0 = layer(tmp_channels, tmp_channels, 3, **main)
+        self.conv1 = layer(tmp_channels, out_channels, 3, down=2, resample_filter=resample_filter, **main)
+        if architecture == "resnet":
+            self.skip = layer(tmp_channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
+
+    def forward(self, x: torch.Tensor | None, img: torch.Tensor | None, force_fp32: bool = False):
+        dtype, memory_format = compute_format(img if x is None else x, self.use_fp16, self.channels_last, force_fp32)
+        if x is not None:
+            check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
+            x = x.to(dtype=dtype, memory_format=memory_format)
+        if self.in_channels == 0 or self.architecture == "skip":
+            check_shape("img", img, [None, self.img_channels, self.resolution, self.resolution])
+            img = img.to(dtype=dtype, memory_format=memory_format)
+            y = self.fromrgb(img)
+            x = y if x is None else x + y
+            img = downsample2d(img, self.resample_filter) if self.architecture == "skip" else None
+        if self.architecture == "resnet":
+            y = self.skip(x, gain=math.sqrt(0.5))
+            x = y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+        else:
+            x = self.conv1(self.conv0(x))
+        return x, img
+
+
+class MinibatchStdLayer(RecordedModule):
+    """Appends the standard deviation over groups of pictures as further channels: (N, C, H, W) to (N, C + F, H, W).
+
+    Args:
+        group_size: pictures per group, None for the whole batch. Picture i belongs to group i modulo (N / group_size).
+        num_channels: F, the channels appended.
+    """
+
+    def __init__(self, group_size: int | None, num_channels: int = 1):
+        super().__init__()
+        self.group_size = group_size
+        self.num_channels = num_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        g = n if self.group_size is None else min(self.group_size, n)
+        if n % g:
+            raise ValueError(f"the discriminator compares pictures in groups of {g}; a batch of {n} does not divide into them")
+        y = x.reshape(g, -1, self.num_channels, c // self.num_channels, h, w)
+        y = y - y.mean(dim=0)
+        y = (y.square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])  # (N / g, F)
+        y = y.reshape(-1, self.num_channels, 1, 1).repeat(g, 1, h, w)
+        return torch.cat([x, y], dim=1)
+
+
+class DiscriminatorEpilogue(RecordedModule):
+    """The 4x4 end of the discriminator: (N, in, 4, 4) to (N, 1)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        cmap_dim: int,
+        resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        mbstd_group_size: int | None = 4,
+        mbstd_num_channels: int = 1,
+        activation: str = "lrelu",
+        conv_clamp: float | None = None,
+    ):
+        super().__init__()
+        self.in_channels = in_channels
+        self.cmap_dim = cmap_dim
+        self.resolution = resolution
+        self.img_channels = img_channels
+        self.architecture = architecture
+        if architecture == "skip":
+            self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
+        self.mbstd = MinibatchStdLayer(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
+        self.conv = Conv2dLayer(in_channels + mbstd_num_channels, in_channels, kernel_size=3, activation=activation, conv_clamp=conv_clamp)
+        self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
+        self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
+
+    def forward(self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None) -> torch.Tensor:
+        check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
+        x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
+        if self.architecture == "skip":
+            x = x + self.fromrgb(img.to(dtype=torch.float32, memory_format=torch.contiguous_format))
+        if self.mbstd is not None:
+            x = self.mbstd(x)
+        x = self.out(self.fc(self.conv(x).flatten(1)))
+        if self.cmap_dim > 0:
+            x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
+        return x
+
+
+class Discriminator(RecordedModule):
+    """StyleGAN2's discriminator, with the names and signatures of stylegan2-ada-pytorch.
+
+    Args:
+        c_dim: number of classes, 0 for none.
+        img_resolution: side of the picture, a power of two of at least 8.
+        img_channels: its channels.
+        architecture: "resnet", "skip" or "orig".
+        channel_base, channel_max, num_fp16_res, conv_clamp: as in the generator.
+        cmap_dim: size of the mapped label; None takes the channels at 4x4.
+        block_kwargs, mapping_kwargs, epilogue_kwargs: for the parts.
+    """
+
+    def __init__(
+        self,
+        c_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        architecture: str = "resnet",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        conv_clamp: float | None = None,
+        cmap_dim: int | None = None,
+        block_kwargs: Mapping[str, Any] | None = None,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        epilogue_kwargs: Mapping[str, Any] | None = None,
+    ):
+        if img_resolution < 8 or img_resolution & (img_resolution - 1):
+            raise ValueError(f"img_resolution is {img_resolution}; expected a power of two of at least 8")
+        super().__init__()
+        self.c_dim = c_dim
+        self.img_resolution = img_resolution
+        self.img_resolution_log2 = img_resolution.bit_length() - 1
+        self.img_channels = img_channels
+        self.block_resolutions = [2**i for i in range(self.img_resolution_log2, 2, -1)]
+        channels = {res: min(channel_base // res, channel_max) for res in self.block_resolutions + [4]}
+        fp16_resolution = max(2 ** (self.img_resolution_log2 + 1 - num_fp16_res), 8)
+        cmap_dim = 0 if c_dim == 0 else channels[4] if cmap_dim is None else cmap_dim
+        common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
+        first_layer_idx = 0
+        for res in self.block_resolutions:
+            block = DiscriminatorBlock(
+                channels[res] if res < img_resolution else 0, channels[res], channels[res // 2], resolution=res,
+                first_layer_idx=first_layer_idx, use_fp16=res >= fp16_resolution, **(block_kwargs or {}), **common,
+            )  # fmt: skip
+            setattr(self, f"b{res}", block)
+            first_layer_idx += block.num_layers
+        if c_dim > 0:
+            self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
+        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim=cmap_dim, resolution=4, **(epilogue_kwargs or {}), **common)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
+        """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""
+        x = None
+        for res in self.block_resolutions:
+            x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
+        cmap = self.mapping(None, c) if self.c_dim > 0 else None
+        return self.b4(x, img, cmap)

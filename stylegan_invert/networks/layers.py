@@ -1,0 +1,208 @@
+"""Layers that generators and discriminators of the StyleGAN2 family share."""
+
+import math
+from typing import Any, Sequence
+
+import torch
+
+from ..ops import ACTIVATIONS, bias_act, conv2d_resample, normalize_2nd_moment, setup_filter
+
+ARCHITECTURES = ("orig", "skip", "resnet")
+RESAMPLE_FILTER = (1, 3, 3, 1)
+
+
+class RecordedModule(torch.nn.Module):
+    """A module that remembers its constructor's arguments, as official persistent classes do.
+
+    ``type(m)(*m.init_args, **m.init_kwargs)`` builds a fresh one like it; network files store both.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "RecordedModule":
+        self = super().__new__(cls)
+        self.__dict__.update(_init_args=args, _init_kwargs=kwargs)
+        return self
+
+    @property
+    def init_args(self) -> tuple:
+        return self._init_args
+
+    @property
+    def init_kwargs(self) -> dict[str, Any]:
+        return self._init_kwargs
+
+
+def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint: str = "") -> None:
+    """Raise ValueError with both shapes when ``x`` does not have the expected one (None matches any size)."""
+    if x.ndim != len(expected) or any(e is not None and s != e for s, e in zip(x.shape, expected)):
+        wanted = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({wanted}){'. ' + hint if hint else ''}")
+
+
+def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_fp32: bool):
+    """The dtype and memory format a block computes in: half only on CUDA, and only where the file asks for it."""
+    if use_fp16 and not force_fp32 and x.device.type == "cuda":
+        return torch.float16, torch.channels_last if channels_last else torch.contiguous_format
+    return torch.float32, torch.contiguous_format
+
+
+class FullyConnectedLayer(RecordedModule):
+    """Dense layer with equalised learning rate: the weight is stored at unit variance and scaled at run time.
+
+    Input (N, in_features), output (N, out_features).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        activation: str = "linear",
+        lr_multiplier: float = 1,
+        bias_init: float = 0,
+    ):
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.activation = activation
+        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
+        self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        w = self.weight.to(x.dtype) * self.weight_gain
+        b = self.bias.to(x.dtype) * self.bias_gain if self.bias is not None else None
+        return bias_act(x @ w.t(), b, act=self.activation)
+
+
+class Conv2dLayer(RecordedModule):
+    """Convolution with equalised learning rate and optional resampling; (N, in, H, W) to (N, out, H', W')."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        resample_filter: Sequence[float] = RESAMPLE_FILTER,
+        conv_clamp: float | None = None,
+        channels_last: bool = False,
+        trainable: bool = True,
+    ):
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.activation = activation
+        self.up = up
+        self.down = down
+        self.conv_clamp = conv_clamp
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.padding = kernel_size // 2
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.act_gain = ACTIVATIONS[activation].gain
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
+        values = {"weight": weight, "bias": torch.zeros([out_channels]) if bias else None}
+        for name, value in values.items():
+            # Freeze-D keeps the weights of frozen layers as buffers, which optimisers do not see.
+            if value is None or trainable:
+                self.register_parameter(name, None if value is None else torch.nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+    def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
+        w = (self.weight * self.weight_gain).to(x.dtype)
+        b = self.bias.to(x.dtype) if self.bias is not None else None
+        x = conv2d_resample(
+            x, w, f=self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1
+        )
+        clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
+        return bias_act(x, b, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+
+class MappingNetwork(RecordedModule):
+    """From latent z and label c to intermediate latents w.
+
+    Args:
+        z_dim: size of z; 0 for none (the label mapping of a discriminator).
+        c_dim: size of the label; 0 for an unconditional network.
+        w_dim: size of w.
+        num_ws: copies of w to return, one per layer of the synthesis; None returns (N, w_dim).
+        num_layers, embed_features, layer_features, activation, lr_multiplier: of the dense layers.
+        w_avg_beta: decay of the running mean ``w_avg`` kept in training mode; None keeps none.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        num_layers: int = 8,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        activation: str = "lrelu",
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float | None = 0.995,
+    ):
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.num_ws = num_ws
+        self.num_layers = num_layers
+        self.w_avg_beta = w_avg_beta
+        embed_features = w_dim if embed_features is None else embed_features
+        layer_features = w_dim if layer_features is None else layer_features
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, embed_features)
+        first = z_dim + (embed_features if c_dim > 0 else 0)
+        sizes = [first] + [layer_features] * (num_layers - 1) + [w_dim]
+        for i in range(num_layers):
+            layer = FullyConnectedLayer(sizes[i], sizes[i + 1], activation=activation, lr_multiplier=lr_multiplier)
+            setattr(self, f"fc{i}", layer)
+        if num_ws is not None and w_avg_beta is not None:
+            self.register_buffer("w_avg", torch.zeros([w_dim]))
+
+    def forward(
+        self,
+        z: torch.Tensor | None,
+        c: torch.Tensor | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        skip_w_avg_update: bool = False,
+    ) -> torch.Tensor:
+        """Map (N, z_dim) and (N, c_dim) to (N, num_ws, w_dim), float32.
+
+        Args:
+            z: latents from N(0, 1), any floating dtype; ignored when z_dim is 0.
+            c: one-hot labels; needed when c_dim is not 0.
+            truncation_psi: pull towards ``w_avg``: w_avg + psi * (w - w_avg).
+            truncation_cutoff: number of leading layers that are truncated; None means all.
+            skip_w_avg_update: leave ``w_avg`` alone although the module is in training mode.
+        """
+        x = None
+        if self.z_dim > 0:
+            check_shape("z", z, [None, self.z_dim])
+            x = normalize_2nd_moment(z.to(torch.float32))
+        if self.c_dim > 0:
+            if c is None:
+                raise ValueError(f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot")
+            check_shape("c", c, [None, self.c_dim])
+            y = normalize_2nd_moment(self.embed(c.to(torch.float32)))
+            x = y if x is None else torch.cat([x, y], dim=1)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)
+        if self.w_avg_beta is not None and self.training and not skip_w_avg_update:
+            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
+        if self.num_ws is not None:
+            x = x.unsqueeze(1).repeat([1, self.num_ws, 1])  # (N, num_ws, w_dim)
+        if truncation_psi != 1:
+            if self.w_avg_beta is None:
+                raise ValueError("this mapping network keeps no w_avg (w_avg_beta is None), so truncation_psi must be 1")
+            cut = x.shape[1] if truncation_cutoff is None else truncation_cutoff
+            x = torch.cat([self.w_avg.lerp(x[:, :cut], truncation_psi), x[:, cut:]], dim=1)
+        return x
