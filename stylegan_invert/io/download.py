@@ -99,3 +99,18 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
         reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
         raise DownloadError(f"could not download {url}: {reason}. Fetch it by other means and save it as {path}") from None
     return path
+
+
+def vgg16_file(file: str | os.PathLike | None = None) -> Path:
+    """The VGG16 to compare pictures with: the file that is named, else ``STYLEGAN_INVERT_VGG16``, else the official one, downloaded once.
+
+    Raises:
+        DownloadError: the official file is not in the cache and cannot be had.
+    """
+    named = file or os.environ.get("STYLEGAN_INVERT_VGG16")
+    if named:
+        return Path(named)
+    try:
+        return download(VGG16_URL)
+    except DownloadError as e:
+        raise DownloadError(f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none") from None

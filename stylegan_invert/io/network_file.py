@@ -7,6 +7,7 @@ from typing import Any, Mapping
 
 import torch
 
+from .. import pretrained
 from ..errors import NetworkFileError
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
@@ -20,6 +21,8 @@ from .tensors import TensorRecord, tensor_call
 
 EXTRA_KEY = "stylegan_invert"
 NETWORK_KEYS = ("G", "D", "G_ema")
+
+SHIPPED = {"cats32": pretrained.DEMO_NETWORK}  # short names of the networks that come with this package
 
 # Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
 _NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
@@ -65,6 +68,7 @@ class NetworkFile:
             expected = Discriminator if key == "D" else Generator
             if not isinstance(value, expected):
                 raise NetworkFileError(self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}")
+            value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
     def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
@@ -119,7 +123,8 @@ def load(source: str | os.PathLike) -> NetworkFile:
     writes them.
 
     Args:
-        source: a path, an http(s) URL (cached) or an official short name ("ffhq", "metfaces", ...).
+        source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
+            that comes with this package ("cats32").
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
@@ -130,6 +135,8 @@ def load(source: str | os.PathLike) -> NetworkFile:
         path = download(name)
     elif name in SHORT_NAMES and not os.path.exists(name):
         path = download(SHORT_NAMES[name])
+    elif name in SHIPPED and not os.path.exists(name):
+        path = pretrained.path(SHIPPED[name])
     else:
         path = Path(name).expanduser()
     # A bytearray: numpy and torch may look at it without a copy, and it stays what was hashed if the file changes.
@@ -140,7 +147,7 @@ def load(source: str | os.PathLike) -> NetworkFile:
         with open(path, "rb") as f:
             del data[f.readinto(data) :]
     except FileNotFoundError:
-        hint = f"expected a path, a URL, or one of the short names {', '.join(list(SHORT_NAMES)[:7])}, ..."
+        hint = f"expected a path, a URL, or one of the short names {', '.join([*SHIPPED, *SHORT_NAMES][:8])}, ..."
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None

@@ -261,8 +261,8 @@ class SynthesisNetwork(RecordedModule):
 
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order of the network's buffers."""
-        maps = {name: buf for name, buf in self.named_buffers() if name.endswith(".noise_const")}
-        return {name.removesuffix(".noise_const"): tuple(buf.shape) for name, buf in maps.items()}
+        layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer) and m.use_noise]
+        return {name: tuple(layer.noise_const.shape) for name, layer in layers}
 
     def forward(
         self,

@@ -1,0 +1,12 @@
+"""Projectors: from a picture to its latent code. One algorithm per file; `project` is the entrance.
+
+A projector is a function of (generator, target, loss, start, options, callback) that returns a `Fit`. Another package adds one
+by an entry point in the group ``stylegan_invert.projectors``.
+"""
+
+from .methods import METHODS, Method, find_method
+from .optimise import Fit, Options, Step
+from .projection import Projection
+from .run import project
+
+__all__ = ["METHODS", "Fit", "Method", "Options", "Projection", "Step", "find_method", "project"]

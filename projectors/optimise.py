@@ -1,0 +1,172 @@
+"""The official optimisation: Adam on a code and its noise maps, with scheduled rate and exploration.
+
+Every constant is that of stylegan2-ada-pytorch's projector.py (algorithms.md, section 6.1), and random numbers are
+drawn in its order, so that with the same seed and feature network a run in W follows the official one. Several targets
+are optimised side by side: each has its own random numbers, noise maps and share of the loss, so that a batch gives
+what single runs give.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.generator import GeneratorAdapter
+from stylegan_invert.losses import Distance
+from stylegan_invert.spaces import NOISE, Code
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of the optimisation; the defaults are the official ones.
+
+    Attributes:
+        steps: number of steps.
+        seed: of the random numbers; every target starts its own generator from it.
+        initial_learning_rate: peak of Adam's rate.
+        initial_noise_factor: exploration noise on w at the start, in deviations of w.
+        lr_rampdown_length: share of the run over which the rate falls along a cosine.
+        lr_rampup_length: share of the run over which it rises from zero.
+        noise_ramp_length: share of the run after which there is no exploration noise.
+        regularize_noise_weight: weight of the penalty that keeps the noise maps white.
+    """
+
+    steps: int = 1000
+    seed: int = 303
+    initial_learning_rate: float = 0.1
+    initial_noise_factor: float = 0.05
+    lr_rampdown_length: float = 0.25
+    lr_rampup_length: float = 0.05
+    noise_ramp_length: float = 0.75
+    regularize_noise_weight: float = 1e5
+
+    def learning_rate(self, step: int) -> float:
+        """Adam's rate in a step, counted from 0."""
+        t = step / self.steps
+        ramp = min(1.0, (1.0 - t) / self.lr_rampdown_length)
+        ramp = 0.5 - 0.5 * math.cos(ramp * math.pi)
+        return self.initial_learning_rate * ramp * min(1.0, t / self.lr_rampup_length)
+
+    def noise_factor(self, step: int) -> float:
+        """Exploration noise in a step, in deviations of w."""
+        t = step / self.steps
+        return self.initial_noise_factor * max(0.0, 1.0 - t / self.noise_ramp_length) ** 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback is told after each step.
+
+    Attributes:
+        number: of the step, from 1.
+        distance: (N,), as they were before the step.
+        code: after the step. It shares memory with the optimisation: copy what you keep.
+    """
+
+    number: int
+    distance: torch.Tensor
+    code: Code
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result for a batch: the code with its optimised noise maps, and the distances (steps, N)."""
+
+    code: Code
+    distance: torch.Tensor
+
+
+def optimise(
+    generator: GeneratorAdapter,
+    target: torch.Tensor,
+    loss: Distance,
+    start: Code,
+    options: Options,
+    callback: Callable[[Step], None] | None = None,
+) -> Fit:
+    """Fit codes to pictures.
+
+    Args:
+        generator: the network behind its adapter; its parameters must not require gradients.
+        target: (N, C, H, W) float32 in [-1, 1], of the generator's size and channels.
+        loss: a distance.
+        start: codes (N) in "w" or "w+" to begin with. Noise maps in it are taken; missing ones are drawn.
+        options: see `Options`.
+        callback: called after each step.
+
+    Raises:
+        ProjectionError: a distance is no longer a number.
+    """
+    n = len(target)
+    device = generator.device
+    randoms = [torch.Generator(device).manual_seed(options.seed) for _ in range(n)]
+
+    def randn(*shape: int) -> torch.Tensor:
+        return torch.stack([torch.randn(shape, generator=g, device=device) for g in randoms])
+
+    prepared = loss.prepare(target)
+    spread = torch.tensor([generator.spread(one.space, one.c) for one in start], dtype=torch.float64)
+    w = start.tensors["w"].detach().clone().requires_grad_(True)
+    noise = {name: randn(*shape) for name, shape in generator.noise_shapes().items()}
+    for name, given in start.noise.items():
+        noise[name] = given.detach().clone()
+    for value in noise.values():
+        value.requires_grad_(True)
+    adam = torch.optim.Adam([w, *noise.values()], lr=options.initial_learning_rate, betas=(0.9, 0.999))
+
+    def code(w: torch.Tensor) -> Code:
+        return Code(start.space, {"w": w, **{NOISE + name: value for name, value in noise.items()}}, start.c)
+
+    # Looking at a number makes a GPU wait; there, a distance that is no number is noticed a little later.
+    look_every = 1 if device.type == "cpu" else 20
+    distances = []
+    for step in range(options.steps):
+        for group in adam.param_groups:
+            group["lr"] = options.learning_rate(step)
+        # The official code draws (1, 1, w_dim) here; the same numbers come out of (w_dim,).
+        scale = (spread * options.noise_factor(step)).to(torch.float32).to(device)
+        explore = randn(*w.shape[1:]) * scale.reshape(n, *[1] * (w.ndim - 1))
+        distance = loss(prepared, generator.render(code(w + explore)))
+        total = distance.sum() + options.regularize_noise_weight * sum(noise_penalty(v).sum() for v in noise.values())
+        adam.zero_grad(set_to_none=True)
+        total.backward()
+        adam.step()
+        with torch.no_grad():
+            for value in noise.values():
+                value -= value.mean(dim=[1, 2], keepdim=True)
+                value *= value.square().mean(dim=[1, 2], keepdim=True).rsqrt()
+        distances.append(distance.detach())
+        if step % look_every == 0 or step == options.steps - 1:
+            _check_numbers(distances[-1], step, options)
+        if callback is not None:
+            callback(Step(step + 1, distances[-1], code(w.detach())))
+    history = torch.stack(distances) if distances else target.new_zeros([0, n])
+    return Fit(code(w).detach(), history.cpu())
+
+
+def noise_penalty(noise: torch.Tensor) -> torch.Tensor:
+    """How far noise maps (N, H, W) are from white: (N,).
+
+    The squared correlation with the map shifted by one pixel, along both axes, summed over a pyramid of 2x2 averages down to 8 pixels.
+    """
+    x = noise[:, None]
+    total = torch.zeros(len(x), device=x.device)
+    while True:
+        for axis in (3, 2):
+            total = total + (x * torch.roll(x, 1, axis)).mean(dim=[1, 2, 3]).square()
+        if x.shape[2] <= 8:
+            return total
+        x = F.avg_pool2d(x, 2)
+
+
+def _check_numbers(distance: torch.Tensor, step: int, options: Options) -> None:
+    bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
+    if bad:
+        which = f" of target {', '.join(str(i + 1) for i in bad)}" if len(distance) > 1 else ""
+        raise ProjectionError(
+            f"the distance{which} became {float(distance[bad[0]])} at step {step + 1} of {options.steps}; "
+            f"try a lower --lr (it was {options.initial_learning_rate:g}) or lower weights in --loss"
+        )

@@ -1,0 +1,92 @@
+"""The result of a projection, and its files."""
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import torch
+
+from stylegan_invert.generator import GeneratorAdapter
+from stylegan_invert.io.codes import write_codes
+from stylegan_invert.io.files import staged
+from stylegan_invert.io.images import projector_pixels, write_png
+from stylegan_invert.io.video import write_mp4
+from stylegan_invert.spaces import NOISE, Code
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What one picture became.
+
+    Attributes:
+        code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
+        target: (C, H, W) uint8, the picture as the network was shown it.
+        image: (C, H, W) uint8, what the code renders to: this is the picture that is saved.
+        metrics: of ``image`` against ``target``: "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
+        distance: (steps,), the optimised distance before each step.
+        record: everything else that result.json says.
+        steps: the code after each step, as (steps, ...) in the code's space; None unless asked for.
+        generator: what rendered it.
+    """
+
+    code: Code
+    target: torch.Tensor
+    image: torch.Tensor
+    metrics: dict[str, Any]
+    distance: torch.Tensor
+    record: dict[str, Any]
+    steps: torch.Tensor | None = field(default=None, repr=False)
+    generator: GeneratorAdapter | None = field(default=None, repr=False)
+
+    def save(self, outdir: str | os.PathLike, video: bool | None = None) -> Path:
+        """Write the official files and result.json, all of them or none.
+
+        ``target.png``, ``proj.png``, ``projected_w.npz`` (array "w" (1, num_ws, w_dim), and the noise maps if the code
+        has them), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and picture side by side).
+
+        Args:
+            outdir: the folder; made if missing.
+            video: None writes one if the steps were kept.
+
+        Raises:
+            ValueError: a video is asked for and the steps were not kept.
+        """
+        if video and self.steps is None:
+            raise ValueError("a video needs the steps of the optimisation; project with keep_steps=True")
+        with staged(outdir) as folder:
+            write_png(folder / "target.png", self.target.numpy())
+            write_png(folder / "proj.png", self.image.numpy())
+            code = self.generator.convert(self.code, "w+")
+            arrays = {"w": code.tensors["w"], **{NOISE + k: v for k, v in code.noise.items()}}
+            write_codes(folder / "projected_w.npz", {k: v.numpy() for k, v in arrays.items()})
+            if video or (video is None and self.steps is not None):
+                write_mp4(folder / "proj.mp4", self.frames())
+            (folder / "result.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+        return Path(outdir)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """A video's frames (C, H, 2 W) uint8: target and picture after each step, with the noise maps of the result."""
+        for w in self.steps:
+            code = Code(self.code.space, {**self.code.tensors, "w": w[None]}, self.code.c)
+            yield np.concatenate([self.target.numpy(), render_pixels(self.generator, code)], axis=2)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What result.json holds."""
+        last = float(self.distance[-1]) if len(self.distance) else math.nan
+        return {"metrics": self.metrics, "distance": last if math.isfinite(last) else None, **self.record}
+
+
+def render_pixels(generator: GeneratorAdapter, code: Code) -> np.ndarray:
+    """The picture (C, H, W) uint8 of one code, rounded as the official projector does.
+
+    Codes are rendered one at a time, here and in `stylegan-invert generate`: in a batch, sums are taken in another
+    order, and a pixel could come out one step different.
+    """
+    device = generator.device
+    code = Code(code.space, {k: v.to(device) for k, v in code.tensors.items()}, None if code.c is None else code.c.to(device))
+    with torch.no_grad():
+        return projector_pixels(generator.render(code)[0])

@@ -1,0 +1,244 @@
+"""`project`: from pictures and a network to projections. The Python face and the command line both come through here."""
+
+import copy
+import dataclasses
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import torch
+
+import stylegan_invert
+from stylegan_invert.errors import CodeFileError, ImageFileError, ProjectionError
+from stylegan_invert.generator import GeneratorAdapter, adapt, check_code, label
+from stylegan_invert.io.codes import read_codes
+from stylegan_invert.io.download import vgg16_file
+from stylegan_invert.io.files import sha256_of_file
+from stylegan_invert.io.images import Fitted, read_picture
+from stylegan_invert.losses import DEFAULT_LOSS, Distance, needs_vgg16, parse, picture_metrics, reported_lpips
+from stylegan_invert.spaces import NOISE, Code
+
+from .methods import find_method
+from .optimise import Options, Step
+from .projection import Projection, render_pixels
+
+Picture = str | os.PathLike | torch.Tensor | np.ndarray
+Start = str | os.PathLike | Code | Projection
+
+
+def project(
+    G: torch.nn.Module | GeneratorAdapter,
+    target: Picture | Sequence[Picture],
+    method: str = "w",
+    *,
+    loss: str | Distance = DEFAULT_LOSS,
+    vgg16: str | os.PathLike | None = None,
+    class_idx: int | None = None,
+    init: Start | Sequence[Start] | None = None,
+    save_noise: bool = False,
+    keep_steps: bool = False,
+    batch: int = 1,
+    fit: str = "crop",
+    background: str = "white",
+    callback: Callable[[int, Step], None] | None = None,
+    done: Callable[[int, Projection], None] | None = None,
+    **options: Any,
+) -> Projection | list[Projection]:
+    """Find the codes of pictures.
+
+    Args:
+        G: a generator; it is computed where it is, and left as it is.
+        target: a file, a (C, H, W) uint8 array or tensor of the network's size, or several of these.
+        method: "w", "w+", or a method of another package; see `methods`.
+        loss: a text like "lpips-squeeze=1,mse=0.1" (see `losses.LOSSES`), or a `Distance`.
+        vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
+        class_idx: the class, for a network that has classes.
+        init: where to start: None for the mean, or a code, a projection or a ``projected_w.npz``; one, or one per target.
+        save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
+            rendered with the network's stored maps, as the official tool does.
+        keep_steps: keep the code after each step, for a video.
+        batch: targets that are optimised side by side.
+        fit, background: how files are brought to shape; see `io.images.read_picture`.
+        callback: called with the index of the first target of the pass, and the `Step`.
+        done: called with the index of a target and its projection as soon as it is there.
+        options: fields of `Options`, by name: steps, seed, ...
+
+    Returns:
+        A `Projection` for one target, a list for several (also for a list of one).
+
+    Raises:
+        ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
+            `ProjectionError` are for unreadable pictures, for codes that do not fit, and for distances that are no numbers.
+    """
+    settings = _options(options)
+    find = find_method(method)
+    generator = adapt(_frozen(G))
+    several = isinstance(target, (list, tuple))
+    pictures = [_picture(t, generator, fit, background) for t in (target if several else [target])]
+    if not pictures:
+        raise ProjectionError("no targets were given")
+    if batch < 1:
+        raise ProjectionError(f"batch is {batch}; expected at least 1")
+    c = label(generator.c_dim, class_idx)
+    c = None if c is None else c.to(generator.device)
+    inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(pictures)
+    if len(inits) != len(pictures):
+        raise ProjectionError(f"{len(inits)} starting codes for {len(pictures)} targets; give one, or one for each")
+    starts = [_start(i, generator, find.space, c) for i in inits]
+    distance, loss_record = _loss(loss, vgg16, generator)
+    lpips_network, lpips = reported_lpips(distance)
+    lpips = lpips.to(generator.device)
+
+    run = find.load()
+    results = []
+    for first in range(0, len(pictures), batch):
+        chosen = slice(first, first + batch)
+        pixels = np.stack([p for p, _ in pictures[chosen]])
+        shown = torch.from_numpy(pixels).to(generator.device).to(torch.float32) / 127.5 - 1
+        trail: list[torch.Tensor] = []
+
+        def each_step(step: Step) -> None:
+            if keep_steps:
+                trail.append(step.code.tensors["w"].cpu().clone())
+            if callback is not None:
+                callback(first, step)
+
+        began = time.perf_counter()
+        found = run(generator, shown, distance, _join(starts[chosen]), settings, each_step)
+        seconds = time.perf_counter() - began
+        for i, code in enumerate(found.code):
+            code = code if save_noise else code.without_noise()
+            image = render_pixels(generator, code)
+            fitted = pictures[first + i][1]
+            record = {
+                "method": method,
+                "space": code.space,
+                "options": {
+                    **dataclasses.asdict(settings),
+                    **loss_record,
+                    "class": class_idx,
+                    "init": "mean" if inits[first + i] is None else _name(inits[first + i]),
+                    "noise": "optimised, saved with the code" if save_noise else "the network's own",
+                    "batch": batch,
+                },
+                "network": {"resolution": generator.img_resolution, **_source(G)},
+                "target": fitted.as_dict() if fitted else "given as an array",
+                "seconds": round(seconds, 3),
+                "targets_in_pass": len(pixels),
+                "versions": _versions(generator.device),
+            }
+            result = Projection(
+                code=Code(code.space, {k: v.cpu() for k, v in code.tensors.items()}, None if code.c is None else code.c.cpu()),
+                target=torch.from_numpy(pixels[i]),
+                image=torch.from_numpy(image),
+                metrics={
+                    **picture_metrics(torch.from_numpy(pixels[i]), torch.from_numpy(image), {"lpips": lpips}),
+                    "lpips_network": lpips_network,
+                },
+                distance=found.distance[:, i],
+                record=record,
+                steps=torch.stack([t[i] for t in trail]) if trail else None,
+                generator=generator,
+            )
+            results.append(result)
+            if done is not None:
+                done(first + i, result)
+    return results if several else results[0]
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = [f.name for f in dataclasses.fields(Options)]
+    unknown = set(given) - set(known)
+    if unknown:
+        raise ProjectionError(f"option {', '.join(sorted(unknown))} is unknown; there are {', '.join(known)}")
+    settings = Options(**given)
+    if settings.steps < 1:
+        raise ProjectionError(f"steps is {settings.steps}; expected at least 1")
+    return settings
+
+
+def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | GeneratorAdapter:
+    """The network in eval mode and without gradients: itself if it is, else a copy."""
+    if not isinstance(G, torch.nn.Module) or not (G.training or any(p.requires_grad for p in G.parameters())):
+        return G
+    return copy.deepcopy(G).eval().requires_grad_(False)
+
+
+def _picture(target: Picture, generator: GeneratorAdapter, fit: str, background: str) -> tuple[np.ndarray, Fitted | None]:
+    resolution, channels = generator.img_resolution, generator.img_channels
+    if isinstance(target, (str, os.PathLike)):
+        return read_picture(target, resolution, channels, fit, background)
+    pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
+    if pixels.shape != (channels, resolution, resolution) or pixels.dtype != np.uint8:
+        raise ImageFileError(
+            f"a target of shape {pixels.shape}, {pixels.dtype}; expected ({channels}, {resolution}, {resolution}) uint8. A file of any size may be named instead"
+        )
+    return pixels, None
+
+
+def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch.Tensor | None) -> Code:
+    """One starting code, in the method's space."""
+    center = generator.center(space, c)
+    if init is None:
+        return center
+    name = _name(init)
+    if isinstance(init, (str, os.PathLike)):
+        path = Path(init)
+        arrays = read_codes(path / "projected_w.npz" if path.is_dir() else path)
+        code = Code("w+", {"w": torch.from_numpy(arrays.pop("w")), **{k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(NOISE)}})
+    else:
+        code = init.code if isinstance(init, Projection) else init
+    code = generator.convert(Code(code.space, {k: v.to(generator.device) for k, v in code.tensors.items()}, c), "w+")
+    check_code(code, generator, name)
+    if len(code) != 1:
+        raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
+    if space == "w":
+        w = code.tensors["w"]
+        if not torch.equal(w, w[:, :1].expand_as(w)):
+            raise CodeFileError(f"{name}: its layers have different w, so it lies in W+ and not in W; use --method w+")
+        return Code("w", {**code.tensors, "w": w[:, 0]}, c)
+    return code
+
+
+def _join(codes: list[Code]) -> Code:
+    """Codes of length one as one batch. Noise maps are joined where all have them."""
+    first = codes[0]
+    keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
+    c = None if first.c is None else torch.cat([code.c for code in codes])
+    return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)
+
+
+def _loss(loss: str | Distance, vgg16: Any, generator: GeneratorAdapter) -> tuple[Distance, dict[str, Any]]:
+    """The distance, on the generator's device, and what result.json says of it."""
+    record: dict[str, Any] = {}
+    if isinstance(loss, str):
+        record["loss"] = loss
+        file = None
+        if needs_vgg16(loss):
+            file = vgg16_file(vgg16)
+            record["vgg16"] = {"file": str(file), "sha256": sha256_of_file(file) if file.is_file() else None}
+        loss = parse(loss, file)
+    else:
+        record["loss"] = type(loss).__name__
+    return loss.to(generator.device), record
+
+
+def _name(init: Start) -> str:
+    return os.fspath(init) if isinstance(init, (str, os.PathLike)) else f"a {type(init).__name__}"
+
+
+def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
+    return dict(getattr(getattr(G, "network", G), "_source", {"file": None, "sha256": None}))
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    return {
+        "stylegan_invert": stylegan_invert.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }

@@ -1,0 +1,39 @@
+"""Packaging. ops/, projectors/ and pretrained/ lie at the top of the checkout and are installed inside stylegan_invert."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "stylegan_invert" / "__init__.py").read_text())[1]
+AT_THE_TOP = ("ops", "projectors", "pretrained")
+
+setup(
+    name="stylegan-invert",
+    version=VERSION,
+    description="GAN inversion for official StyleGAN2 network files: a safe reader, and projection into W and W+",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["stylegan_invert", "stylegan_invert.*"])
+    + [f"stylegan_invert.{name}" for name in AT_THE_TOP],
+    package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
+    package_data={"stylegan_invert.pretrained": ["*.pkl", "*.png", "*.safetensors", "*.md", "licenses/*"]},
+    install_requires=[
+        "torch>=2.4",
+        "numpy",
+        "scipy",
+        "pillow>=9.2",
+        "click>=8.0",
+        "ninja",
+        "requests",
+        "tqdm",
+        "safetensors",
+        "imageio-ffmpeg",
+        "torchmetrics>=1.0",
+    ],
+    extras_require={"test": ["pytest", "hypothesis", "ruff", "setuptools", "wheel", "packaging"]},
+    entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},
+)

@@ -1,0 +1,83 @@
+"""Options and small helpers that several commands share."""
+
+import sys
+from typing import Any, Callable
+
+import click
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--network",
+        "-n",
+        required=True,
+        metavar="NET",
+        help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), or cats32, which comes with this package.",
+    )(function)
+
+
+def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto takes a GPU if there is one."
+    )(function)
+
+
+def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--class", "class_idx", type=int, metavar="INT", help="Class, for networks that have classes.")(function)
+
+
+def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--outdir", "-o", required=True, type=click.Path(), metavar="DIR", help="Folder for the results; made if it is missing.")(
+        function
+    )
+
+
+def pick_device(name: str) -> Any:
+    """The torch device of ``--device``.
+
+    Raises:
+        click.UsageError: it is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(n for n in ("cuda", "mps", "cpu") if there[n])
+    if not there[name]:
+        found = ", ".join(n for n, ok in there.items() if ok)
+        raise click.UsageError(f"--device {name} was asked for, and this torch ({torch.__version__}) finds {found} only.")
+    return torch.device(name)
+
+
+def check_outdir(outdir: str) -> None:
+    """Fail now, not after the work, if nothing can be written into a folder. It is not left behind empty."""
+    from ..io.files import staged
+
+    with staged(outdir):
+        pass
+
+
+def say(quiet: bool, text: str) -> None:
+    """A line for the person watching: on stderr, so that stdout stays for data."""
+    if not quiet:
+        click.echo(text, err=True)
+
+
+class Progress:
+    """A bar with step, distance and time left on a terminal; nothing elsewhere."""
+
+    def __init__(self, steps: int, label: str, quiet: bool):
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=steps, desc=label, unit="step", disable=quiet or not sys.stderr.isatty(), leave=False, dynamic_ncols=True)
+
+    def __call__(self, step: Any) -> None:
+        if not self.bar.disable:
+            if step.number % 10 == 1 or step.number == self.bar.total:
+                self.bar.set_postfix_str(f"distance {float(step.distance.mean()):.4f}", refresh=False)
+            self.bar.update(step.number - self.bar.n)
+
+    def close(self) -> None:
+        self.bar.close()

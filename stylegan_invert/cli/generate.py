@@ -1,0 +1,90 @@
+"""``stylegan-invert generate``"""
+
+import re
+
+import click
+
+from .common import class_option, device_option, network_option, outdir_option, pick_device, say
+
+
+def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
+    """Seeds from "1,5,7-9"."""
+    if text is None:
+        return None
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < 2**32 or last - first >= 100_000:
+            raise click.BadParameter(f"{part!r}; expected numbers and ranges, as in 1,5,7-9")
+        seeds += range(first, last + 1)
+    return seeds
+
+
+@click.command(short_help="Render seeds, or codes from a projection.")
+@network_option
+@click.option("--seeds", callback=parse_seeds, metavar="LIST", help="Seeds to render, as in 85,265,297-299.")
+@click.option("--projected-w", type=click.Path(), metavar="FILE", help="Codes to render: a projected_w.npz, of this project or of the official one.")
+@outdir_option
+@click.option("--trunc", "truncation_psi", type=float, default=1, show_default=True, metavar="PSI", help="Truncation, for seeds.")
+@class_option
+@click.option(
+    "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
+    help="Noise maps: const takes those saved with the codes, else the network's own.",
+)  # fmt: skip
+@device_option
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+def command(
+    network: str,
+    seeds: list[int] | None,
+    projected_w: str | None,
+    outdir: str,
+    truncation_psi: float,
+    class_idx: int | None,
+    noise_mode: str,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...).
+
+    A projected code renders to the very picture that the projection saved.
+
+    \b
+    stylegan-invert generate -n ffhq --seeds 85,265 --trunc 0.7 -o out
+    stylegan-invert generate -n ffhq --projected-w out/projected_w.npz -o out
+    """
+    if (seeds is None) == (projected_w is None):
+        raise click.UsageError("Give either --seeds or --projected-w.")
+    if projected_w is not None and (truncation_psi != 1 or class_idx is not None):
+        raise click.UsageError("--trunc and --class are for --seeds; a projected code already has its w.")
+    import numpy as np
+    import torch
+
+    from ..generator import adapt, check_code, label
+    from ..io.codes import read_codes
+    from ..io.files import staged
+    from ..io.images import generator_pixels, projector_pixels, write_png
+    from ..io.network_file import load
+    from ..spaces import NOISE, Code
+
+    arrays = read_codes(projected_w) if projected_w is not None else {}
+    where = pick_device(device)
+    G = load(network).G.to(where)
+    generator = adapt(G)
+    with staged(outdir) as folder, torch.no_grad():
+        if projected_w is not None:
+            code = Code("w+", {k: torch.from_numpy(v).to(where) for k, v in arrays.items() if k == "w" or k.startswith(NOISE)})
+            check_code(code, generator, projected_w)
+            names = [f"proj{i:02d}.png" for i in range(len(code))]
+            for name, one in zip(names, code):
+                noise = {k: v[:, None] for k, v in one.noise.items()} if noise_mode == "const" else None
+                image = G.synthesis(one.tensors["w"], noise_mode=noise_mode, noise=noise)
+                write_png(folder / name, projector_pixels(image[0]))
+        else:
+            c = label(generator.c_dim, class_idx)
+            names = [f"seed{seed:04d}.png" for seed in seeds]
+            for name, seed in zip(names, seeds):
+                z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)).to(torch.float32).to(where)
+                image = G(z, None if c is None else c.to(where), truncation_psi=truncation_psi, noise_mode=noise_mode)
+                write_png(folder / name, generator_pixels(image[0]))
+    say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

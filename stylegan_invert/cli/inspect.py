@@ -1,0 +1,35 @@
+"""``stylegan-invert inspect``"""
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command(short_help="Say what a network file holds.")
+@click.argument("network", metavar="NET")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(network: str, as_json: bool) -> None:
+    """Say what a network file holds: family, resolution, channels, classes, spaces, parameters, SHA-256.
+
+    NET is a path, a URL or an official short name. The file is read as data; nothing in it is executed.
+    """
+    from ..io.network_file import load
+
+    info = load(network).info
+    if as_json:
+        click.echo(json.dumps(info, indent=2))
+        return
+    width = max(map(len, info))
+    for name, value in info.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,87 @@
+"""The ``stylegan-invert`` command."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import StyleganInvertError
+
+COMMANDS = {
+    "demo": "Project the shipped photograph onto the shipped network.",
+    "generate": "Render seeds, or codes from a projection.",
+    "inspect": "Say what a network file holds.",
+    "project": "Find the latent codes of pictures.",
+}
+
+
+class Commands(click.Group):
+    """Imports a command's file when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"stylegan_invert.cli.{name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stylegan-invert")
+def cli() -> None:
+    """Find the latent code behind a picture, for official StyleGAN2 network files.
+
+    \b
+    stylegan-invert project --network ffhq.pkl --target photo.jpg --outdir out
+    stylegan-invert generate --network ffhq.pkl --projected-w out/projected_w.npz --outdir out
+    """
+
+
+def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> None:
+    """Run a command as a program: an expected failure is one sentence on stderr and a non-zero exit."""
+    try:
+        result = command.main(args, prog_name=prog_name, standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except click.exceptions.Exit as e:
+        code = e.exit_code
+    except click.ClickException as e:
+        e.show()
+        code = e.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted; nothing was written for the unfinished target", 130)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except (StyleganInvertError, ValueError) as e:
+        code = _fail(str(e))
+    except OSError as e:
+        code = _fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
+    except MemoryError:
+        code = _fail("out of memory; try a smaller --batch")
+    except RuntimeError as e:
+        if "out of memory" not in str(e):
+            raise
+        code = _fail("out of memory on the device; try a smaller --batch, or --device cpu")
+    sys.exit(code)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    click.echo(f"Error: {message}", err=True)
+    return code
+
+
+def main(args: Any = None) -> None:
+    """Entry point of the console script."""
+    run(cli, args, "stylegan-invert")
+
+
+if __name__ == "__main__":
+    main()

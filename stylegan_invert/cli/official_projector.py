@@ -1,0 +1,39 @@
+"""``python -m stylegan_invert.projector``: the flags, defaults and files of stylegan2-ada-pytorch's projector.py."""
+
+from pathlib import Path
+
+import click
+
+from .common import class_option, device_option, pick_device
+from .project import run
+
+
+@click.command()
+@click.option("--network", required=True, help="Network pickle filename or URL, or an official short name")
+@click.option("--target", required=True, metavar="FILE", help="Target image file to project to")
+@click.option("--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of optimization steps")
+@click.option("--seed", type=click.IntRange(min=0), default=303, show_default=True, help="Random seed")
+@click.option("--save-video", type=bool, default=True, show_default=True, help="Save an mp4 video of optimization progress")
+@click.option("--outdir", required=True, metavar="DIR", help="Where to save the output images")
+@class_option
+@click.option(
+    "--loss", default="lpips-vgg", show_default=True, metavar="NAME=W,...", help="Distances by weight; lpips-squeeze needs no download"
+)
+@click.option("--vgg16", type=click.Path(), metavar="FILE", help="The official vgg16.pt, or torchvision's VGG16 state dict; downloaded if not given")
+@device_option
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors")
+def command(
+    network: str, target: str, num_steps: int, seed: int, save_video: bool, outdir: str, class_idx: int | None, loss: str, vgg16: str | None, device: str, quiet: bool
+) -> None:
+    """Project given image to the latent space of pretrained network pickle.
+
+    The official flags with the official defaults; it writes proj.mp4, target.png, proj.png and projected_w.npz, and
+    result.json besides. --class, --loss, --vgg16, --device and --quiet are additions.
+
+    \b
+    python -m stylegan_invert.projector --outdir=out --target=photo.png --network=ffhq
+    """
+    run(
+        network, [Path(target)], [Path(outdir)], pick_device(device), quiet, method="w", steps=num_steps, lr=0.1, video=save_video,
+        init=None, batch=1, seed=seed, loss=loss, vgg16=vgg16, class_idx=class_idx, save_noise=False,
+    )  # fmt: skip

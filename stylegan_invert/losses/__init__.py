@@ -1,0 +1,28 @@
+"""Distances between pictures, one file each, and their weighted sums.
+
+    loss = parse("lpips-squeeze=1,mse=0.1")
+    prepared = loss.prepare(target)      # once
+    distance = loss(prepared, images)    # (N,), differentiable
+"""
+
+from .base import Distance, WeightedSum, check_images
+from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
+from .metrics import picture_metrics
+from .names import DEFAULT_LOSS, LOSSES, needs_vgg16, parse
+from .pixel import L1, MSE
+
+__all__ = [
+    "DEFAULT_LOSS",
+    "LOSSES",
+    "Distance",
+    "L1",
+    "MSE",
+    "SqueezeLPIPS",
+    "WeightedSum",
+    "check_images",
+    "load_vgg_lpips",
+    "needs_vgg16",
+    "parse",
+    "picture_metrics",
+    "reported_lpips",
+]

@@ -1,0 +1,77 @@
+"""The contract of a distance, checks of its input, and weighted sums."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+class Distance(torch.nn.Module):
+    """A distance between pictures, one number per pair.
+
+    What depends only on the target is computed once by ``prepare``. Pictures are (N, C, H, W), float32, in [-1, 1],
+    with 1, 3 or 4 channels (grey, RGB, RGBA).
+
+    Attributes:
+        min_size: smallest side it can compare.
+    """
+
+    min_size = 1
+
+    def prepare(self, target: torch.Tensor) -> Any:
+        """What is needed of the target (N, C, H, W); raises ValueError if it is no batch of pictures."""
+        check_images(target, self.min_size)
+        with torch.no_grad():
+            return self.features(target)
+
+    def features(self, images: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+    def forward(self, prepared: Any, images: torch.Tensor) -> torch.Tensor:
+        """Distances (N,) of images (N, C, H, W) from the prepared targets; generated images may leave [-1, 1]."""
+        raise NotImplementedError
+
+    def between(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Distances (N,) between two batches of pictures."""
+        check_images(b, self.min_size)
+        return self(self.prepare(a), b)
+
+
+class WeightedSum(Distance):
+    """A sum of distances, each with a factor."""
+
+    def __init__(self, terms: list[tuple[float, Distance]]):
+        super().__init__()
+        self.weights = [float(weight) for weight, _ in terms]
+        self.distances = torch.nn.ModuleList(distance for _, distance in terms)
+        self.min_size = max(d.min_size for d in self.distances)
+
+    def features(self, images: torch.Tensor) -> list[Any]:
+        return [d.features(images) for d in self.distances]
+
+    def forward(self, prepared: list[Any], images: torch.Tensor) -> torch.Tensor:
+        return sum(w * d(p, images) for w, d, p in zip(self.weights, self.distances, prepared))
+
+
+def check_images(images: torch.Tensor, min_size: int = 1) -> None:
+    """Raise ValueError unless ``images`` are (N, C, H, W) floats in [-1, 1] with C of 1, 3 or 4 and sides of at least ``min_size``."""
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] not in (1, 3, 4) or 0 in shape:
+        raise ValueError(f"pictures of shape {shape}; expected (N, C, H, W) with C of 1, 3 or 4")
+    if not images.is_floating_point():
+        raise ValueError(f"pictures of type {images.dtype}; expected float32 in [-1, 1] (divide uint8 by 127.5 and subtract 1)")
+    if min(shape[2:]) < min_size:
+        raise ValueError(f"pictures of {shape[3]}x{shape[2]} pixels; this distance needs at least {min_size}x{min_size}. A pixel loss (mse, l1) takes any size")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= -1.001 and high <= 1.001):
+        raise ValueError(f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] (divide uint8 by 127.5 and subtract 1)")
+
+
+def as_rgb(images: torch.Tensor) -> torch.Tensor:
+    """Three channels for networks that see colour: grey is repeated, alpha is left out."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+
+
+def at_most_256(images: torch.Tensor) -> torch.Tensor:
+    """Pictures above 256x256 brought to that size by area averaging, as the official projector does: the feature networks were made for 224."""
+    return F.interpolate(images, size=(256, 256), mode="area") if images.shape[2] > 256 else images

@@ -1,0 +1,114 @@
+"""LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018), version 0.1."""
+
+import os
+import zipfile
+
+import torch
+
+from .. import pretrained
+from ..networks.backbones import VGG16, SqueezeNet
+from .base import Distance, WeightedSum, as_rgb, at_most_256
+
+# ImageNet's mean and deviation on the scale [-1, 1], as LPIPS rounds them.
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+
+class LPIPS(Distance):
+    """Weighted squared differences of unit-length features.
+
+    Args:
+        backbone: `SqueezeNet` or `VGG16`, with weights.
+        heads: one non-negative weight per channel for each of its feature maps.
+    """
+
+    def __init__(self, backbone: SqueezeNet | VGG16, heads: list[torch.Tensor]):
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.min_size = backbone.min_size
+        for i, head in enumerate(heads):
+            self.register_buffer(f"head{i}", head.to(torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer("shift", torch.tensor(_SHIFT).reshape(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(_SCALE).reshape(1, 3, 1, 1))
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        x = (as_rgb(at_most_256(images)) - self.shift) / self.scale
+        return [f / (f.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for f in self.backbone(x)]
+
+    def forward(self, prepared: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        total = 0
+        for i, (a, b) in enumerate(zip(prepared, self.features(images))):
+            total = total + ((a - b).square() * getattr(self, f"head{i}")).sum(dim=1).mean(dim=[1, 2])
+        return total
+
+
+class SqueezeLPIPS(LPIPS):
+    """LPIPS with the SqueezeNet 1.1 that comes with this package; needs no download."""
+
+    def __init__(self) -> None:
+        weights = pretrained.tensors("lpips_squeeze.safetensors")
+        backbone = SqueezeNet()
+        backbone.load_state_dict({k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")})
+        super().__init__(backbone, [weights[f"lin{i}"] for i in range(len(SqueezeNet.taps))])
+
+
+class ScriptedVGG16(Distance):
+    """LPIPS through a TorchScript file that is called as the official ``vgg16.pt`` is.
+
+    It takes pictures in [0, 255] and returns one vector per picture; the squared distance of two vectors is LPIPS.
+    """
+
+    min_size = 16
+
+    def __init__(self, file: str | os.PathLike):
+        super().__init__()
+        self.network = torch.jit.load(os.fspath(file), map_location="cpu").eval()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        x = (as_rgb(images) + 1) * (255 / 2)
+        return self.network(at_most_256(x), resize_images=False, return_lpips=True)
+
+    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return (prepared - self.features(images)).square().sum(dim=1)
+
+
+def load_vgg_lpips(file: str | os.PathLike) -> Distance:
+    """LPIPS with VGG16.
+
+    Args:
+        file: a TorchScript file like the official ``vgg16.pt``, or a torchvision state dict of VGG16 (the heads come
+            with this package). `io.download.vgg16_file` finds or fetches the official one.
+
+    Raises:
+        ValueError: the file is neither.
+    """
+    expected = "expected a TorchScript file like the official vgg16.pt, or torchvision's state dict of VGG16"
+    if not os.path.isfile(file):
+        raise ValueError(f"{file}: there is no such file; {expected}")
+    try:
+        with zipfile.ZipFile(file) as z:
+            scripted = any(name.split("/")[1:2] == ["code"] for name in z.namelist())
+    except zipfile.BadZipFile:
+        scripted = False
+    if scripted:
+        try:
+            return ScriptedVGG16(file)
+        except RuntimeError as e:
+            raise ValueError(f"{file}: not a TorchScript file that this torch can open ({str(e).splitlines()[0][:120]}); {expected}") from None
+    backbone = VGG16()
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        backbone.load_state_dict({k: v for k, v in weights.items() if k.startswith("features.")})
+    except Exception as e:  # torch.load raises many kinds, depending on what the file is
+        raise ValueError(f"{file}: {str(e).splitlines()[0][:120]}; {expected}") from None
+    heads = pretrained.tensors("lpips_vgg_heads.safetensors")
+    return LPIPS(backbone, [heads[f"lin{i}"] for i in range(len(VGG16.taps))])
+
+
+def reported_lpips(loss: Distance) -> tuple[str, Distance]:
+    """The LPIPS that results are reported in, and the name of its network: VGG16 if the loss has it, else SqueezeNet."""
+    parts = list(loss.distances) if isinstance(loss, WeightedSum) else [loss]
+    for part in parts:
+        if isinstance(part, ScriptedVGG16) or (isinstance(part, LPIPS) and isinstance(part.backbone, VGG16)):
+            return "vgg", part
+    return "squeeze", next((part for part in parts if isinstance(part, SqueezeLPIPS)), None) or SqueezeLPIPS()

@@ -1,0 +1,53 @@
+"""Losses by name, as ``--loss`` takes them."""
+
+import math
+import os
+from typing import Callable
+
+from .base import Distance, WeightedSum
+from .lpips import SqueezeLPIPS, load_vgg_lpips
+from .pixel import L1, MSE
+
+LOSSES: dict[str, Callable[..., Distance]] = {
+    "lpips-squeeze": lambda vgg16: SqueezeLPIPS(),
+    "lpips-vgg": lambda vgg16: load_vgg_lpips(vgg16),
+    "mse": lambda vgg16: MSE(),
+    "l1": lambda vgg16: L1(),
+}
+
+DEFAULT_LOSS = "lpips-squeeze=1,mse=0.1"
+
+
+def needs_vgg16(text: str) -> bool:
+    """Whether a loss text names "lpips-vgg"."""
+    return any(part.partition("=")[0].strip() == "lpips-vgg" for part in text.split(","))
+
+
+def parse(text: str, vgg16: str | os.PathLike | None = None) -> WeightedSum:
+    """A weighted sum from "name=weight,name=weight"; a name alone has weight one.
+
+    Args:
+        text: names from `LOSSES`.
+        vgg16: file for "lpips-vgg"; see `load_vgg_lpips`. Only needed where that is named (`needs_vgg16`).
+
+    Raises:
+        ValueError: a name is unknown or a weight is no number.
+    """
+    terms = []
+    for part in text.split(","):
+        name, equals, weight = (p.strip() for p in part.partition("="))
+        if name not in LOSSES:
+            raise ValueError(f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in 'lpips-squeeze=1,mse=0.1'")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise ValueError(f"the weight {weight!r} of {name!r} in {text!r} is not a number of at least 0")
+        if value > 0:
+            terms.append((value, name))
+    if not terms:
+        raise ValueError(f"every weight in {text!r} is zero; nothing would be compared")
+    if vgg16 is None and any(name == "lpips-vgg" for _, name in terms):
+        raise ValueError("'lpips-vgg' needs the file of a VGG16; name one with --vgg16")
+    return WeightedSum([(value, LOSSES[name](vgg16)) for value, name in terms])

@@ -1,0 +1,25 @@
+"""Distances pixel by pixel."""
+
+import torch
+
+from .base import Distance
+
+
+class MSE(Distance):
+    """Mean of squared differences over channels and pixels, on the scale [-1, 1]."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return (prepared - images).square().mean(dim=[1, 2, 3])
+
+
+class L1(Distance):
+    """Mean of absolute differences over channels and pixels, on the scale [-1, 1]."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return (prepared - images).abs().mean(dim=[1, 2, 3])

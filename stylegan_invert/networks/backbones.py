@@ -1,0 +1,70 @@
+"""Feature networks for perceptual distances, under torchvision's parameter names."""
+
+import torch
+import torch.nn.functional as F
+
+
+class Fire(torch.nn.Module):
+    """SqueezeNet's unit: (N, in, H, W) to (N, 2 * expand, H, W)."""
+
+    def __init__(self, in_: int, squeeze: int, expand: int):
+        super().__init__()
+        self.squeeze = torch.nn.Conv2d(in_, squeeze, 1)
+        self.expand1x1 = torch.nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = torch.nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.squeeze(x))
+        return torch.cat([F.relu(self.expand1x1(x)), F.relu(self.expand3x3(x))], dim=1)
+
+
+class SqueezeNet(torch.nn.Module):
+    """The convolutions of SqueezeNet 1.1 (Iandola et al., 2016; torchvision's numbering)."""
+
+    min_size = 17  # below, the last pooling has nothing left
+    taps = (1, 4, 7, 9, 10, 11, 12)  # LPIPS looks after these: 64, 128, 256, 384, 384, 512, 512 channels
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool = torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 64, 3, stride=2), torch.nn.ReLU(),
+            pool, Fire(64, 16, 64), Fire(128, 16, 64),
+            pool, Fire(128, 32, 128), Fire(256, 32, 128),
+            pool, Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Seven feature maps of a normalised picture (N, 3, H, W)."""
+        return _tapped(self.features, self.taps, x)
+
+
+class VGG16(torch.nn.Module):
+    """The convolutions of VGG16 (Simonyan & Zisserman, 2015; torchvision's numbering)."""
+
+    min_size = 16
+    taps = (3, 8, 15, 22, 29)  # after relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = []
+        channels = 3
+        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(count):
+                layers += [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()]
+                channels = width
+            layers.append(torch.nn.MaxPool2d(2))
+        self.features = torch.nn.Sequential(*layers[:-1])
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Five feature maps of a normalised picture (N, 3, H, W)."""
+        return _tapped(self.features, self.taps, x)
+
+
+def _tapped(layers: torch.nn.Sequential, taps: tuple[int, ...], x: torch.Tensor) -> list[torch.Tensor]:
+    found = []
+    for i, layer in enumerate(layers):
+        x = layer(x)
+        if i in taps:
+            found.append(x)
+    return found
