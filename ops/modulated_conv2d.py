@@ -30,7 +30,12 @@ def conv2d_resample(
 
     Returns:
         (N, O, H * up // down, W * up // down) for padding K // 2 and odd K.
+
+    Raises:
+        ValueError: both ``up`` and ``down`` are above one, or a filter is missing.
     """
+    if (up > 1 and down > 1) or (f is None and (up > 1 or down > 1)):
+        raise ValueError(f"conv2d_resample: up={up}, down={down}, filter {'given' if f is not None else 'missing'}; expected one of the two, with a filter")
     kh, kw = weight.shape[2:]
     pad = [padding] * 4
     if up > 1:
@@ -43,8 +48,7 @@ def conv2d_resample(
 
     if up > 1 and not transposed:  # the convolution mixes channels only: cheapest at the small size
         x = F.conv2d(x, weight, groups=groups)
-        x = upfirdn2d(x, f, up=up, padding=pad, gain=up**2)
-        return x if down == 1 else x[:, :, ::down, ::down]
+        return upfirdn2d(x, f, up=up, padding=pad, gain=up**2)
     if transposed:
         # A transposed convolution upsamples and convolves at once; the filter, being linear, may follow it. It adds
         # k - 1 pixels before and k - up after, which the padding gives back: partly by cropping inside the
@@ -54,8 +58,7 @@ def conv2d_resample(
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
         x = F.conv_transpose2d(x, turned, stride=up, padding=crop, groups=groups)
-        x = upfirdn2d(x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2)
-        return x if down == 1 else x[:, :, ::down, ::down]
+        return upfirdn2d(x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2)
     if down > 1 and kh == kw == 1:
         return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), weight, groups=groups)
     if down > 1:

@@ -53,7 +53,7 @@ def project(
         G: a generator; it is computed where it is, and left as it is.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or several of these.
         method: "w", "w+", or a method of another package; see `methods`.
-        loss: a text like "lpips-squeeze=1,mse=0.1" (see `losses.LOSSES`), or a `Distance`.
+        loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         class_idx: the class, for a network that has classes.
         init: where to start: None for the mean, or a code, a projection or a ``projected_w.npz``; one, or one per target.

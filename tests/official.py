@@ -2,11 +2,17 @@
 
     python official.py make REPO CONFIGS.json OUTDIR      networks as official pickles, with what they compute
     python official.py open REPO FILE.pkl OUT.npz         what official code computes from a file
-    python official.py project REPO FILE.pkl FEATURES.pt TARGET.npy STEPS SEED OUT.npz
+    python official.py project REPO FILE.pkl FEATURES.pt TARGET.png STEPS SEED OUT.npz
+    python official.py golden REPO CATS32.pkl             golden/networks.npz and golden/projection.npz
 
-`test_official.py` compares this package with it. Nothing of the checkout is part of this project.
+CATS32.pkl is the shipped network, written anew by this package: the shipped file has a placeholder for source text,
+with which official code cannot open it.
+
+`test_official.py` compares this package with it, `test_networks.py` and `test_projectors.py` with the golden files,
+which were made by the last line from stylegan2-ada-pytorch. Nothing of the checkout is part of this project.
 """
 
+import contextlib
 import importlib.util
 import json
 import pickle
@@ -18,61 +24,89 @@ import numpy as np
 import packaging.version
 import torch
 
+HERE = Path(__file__).parent
+CONFIGS = json.loads((HERE / "official_configs.json").read_text())
+PRETRAINED = HERE.parent / "pretrained"
 
-def outputs(G, D, seed=0):
-    """Pictures, w, logits and the gradient of a loss with respect to w, for fixed inputs."""
+
+def fill(module: torch.nn.Module, seed: int) -> None:
+    """Give every parameter and buffer but the filters values that depend on its name's rank alone.
+
+    Official classes and ours have the same names, so both get the same weights. Fresh networks have zero biases and
+    noise strengths, which would hide mistakes.
+    """
+    gen = torch.Generator().manual_seed(seed)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    with torch.no_grad():
+        for name in sorted(tensors):
+            if name.endswith("resample_filter"):
+                continue
+            owner = module.get_submodule(name.rpartition(".")[0])
+            value = torch.randn(tensors[name].shape, generator=gen)
+            if name.endswith("affine.bias"):
+                value = 1 + 0.3 * value
+            elif name.endswith(("bias", "noise_strength")):
+                value = 0.3 * value
+            elif hasattr(owner, "bias_gain"):
+                value = value / owner.bias_gain
+            tensors[name].copy_(value)
+
+
+def outputs(G, D=None, seed: int = 0) -> dict[str, np.ndarray]:
+    """Pictures, w, logits, and gradients of a loss with respect to w and to the picture, for fixed inputs."""
     rng = np.random.RandomState(seed)
     n = 4
-    z = rng.randn(n, G.z_dim)
-    c = np.eye(max(G.c_dim, 1), dtype=np.float32)[rng.randint(max(G.c_dim, 1), size=n)][:, : G.c_dim]
-    weights = rng.randn(n, G.img_channels, G.img_resolution, G.img_resolution).astype(np.float32)
-    zt, ct = torch.from_numpy(z), torch.from_numpy(c)
-    ws = G.mapping(zt, ct)
-    truncated = G.mapping(zt, ct, truncation_psi=0.7, truncation_cutoff=2) if hasattr(G.mapping, "w_avg") else ws
+    z = torch.from_numpy(rng.randn(n, G.z_dim))
+    c = torch.eye(max(G.c_dim, 1))[rng.randint(max(G.c_dim, 1), size=n)][:, : G.c_dim]
+    weights = torch.from_numpy(rng.randn(n, G.img_channels, G.img_resolution, G.img_resolution).astype(np.float32))
+    ws = G.mapping(z, c)
     leaf = ws.detach().clone().requires_grad_(True)
     image = G.synthesis(leaf, noise_mode="const", force_fp32=True)
-    (image * torch.from_numpy(weights)).sum().backward()
-    result = dict(z=z, c=c, ws=ws, truncated=truncated, image=image, grad=leaf.grad)
-    result["image_none"] = G.synthesis(ws, noise_mode="none", force_fp32=True)
+    (image * weights).sum().backward()
+    result = {"ws": ws, "image": image, "gradient": leaf.grad}
+    result["image without noise"] = G.synthesis(ws, noise_mode="none", force_fp32=True)
+    if hasattr(G.mapping, "w_avg"):
+        result["truncated ws"] = G.mapping(z, c, truncation_psi=0.7, truncation_cutoff=2)
     if D is not None:
-        x = image.detach().clone().requires_grad_(True)
-        logits = D(x, ct, force_fp32=True)
+        x = weights.clamp(-1, 1).requires_grad_(True)
+        logits = D(x, c, force_fp32=True)
         logits.sum().backward()
-        result |= dict(logits=logits, logits_grad=x.grad)
-    return {k: v.detach().numpy() if isinstance(v, torch.Tensor) else v for k, v in result.items()}
+        result |= {"logits": logits, "gradient of logits": x.grad}
+    return {k: v.detach().numpy() for k, v in result.items()}
 
 
-def shake(module, seed):
-    """Random values everywhere: fresh networks have zero biases and noise strengths, which would hide mistakes."""
-    gen = torch.Generator().manual_seed(seed)
-    for p in module.parameters():
-        p.data += 0.2 * torch.randn(p.shape, generator=gen)
-    for name, b in module.named_buffers():
-        if name.endswith("w_avg"):
-            b += torch.randn(b.shape, generator=gen)
+def networks(config, generator_class, discriminator_class):
+    """Generator and discriminator (or None) of a configuration, with weights of `fill`."""
+    G = generator_class(*config.get("args", ()), **config["G"]).eval().requires_grad_(False)
+    fill(G, 2)
+    D = None
+    if "D" in config:
+        D = discriminator_class(**config["D"]).eval().requires_grad_(False)
+        fill(D, 3)
+    for path, value in config.get("edit", {}).items():
+        owner, _, name = path.rpartition(".")
+        setattr(G.get_submodule(owner), name, value)
+    return G, D
+
+
+def _official_networks(config):
+    try:
+        from training import networks_stylegan2 as module
+    except ImportError:
+        from training import networks as module
+    return networks(config, module.Generator, module.Discriminator)
 
 
 def make(configs, outdir):
-    try:
-        from training import networks_stylegan2 as networks
-    except ImportError:
-        from training import networks
     for name, config in json.loads(Path(configs).read_text()).items():
-        torch.manual_seed(1)
-        G = networks.Generator(*config.get("args", ()), **config["G"]).eval().requires_grad_(False)
-        shake(G, 2)
-        D = None
-        if "D" in config:
-            D = networks.Discriminator(**config["D"]).eval().requires_grad_(False)
-            shake(D, 3)
+        G, D = _official_networks(config)
         data = dict(training_set_kwargs={"path": "set.zip", "xflip": True}, G=G, D=D, G_ema=G, augment_pipe=None)
-        for edit in config.get("edit", ()):
-            exec(edit, {"G": G, "D": D})
+        file = Path(outdir, f"{name}.pkl")
         if config.get("torch_save"):
-            torch.save(G, f"{outdir}/{name}.pkl")
+            torch.save(G, file)
         else:
-            Path(f"{outdir}/{name}.pkl").write_bytes(pickle.dumps(data, protocol=config.get("protocol", 4)))
-        np.savez(f"{outdir}/{name}.npz", **outputs(G, None if config.get("torch_save") else D))
+            file.write_bytes(pickle.dumps(data, protocol=config.get("protocol", 4)))
+        np.savez(file.with_suffix(".npz"), **outputs(G, None if config.get("torch_save") else D))
 
 
 def open_(file, out):
@@ -85,30 +119,42 @@ def open_(file, out):
 
 
 def project(file, features, target, steps, seed, out):
-    import contextlib
-
     import dnnlib
     import legacy
+    import PIL.Image
     import projector
 
     with open(file, "rb") as f:
         G = legacy.load_network_pkl(f)["G_ema"].requires_grad_(False)
     dnnlib.util.open_url = lambda url: contextlib.nullcontext(open(features, "rb"))
     # The distance that is printed has two decimals; this sees the full one, the square of the features' difference.
-    square_sum = []
+    distance = []
     original = torch.Tensor.square
 
     def square(self):
         result = original(self)
-        if self.ndim == 2 and self.requires_grad:
-            square_sum.append(float(result.detach().sum()))
+        if result.ndim == 2 and result.requires_grad:
+            distance.append(float(result.detach().sum()))
         return result
 
     torch.Tensor.square = square
+    picture = PIL.Image.open(target).convert("RGB").resize((G.img_resolution, G.img_resolution), PIL.Image.LANCZOS)
+    pixels = torch.from_numpy(np.array(picture).transpose(2, 0, 1))
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))
-    w = projector.project(G, torch.from_numpy(np.load(target)), num_steps=int(steps), device=torch.device("cpu"))
-    np.savez(out, projected_w=w[:, 0].numpy(), distance=np.array(square_sum))
+    w = projector.project(G, pixels, num_steps=int(steps), device=torch.device("cpu"))
+    torch.Tensor.square = original
+    np.savez(out, w=w[:, 0].numpy(), distance=np.array(distance[-int(steps) :]))
+
+
+def golden(cats32):
+    found = {}
+    for name, config in CONFIGS.items():
+        for key, value in outputs(*_official_networks(config)).items():
+            found[f"{name}/{key}"] = value[:2]
+    np.savez(HERE / "golden" / "networks.npz", **found)
+    features, picture = HERE / "golden" / "stub-features.pt", PRETRAINED / "chelsea-face.png"
+    project(cats32, features, picture, 50, 303, HERE / "golden" / "projection.npz")
 
 
 if __name__ == "__main__":
@@ -116,5 +162,4 @@ if __name__ == "__main__":
     sys.path.insert(0, repo)
     if importlib.util.find_spec("pkg_resources") is None:  # stylegan3 imports it; setuptools no longer has it
         sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=packaging.version.parse)
-    torch.set_num_threads(2)
-    {"make": make, "open": open_, "project": project}[command](*rest)
+    {"make": make, "open": open_, "project": project, "golden": golden}[command](*rest)

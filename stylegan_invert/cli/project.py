@@ -19,7 +19,7 @@ from .common import Progress, check_outdir, class_option, device_option, network
 @click.option("--seed", type=click.IntRange(min=0), default=303, show_default=True, help="Random seed; each target starts from it.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Peak learning rate.")
 @click.option(
-    "--loss", default="lpips-squeeze=1,mse=0.1", show_default=True, metavar="NAME=W,...", help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1."
+    "--loss", default="lpips-squeeze=1,mse=1", show_default=True, metavar="NAME=W,...", help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1."
 )
 @click.option(
     "--vgg16",

@@ -1,6 +1,6 @@
 """Distances between pictures, one file each, and their weighted sums.
 
-    loss = parse("lpips-squeeze=1,mse=0.1")
+    loss = parse("lpips-squeeze=1,mse=1")
     prepared = loss.prepare(target)      # once
     distance = loss(prepared, images)    # (N,), differentiable
 """

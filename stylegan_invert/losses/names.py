@@ -15,7 +15,7 @@ LOSSES: dict[str, Callable[..., Distance]] = {
     "l1": lambda vgg16: L1(),
 }
 
-DEFAULT_LOSS = "lpips-squeeze=1,mse=0.1"
+DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 
 
 def needs_vgg16(text: str) -> bool:
@@ -37,7 +37,7 @@ def parse(text: str, vgg16: str | os.PathLike | None = None) -> WeightedSum:
     for part in text.split(","):
         name, equals, weight = (p.strip() for p in part.partition("="))
         if name not in LOSSES:
-            raise ValueError(f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in 'lpips-squeeze=1,mse=0.1'")
+            raise ValueError(f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in 'lpips-squeeze=1,mse=1'")
         try:
             value = float(weight) if equals else 1.0
         except ValueError:
