@@ -64,7 +64,10 @@ class NetworkFile:
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, ModuleRecord):
-            value = self._networks[key] = build(value, self.file, key, self._budget)
+            record, value = value, build(value, self.file, key, self._budget)
+            for same in NETWORK_KEYS:  # a file may hold one network under two keys
+                if self._networks[same] is record:
+                    self._networks[same] = value
             expected = Discriminator if key == "D" else Generator
             if not isinstance(value, expected):
                 raise NetworkFileError(self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}")
@@ -158,7 +161,7 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     """`load` for bytes that are in memory; ``file`` is the name used in errors."""
     view = memoryview(data)
     root = read_records(view, file)
-    budget = Budget(file, 2 * len(view))
+    budget = Budget(file, len(view))
     if isinstance(root, ModuleRecord):  # torch.save(G)
         root = {"G_ema": root}
     if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
@@ -219,7 +222,7 @@ def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[st
     for name, value in table.items():
         where = f"{place}.{str(name)[:80]}"
         if isinstance(value, TensorRecord):
-            budget.spend(where, value.numel * value.dtype.itemsize)
+            budget.spend(where, value.nbytes)
             result[str(name)] = value.to_tensor()
         else:
             result[str(name)] = _read_extra(value, file, where, budget)

@@ -122,7 +122,7 @@ def parse_all(root: Any) -> None:
 
 
 class Budget:
-    """Bytes that tensors made from one file may take, so that records which share a storage cannot multiply it."""
+    """Bytes of the file that tensors may be made from, in all, so that tensors which share a storage cannot multiply it."""
 
     def __init__(self, file: object, nbytes: int):
         self.file, self.left = file, nbytes
@@ -130,7 +130,7 @@ class Budget:
     def spend(self, place: str, nbytes: int) -> None:
         self.left -= nbytes
         if self.left < 0:
-            raise NetworkFileError(self.file, place, "its tensors would take more than twice the memory of the file; they share storages too often")
+            raise NetworkFileError(self.file, place, "the tensors so far hold more numbers than the whole file; too many share one storage")
 
 
 # Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
@@ -166,8 +166,7 @@ def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str
     tensors: list[tuple[torch.nn.Module, str, TensorRecord, str]] = []
     _compare(module, record, file, place, tensors, set())
     for owner, name, tensor, where in tensors:
-        nbytes = tensor.numel * 4
-        budget.spend(where, nbytes)
+        budget.spend(where, tensor.nbytes)
         value = tensor.to_tensor().to(torch.float32)
         if name in owner._parameters:
             owner._parameters[name] = torch.nn.Parameter(value, requires_grad=False)

@@ -394,18 +394,26 @@ class PersistentId:
 def dump(obj: Any, file: BinaryIO) -> None:
     """Write plain Python values, `Call`, `Name` and `PersistentId` as a pickle of protocol 4.
 
+    A text, and a `Call` that is the same object, is written once and referred to afterwards.
+
     Raises:
         TypeError: a value of another type; what was written so far is no complete pickle.
     """
-    memo: dict[str, int] = {}
+    memo: dict[str | int, int] = {}  # texts, and ids of calls
+
+    def again(key: str | int) -> bool:
+        if key in memo:
+            file.write(b"j" + struct.pack("<I", memo[key]))
+        return key in memo
+
+    def remember(key: str | int) -> None:
+        memo[key] = len(memo)
+        file.write(b"\x94")
 
     def text(s: str) -> None:
-        if s in memo:
-            file.write(b"j" + struct.pack("<I", memo[s]))
-        else:
-            raw = s.encode()
-            file.write(b"X" + struct.pack("<I", len(raw)) + raw + b"\x94")
-            memo[s] = len(memo)
+        raw = s.encode()
+        file.write(b"X" + struct.pack("<I", len(raw)) + raw)
+        remember(s)
 
     def items(d: Mapping[Any, Any]) -> None:
         if d:
@@ -424,7 +432,7 @@ def dump(obj: Any, file: BinaryIO) -> None:
         elif type(x) is float:
             file.write(b"G" + struct.pack(">d", x))
         elif type(x) is str:
-            text(x)
+            again(x) or text(x)
         elif type(x) in (bytes, bytearray, memoryview):
             n = len(x)
             file.write(b"B" + struct.pack("<I", n) if n < 2**32 else b"\x8e" + struct.pack("<Q", n))
@@ -445,10 +453,12 @@ def dump(obj: Any, file: BinaryIO) -> None:
             write(x.value)
             file.write(b"Q")
         elif isinstance(x, Call):
-            write(Name(x.module, x.name))
-            write(x.args)
-            file.write(b"R")
-            items(x.items)
+            if not again(id(x)):
+                write(Name(x.module, x.name))
+                write(x.args)
+                file.write(b"R")
+                remember(id(x))
+                items(x.items)
         else:
             raise TypeError(f"a {type(x).__name__} cannot be written to a network file")
 

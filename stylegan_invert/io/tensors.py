@@ -63,6 +63,10 @@ class TensorRecord:
     def dtype(self) -> torch.dtype:
         return STORAGES[self.storage.kind][1]
 
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
     def to_tensor(self) -> torch.Tensor:
         """A contiguous copy in the file's dtype."""
         type_, dtype = STORAGES[self.storage.kind]

@@ -15,6 +15,7 @@ from .layers import (
     RecordedModule,
     check_shape,
     compute_format,
+    uses_fp16,
 )
 
 
@@ -186,14 +187,13 @@ class Discriminator(RecordedModule):
         self.img_channels = img_channels
         self.block_resolutions = [2**i for i in range(self.img_resolution_log2, 2, -1)]
         channels = {res: min(channel_base // res, channel_max) for res in self.block_resolutions + [4]}
-        fp16_resolution = max(2 ** (self.img_resolution_log2 + 1 - num_fp16_res), 8)
         cmap_dim = 0 if c_dim == 0 else channels[4] if cmap_dim is None else cmap_dim
         common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
         first_layer_idx = 0
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
                 channels[res] if res < img_resolution else 0, channels[res], channels[res // 2], resolution=res,
-                first_layer_idx=first_layer_idx, use_fp16=res >= fp16_resolution, **(block_kwargs or {}), **common,
+                first_layer_idx=first_layer_idx, use_fp16=uses_fp16(res, img_resolution, num_fp16_res), **(block_kwargs or {}), **common,
             )  # fmt: skip
             setattr(self, f"b{res}", block)
             first_layer_idx += block.num_layers

@@ -45,6 +45,11 @@ def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_f
     return torch.float32, torch.contiguous_format
 
 
+def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
+    """Whether a block is among the ``num_fp16_res`` highest resolutions (never the 4x4 one)."""
+    return resolution >= 8 and resolution.bit_length() > img_resolution.bit_length() - num_fp16_res
+
+
 class FullyConnectedLayer(RecordedModule):
     """Dense layer with equalised learning rate: the weight is stored at unit variance and scaled at run time.
 

@@ -20,6 +20,7 @@ from .layers import (
     RecordedModule,
     check_shape,
     compute_format,
+    uses_fp16,
 )
 
 NOISE_MODES = ("random", "const", "none")
@@ -249,12 +250,11 @@ class SynthesisNetwork(RecordedModule):
         self.num_fp16_res = num_fp16_res
         self.block_resolutions = [2**i for i in range(2, self.img_resolution_log2 + 1)]
         channels = {res: min(channel_base // res, channel_max) for res in self.block_resolutions}
-        fp16_resolution = max(2 ** (self.img_resolution_log2 + 1 - num_fp16_res), 8)
         self.num_ws = 0
         for res in self.block_resolutions:
             block = SynthesisBlock(
                 channels[res // 2] if res > 4 else 0, channels[res], w_dim=w_dim, resolution=res, img_channels=img_channels,
-                is_last=res == img_resolution, use_fp16=res >= fp16_resolution, **block_kwargs,
+                is_last=res == img_resolution, use_fp16=uses_fp16(res, img_resolution, num_fp16_res), **block_kwargs,
             )  # fmt: skip
             setattr(self, f"b{res}", block)
             self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
