@@ -60,7 +60,8 @@ def project(
         save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
             rendered with the network's stored maps, as the official tool does.
         keep_steps: keep the code after each step, for a video.
-        batch: targets that are optimised side by side.
+        batch: targets that share a pass on a GPU. A CPU takes them one after another whatever this says: that is about as
+            fast, and the results are then those of single runs to the bit.
         fit, background: how files are brought to shape; see `io.images.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
         done: called with the index of a target and its projection as soon as it is there.
@@ -93,9 +94,10 @@ def project(
     lpips = lpips.to(generator.device)
 
     run = find.load()
+    together = 1 if generator.device.type == "cpu" else batch
     results = []
-    for first in range(0, len(pictures), batch):
-        chosen = slice(first, first + batch)
+    for first in range(0, len(pictures), together):
+        chosen = slice(first, first + together)
         pixels = np.stack([p for p, _ in pictures[chosen]])
         shown = torch.from_numpy(pixels).to(generator.device).to(torch.float32) / 127.5 - 1
         trail: list[torch.Tensor] = []
@@ -122,12 +124,11 @@ def project(
                     "class": class_idx,
                     "init": "mean" if inits[first + i] is None else _name(inits[first + i]),
                     "noise": "optimised, saved with the code" if save_noise else "the network's own",
-                    "batch": batch,
+                    "batch": together,
                 },
                 "network": {"resolution": generator.img_resolution, **_source(G)},
                 "target": fitted.as_dict() if fitted else "given as an array",
-                "seconds": round(seconds, 3),
-                "targets_in_pass": len(pixels),
+                "seconds": round(seconds / len(pixels), 3),
                 "versions": _versions(generator.device),
             }
             result = Projection(
@@ -191,8 +192,8 @@ def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch
         code = Code("w+", {"w": torch.from_numpy(arrays.pop("w")), **{k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(NOISE)}})
     else:
         code = init.code if isinstance(init, Projection) else init
-    code = generator.convert(Code(code.space, {k: v.to(generator.device) for k, v in code.tensors.items()}, c), "w+")
     check_code(code, generator, name)
+    code = generator.convert(Code(code.space, {k: v.to(generator.device) for k, v in code.tensors.items()}, c), "w+")
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     if space == "w":

@@ -32,7 +32,7 @@ from .common import Progress, check_outdir, class_option, device_option, network
 @click.option("--init", type=click.Path(), metavar="FILE", help="Start from a projected_w.npz, or from the folder of an earlier run with the same targets, instead of the mean.")
 @click.option("--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them.")
 @click.option("--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Targets optimised side by side.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Targets that share a pass on a GPU.")
 @click.option("--fit", type=click.Choice(["crop", "pad"]), default="crop", show_default=True, help="Non-square pictures: take the square in the centre, or fill up to one.")
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Colour behind transparent pixels and padding.")
 @device_option
@@ -91,7 +91,7 @@ def run(
 
     def progress(first: int, step: Any) -> None:
         if first not in bars:
-            last = min(first + batch, len(pictures))
+            last = first + len(step.distance)
             label = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"
             bars[first] = Progress(steps, label, quiet)
         bars[first](step)

@@ -62,7 +62,7 @@ def check_images(images: torch.Tensor, min_size: int = 1) -> None:
         raise ValueError(f"pictures of type {images.dtype}; expected float32 in [-1, 1] (divide uint8 by 127.5 and subtract 1)")
     if min(shape[2:]) < min_size:
         raise ValueError(f"pictures of {shape[3]}x{shape[2]} pixels; this distance needs at least {min_size}x{min_size}. A pixel loss (mse, l1) takes any size")
-    low, high = float(images.min()), float(images.max())
+    low, high = float(images.detach().min()), float(images.detach().max())
     if not (low >= -1.001 and high <= 1.001):
         raise ValueError(f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] (divide uint8 by 127.5 and subtract 1)")
 

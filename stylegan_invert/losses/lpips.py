@@ -42,13 +42,20 @@ class LPIPS(Distance):
         return total
 
 
+def _with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, torch.Tensor]) -> SqueezeNet | VGG16:
+    """A backbone with the "features." of a state dict, made without drawing random numbers for weights nobody sees."""
+    with torch.device("meta"):
+        network = backbone()
+    network.load_state_dict({k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")}, assign=True)
+    return network
+
+
 class SqueezeLPIPS(LPIPS):
     """LPIPS with the SqueezeNet 1.1 that comes with this package; needs no download."""
 
     def __init__(self) -> None:
         weights = pretrained.tensors("lpips_squeeze.safetensors")
-        backbone = SqueezeNet()
-        backbone.load_state_dict({k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")})
+        backbone = _with_weights(SqueezeNet, weights)
         super().__init__(backbone, [weights[f"lin{i}"] for i in range(len(SqueezeNet.taps))])
 
 
@@ -57,8 +64,6 @@ class ScriptedVGG16(Distance):
 
     It takes pictures in [0, 255] and returns one vector per picture; the squared distance of two vectors is LPIPS.
     """
-
-    min_size = 16
 
     def __init__(self, file: str | os.PathLike):
         super().__init__()
@@ -95,12 +100,10 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
             return ScriptedVGG16(file)
         except RuntimeError as e:
             raise ValueError(f"{file}: not a TorchScript file that this torch can open ({str(e).splitlines()[0][:120]}); {expected}") from None
-    backbone = VGG16()
     try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-        backbone.load_state_dict({k: v for k, v in weights.items() if k.startswith("features.")})
+        backbone = _with_weights(VGG16, torch.load(file, map_location="cpu", weights_only=True))
     except Exception as e:  # torch.load raises many kinds, depending on what the file is
-        raise ValueError(f"{file}: {str(e).splitlines()[0][:120]}; {expected}") from None
+        raise ValueError(f"{file}: {(str(e) or type(e).__name__).splitlines()[0][:120]}; {expected}") from None
     heads = pretrained.tensors("lpips_vgg_heads.safetensors")
     return LPIPS(backbone, [heads[f"lin{i}"] for i in range(len(VGG16.taps))])
 
