@@ -35,7 +35,10 @@ def conv2d_resample(
         ValueError: both ``up`` and ``down`` are above one, or a filter is missing.
     """
     if (up > 1 and down > 1) or (f is None and (up > 1 or down > 1)):
-        raise ValueError(f"conv2d_resample: up={up}, down={down}, filter {'given' if f is not None else 'missing'}; expected one of the two, with a filter")
+        given = "given" if f is not None else "missing"
+        raise ValueError(
+            f"conv2d_resample: up={up}, down={down}, filter {given}; expected one of the two, with a filter"
+        )
     kh, kw = weight.shape[2:]
     pad = [padding] * 4
     if up > 1:
@@ -58,7 +61,9 @@ def conv2d_resample(
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
         x = F.conv_transpose2d(x, turned, stride=up, padding=crop, groups=groups)
-        return upfirdn2d(x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2)
+        return upfirdn2d(
+            x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2
+        )
     if down > 1 and kh == kw == 1:
         return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), weight, groups=groups)
     if down > 1:

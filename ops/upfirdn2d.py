@@ -1,6 +1,6 @@
 """Upsample, FIR filter, downsample."""
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,9 @@ def upfirdn2d(
         (N, C, H', W') with H' = (H * up + above + below - FH) // down + 1, dtype of ``x``.
     """
     if x.ndim != 4 or f.ndim not in (1, 2):
-        raise ValueError(f"upfirdn2d: input {tuple(x.shape)} and filter {tuple(f.shape)}; expected (N, C, H, W) and (T,) or (H, W)")
+        raise ValueError(
+            f"upfirdn2d: input {tuple(x.shape)} and filter {tuple(f.shape)}; expected (N, C, H, W) and (T,) or (H, W)"
+        )
     n, c, h, w = x.shape
     if up > 1:
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)

@@ -2,7 +2,8 @@
 
 import importlib
 import importlib.metadata
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 
 class Method(NamedTuple):

@@ -3,9 +3,10 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,5 @@ def render_pixels(generator: GeneratorAdapter, code: Code) -> np.ndarray:
     Codes are rendered one at a time, here and in `stylegan-invert generate`: in a batch, sums are taken in another
     order, and a pixel could come out one step different.
     """
-    device = generator.device
-    code = Code(code.space, {k: v.to(device) for k, v in code.tensors.items()}, None if code.c is None else code.c.to(device))
     with torch.no_grad():
-        return projector_pixels(generator.render(code)[0])
+        return projector_pixels(generator.render(code.to(generator.device))[0])

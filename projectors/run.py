@@ -5,8 +5,9 @@ import dataclasses
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,56 +99,59 @@ def project(
     results = []
     for first in range(0, len(pictures), together):
         chosen = slice(first, first + together)
-        pixels = np.stack([p for p, _ in pictures[chosen]])
-        shown = torch.from_numpy(pixels).to(generator.device).to(torch.float32) / 127.5 - 1
-        trail: list[torch.Tensor] = []
-
-        def each_step(step: Step) -> None:
-            if keep_steps:
-                trail.append(step.code.tensors["w"].cpu().clone())
-            if callback is not None:
-                callback(first, step)
-
+        pixels = torch.from_numpy(np.stack([p for p, _ in pictures[chosen]]))
+        shown = pixels.to(generator.device).to(torch.float32) / 127.5 - 1
+        watch = _Watch(first, keep_steps, callback)
         began = time.perf_counter()
-        found = run(generator, shown, distance, _join(starts[chosen]), settings, each_step)
-        seconds = time.perf_counter() - began
+        found = run(generator, shown, distance, _join(starts[chosen]), settings, watch)
+        seconds = (time.perf_counter() - began) / len(pixels)
         for i, code in enumerate(found.code):
             code = code if save_noise else code.without_noise()
-            image = render_pixels(generator, code)
-            fitted = pictures[first + i][1]
-            record = {
-                "method": method,
-                "space": code.space,
-                "options": {
-                    **dataclasses.asdict(settings),
-                    **loss_record,
-                    "class": class_idx,
-                    "init": "mean" if inits[first + i] is None else _name(inits[first + i]),
-                    "noise": "optimised, saved with the code" if save_noise else "the network's own",
-                    "batch": together,
-                },
-                "network": {"resolution": generator.img_resolution, **_source(G)},
-                "target": fitted.as_dict() if fitted else "given as an array",
-                "seconds": round(seconds / len(pixels), 3),
-                "versions": _versions(generator.device),
-            }
+            image = torch.from_numpy(render_pixels(generator, code))
+            fitted, init_ = pictures[first + i][1], inits[first + i]
             result = Projection(
-                code=Code(code.space, {k: v.cpu() for k, v in code.tensors.items()}, None if code.c is None else code.c.cpu()),
-                target=torch.from_numpy(pixels[i]),
-                image=torch.from_numpy(image),
-                metrics={
-                    **picture_metrics(torch.from_numpy(pixels[i]), torch.from_numpy(image), {"lpips": lpips}),
-                    "lpips_network": lpips_network,
-                },
+                code=code.to("cpu"),
+                target=pixels[i],
+                image=image,
+                metrics={**picture_metrics(pixels[i], image, {"lpips": lpips}), "lpips_network": lpips_network},
                 distance=found.distance[:, i],
-                record=record,
-                steps=torch.stack([t[i] for t in trail]) if trail else None,
+                record={
+                    "method": method,
+                    "space": code.space,
+                    "options": {
+                        **dataclasses.asdict(settings),
+                        **loss_record,
+                        "class": class_idx,
+                        "init": "mean" if init_ is None else _name(init_),
+                        "noise": "optimised, saved with the code" if save_noise else "the network's own",
+                        "batch": together,
+                    },
+                    "network": {"resolution": generator.img_resolution, **_source(G)},
+                    "target": fitted.as_dict() if fitted else "given as an array",
+                    "seconds": round(seconds, 3),
+                    "versions": _versions(generator.device),
+                },
+                steps=torch.stack([w[i] for w in watch.trail]) if watch.trail else None,
                 generator=generator,
             )
             results.append(result)
             if done is not None:
                 done(first + i, result)
     return results if several else results[0]
+
+
+class _Watch:
+    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller."""
+
+    def __init__(self, first: int, keep_steps: bool, callback: Callable[[int, Step], None] | None):
+        self.first, self.keep_steps, self.callback = first, keep_steps, callback
+        self.trail: list[torch.Tensor] = []
+
+    def __call__(self, step: Step) -> None:
+        if self.keep_steps:
+            self.trail.append(step.code.tensors["w"].cpu().clone())
+        if self.callback is not None:
+            self.callback(self.first, step)
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -168,14 +172,17 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
     return copy.deepcopy(G).eval().requires_grad_(False)
 
 
-def _picture(target: Picture, generator: GeneratorAdapter, fit: str, background: str) -> tuple[np.ndarray, Fitted | None]:
+def _picture(
+    target: Picture, generator: GeneratorAdapter, fit: str, background: str
+) -> tuple[np.ndarray, Fitted | None]:
     resolution, channels = generator.img_resolution, generator.img_channels
     if isinstance(target, (str, os.PathLike)):
         return read_picture(target, resolution, channels, fit, background)
     pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
     if pixels.shape != (channels, resolution, resolution) or pixels.dtype != np.uint8:
         raise ImageFileError(
-            f"a target of shape {pixels.shape}, {pixels.dtype}; expected ({channels}, {resolution}, {resolution}) uint8. A file of any size may be named instead"
+            f"a target of shape {pixels.shape}, {pixels.dtype}; expected ({channels}, {resolution}, {resolution}) uint8. "
+            "A file of any size may be named instead"
         )
     return pixels, None
 
@@ -189,11 +196,17 @@ def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch
     if isinstance(init, (str, os.PathLike)):
         path = Path(init)
         arrays = read_codes(path / "projected_w.npz" if path.is_dir() else path)
-        code = Code("w+", {"w": torch.from_numpy(arrays.pop("w")), **{k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(NOISE)}})
+        code = Code(
+            "w+",
+            {
+                "w": torch.from_numpy(arrays.pop("w")),
+                **{k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(NOISE)},
+            },
+        )
     else:
         code = init.code if isinstance(init, Projection) else init
     check_code(code, generator, name)
-    code = generator.convert(Code(code.space, {k: v.to(generator.device) for k, v in code.tensors.items()}, c), "w+")
+    code = generator.convert(Code(code.space, code.to(generator.device).tensors, c), "w+")
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     if space == "w":

@@ -1,6 +1,6 @@
 """Projection into W: one w for all layers."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 

@@ -1,6 +1,6 @@
 """Projection into W+: one w per layer, which follows the target more closely and leaves the network's own pictures."""
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 
@@ -19,5 +19,8 @@ def project_w_plus(
     options: Options,
     callback: Callable[[Step], None] | None = None,
 ) -> Fit:
-    """The official schedule with one w per layer, each with its own exploration noise. ``start`` lies in "w+": the mean, or a result in W."""
+    """The official schedule with one w per layer, each with its own exploration noise.
+
+    ``start`` lies in "w+": the mean, or a result in W.
+    """
     return optimise(generator, target, loss, start, options, callback)

@@ -4,7 +4,8 @@ A projector sees spaces, their mean and spread, and ``render``; it never asks wh
 adapter for a network; a new family is one more adapter.
 """
 
-from typing import Mapping, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -83,7 +84,11 @@ class StyleGAN2Adapter:
         if key not in self._statistics:
             n = self.w_avg_samples
             # float32 before the move: some devices have no float64, and the network would convert it anyway.
-            z = torch.from_numpy(np.random.RandomState(123).randn(n, self.network.z_dim)).to(torch.float32).to(self.device)
+            z = (
+                torch.from_numpy(np.random.RandomState(123).randn(n, self.network.z_dim))
+                .to(torch.float32)
+                .to(self.device)
+            )
             with torch.no_grad():
                 ws = self.network.mapping(z, None if c is None else c.to(self.device).expand(n, -1))
             w = ws[:, :1].cpu().numpy().astype(np.float32)  # (n, 1, w_dim)
@@ -106,10 +111,16 @@ class StyleGAN2Adapter:
         if code.space == "z" and space in ("w", "w+"):
             with torch.no_grad():
                 w = self.network.mapping(code.tensors["z"], code.c)[:, 0]
-            return self.convert(Code("w", {**{k: v for k, v in code.tensors.items() if k != "z"}, "w": w}, code.c), space)
+            return self.convert(
+                Code("w", {**{k: v for k, v in code.tensors.items() if k != "z"}, "w": w}, code.c), space
+            )
         if code.space == "w" and space == "w+":
-            return Code("w+", {**code.tensors, "w": code.tensors["w"][:, None].repeat(1, self.network.num_ws, 1)}, code.c)
-        raise ValueError(f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}")
+            return Code(
+                "w+", {**code.tensors, "w": code.tensors["w"][:, None].repeat(1, self.network.num_ws, 1)}, code.c
+            )
+        raise ValueError(
+            f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}"
+        )
 
     def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         g = self.network
@@ -144,7 +155,9 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     if isinstance(network, GeneratorAdapter):
         return network
     known = ", ".join(f"{f.__module__}.{f.__qualname__}" for f in _ADAPTERS)
-    raise TypeError(f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; known generators: {known}")
+    raise TypeError(
+        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; known generators: {known}"
+    )
 
 
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
@@ -155,7 +168,9 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     for key, value in code.tensors.items():
         if tuple(value.shape[1:]) != expected.get(key):
             wanted = ", ".join(f"{k} {v}" for k, v in shapes.items())
-            raise CodeFileError(f"{name}: {key} has shape {tuple(value.shape[1:])} per picture; this network has {expected.get(key) or wanted}")
+            raise CodeFileError(
+                f"{name}: {key} has shape {tuple(value.shape[1:])} per picture; this network has {expected.get(key) or wanted}"
+            )
 
 
 def label(c_dim: int, class_idx: int | None) -> torch.Tensor | None:
@@ -169,9 +184,9 @@ def label(c_dim: int, class_idx: int | None) -> torch.Tensor | None:
             raise ValueError(f"class {class_idx} was given for a network without classes; leave out --class")
         return None
     if class_idx is None:
-        raise ValueError(f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}")
+        raise ValueError(
+            f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}"
+        )
     if not 0 <= class_idx < c_dim:
         raise ValueError(f"class {class_idx} was given; this network has the classes 0 ... {c_dim - 1}")
     return torch.eye(c_dim)[class_idx : class_idx + 1]
-
-

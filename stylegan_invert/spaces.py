@@ -1,7 +1,7 @@
 """Latent codes: named tensors and the name of the space they lie in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
 import torch
 
@@ -29,7 +29,9 @@ class Code:
 
     def __getitem__(self, index: slice) -> "Code":
         """The codes of a slice, as a `Code`."""
-        return Code(self.space, {k: v[index] for k, v in self.tensors.items()}, None if self.c is None else self.c[index])
+        return Code(
+            self.space, {k: v[index] for k, v in self.tensors.items()}, None if self.c is None else self.c[index]
+        )
 
     def __iter__(self) -> Iterator["Code"]:
         """Each code alone, as a `Code` of length one."""
@@ -42,6 +44,11 @@ class Code:
 
     def without_noise(self) -> "Code":
         return Code(self.space, {k: v for k, v in self.tensors.items() if not k.startswith(NOISE)}, self.c)
+
+    def to(self, device: torch.device | str) -> "Code":
+        """The code on a device."""
+        c = None if self.c is None else self.c.to(device)
+        return Code(self.space, {k: v.to(device) for k, v in self.tensors.items()}, c)
 
     def detach(self) -> "Code":
         """A copy without gradients that shares no memory."""

@@ -5,12 +5,13 @@ import os
 import PIL.Image
 import pytest
 import torch
-from official import HERE, fill
 
 import stylegan_invert as si
 from stylegan_invert.io.network_file import NetworkFile
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
+
+from official import HERE, fill
 
 os.environ["STYLEGAN_INVERT_CACHE"] = os.devnull  # no test may download or use what a user has downloaded
 os.environ.pop("STYLEGAN_INVERT_VGG16", None)

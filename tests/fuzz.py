@@ -23,9 +23,9 @@ import torch
 
 from stylegan_invert.errors import NetworkFileError
 from stylegan_invert.io.network_file import from_bytes
-from stylegan_invert.io.persistence import MODULE_SRC, module_call, persistent_call
+from stylegan_invert.io.persistence import module_call, persistent_call
 from stylegan_invert.io.pickled import Call, Name, PersistentId, dump
-from stylegan_invert.io.tensors import MAGIC_NUMBER, tensor_call
+from stylegan_invert.io.tensors import MAGIC_NUMBER
 from stylegan_invert.networks.stylegan2 import Generator
 
 MEMORY = 192 << 20  # on top of what the process has when it starts; every file here is far below a third of it
@@ -63,7 +63,9 @@ def written(obj) -> bytes:
 
 def network(**state_of_mapping):
     """The record of a small generator, with changes to the state of its mapping."""
-    g = Generator(4, 0, 4, 8, 1, mapping_kwargs={"num_layers": 1}, synthesis_kwargs={"channel_base": 16, "channel_max": 2})
+    g = Generator(
+        4, 0, 4, 8, 1, mapping_kwargs={"num_layers": 1}, synthesis_kwargs={"channel_base": 16, "channel_max": 2}
+    )
     record = module_call(g.requires_grad_(False))
     record.args[0]["state"]["_modules"].items["mapping"].args[0]["state"].update(state_of_mapping)
     return record
@@ -71,13 +73,25 @@ def network(**state_of_mapping):
 
 def storage(numel, kind="FloatStorage", data=b"", count=None):
     """A storage blob that may claim anything."""
-    parts = (MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}})
-    head = b"".join(map(written, parts)) + written(PersistentId(("storage", Name("torch", kind), "0", "cpu", numel, None))) + written(["0"])
-    return Call("torch.storage", "_load_from_bytes", (head + struct.pack("<q", numel if count is None else count) + data,))
+    parts = (
+        MAGIC_NUMBER,
+        1001,
+        {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}},
+    )
+    head = (
+        b"".join(map(written, parts))
+        + written(PersistentId(("storage", Name("torch", kind), "0", "cpu", numel, None)))
+        + written(["0"])
+    )
+    return Call(
+        "torch.storage", "_load_from_bytes", (head + struct.pack("<q", numel if count is None else count) + data,)
+    )
 
 
 def tensor(store, size, stride, offset=0, hooks=None):
-    return Call("torch._utils", "_rebuild_tensor_v2", (store, offset, size, stride, False, {} if hooks is None else hooks))
+    return Call(
+        "torch._utils", "_rebuild_tensor_v2", (store, offset, size, stride, False, {} if hooks is None else hooks)
+    )
 
 
 def torch_zip(data_pkl: bytes, **files: bytes) -> bytes:
@@ -92,8 +106,19 @@ def torch_zip(data_pkl: bytes, **files: bytes) -> bytes:
 def executions():
     """Pickles that would run something in Python's own unpickler."""
     for protocol in range(6):
-        for function, args in ((os.system, ("touch /nowhere",)), (exec, (EVIL,)), (eval, ("1",)), (getattr, (os, "system")), (__import__, ("os",))):
-            for place in (lambda x: x, lambda x: {"G_ema": x}, lambda x: [x, x], lambda x: {"G_ema": None, "training_set_kwargs": {"path": x}}):
+        for function, args in (
+            (os.system, ("touch /nowhere",)),
+            (exec, (EVIL,)),
+            (eval, ("1",)),
+            (getattr, (os, "system")),
+            (__import__, ("os",)),
+        ):
+            for place in (
+                lambda x: x,
+                lambda x: {"G_ema": x},
+                lambda x: [x, x],
+                lambda x: {"G_ema": None, "training_set_kwargs": {"path": x}},
+            ):
                 try:
                     yield "call", pickle.dumps(place(Calls(function, *args)), protocol=protocol)
                 except (pickle.PicklingError, TypeError):
@@ -108,13 +133,47 @@ def executions():
             short = module.encode(), name.encode()
             yield "stack global", b"\x80\x04" + b"".join(b"\x8c" + bytes([len(s)]) + s for s in short) + b"\x93)R."
     payload = pickle.dumps(Calls(os.system, "touch /nowhere"), protocol=2)
-    for blob in (payload, written(MAGIC_NUMBER) + payload, written(MAGIC_NUMBER) + written(1001) + payload, torch_zip(payload)):
-        yield "payload in a storage", written({"G_ema": network(evil=Call("torch.storage", "_load_from_bytes", (blob,)))})
+    for blob in (
+        payload,
+        written(MAGIC_NUMBER) + payload,
+        written(MAGIC_NUMBER) + written(1001) + payload,
+        torch_zip(payload),
+    ):
+        yield (
+            "payload in a storage",
+            written({"G_ema": network(evil=Call("torch.storage", "_load_from_bytes", (blob,)))}),
+        )
     yield "evil source", written({"G_ema": persistent_call("Generator", {}, EVIL)})
-    yield "evil source that is never run", written({"G_ema": Call("torch_utils.persistence", "_reconstruct_persistent_obj", ({**network().args[0], "module_src": EVIL * 500},))})
+    yield (
+        "evil source that is never run",
+        written(
+            {
+                "G_ema": Call(
+                    "torch_utils.persistence",
+                    "_reconstruct_persistent_obj",
+                    ({**network().args[0], "module_src": EVIL * 500},),
+                )
+            }
+        ),
+    )
     yield "hooks", written({"G_ema": network(_forward_hooks={1: "x"})})
     yield "tensor hooks", written({"G_ema": network(t=tensor(storage(1, data=b"\0" * 4), (1,), (1,), hooks={"x": 1}))})
-    for opcode in (b"i__builtin__\neval\n", b"o", b"\x82\x01", b"\x83\x01\x00", b"\x84\x01\x00\x00\x00", b"P1\n", b"\x92", b"\x97", b"\x96" + b"\0" * 8, b"\x98", b"0", b"1", b"2", b"b"):
+    for opcode in (
+        b"i__builtin__\neval\n",
+        b"o",
+        b"\x82\x01",
+        b"\x83\x01\x00",
+        b"\x84\x01\x00\x00\x00",
+        b"P1\n",
+        b"\x92",
+        b"\x97",
+        b"\x96" + b"\0" * 8,
+        b"\x98",
+        b"0",
+        b"1",
+        b"2",
+        b"b",
+    ):
         yield "opcode", b"\x80\x04(" + opcode + b"."
 
 
@@ -125,7 +184,10 @@ def exhaustions():
     tower = b"\x80\x04)\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(100)) + b"."
     yield "tuple tower", tower
     yield "tuple tower as a key", tower[:-1] + b"}" + b"h\x64" + b"Ns."
-    yield "list tower", b"\x80\x04]\x94" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"e\x94" for i in range(100)) + b"."
+    yield (
+        "list tower",
+        b"\x80\x04]\x94" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"e\x94" for i in range(100)) + b".",
+    )
     for bottom in (network(), tensor(storage(1, data=b"\0" * 4), (1,), (1,)), {}):
         for _ in range(60):
             bottom = Call("collections", "OrderedDict", items={"a": bottom, "b": bottom})
@@ -148,17 +210,42 @@ def exhaustions():
     yield "wide text", b"\x80\x04X" + struct.pack("<I", 8_000_000) + ("\U0001f431" * 2_000_000).encode() + b"."
     keys = b"".join(b"\x8a\x10" + ((2**61 - 1) * i).to_bytes(16, "little") + b"N" for i in range(100_000))
     yield "colliding keys", b"\x80\x04}(" + keys + b"u."
-    yield "colliding keys", b"\x80\x04}(" + b"".join(b"J" + struct.pack("<i", i << 20) + b"N" for i in range(-2048, 2048)) + b"u."
-    yield "copies of a set", b"\x80\x04cbuiltins\nset\n\x94](" + b"\x8c\x01a" * 50_000 + b"e\x85\x94" + b"h\x00h\x01R" * 40_000 + b"."
+    yield (
+        "colliding keys",
+        b"\x80\x04}(" + b"".join(b"J" + struct.pack("<i", i << 20) + b"N" for i in range(-2048, 2048)) + b"u.",
+    )
+    yield (
+        "copies of a set",
+        b"\x80\x04cbuiltins\nset\n\x94](" + b"\x8c\x01a" * 50_000 + b"e\x85\x94" + b"h\x00h\x01R" * 40_000 + b".",
+    )
     big = storage(2_000_000, data=b"\0" * 8_000_000)
     yield "stride 0", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), (1 << 40,), (0,))})
     yield "stride 0", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), (1 << 20, 1 << 20), (0, 0))})
-    for size, stride, offset in (((-1,), (1,), 0), ((1,), (-1,), 0), ((1,), (1,), -1), ((2,), (1,), 0), ((1,), (1,), 1), ((1 << 60,) * 8, (0,) * 8, 0), ((1,) * 9, (1,) * 9, 0), ((True,), (1,), 0), ((1.0,), (1,), 0)):
+    for size, stride, offset in (
+        ((-1,), (1,), 0),
+        ((1,), (-1,), 0),
+        ((1,), (1,), -1),
+        ((2,), (1,), 0),
+        ((1,), (1,), 1),
+        ((1 << 60,) * 8, (0,) * 8, 0),
+        ((1,) * 9, (1,) * 9, 0),
+        ((True,), (1,), 0),
+        ((1.0,), (1,), 0),
+    ):
         yield "tensor", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), size, stride, offset)})
     for numel, count in ((1 << 60, None), (1 << 60, 1), (-1, None), (2, None), (1, 1 << 60), (1, -1)):
         yield "storage", written({"G_ema": network(), "x": storage(numel, data=b"\0" * 4, count=count)})
-    yield "one storage many times", written({"G_ema": network(), "stylegan_invert": {str(i): tensor(big, (2_000_000,), (1,)) for i in range(100)}})
-    for changes in ({"num_layers": 1 << 30}, {"z_dim": 1 << 30}, {"w_dim": 1 << 60}, {"w_avg_beta": "x"}, {"num_ws": None}):
+    yield (
+        "one storage many times",
+        written({"G_ema": network(), "stylegan_invert": {str(i): tensor(big, (2_000_000,), (1,)) for i in range(100)}}),
+    )
+    for changes in (
+        {"num_layers": 1 << 30},
+        {"z_dim": 1 << 30},
+        {"w_dim": 1 << 60},
+        {"w_avg_beta": "x"},
+        {"num_ws": None},
+    ):
         yield "claim", written({"G_ema": network(**changes)})
     for args in ({"img_resolution": 1 << 30}, {"img_resolution": 1 << 62}, {"z_dim": 1 << 15, "w_dim": 1 << 15}, {"img_channels": 1 << 16}, {"img_resolution": -8}, {"c_dim": 65536}, {"z_dim": "8"}, {"w_dim": None},
                  {"mapping_kwargs": {"num_layers": 1 << 30}}, {"mapping_kwargs": {"layer_features": 1 << 30}}, {"mapping_kwargs": {"activation": "exec"}}, {"mapping_kwargs": 3},
@@ -167,7 +254,9 @@ def exhaustions():
                  {"synthesis_kwargs": {"num_fp16_res": 1 << 31}}, {"synthesis_kwargs": {"num_fp16_res": -(1 << 31)}}, {"synthesis_kwargs": {"unheard_of": 1}}, {"synthesis_kwargs": {"architecture": []}}, {"unheard_of": 1}):  # fmt: skip
         record = network()
         record.args[0]["state"]["_init_args"] = ()
-        record.args[0]["state"]["_init_kwargs"].update({**dict(zip(("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"), (4, 0, 4, 8, 1))), **args})
+        record.args[0]["state"]["_init_kwargs"].update(
+            {**dict(zip(("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"), (4, 0, 4, 8, 1))), **args}
+        )
         yield "claim", written({"G_ema": record})
     yield "zip with a giant directory", torch_zip(b"\x80\x02N.", **{str(i): b"" for i in range(30_000)})
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
@@ -255,7 +344,18 @@ def main(file: str, count: str, seed: str = "0") -> int:
     wrong += [f"{what}: was read" for what in attacks_read if what != "evil source that is never run"]
     with open("/proc/self/status") as f:
         peak = next(int(line.split()[1]) >> 10 for line in f if line.startswith("VmPeak"))
-    print(json.dumps({**outcome, "attacks": len(cases), "slowest_s": round(slowest, 3), "peak_over_base_MiB": peak - (base >> 20), "wrong": wrong[:20]}, indent=2))
+    print(
+        json.dumps(
+            {
+                **outcome,
+                "attacks": len(cases),
+                "slowest_s": round(slowest, 3),
+                "peak_over_base_MiB": peak - (base >> 20),
+                "wrong": wrong[:20],
+            },
+            indent=2,
+        )
+    )
     return 1 if wrong else 0
 
 

@@ -6,14 +6,21 @@ import subprocess
 import sys
 
 import pytest
+
 from official import HERE
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux: the memory limit is set through /proc and RLIMIT_AS")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"), reason="needs Linux: the memory limit is set through /proc and RLIMIT_AS"
+)
 def test_thousands_of_hostile_files(tiny_file):
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
-        [sys.executable, HERE / "fuzz.py", tiny_file, "2400", "1"], capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, HERE / "fuzz.py", tiny_file, "2400", "1"],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert result.stdout, result.stderr[-2000:]
     report = json.loads(result.stdout)

@@ -21,7 +21,9 @@ def test_the_official_preparation_is_followed(tmp_path):
     got, how = read_picture(save(tmp_path / "a.png", rgb), 16, 3)
     picture = PIL.Image.fromarray(rgb)  # what projector.py does: the centre square, then Lanczos
     w, h, s = 44, 31, 31
-    expected = picture.crop(((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)).resize((16, 16), PIL.Image.LANCZOS)
+    expected = picture.crop(((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)).resize(
+        (16, 16), PIL.Image.LANCZOS
+    )
     assert np.array_equal(got, np.asarray(expected).transpose(2, 0, 1))
     assert how.as_dict() == dict(
         file=str(tmp_path / "a.png"), size=(44, 31), mode="RGB", exif_rotated=False, background=None, fit="crop", box=(6, 0, 37, 31),

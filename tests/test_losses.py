@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from official import HERE
 
 from stylegan_invert import losses, pretrained
 from stylegan_invert.networks.backbones import VGG16
+
+from official import HERE
 
 
 def pictures(n=2, size=40, channels=3, seed=0):
@@ -33,7 +34,9 @@ def squeezenet_by_hand(weights):
 
     def fire(x, i):
         x = conv(x, f"features.{i}.squeeze").relu()
-        return torch.cat([conv(x, f"features.{i}.expand1x1").relu(), conv(x, f"features.{i}.expand3x3", padding=1).relu()], 1)
+        return torch.cat(
+            [conv(x, f"features.{i}.expand1x1").relu(), conv(x, f"features.{i}.expand3x3", padding=1).relu()], 1
+        )
 
     def pool(x):
         return F.max_pool2d(x, 3, 2, ceil_mode=True)

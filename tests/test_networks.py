@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from official import CONFIGS, HERE, networks, outputs
-from support import assert_close, assert_same_outputs
 
 from stylegan_invert.networks.discriminators import Discriminator, MinibatchStdLayer
 from stylegan_invert.networks.stylegan2 import Generator
+
+from official import CONFIGS, HERE, networks, outputs
+from support import assert_close, assert_same_outputs
 
 GOLDEN = np.load(HERE / "golden" / "networks.npz")
 

@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from official import CONFIGS, HERE, PRETRAINED, outputs
-from support import assert_close, assert_same_outputs
 
 import stylegan_invert as si
+
+from official import CONFIGS, HERE, PRETRAINED, outputs
+from support import assert_close, assert_same_outputs
 
 REPOS = {
     "ada": ("STYLEGAN2_ADA_REPO", "stylegan2-ada-pytorch"),
@@ -25,7 +26,9 @@ def official(repo, *args):
         pytest.skip(f"set {variable} to a checkout of NVlabs/{name} to compare with it")
     command, *rest = args
     result = subprocess.run(
-        [sys.executable, HERE / "official.py", command, os.environ[variable], *map(str, rest)], capture_output=True, text=True
+        [sys.executable, HERE / "official.py", command, os.environ[variable], *map(str, rest)],
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr[-3000:]
 
@@ -67,6 +70,8 @@ def test_the_official_projector_takes_the_same_way(seed, tmp_path):
     si.save(si.load("cats32"), tmp_path / "cats32.pkl")
     official("ada", "project", tmp_path / "cats32.pkl", features, picture, 50, seed, tmp_path / "theirs.npz")
     theirs = np.load(tmp_path / "theirs.npz")
-    ours = si.project(si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=50, seed=seed, keep_steps=True)
+    ours = si.project(
+        si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=50, seed=seed, keep_steps=True
+    )
     np.testing.assert_allclose(ours.distance, theirs["distance"], rtol=2e-3)
     assert_close("w", ours.steps.numpy() - theirs["w"][0], theirs["w"] - theirs["w"][0], 0.02)

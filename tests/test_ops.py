@@ -29,9 +29,9 @@ def test_upfirdn2d_is_scipys(taps, up, down, padding, size):
     kernel = (torch.outer(f, f) if f.ndim == 1 else f).double().numpy()
     grown = np.zeros([n * up for n in size])
     grown[::up, ::up] = x
-    l, r, t, b = padding
-    grown = np.pad(grown, [(max(t, 0), max(b, 0)), (max(l, 0), max(r, 0))])
-    grown = grown[max(-t, 0) : grown.shape[0] - max(-b, 0), max(-l, 0) : grown.shape[1] - max(-r, 0)]
+    left, right, top, bottom = padding
+    grown = np.pad(grown, [(max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0))])
+    grown = grown[max(-top, 0) : grown.shape[0] - max(-bottom, 0), max(-left, 0) : grown.shape[1] - max(-right, 0)]
     if grown.shape[0] < kernel.shape[0] or grown.shape[1] < kernel.shape[1]:
         return
     expected = scipy.signal.convolve2d(grown, kernel, mode="valid")[::down, ::down] * 1.7
@@ -81,7 +81,9 @@ def test_bias_act_is_its_formula(act):
         "swish": lambda v: v / (1 + math.exp(-v)) * math.sqrt(2),
     }
     biased = (x + b.reshape(1, 3, 1, 1)).flatten().tolist()
-    expected = torch.tensor([min(max(formulas[act](v), -1.5), 1.5) for v in biased], dtype=torch.float64).reshape(x.shape)
+    expected = torch.tensor([min(max(formulas[act](v), -1.5), 1.5) for v in biased], dtype=torch.float64).reshape(
+        x.shape
+    )
     torch.testing.assert_close(ops.bias_act(x, b, act=act, clamp=1.5), expected)
     torch.testing.assert_close(ops.bias_act(x, act=act, gain=2.0), ops.bias_act(x, act=act, gain=1.0) * 2)
 
@@ -118,7 +120,9 @@ def _cases():
     for up in (1, 2):
         yield (
             f"modulated_conv2d_up{up}",
-            lambda x, w, s, up=up: ops.modulated_conv2d(x, w, s, up=up, padding=1, resample_filter=f, flip_weight=up == 1),
+            lambda x, w, s, up=up: ops.modulated_conv2d(
+                x, w, s, up=up, padding=1, resample_filter=f, flip_weight=up == 1
+            ),
             (leaf(2, 2, 3, 3), leaf(2, 2, 3, 3), leaf(2, 2)),
         )
 

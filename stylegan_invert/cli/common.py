@@ -1,7 +1,8 @@
 """Options and small helpers that several commands share."""
 
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -14,24 +15,36 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "-n",
         required=True,
         metavar="NET",
-        help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), or cats32, which comes with this package.",
+        help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
+        "or cats32, which comes with this package.",
     )(function)
 
 
 def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto takes a GPU if there is one."
+        "--device",
+        type=click.Choice(DEVICES),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto takes a GPU if there is one.",
     )(function)
 
 
 def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--class", "class_idx", type=int, metavar="INT", help="Class, for networks that have classes.")(function)
+    return click.option("--class", "class_idx", type=int, metavar="INT", help="Class, for networks that have classes.")(
+        function
+    )
 
 
 def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--outdir", "-o", required=True, type=click.Path(), metavar="DIR", help="Folder for the results; made if it is missing.")(
-        function
-    )
+    return click.option(
+        "--outdir",
+        "-o",
+        required=True,
+        type=click.Path(),
+        metavar="DIR",
+        help="Folder for the results; made if it is missing.",
+    )(function)
 
 
 def pick_device(name: str) -> Any:
@@ -47,7 +60,9 @@ def pick_device(name: str) -> Any:
         name = next(n for n in ("cuda", "mps", "cpu") if there[n])
     if not there[name]:
         found = ", ".join(n for n, ok in there.items() if ok)
-        raise click.UsageError(f"--device {name} was asked for, and this torch ({torch.__version__}) finds {found} only.")
+        raise click.UsageError(
+            f"--device {name} was asked for, and this torch ({torch.__version__}) finds {found} only."
+        )
     return torch.device(name)
 
 
@@ -71,7 +86,14 @@ class Progress:
     def __init__(self, steps: int, label: str, quiet: bool):
         from tqdm import tqdm
 
-        self.bar = tqdm(total=steps, desc=label, unit="step", disable=quiet or not sys.stderr.isatty(), leave=False, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=steps,
+            desc=label,
+            unit="step",
+            disable=quiet or not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+        )
 
     def __call__(self, step: Any) -> None:
         if not self.bar.disable:

@@ -12,7 +12,15 @@ METHODS = ("w", "w+")
 
 
 @click.command(short_help="Project the shipped photograph onto the shipped network.")
-@click.option("--outdir", "-o", default="out/demo", show_default=True, type=click.Path(), metavar="DIR", help="Folder for the results.")
+@click.option(
+    "--outdir",
+    "-o",
+    default="out/demo",
+    show_default=True,
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder for the results.",
+)
 @click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps.")
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")

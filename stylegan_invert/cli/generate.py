@@ -24,9 +24,16 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
 @click.command(short_help="Render seeds, or codes from a projection.")
 @network_option
 @click.option("--seeds", callback=parse_seeds, metavar="LIST", help="Seeds to render, as in 85,265,297-299.")
-@click.option("--projected-w", type=click.Path(), metavar="FILE", help="Codes to render: a projected_w.npz, of this project or of the official one.")
+@click.option(
+    "--projected-w",
+    type=click.Path(),
+    metavar="FILE",
+    help="Codes to render: a projected_w.npz, of this project or of the official one.",
+)
 @outdir_option
-@click.option("--trunc", "truncation_psi", type=float, default=1, show_default=True, metavar="PSI", help="Truncation, for seeds.")
+@click.option(
+    "--trunc", "truncation_psi", type=float, default=1, show_default=True, metavar="PSI", help="Truncation, for seeds."
+)
 @class_option
 @click.option(
     "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
@@ -73,7 +80,9 @@ def command(
     generator = adapt(G)
     with staged(outdir) as folder, torch.no_grad():
         if projected_w is not None:
-            code = Code("w+", {k: torch.from_numpy(v).to(where) for k, v in arrays.items() if k == "w" or k.startswith(NOISE)})
+            code = Code(
+                "w+", {k: torch.from_numpy(v).to(where) for k, v in arrays.items() if k == "w" or k.startswith(NOISE)}
+            )
             check_code(code, generator, projected_w)
             names = [f"proj{i:02d}.png" for i in range(len(code))]
             for name, one in zip(names, code):

@@ -11,19 +11,42 @@ from .project import run
 @click.command()
 @click.option("--network", required=True, help="Network pickle filename or URL, or an official short name")
 @click.option("--target", required=True, metavar="FILE", help="Target image file to project to")
-@click.option("--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of optimization steps")
+@click.option(
+    "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of optimization steps"
+)
 @click.option("--seed", type=click.IntRange(min=0), default=303, show_default=True, help="Random seed")
-@click.option("--save-video", type=bool, default=True, show_default=True, help="Save an mp4 video of optimization progress")
+@click.option(
+    "--save-video", type=bool, default=True, show_default=True, help="Save an mp4 video of optimization progress"
+)
 @click.option("--outdir", required=True, metavar="DIR", help="Where to save the output images")
 @class_option
 @click.option(
-    "--loss", default="lpips-vgg", show_default=True, metavar="NAME=W,...", help="Distances by weight; lpips-squeeze needs no download"
+    "--loss",
+    default="lpips-vgg",
+    show_default=True,
+    metavar="NAME=W,...",
+    help="Distances by weight; lpips-squeeze needs no download",
 )
-@click.option("--vgg16", type=click.Path(), metavar="FILE", help="The official vgg16.pt, or torchvision's VGG16 state dict; downloaded if not given")
+@click.option(
+    "--vgg16",
+    type=click.Path(),
+    metavar="FILE",
+    help="The official vgg16.pt, or torchvision's VGG16 state dict; downloaded if not given",
+)
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors")
 def command(
-    network: str, target: str, num_steps: int, seed: int, save_video: bool, outdir: str, class_idx: int | None, loss: str, vgg16: str | None, device: str, quiet: bool
+    network: str,
+    target: str,
+    num_steps: int,
+    seed: int,
+    save_video: bool,
+    outdir: str,
+    class_idx: int | None,
+    loss: str,
+    vgg16: str | None,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Project given image to the latent space of pretrained network pickle.
 

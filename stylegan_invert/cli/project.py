@@ -11,15 +11,41 @@ from .common import Progress, check_outdir, class_option, device_option, network
 @click.command(short_help="Find the latent codes of pictures.")
 @network_option
 @click.option(
-    "--target", "-t", "targets", required=True, multiple=True, metavar="FILE", help="Picture, folder of pictures or quoted pattern; may be repeated."
+    "--target",
+    "-t",
+    "targets",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="Picture, folder of pictures or quoted pattern; may be repeated.",
 )
 @outdir_option
-@click.option("--method", default="w", show_default=True, metavar="[w|w+]", help="w: one w for all layers. w+: one per layer, closer to the target.")
-@click.option("--steps", "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps.")
-@click.option("--seed", type=click.IntRange(min=0), default=303, show_default=True, help="Random seed; each target starts from it.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Peak learning rate.")
 @click.option(
-    "--loss", default="lpips-squeeze=1,mse=1", show_default=True, metavar="NAME=W,...", help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1."
+    "--method",
+    default="w",
+    show_default=True,
+    metavar="[w|w+]",
+    help="w: one w for all layers. w+: one per layer, closer to the target.",
+)
+@click.option(
+    "--steps", "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=303,
+    show_default=True,
+    help="Random seed; each target starts from it.",
+)
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Peak learning rate."
+)
+@click.option(
+    "--loss",
+    default="lpips-squeeze=1,mse=1",
+    show_default=True,
+    metavar="NAME=W,...",
+    help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1.",
 )
 @click.option(
     "--vgg16",
@@ -29,12 +55,35 @@ from .common import Progress, check_outdir, class_option, device_option, network
     "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
 )
 @class_option
-@click.option("--init", type=click.Path(), metavar="FILE", help="Start from a projected_w.npz, or from the folder of an earlier run with the same targets, instead of the mean.")
-@click.option("--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them.")
-@click.option("--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Targets that share a pass on a GPU.")
-@click.option("--fit", type=click.Choice(["crop", "pad"]), default="crop", show_default=True, help="Non-square pictures: take the square in the centre, or fill up to one.")
-@click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Colour behind transparent pixels and padding.")
+@click.option(
+    "--init",
+    type=click.Path(),
+    metavar="FILE",
+    help="Start from a projected_w.npz, or from the folder of an earlier run with the same targets, instead of the mean.",
+)
+@click.option(
+    "--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them."
+)
+@click.option(
+    "--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation."
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Targets that share a pass on a GPU."
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad"]),
+    default="crop",
+    show_default=True,
+    help="Non-square pictures: take the square in the centre, or fill up to one.",
+)
+@click.option(
+    "--background",
+    default="white",
+    show_default=True,
+    metavar="COLOUR",
+    help="Colour behind transparent pixels and padding.",
+)
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def command(network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, **options: Any) -> None:
@@ -62,7 +111,9 @@ def folders(outdir: Path, pictures: list[Path], several: bool) -> list[Path]:
     names = [p.stem if stems.count(p.stem) == 1 else p.name for p in pictures]
     for i, name in enumerate(names):
         if names.index(name) != i:
-            raise click.UsageError(f"{pictures[names.index(name)]} and {pictures[i]} would both be written to {outdir / name}; project them in two runs.")
+            raise click.UsageError(
+                f"{pictures[names.index(name)]} and {pictures[i]} would both be written to {outdir / name}; project them in two runs."
+            )
     return [outdir / name for name in names]
 
 
@@ -101,7 +152,11 @@ def run(
     def done(i: int, result: Any) -> None:
         result.save(outdirs[i])
         m = result.metrics
-        shown = ", ".join(f"{name} {m[key]:.{digits}f}" for key, name, digits in (("lpips", "LPIPS", 4), ("psnr", "PSNR", 2), ("ssim", "SSIM", 4)) if m[key] is not None)
+        shown = ", ".join(
+            f"{name} {m[key]:.{digits}f}"
+            for key, name, digits in (("lpips", "LPIPS", 4), ("psnr", "PSNR", 2), ("ssim", "SSIM", 4))
+            if m[key] is not None
+        )
         say(quiet, f"{pictures[i]} -> {outdirs[i]}: {shown} ({result.record['seconds']:.1f} s)")
 
     try:

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -45,7 +45,9 @@ def read_codes(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if "w" not in arrays and "dlatents" in arrays:
         arrays["w"] = arrays.pop("dlatents")
     if "w" not in arrays:
-        raise CodeFileError(f"{name}: it has no array 'w' (found: {', '.join(arrays) or 'nothing'}); expected a projected_w.npz")
+        raise CodeFileError(
+            f"{name}: it has no array 'w' (found: {', '.join(arrays) or 'nothing'}); expected a projected_w.npz"
+        )
     for key, value in arrays.items():
         if value.dtype.kind != "f" or not np.isfinite(value).all():
             raise CodeFileError(f"{name}: {key!r} holds something else than finite floating-point numbers")

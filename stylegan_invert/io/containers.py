@@ -26,7 +26,9 @@ def read_records(data: memoryview, file: object) -> Any:
         machine = Machine(data, file, GLOBALS)
         root, end = machine.load()
         if end != len(data):
-            raise NetworkFileError(file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?")
+            raise NetworkFileError(
+                file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?"
+            )
     else:
         raise NetworkFileError(file, "", f"not a network file: {_looks_like(bytes(data[:512]))}")
     try:
@@ -69,7 +71,9 @@ def _read_torch_zip(data: memoryview, file: object) -> Any:
             storages[kind, key] = Storage(kind, entries[name])
         return storages[kind, key]
 
-    machine = Machine(entries[pickles[0]], file, {**GLOBALS, **STORAGE_GLOBALS}, persistent=persistent, where=f"{pickles[0]}: ")
+    machine = Machine(
+        entries[pickles[0]], file, {**GLOBALS, **STORAGE_GLOBALS}, persistent=persistent, where=f"{pickles[0]}: "
+    )
     return machine.load()[0]
 
 
@@ -77,7 +81,9 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
     """Name to contents, as views. Only what torch writes: stored entries, no comment, sizes below 4 GiB."""
 
     def refuse(reason: str) -> NetworkFileError:
-        return NetworkFileError(file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)")
+        return NetworkFileError(
+            file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)"
+        )
 
     try:
         end = len(data) - 22
@@ -96,7 +102,9 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
         for _ in range(count):
             if data[pos : pos + 4] != b"PK\x01\x02":
                 raise refuse("has a broken directory")
-            method, crc, packed, unpacked, n_name, n_extra, n_comment, local = struct.unpack_from("<10xH4xLLLHHH8xL", data, pos)
+            method, crc, packed, unpacked, n_name, n_extra, n_comment, local = struct.unpack_from(
+                "<10xH4xLLLHHH8xL", data, pos
+            )
             name = bytes(data[pos + 46 : pos + 46 + n_name]).decode()
             pos += 46 + n_name + n_extra + n_comment
             if method != 0 or packed != unpacked or packed == 0xFFFFFFFF:

@@ -16,7 +16,10 @@ _SOURCES = _ADA + "transfer-learning-source-nets/"
 _SG3 = "https://api.ngc.nvidia.com/v2/models/nvidia/research/stylegan2/versions/1/files/"
 
 SHORT_NAMES = {
-    **{name: f"{_ADA}{name}.pkl" for name in ("ffhq", "metfaces", "afhqcat", "afhqdog", "afhqwild", "cifar10", "brecahad")},
+    **{
+        name: f"{_ADA}{name}.pkl"
+        for name in ("ffhq", "metfaces", "afhqcat", "afhqdog", "afhqwild", "cifar10", "brecahad")
+    },
     "ffhq256": f"{_SOURCES}ffhq-res256-mirror-paper256-noaug.pkl",
     "ffhq512": f"{_SOURCES}ffhq-res512-mirror-stylegan2-noaug.pkl",
     "celebahq256": f"{_SOURCES}celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl",
@@ -24,10 +27,21 @@ SHORT_NAMES = {
     **{
         name: f"{_SG3}{name}.pkl"
         for name in (
-            "stylegan2-ffhq-1024x1024", "stylegan2-ffhq-512x512", "stylegan2-ffhq-256x256", "stylegan2-ffhqu-1024x1024",
-            "stylegan2-ffhqu-256x256", "stylegan2-metfaces-1024x1024", "stylegan2-metfacesu-1024x1024", "stylegan2-afhqv2-512x512",
-            "stylegan2-afhqcat-512x512", "stylegan2-afhqdog-512x512", "stylegan2-afhqwild-512x512", "stylegan2-brecahad-512x512",
-            "stylegan2-cifar10-32x32", "stylegan2-celebahq-256x256", "stylegan2-lsundog-256x256",
+            "stylegan2-ffhq-1024x1024",
+            "stylegan2-ffhq-512x512",
+            "stylegan2-ffhq-256x256",
+            "stylegan2-ffhqu-1024x1024",
+            "stylegan2-ffhqu-256x256",
+            "stylegan2-metfaces-1024x1024",
+            "stylegan2-metfacesu-1024x1024",
+            "stylegan2-afhqv2-512x512",
+            "stylegan2-afhqcat-512x512",
+            "stylegan2-afhqdog-512x512",
+            "stylegan2-afhqwild-512x512",
+            "stylegan2-brecahad-512x512",
+            "stylegan2-cifar10-32x32",
+            "stylegan2-celebahq-256x256",
+            "stylegan2-lsundog-256x256",
         )  # fmt: skip
     },
 }
@@ -70,7 +84,9 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
             sha256 = sha256 or json.loads(record.read_text())["sha256"]
         found = sha256_of_file(path)
         if sha256 and found != sha256:
-            raise DownloadError(f"{path} (from {url}) has SHA-256 {found}; expected {sha256}. Delete it to download it again")
+            raise DownloadError(
+                f"{path} (from {url}) has SHA-256 {found}; expected {sha256}. Delete it to download it again"
+            )
         return path
 
     import requests
@@ -83,7 +99,10 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
             total = int(response.headers.get("Content-Length", 0)) if "Content-Encoding" not in response.headers else 0
             with atomic(path) as temporary:
                 digest, done = hashlib.sha256(), 0
-                with open(temporary, "wb") as f, tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+                with (
+                    open(temporary, "wb") as f,
+                    tqdm(total=total or None, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
+                ):
                     for chunk in response.iter_content(1 << 20):
                         f.write(chunk)
                         digest.update(chunk)
@@ -97,7 +116,9 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
             temporary.write_text(json.dumps({"url": url, "sha256": digest.hexdigest(), "bytes": done}, indent=2) + "\n")
     except requests.RequestException as e:
         reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise DownloadError(f"could not download {url}: {reason}. Fetch it by other means and save it as {path}") from None
+        raise DownloadError(
+            f"could not download {url}: {reason}. Fetch it by other means and save it as {path}"
+        ) from None
     return path
 
 
@@ -113,4 +134,6 @@ def vgg16_file(file: str | os.PathLike | None = None) -> Path:
     try:
         return download(VGG16_URL)
     except DownloadError as e:
-        raise DownloadError(f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none") from None
+        raise DownloadError(
+            f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none"
+        ) from None

@@ -66,13 +66,17 @@ def read_picture(
         ImageFileError: it is not a picture, is damaged, missing or too large.
     """
     if channels not in MODES:
-        raise ImageFileError(f"a network with {channels} channels; pictures can be made for 1 (grey), 3 (RGB) or 4 (RGBA)")
+        raise ImageFileError(
+            f"a network with {channels} channels; pictures can be made for 1 (grey), 3 (RGB) or 4 (RGBA)"
+        )
     if fit not in FITS:
         raise ImageFileError(f"fit is {fit!r}; expected one of {', '.join(FITS)}")
     try:
         colour = PIL.ImageColor.getrgb(background)
     except ValueError:
-        raise ImageFileError(f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'") from None
+        raise ImageFileError(
+            f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'"
+        ) from None
     picture, mode, rotated = _open(path)
     used_background = None
     if picture.mode == "RGBA" and channels != 4:
@@ -113,9 +117,13 @@ def _open(path: str | os.PathLike) -> tuple[PIL.Image.Image, str, bool]:
         raise ImageFileError(f"{name}: there is no such file") from None
     except PIL.UnidentifiedImageError:
         empty = os.path.getsize(name) == 0
-        raise ImageFileError(f"{name}: {'it is empty' if empty else 'it is not a picture that Pillow can read'}; expected PNG, JPEG or the like") from None
+        raise ImageFileError(
+            f"{name}: {'it is empty' if empty else 'it is not a picture that Pillow can read'}; expected PNG, JPEG or the like"
+        ) from None
     except PIL.Image.DecompressionBombError:
-        raise ImageFileError(f"{name}: it has more pixels than a picture should ({PIL.Image.MAX_IMAGE_PIXELS * 2:,}); make it smaller first") from None
+        raise ImageFileError(
+            f"{name}: it has more pixels than a picture should ({PIL.Image.MAX_IMAGE_PIXELS * 2:,}); make it smaller first"
+        ) from None
     except PermissionError:
         raise ImageFileError(f"{name}: it may not be read (permission denied)") from None
     except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files
@@ -128,7 +136,9 @@ def _eight_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
         # Pillow's own conversion cuts 16-bit values off at 255.
         values = np.asarray(picture).astype(np.float64)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-            raise ImageFileError(f"{name}: its pixels are from {values.min():g} to {values.max():g}; expected 8 or 16 bits. Save it as an 8-bit PNG")
+            raise ImageFileError(
+                f"{name}: its pixels are from {values.min():g} to {values.max():g}; expected 8 or 16 bits. Save it as an 8-bit PNG"
+            )
         return PIL.Image.fromarray(np.round(values / 257).astype(np.uint8))
     if picture.mode == "F":
         raise ImageFileError(f"{name}: its pixels are floating-point numbers of unknown range; save it as an 8-bit PNG")

@@ -2,8 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 
@@ -70,7 +71,9 @@ class NetworkFile:
                     self._networks[same] = value
             expected = Discriminator if key == "D" else Generator
             if not isinstance(value, expected):
-                raise NetworkFileError(self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}")
+                raise NetworkFileError(
+                    self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}"
+                )
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
@@ -204,7 +207,9 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     contents = {
         "training_set_kwargs": net.training_set_kwargs,
         "G": ema if g is None or g is g_ema else module_call(g),
-        "D": module_call(d) if d is not None else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
+        "D": module_call(d)
+        if d is not None
+        else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
         "G_ema": ema,
         "augment_pipe": None,
     }

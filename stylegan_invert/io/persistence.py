@@ -5,7 +5,8 @@ the source; here it is never looked at.
 """
 
 import reprlib
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -19,7 +20,9 @@ VERSION = 6
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
 # What a written file says in place of source text: where official code finds the class. It is for that code alone.
-MODULE_SRC = "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
+MODULE_SRC = (
+    "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
+)
 
 
 class ModuleRecord:
@@ -38,13 +41,22 @@ class ModuleRecord:
         if set(meta) != META_KEYS:
             raise Refusal(f"a module record with the keys {_names(meta)}; expected {_names(META_KEYS)}")
         if meta["type"] != "class" or meta["version"] != VERSION or type(meta["version"]) is not int:
-            raise Refusal(f"a module record of type {reprlib.repr(meta['type'])}, version {reprlib.repr(meta['version'])}; expected 'class', {VERSION}")
-        if not isinstance(meta["class_name"], str) or not isinstance(meta["module_src"], (str, LongText)) or not isinstance(meta["state"], dict):
+            found = f"{reprlib.repr(meta['type'])}, version {reprlib.repr(meta['version'])}"
+            raise Refusal(f"a module record of type {found}; expected 'class', version {VERSION}")
+        if (
+            not isinstance(meta["class_name"], str)
+            or not isinstance(meta["module_src"], (str, LongText))
+            or not isinstance(meta["state"], dict)
+        ):
             raise Refusal("a module record whose class name, source or state is of the wrong type")
         self.class_name: str = meta["class_name"]
         state = dict(meta["state"])
         for name, value in state.items():
-            if "_hook" in str(name) and not (value is None or isinstance(value, bool)) and not (isinstance(value, (dict, list, set)) and not value):
+            if (
+                "_hook" in str(name)
+                and not (value is None or isinstance(value, bool))
+                and not (isinstance(value, (dict, list, set)) and not value)
+            ):
                 raise Refusal(f"a {self.class_name} has {name} that are not empty; hooks are code, and are refused")
         self.parameters = self._table(state, "_parameters", TensorRecord)
         self.buffers = self._table(state, "_buffers", TensorRecord)
@@ -53,11 +65,15 @@ class ModuleRecord:
         self.init_kwargs = state.pop("_init_kwargs", {})
         if not isinstance(self.init_args, tuple) or not isinstance(self.init_kwargs, dict):
             raise Refusal(f"a {self.class_name} whose constructor arguments are of the wrong type")
-        self.attributes = {k: v for k, v in state.items() if isinstance(k, str) and not k.startswith("_") and k != "training"}
+        self.attributes = {
+            k: v for k, v in state.items() if isinstance(k, str) and not k.startswith("_") and k != "training"
+        }
 
     def _table(self, state: dict[str, Any], key: str, kind: type) -> dict[str, Any]:
         table = state.pop(key, {})
-        if not isinstance(table, dict) or not all(isinstance(k, str) and (v is None or isinstance(v, kind)) for k, v in table.items()):
+        if not isinstance(table, dict) or not all(
+            isinstance(k, str) and (v is None or isinstance(v, kind)) for k, v in table.items()
+        ):
             raise Refusal(f"a {self.class_name} whose {key} are not a table of {kind.__name__}s")
         return {k: v for k, v in table.items() if v is not None}
 
@@ -130,7 +146,9 @@ class Budget:
     def spend(self, place: str, nbytes: int) -> None:
         self.left -= nbytes
         if self.left < 0:
-            raise NetworkFileError(self.file, place, "the tensors so far hold more numbers than the whole file; too many share one storage")
+            raise NetworkFileError(
+                self.file, place, "the tensors so far hold more numbers than the whole file; too many share one storage"
+            )
 
 
 # Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
@@ -174,7 +192,9 @@ def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str
             owner._buffers[name] = value
 
 
-def _compare(module: torch.nn.Module, record: ModuleRecord, file: object, place: str, tensors: list, seen: set[int]) -> None:
+def _compare(
+    module: torch.nn.Module, record: ModuleRecord, file: object, place: str, tensors: list, seen: set[int]
+) -> None:
     def refuse(reason: str, name: str = "") -> NetworkFileError:
         return NetworkFileError(file, f"{place}.{name}" if name else place, reason)
 
@@ -218,12 +238,31 @@ def module_call(module: torch.nn.Module) -> Call:
     state: dict[str, Any] = {
         "training": False,
         "_parameters": Call(
-            "collections", "OrderedDict", items={k: v if v is None else tensor_call(v, parameter=True) for k, v in module._parameters.items()}
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else tensor_call(v, parameter=True) for k, v in module._parameters.items()},
         ),
-        "_buffers": Call("collections", "OrderedDict", items={k: v if v is None else tensor_call(v) for k, v in module._buffers.items()}),
+        "_buffers": Call(
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else tensor_call(v) for k, v in module._buffers.items()},
+        ),
         "_non_persistent_buffers_set": set(),
-        **{name: empty for name in ("_backward_hooks", "_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks")},
-        "_modules": Call("collections", "OrderedDict", items={k: v if v is None else module_call(v) for k, v in module._modules.items()}),
+        **{
+            name: empty
+            for name in (
+                "_backward_hooks",
+                "_forward_hooks",
+                "_forward_pre_hooks",
+                "_state_dict_hooks",
+                "_load_state_dict_pre_hooks",
+            )
+        },
+        "_modules": Call(
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else module_call(v) for k, v in module._modules.items()},
+        ),
         **{k: v for k, v in module.__dict__.items() if not k.startswith("_") and k != "training"},
         "_init_args": _plain(module.init_args),
         "_init_kwargs": _plain(module.init_kwargs),
@@ -235,7 +274,13 @@ def module_call(module: torch.nn.Module) -> Call:
 
 def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) -> Call:
     """``torch_utils.persistence._reconstruct_persistent_obj(meta)``"""
-    meta = {"type": "class", "version": VERSION, "module_src": module_src, "class_name": class_name, "state": dict(state)}
+    meta = {
+        "type": "class",
+        "version": VERSION,
+        "module_src": module_src,
+        "class_name": class_name,
+        "state": dict(state),
+    }
     return Call("torch_utils.persistence", "_reconstruct_persistent_obj", (meta,))
 
 

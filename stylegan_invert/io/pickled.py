@@ -9,8 +9,9 @@ are limited, keys of dictionaries are short strings or small integers, and byte 
 """
 
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Callable, Mapping
+from typing import Any, BinaryIO
 
 from ..errors import NetworkFileError
 
@@ -115,7 +116,9 @@ class Machine:
     def _take(self, n: int) -> memoryview:
         end = self.pos + n
         if end > len(self.data):
-            raise Refusal(f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left (is it complete?)")
+            raise Refusal(
+                f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left (is it complete?)"
+            )
         piece = self.data[self.pos : end]
         self.pos = end
         return piece
@@ -222,7 +225,9 @@ class Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refusal("the name of a global is not a text")
         if (module, name) not in self.globals:
-            raise Refusal(f"it names {module + '.' + name!r}, which no network file needs; nothing was run{_hint(module)}")
+            raise Refusal(
+                f"it names {module + '.' + name!r}, which no network file needs; nothing was run{_hint(module)}"
+            )
         self.stack.append(Global(module, name, self.globals[module, name]))
 
     def stack_global(self) -> None:
@@ -323,14 +328,14 @@ def _key(key: Any) -> Any:
 
 def _hint(module: str) -> str:
     if "tflib" in module or module in ("tfutil", "network"):
-        return ". This looks like a network of the TensorFlow era, which this version does not read; convert it with NVIDIA's legacy.py first"
+        return ". This looks like a TensorFlow network, which this version does not read; convert it with NVIDIA's legacy.py"
     if module.startswith("torch.nn."):
         return ". This looks like a pickled PyTorch module of another project"
     return ""
 
 
 def check_nesting(root: Any) -> None:
-    """Refuse objects that contain themselves, are nested too deeply, or share parts so often that walking them never ends."""
+    """Refuse objects that contain themselves, are nested too deeply, or share parts so that walking them never ends."""
     done: dict[int, tuple[int, int]] = {}  # id -> (depth, nodes)
     open_: set[int] = set()
     stack: list[tuple[Any, bool]] = [(root, False)]
@@ -344,7 +349,9 @@ def check_nesting(root: Any) -> None:
             depth = 1 + max((d for d, _ in known), default=0)
             nodes = 1 + len(children) + sum(n for _, n in known)
             if depth > MAX_NESTING or nodes > MAX_TREE:
-                raise Refusal(f"objects are nested {depth} levels deep with {nodes} parts; network files are far simpler")
+                raise Refusal(
+                    f"objects are nested {depth} levels deep with {nodes} parts; network files are far simpler"
+                )
             done[id(item)] = (depth, nodes)
             open_.discard(id(item))
         elif children is not None:

@@ -33,6 +33,7 @@ STORAGES: dict[str, tuple[str, torch.dtype]] = {
 
 NUMPY_TYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
 
+
 @dataclass(frozen=True, eq=False)
 class Storage:
     """A run of numbers in the file."""
@@ -93,7 +94,9 @@ def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
     numel = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset
     if numel > storage.numel or (numel and last >= storage.numel):
-        raise Refusal(f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} numbers")
+        raise Refusal(
+            f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} numbers"
+        )
     return TensorRecord(storage, offset, shape, stride)
 
 
@@ -126,7 +129,9 @@ def load_from_bytes(machine: Machine, args: tuple) -> Storage:
     if len(args) != 1 or not isinstance(args[0], (memoryview, bytes)):
         raise Refusal("a storage that is not a byte string")
     # The same bytes may be asked for again and again; they are parsed once.
-    return machine.once(args[0], lambda: _parse_storage(args[0], machine.file, f"{machine.where}byte {machine.at}: in a storage: "))
+    return machine.once(
+        args[0], lambda: _parse_storage(args[0], machine.file, f"{machine.where}byte {machine.at}: in a storage: ")
+    )
 
 
 def _parse_storage(blob: memoryview | bytes, file: object, where: str) -> Storage:
@@ -178,7 +183,11 @@ class NumpyArray:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], NumpyType):
             raise Refusal("a NumPy array in an unknown form")
         _, shape, type_, fortran, raw = state
-        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(n) is int and 0 <= n < 2**31 for n in shape)
+        ):
             raise Refusal("a NumPy array whose shape makes no sense")
         if not isinstance(raw, (memoryview, bytes)) or len(raw) > MAX_SMALL_ARRAY:
             raise Refusal("a NumPy array that is no small table of numbers")
@@ -189,7 +198,9 @@ class NumpyArray:
 
 def numpy_dtype(machine: Machine, args: tuple) -> NumpyType:
     if not args or args[0] not in NUMPY_TYPES:
-        raise Refusal(f"a NumPy type {args[0] if args and isinstance(args[0], str) else ''!r}; expected one of {', '.join(NUMPY_TYPES)}")
+        raise Refusal(
+            f"a NumPy type {args[0] if args and isinstance(args[0], str) else ''!r}; expected one of {', '.join(NUMPY_TYPES)}"
+        )
     return NumpyType(args[0])
 
 
@@ -247,15 +258,31 @@ def tensor_call(t: torch.Tensor, parameter: bool = False) -> Call:
     kind, type_ = next(((k, n) for k, (n, d) in STORAGES.items() if d == t.dtype), (None, None))
     if kind is None:
         raise TypeError(f"a tensor of {t.dtype} cannot be written to a network file")
-    raw = (t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).numpy().astype(np.dtype(type_).newbyteorder("<")).tobytes()
+    raw = (
+        (t.view(torch.uint16) if t.dtype == torch.bfloat16 else t)
+        .numpy()
+        .astype(np.dtype(type_).newbyteorder("<"))
+        .tobytes()
+    )
     head = io.BytesIO()
     sizes = {"short": 2, "int": 4, "long": 4}
-    for part in (MAGIC_NUMBER, PROTOCOL_VERSION, {"protocol_version": PROTOCOL_VERSION, "little_endian": True, "type_sizes": sizes}):
+    for part in (
+        MAGIC_NUMBER,
+        PROTOCOL_VERSION,
+        {"protocol_version": PROTOCOL_VERSION, "little_endian": True, "type_sizes": sizes},
+    ):
         dump(part, head)
     dump(PersistentId(("storage", Name("torch", kind), "0", "cpu", t.numel(), None)), head)
     dump(["0"], head)
     head.write(struct.pack("<q", t.numel()) + raw)
     blob = Call("torch.storage", "_load_from_bytes", (head.getvalue(),))
-    record = Call("torch._utils", "_rebuild_tensor_v2", (blob, 0, tuple(t.shape), tuple(t.stride()), False, Call("collections", "OrderedDict")))
-    return Call("torch._utils", "_rebuild_parameter", (record, False, Call("collections", "OrderedDict"))) if parameter else record
-
+    record = Call(
+        "torch._utils",
+        "_rebuild_tensor_v2",
+        (blob, 0, tuple(t.shape), tuple(t.stride()), False, Call("collections", "OrderedDict")),
+    )
+    return (
+        Call("torch._utils", "_rebuild_parameter", (record, False, Call("collections", "OrderedDict")))
+        if parameter
+        else record
+    )

@@ -1,7 +1,7 @@
 """Videos of an optimisation."""
 
 import os
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,7 +26,14 @@ def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 
                 if writer is None:
                     size = (frame.shape[1], frame.shape[0])
                     writer = imageio_ffmpeg.write_frames(
-                        str(temporary), size, fps=fps, codec="libx264", bitrate=bitrate, quality=None, macro_block_size=2, ffmpeg_log_level="error"
+                        str(temporary),
+                        size,
+                        fps=fps,
+                        codec="libx264",
+                        bitrate=bitrate,
+                        quality=None,
+                        macro_block_size=2,
+                        ffmpeg_log_level="error",
                     )
                     writer.send(None)
                 writer.send(frame)

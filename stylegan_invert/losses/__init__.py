@@ -1,8 +1,8 @@
 """Distances between pictures, one file each, and their weighted sums.
 
-    loss = parse("lpips-squeeze=1,mse=1")
-    prepared = loss.prepare(target)      # once
-    distance = loss(prepared, images)    # (N,), differentiable
+loss = parse("lpips-squeeze=1,mse=1")
+prepared = loss.prepare(target)      # once
+distance = loss(prepared, images)    # (N,), differentiable
 """
 
 from .base import Distance, WeightedSum, check_images

@@ -59,12 +59,19 @@ def check_images(images: torch.Tensor, min_size: int = 1) -> None:
     if images.ndim != 4 or shape[1] not in (1, 3, 4) or 0 in shape:
         raise ValueError(f"pictures of shape {shape}; expected (N, C, H, W) with C of 1, 3 or 4")
     if not images.is_floating_point():
-        raise ValueError(f"pictures of type {images.dtype}; expected float32 in [-1, 1] (divide uint8 by 127.5 and subtract 1)")
+        raise ValueError(
+            f"pictures of type {images.dtype}; expected float32 in [-1, 1] (divide uint8 by 127.5 and subtract 1)"
+        )
     if min(shape[2:]) < min_size:
-        raise ValueError(f"pictures of {shape[3]}x{shape[2]} pixels; this distance needs at least {min_size}x{min_size}. A pixel loss (mse, l1) takes any size")
+        raise ValueError(
+            f"pictures of {shape[3]}x{shape[2]} pixels; this distance needs at least {min_size}x{min_size}. "
+            "A pixel loss (mse, l1) takes any size"
+        )
     low, high = float(images.detach().min()), float(images.detach().max())
     if not (low >= -1.001 and high <= 1.001):
-        raise ValueError(f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] (divide uint8 by 127.5 and subtract 1)")
+        raise ValueError(
+            f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] (divide uint8 by 127.5 and subtract 1)"
+        )
 
 
 def as_rgb(images: torch.Tensor) -> torch.Tensor:
@@ -73,5 +80,8 @@ def as_rgb(images: torch.Tensor) -> torch.Tensor:
 
 
 def at_most_256(images: torch.Tensor) -> torch.Tensor:
-    """Pictures above 256x256 brought to that size by area averaging, as the official projector does: the feature networks were made for 224."""
+    """Pictures above 256x256 brought to that size by area averaging, as the official projector does.
+
+    The feature networks were made for 224x224.
+    """
     return F.interpolate(images, size=(256, 256), mode="area") if images.shape[2] > 256 else images

@@ -46,7 +46,9 @@ def _with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, t
     """A backbone with the "features." of a state dict, made without drawing random numbers for weights nobody sees."""
     with torch.device("meta"):
         network = backbone()
-    network.load_state_dict({k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")}, assign=True)
+    network.load_state_dict(
+        {k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")}, assign=True
+    )
     return network
 
 
@@ -99,7 +101,9 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
         try:
             return ScriptedVGG16(file)
         except RuntimeError as e:
-            raise ValueError(f"{file}: not a TorchScript file that this torch can open ({str(e).splitlines()[0][:120]}); {expected}") from None
+            raise ValueError(
+                f"{file}: not a TorchScript file that this torch can open ({str(e).splitlines()[0][:120]}); {expected}"
+            ) from None
     try:
         backbone = _with_weights(VGG16, torch.load(file, map_location="cpu", weights_only=True))
     except Exception as e:  # torch.load raises many kinds, depending on what the file is

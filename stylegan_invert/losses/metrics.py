@@ -7,7 +7,9 @@ import torch
 from .base import Distance
 
 
-def picture_metrics(target: torch.Tensor, image: torch.Tensor, perceptual: dict[str, Distance]) -> dict[str, float | None]:
+def picture_metrics(
+    target: torch.Tensor, image: torch.Tensor, perceptual: dict[str, Distance]
+) -> dict[str, float | None]:
     """PSNR, SSIM and perceptual distances of two pictures as they are saved.
 
     Args:

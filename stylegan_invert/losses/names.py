@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Callable
+from collections.abc import Callable
 
 from .base import Distance, WeightedSum
 from .lpips import SqueezeLPIPS, load_vgg_lpips
@@ -37,7 +37,9 @@ def parse(text: str, vgg16: str | os.PathLike | None = None) -> WeightedSum:
     for part in text.split(","):
         name, equals, weight = (p.strip() for p in part.partition("="))
         if name not in LOSSES:
-            raise ValueError(f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in 'lpips-squeeze=1,mse=1'")
+            raise ValueError(
+                f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in 'lpips-squeeze=1,mse=1'"
+            )
         try:
             value = float(weight) if equals else 1.0
         except ValueError:

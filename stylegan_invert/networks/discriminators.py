@@ -1,7 +1,8 @@
 """Discriminators: the StyleGAN2 trunk."""
 
 import math
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -101,7 +102,9 @@ class MinibatchStdLayer(RecordedModule):
         n, c, h, w = x.shape
         g = n if self.group_size is None else min(self.group_size, n)
         if n % g:
-            raise ValueError(f"the discriminator compares pictures in groups of {g}; a batch of {n} does not divide into them")
+            raise ValueError(
+                f"the discriminator compares pictures in groups of {g}; a batch of {n} does not divide into them"
+            )
         y = x.reshape(g, -1, self.num_channels, c // self.num_channels, h, w)
         y = y - y.mean(dim=0)
         y = (y.square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])  # (N / g, F)
@@ -133,7 +136,9 @@ class DiscriminatorEpilogue(RecordedModule):
         if architecture == "skip":
             self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
         self.mbstd = MinibatchStdLayer(mbstd_group_size, mbstd_num_channels) if mbstd_num_channels > 0 else None
-        self.conv = Conv2dLayer(in_channels + mbstd_num_channels, in_channels, kernel_size=3, activation=activation, conv_clamp=conv_clamp)
+        self.conv = Conv2dLayer(
+            in_channels + mbstd_num_channels, in_channels, kernel_size=3, activation=activation, conv_clamp=conv_clamp
+        )
         self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
@@ -199,7 +204,9 @@ class Discriminator(RecordedModule):
             first_layer_idx += block.num_layers
         if c_dim > 0:
             self.mapping = MappingNetwork(0, c_dim, cmap_dim, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
-        self.b4 = DiscriminatorEpilogue(channels[4], cmap_dim=cmap_dim, resolution=4, **(epilogue_kwargs or {}), **common)
+        self.b4 = DiscriminatorEpilogue(
+            channels[4], cmap_dim=cmap_dim, resolution=4, **(epilogue_kwargs or {}), **common
+        )
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
         """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""

@@ -1,7 +1,8 @@
 """Layers that generators and discriminators of the StyleGAN2 family share."""
 
 import math
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -195,7 +196,9 @@ class MappingNetwork(RecordedModule):
             x = normalize_2nd_moment(z.to(torch.float32))
         if self.c_dim > 0:
             if c is None:
-                raise ValueError(f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot")
+                raise ValueError(
+                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
+                )
             check_shape("c", c, [None, self.c_dim])
             y = normalize_2nd_moment(self.embed(c.to(torch.float32)))
             x = y if x is None else torch.cat([x, y], dim=1)
@@ -207,7 +210,9 @@ class MappingNetwork(RecordedModule):
             x = x.unsqueeze(1).repeat([1, self.num_ws, 1])  # (N, num_ws, w_dim)
         if truncation_psi != 1:
             if self.w_avg_beta is None:
-                raise ValueError("this mapping network keeps no w_avg (w_avg_beta is None), so truncation_psi must be 1")
+                raise ValueError(
+                    "this mapping network keeps no w_avg (w_avg_beta is None), so truncation_psi must be 1"
+                )
             cut = x.shape[1] if truncation_cutoff is None else truncation_cutoff
             x = torch.cat([self.w_avg.lerp(x[:, :cut], truncation_psi), x[:, cut:]], dim=1)
         return x

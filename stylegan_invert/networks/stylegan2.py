@@ -6,7 +6,8 @@ classes runs on these.
 """
 
 import math
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -165,7 +166,13 @@ class SynthesisBlock(RecordedModule):
             self.const = torch.nn.Parameter(torch.randn([out_channels, resolution, resolution]))
         else:
             self.conv0 = SynthesisLayer(
-                in_channels, out_channels, resolution=resolution, up=2, resample_filter=resample_filter, **common, **layer_kwargs
+                in_channels,
+                out_channels,
+                resolution=resolution,
+                up=2,
+                resample_filter=resample_filter,
+                **common,
+                **layer_kwargs,
             )
             self.num_conv += 1
         self.conv1 = SynthesisLayer(out_channels, out_channels, resolution=resolution, **common, **layer_kwargs)
@@ -175,7 +182,13 @@ class SynthesisBlock(RecordedModule):
             self.num_torgb += 1
         if in_channels != 0 and architecture == "resnet":
             self.skip = Conv2dLayer(
-                in_channels, out_channels, kernel_size=1, bias=False, up=2, resample_filter=resample_filter, channels_last=self.channels_last
+                in_channels,
+                out_channels,
+                kernel_size=1,
+                bias=False,
+                up=2,
+                resample_filter=resample_filter,
+                channels_last=self.channels_last,
             )
 
     def forward(
@@ -295,7 +308,13 @@ class SynthesisNetwork(RecordedModule):
             block_ws = ws.narrow(1, first, block.num_conv + block.num_torgb)
             first += block.num_conv
             x, img = block(
-                x, img, block_ws, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv, noise=per_block.pop(f"b{res}", None)
+                x,
+                img,
+                block_ws,
+                noise_mode=noise_mode,
+                force_fp32=force_fp32,
+                fused_modconv=fused_modconv,
+                noise=per_block.pop(f"b{res}", None),
             )
         if per_block:
             raise ValueError(f"noise was given for {', '.join(per_block)}, which this network does not have")

@@ -1,0 +1,341 @@
+"""The command line: files, pictures byte for byte, and one clear sentence for every failure."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+import stylegan_invert as si
+from stylegan_invert.cli import main as cli_main
+from stylegan_invert.cli.official_projector import command as projector
+
+from conftest import make_network
+from official import HERE, PRETRAINED
+
+CHELSEA = str(PRETRAINED / "chelsea-face.png")
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs a command in this process: (exit status, stdout, stderr)."""
+
+    def run(*args, command=cli_main.cli):
+        with pytest.raises(SystemExit) as e:
+            cli_main.run(command, [str(a) for a in args], "stylegan-invert")
+        out, err = capsys.readouterr()
+        return e.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def failing(cli, tmp_path):
+    """Runs a command that must fail with one sentence and leave nothing behind in tmp_path/out; returns the sentence."""
+
+    def run(*args, command=cli_main.cli):
+        code, out, err = cli(*args, command=command)
+        assert code not in (0, None) and out == ""
+        assert "Traceback" not in err
+        lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1 and err.rstrip().endswith(lines[0].rstrip())
+        assert not (tmp_path / "out").exists()
+        return lines[0]
+
+    return run
+
+
+def test_project_writes_the_official_files_and_the_result(cli, tmp_path):
+    code, out, err = cli(
+        "project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 4, "--video", "--quiet"
+    )
+    assert (code, out, err) == (0, "", "")
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "proj.mp4",
+        "proj.png",
+        "projected_w.npz",
+        "result.json",
+        "target.png",
+    ]
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert set(record) == {
+        "metrics",
+        "distance",
+        "method",
+        "space",
+        "options",
+        "network",
+        "target",
+        "seconds",
+        "versions",
+    }
+    assert set(record["metrics"]) == {"lpips", "lpips_network", "psnr", "ssim"}
+    assert b"ftyp" in (tmp_path / "out" / "proj.mp4").read_bytes()[:16]
+
+
+@pytest.mark.parametrize("flags", [[], ["--save-noise"]])
+def test_generate_renders_a_projection_byte_for_byte(cli, flags, tmp_path):
+    cli("project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 4, "--method", "w+", "-q", *flags)
+    assert (
+        cli(
+            "generate",
+            "-n",
+            "cats32",
+            "--projected-w",
+            tmp_path / "out" / "projected_w.npz",
+            "-o",
+            tmp_path / "again",
+            "-q",
+        )[0]
+        == 0
+    )
+    assert os.listdir(tmp_path / "again") == ["proj00.png"]
+    assert (tmp_path / "again" / "proj00.png").read_bytes() == (tmp_path / "out" / "proj.png").read_bytes()
+
+
+def test_generate_renders_several_codes_and_those_of_tensorflow(cli, cats, tmp_path):
+    ws = cats.G.mapping(torch.randn(3, 128, generator=torch.Generator().manual_seed(0)))
+    np.savez(tmp_path / "dlatents.npz", dlatents=ws.numpy())
+    assert cli("generate", "-n", "cats32", "--projected-w", tmp_path / "dlatents.npz", "-o", tmp_path / "out")[0] == 0
+    for i in range(3):
+        with torch.no_grad():
+            image = cats.G.synthesis(ws[i : i + 1], noise_mode="const")[0]
+        expected = ((image + 1) * (255 / 2)).permute(1, 2, 0).clamp(0, 255).to(torch.uint8).numpy()
+        with PIL.Image.open(tmp_path / "out" / f"proj{i:02d}.png") as got:
+            assert np.array_equal(got, expected)
+
+
+def test_generate_renders_seeds_as_the_official_tool(cli, cats, tmp_path):
+    code, _, _ = cli("generate", "-n", "cats32", "--seeds", "3,85-86", "--trunc", 0.7, "-o", tmp_path / "out")
+    assert code == 0 and sorted(os.listdir(tmp_path / "out")) == ["seed0003.png", "seed0085.png", "seed0086.png"]
+    z = torch.from_numpy(np.random.RandomState(85).randn(1, 128))
+    image = cats.G(z, None, truncation_psi=0.7, noise_mode="const")[0]
+    expected = (image.permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
+    with PIL.Image.open(tmp_path / "out" / "seed0085.png") as got:
+        assert np.array_equal(got, expected)
+
+
+def test_the_official_projector_flags_and_files(cli, features, tmp_path):
+    args = (
+        f"--network={PRETRAINED / 'cats32-stylegan2-ada.pkl'}",
+        f"--target={CHELSEA}",
+        f"--outdir={tmp_path / 'out'}",
+        "--num-steps=3",
+        "--seed=1",
+        "--save-video=True",
+        f"--vgg16={features}",
+    )
+    code, _, err = cli(*args, command=projector)
+    assert code == 0, err
+    assert sorted(os.listdir(tmp_path / "out")) == [
+        "proj.mp4",
+        "proj.png",
+        "projected_w.npz",
+        "result.json",
+        "target.png",
+    ]
+    arrays = np.load(tmp_path / "out" / "projected_w.npz")
+    assert arrays.files == ["w"] and arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["metrics"]["lpips_network"] == "vgg" and record["options"]["vgg16"]["file"] == str(features)
+    defaults = {p.name: p.default for p in projector.params}
+    assert (defaults["num_steps"], defaults["seed"], defaults["save_video"]) == (1000, 303, True)
+
+
+def test_several_targets_get_a_folder_each(cli, picture, tmp_path):
+    other = picture.with_suffix(".jpg")
+    with PIL.Image.open(picture) as image:
+        image.save(other)
+    code, _, err = cli(
+        "project",
+        "-n",
+        "cats32",
+        "-t",
+        picture,
+        "-t",
+        other,
+        "-t",
+        CHELSEA,
+        "-o",
+        tmp_path / "out",
+        "--steps",
+        2,
+        "--batch",
+        2,
+    )
+    assert code == 0 and sorted(os.listdir(tmp_path / "out")) == ["chelsea-face", "picture.jpg", "picture.png"]
+    assert len([line for line in err.splitlines() if "LPIPS" in line]) == 3
+    assert (
+        cli(
+            "project",
+            "-n",
+            "cats32",
+            "-t",
+            picture.parent,
+            "-o",
+            tmp_path / "plus",
+            "--steps",
+            2,
+            "--method",
+            "w+",
+            "-q",
+        )[0]
+        == 0
+    )
+    code, _, err = cli(
+        "project",
+        "-n",
+        "cats32",
+        "-t",
+        picture.parent,
+        "-o",
+        tmp_path / "more",
+        "--steps",
+        2,
+        "--method",
+        "w+",
+        "-q",
+        "--init",
+        tmp_path / "plus",
+    )
+    assert code == 0, err
+    record = json.loads((tmp_path / "more" / "picture.png" / "result.json").read_text())
+    assert record["options"]["init"] == str(tmp_path / "plus" / "picture.png" / "projected_w.npz")
+
+
+def test_classes_and_channels(cli, picture, tmp_path, failing):
+    si.save(make_network(channels=1, classes=3), tmp_path / "net.pkl")
+    common = (
+        "project",
+        "-n",
+        tmp_path / "net.pkl",
+        "-t",
+        picture,
+        "-o",
+        tmp_path / "out",
+        "--steps",
+        2,
+        "--loss",
+        "mse",
+    )
+    assert "choose one with --class 0 ... 2" in failing(*common)
+    assert "the classes 0 ... 2" in failing(*common, "--class", 7)
+    assert "this distance needs at least 17x17" in failing(*common[:-1], "lpips-squeeze", "--class", 1)
+    code, _, err = cli(*common, "--class", 1)
+    assert code == 0, err
+    code, _, err = cli("generate", "-n", tmp_path / "net.pkl", "--seeds", "1", "-o", tmp_path / "seeds")
+    assert code == 1 and "choose one with --class 0 ... 2" in err and not (tmp_path / "seeds").exists()
+    assert cli("generate", "-n", tmp_path / "net.pkl", "--seeds", "1", "--class", 2, "-o", tmp_path / "seeds")[0] == 0
+
+
+def test_inspect_prints_text_and_json(cli, tiny_file):
+    code, out, _ = cli("inspect", tiny_file)
+    assert code == 0 and "stylegan2" in out and "resolution                8" in out
+    code, out, _ = cli("inspect", tiny_file, "--json")
+    info = json.loads(out)
+    assert info["resolution"] == 8 and info["spaces"]["w+"] == [4, 8] and len(info["sha256"]) == 64
+
+
+def test_inputs_that_cannot_be_used_are_named(failing, tmp_path, picture):
+    out = tmp_path / "out"
+
+    def project(*args, network="cats32", target=CHELSEA, outdir=out):
+        return failing("project", "-n", network, "-t", target, "-o", outdir, "--steps", 2, *args)
+
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    assert "text.png: it is not a picture" in project(target=tmp_path / "text.png")
+    assert "nothing.png: there is no such file" in project(target=tmp_path / "nothing.png")
+    assert "there are no pictures in this folder" in project(target=tmp_path / "folder")
+    assert "nothing.pkl: there is no such file" in project(network=tmp_path / "nothing.pkl")
+    assert "it is a directory; expected a network file" in project(network=tmp_path)
+    assert "not a network file: it begins with" in project(network=picture)
+    assert str(picture) in project(outdir=picture / "out")
+    assert "method 'x' is unknown" in project("--method", "x")
+    assert "loss 'x' in 'x' is unknown" in project("--loss", "x")
+    assert "nothing.npz: there is no such file" in project("--init", tmp_path / "nothing.npz")
+    assert "background 'x' is no colour" in project("--background", "x")
+    assert "text.png: " in project("--vgg16", tmp_path / "text.png", "--loss", "lpips-vgg")
+    if not torch.cuda.is_available():
+        assert "finds cpu" in project("--device", "cuda")
+
+
+def test_a_network_without_numbers_is_named(failing, tmp_path):
+    net = make_network()
+    net.G.synthesis.b8.conv0.bias[0] = float("nan")
+    si.save(net, tmp_path / "nan.pkl")
+    line = failing(
+        "project", "-n", tmp_path / "nan.pkl", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 10, "--loss", "mse"
+    )
+    assert "the distance became nan at step 1 of 10" in line and "is the network file damaged?" in line
+
+
+def test_generate_names_what_is_wrong(failing, cli, tmp_path):
+    out = tmp_path / "out"
+    assert "Give either --seeds or --projected-w" in failing("generate", "-n", "cats32", "-o", out)
+    assert "expected numbers and ranges" in failing("generate", "-n", "cats32", "--seeds", "3-1", "-o", out)
+    np.savez(tmp_path / "w.npz", w=np.zeros((1, 18, 512), np.float32))
+    assert "w has shape (18, 512) per picture; this network has (8, 128)" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "w.npz", "-o", out
+    )
+    np.savez(tmp_path / "n.npz", w=np.full((1, 8, 128), np.nan, np.float32))
+    assert "finite" in failing("generate", "-n", "cats32", "--projected-w", tmp_path / "n.npz", "-o", out)
+    np.savez(tmp_path / "o.npz", w=np.array([object()]))
+    assert "is no .npz file of arrays" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "o.npz", "-o", out
+    )
+    (tmp_path / "x.npz").write_text("x")
+    assert "is no .npz file of arrays" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "x.npz", "-o", out
+    )
+
+
+def test_an_unreachable_vgg16_is_explained(failing, monkeypatch, tmp_path):
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    line = failing("--network=cats32", f"--target={CHELSEA}", f"--outdir={tmp_path / 'out'}", command=projector)
+    assert (
+        "https://nvlabs-fi-cdn.nvidia.com" in line
+        and str(tmp_path / "cache") in line
+        and "--loss lpips-squeeze" in line
+    )
+    line = failing("project", "-n", "ffhq", "-t", CHELSEA, "-o", tmp_path / "out")
+    assert "ffhq.pkl" in line and "save it as" in line
+    assert not [f for f in (tmp_path / "cache").iterdir()]
+
+
+def start(*args):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
+    process = start(
+        "stylegan_invert", "project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 100_000
+    )
+    first = process.stderr.readline()  # the network is loaded
+    assert first.startswith("network cats32"), first
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "Error: interrupted; nothing was written for the unfinished target"  # after a line for the ^C
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_programs_start(tmp_path):
+    for module in ("stylegan_invert", "stylegan_invert.projector"):
+        process = start(module, "--help")
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "Usage: " in out and err == ""

@@ -1,0 +1,108 @@
+"""README commands run; docs/cli.md is the commands' own help.
+
+python tests/test_docs.py --write     writes docs/cli.md
+"""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from stylegan_invert.cli import main as cli_main
+from stylegan_invert.cli.official_projector import command as projector
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shortened(args):
+    """A README command with few steps: what it does is the same, only sooner."""
+    if args[0] == "project":
+        return [*args, "--steps", "2"]
+    return [*args, "--num-steps=2"] if "--outdir=out/official" in args else args
+
+
+def cli_reference():
+    """The text of docs/cli.md."""
+
+    def help_of(command, name):
+        context = click.Context(command, info_name=name, terminal_width=110, max_content_width=110)
+        return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+
+    parts = [
+        "# Commands and options\n\nMade from the commands' own help by `make docs`.\n",
+        help_of(cli_main.cli, "stylegan-invert"),
+    ]
+    for name in cli_main.COMMANDS:
+        parts.append(help_of(cli_main.cli.get_command(None, name), f"stylegan-invert {name}"))
+    parts.append(help_of(projector, "python -m stylegan_invert.projector"))
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_readme_commands_run(workplace, capsys):
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    assert len(lines) >= 5
+    for line in lines:
+        program, *args = shlex.split(line)
+        if program == "python":
+            assert args[:2] == ["-m", "stylegan_invert.projector"]
+            command, args = projector, args[2:]
+        else:
+            assert program == "stylegan-invert"
+            command = cli_main.cli
+        with pytest.raises(SystemExit) as e:
+            cli_main.run(command, shortened(args), program)
+        assert e.value.code == 0, f"{line}\n{capsys.readouterr().err}"
+    assert (workplace / "out/cat/proj.png").read_bytes() == (workplace / "out/again/proj00.png").read_bytes()
+    assert sorted(os.listdir("out/seeds")) == [f"seed{i:04d}.png" for i in range(8)]
+
+
+def test_readme_python_runs(workplace):
+    (code,) = blocks("python")
+    assert "steps=1000" in code
+    exec(compile(code.replace("steps=1000", "steps=2"), "README.md", "exec"), {})
+    assert (workplace / "out/python/result.json").exists() and (workplace / "copy.pkl").exists()
+
+
+def test_cli_reference_is_current():
+    assert (ROOT / "docs" / "cli.md").read_text() == cli_reference(), "run 'make docs'"
+
+
+def test_links_lead_somewhere():
+    for page in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "pretrained" / "README.md",
+    ]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_options_named_in_documents_exist():
+    """An option in a document is spelt as the commands spell it."""
+    known = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", cli_reference())) | {"--write", "--editable"}
+    for page in [ROOT / "README.md", ROOT / "docs" / "safety.md", ROOT / "docs" / "design.md", ROOT / "CHANGELOG.md"]:
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text()):
+            assert option in known, f"{page.name} names {option}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(__doc__)
+    (ROOT / "docs" / "cli.md").write_text(cli_reference())

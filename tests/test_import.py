@@ -1,0 +1,66 @@
+"""What importing and asking for help may load."""
+
+import subprocess
+import sys
+
+import pytest
+
+from official import HERE
+
+HEAVY = {"torch", "numpy", "scipy", "PIL", "torchmetrics", "safetensors", "requests", "imageio_ffmpeg", "tqdm"}
+
+
+def loaded_after(code):
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent,
+    )
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split("\n")[-2].split())
+
+
+def test_importing_loads_nothing_heavy():
+    assert not loaded_after("import stylegan_invert as si; si.NetworkFileError, dir(si)") & HEAVY
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["project", "--help"], ["generate", "--help"], ["inspect", "--help"], ["demo", "--help"]]
+)
+def test_help_loads_nothing_heavy(args):
+    code = f"from stylegan_invert.cli.main import main\ntry: main({args!r})\nexcept SystemExit as e: assert e.code == 0"
+    assert not loaded_after(code) & HEAVY
+
+
+def test_ops_under_its_bare_name_says_its_right_one():
+    result = subprocess.run([sys.executable, "-c", "import ops"], capture_output=True, text=True, cwd=HERE.parent)
+    assert result.returncode == 1 and "its name is 'stylegan_invert.ops'" in result.stderr
+
+
+def test_every_room_imports_only_from_rooms_above():
+    """The order of design: each room may import from those before it (errors and pretrained from everywhere)."""
+    import ast
+
+    order = ["ops", "networks", "generator", "losses", "io", "projectors", "cli"]
+    alias = {"spaces": "generator", "projector": "cli", "__main__": "cli"}
+    root = HERE.parent
+    files = [*root.glob("stylegan_invert/**/*.py"), *root.glob("ops/*.py"), *root.glob("projectors/*.py")]
+    assert len(files) > 30
+    for path in files:
+        parts = list(path.relative_to(root).with_suffix("").parts)
+        parts = parts if parts[0] == "stylegan_invert" else ["stylegan_invert", *parts]
+        room = alias.get(parts[1], parts[1])
+        if room not in order:
+            continue  # __init__ and errors
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                base = parts[: len(parts) - node.level] if node.level else []
+                module = base + (node.module.split(".") if node.module else [])
+                names = [module + [alias_.name] for alias_ in node.names]
+            for name in names:
+                if name[0] == "stylegan_invert" and len(name) > 1:
+                    other = alias.get(name[1], name[1])
+                    if other in order:
+                        assert order.index(other) <= order.index(room), f"{path} imports {'.'.join(name)}"

@@ -1,0 +1,119 @@
+"""A wheel, an editable install and a bare checkout all have every room."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from official import HERE, PRETRAINED
+
+ROOT = HERE.parent
+PROBE = """
+import json, os, sys
+import stylegan_invert, stylegan_invert.ops, stylegan_invert.projectors, stylegan_invert.pretrained as p
+rooms = stylegan_invert, stylegan_invert.ops, stylegan_invert.projectors
+print(json.dumps([os.path.realpath(m.__file__) for m in rooms] + [str(p.path(p.DEMO_NETWORK))]))
+assert 'ops' not in sys.modules
+"""
+
+
+def run(*args, cwd, **environment):
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    result = subprocess.run(
+        [str(a) for a in args], capture_output=True, text=True, cwd=cwd, env={**clean, **environment}
+    )
+    assert result.returncode == 0, f"{args}\n{result.stdout[-2000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the checkout: building leaves traces where it is done."""
+    folder = tmp_path_factory.mktemp("source") / "checkout"
+    shutil.copytree(
+        ROOT,
+        folder,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "build", "dist", "out", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+        ),
+    )
+    return folder
+
+
+def test_a_bare_checkout_has_every_room(source):
+    found = json.loads(run(sys.executable, "-c", PROBE, cwd=source))
+    assert len(found) == 4 and all(f.startswith(os.path.realpath(source) + os.sep) for f in found)
+
+
+def test_a_wheel_in_an_empty_environment_projects(source, tmp_path):
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        source,
+        cwd=tmp_path,
+    )
+    (wheel,) = tmp_path.glob("stylegan_invert-*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    programs = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    run(
+        programs / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        ROOT / "constraints.txt",
+        wheel,
+        cwd=tmp_path,
+    )
+    found = json.loads(run(programs / "python", "-c", PROBE, cwd=tmp_path))
+    assert len(found) == 4 and all(
+        os.path.realpath(f).startswith(os.path.realpath(tmp_path / "venv") + os.sep) for f in found
+    )
+    assert "511,891" in run(programs / "stylegan-invert", "inspect", "cats32", cwd=tmp_path)
+    run(
+        programs / "stylegan-invert",
+        "project",
+        "-n",
+        "cats32",
+        "-t",
+        PRETRAINED / "chelsea-face.png",
+        "-o",
+        "out",
+        "--steps",
+        5,
+        cwd=tmp_path,
+    )
+    assert (tmp_path / "out" / "result.json").exists()
+
+
+def test_metadata_names_every_import():
+    """What the package imports is what setup.py asks for."""
+    import ast
+
+    names = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg"}
+    imported = set()
+    for path in [
+        *ROOT.glob("stylegan_invert/**/*.py"),
+        *ROOT.glob("ops/*.py"),
+        *ROOT.glob("projectors/*.py"),
+        *ROOT.glob("pretrained/*.py"),
+    ]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {a.name.split(".")[0] for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    outside = {names.get(n, n) for n in imported if n not in sys.stdlib_module_names and n != "stylegan_invert"}
+    text = (ROOT / "setup.py").read_text()
+    assert outside and all(f'"{name}' in text for name in outside), outside
