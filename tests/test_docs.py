@@ -33,17 +33,17 @@ def shortened(args):
 def cli_reference():
     """The text of docs/cli.md."""
 
-    def help_of(command, name):
-        context = click.Context(command, info_name=name, terminal_width=110, max_content_width=110)
-        return f"## {name}\n\n```text\n{command.get_help(context)}\n```\n"
+    def section(context):
+        return f"## {context.command_path}\n\n```text\n{context.command.get_help(context)}\n```\n"
 
-    parts = [
-        "# Commands and options\n\nMade from the commands' own help by `make docs`.\n",
-        help_of(cli_main.cli, "stylegan-invert"),
-    ]
-    for name in cli_main.COMMANDS:
-        parts.append(help_of(cli_main.cli.get_command(None, name), f"stylegan-invert {name}"))
-    parts.append(help_of(projector, "python -m stylegan_invert.projector"))
+    def context(command, name, parent=None):
+        settings = {**command.context_settings, "terminal_width": 110, "max_content_width": 110}
+        return click.Context(command, info_name=name, parent=parent, **settings)
+
+    top = context(cli_main.cli, "stylegan-invert")
+    parts = ["# Commands and options\n\nMade from the commands' own help by `make docs`.\n", section(top)]
+    parts += [section(context(cli_main.cli.get_command(top, name), name, top)) for name in cli_main.COMMANDS]
+    parts.append(section(context(projector, "python -m stylegan_invert.projector")))
     return "\n".join(parts)
 
 
