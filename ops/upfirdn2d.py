@@ -6,16 +6,17 @@ import torch
 import torch.nn.functional as F
 
 
-def setup_filter(taps: Sequence[float] | torch.Tensor) -> torch.Tensor:
+def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor | None) -> torch.Tensor:
     """The float32 filter that a network stores for the given taps, normalised to sum one.
 
     Args:
-        taps: (T,) or (H, W) numbers with a non-zero sum.
+        taps: (T,) or (H, W) numbers with a non-zero sum. None and a single number make the filter that changes nothing.
 
     Returns:
         (T, T) outer product for fewer than eight one-dimensional taps, (T,) for more (kept separable), (H, W) as given.
     """
-    f = torch.as_tensor(taps, dtype=torch.float32)
+    f = torch.as_tensor(1 if taps is None else taps, dtype=torch.float32)
+    f = f[None] if f.ndim == 0 else f
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"setup_filter: taps of shape {tuple(f.shape)}; expected a list of numbers or a table of them")
     if f.ndim == 1 and f.numel() < 8:

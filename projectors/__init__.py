@@ -7,6 +7,6 @@ by an entry point in the group ``stylegan_invert.projectors``.
 from .methods import METHODS, Method, find_method
 from .optimise import Fit, Options, Step
 from .projection import Projection
-from .run import project
+from .run import project, project_each
 
-__all__ = ["METHODS", "Fit", "Method", "Options", "Projection", "Step", "find_method", "project"]
+__all__ = ["METHODS", "Fit", "Method", "Options", "Projection", "Step", "find_method", "project", "project_each"]

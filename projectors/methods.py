@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """A projector by name: the space of its code, a sentence for the help text, and where its function is ("module:function")."""
+    """A projector by name: the space of its code, and where its function is ("module:function")."""
 
     space: str
-    summary: str
     target: str
 
     def load(self) -> Callable:
@@ -19,8 +18,8 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "w": Method("w", "the official projector: one w for all layers", "stylegan_invert.projectors.w:project_w"),
-    "w+": Method("w+", "one w per layer: closer to the target", "stylegan_invert.projectors.w_plus:project_w_plus"),
+    "w": Method("w", "stylegan_invert.projectors.optimise:optimise"),  # the official projector: one w for all layers
+    "w+": Method("w+", "stylegan_invert.projectors.optimise:optimise"),  # one w per layer: closer to the target
 }
 
 ENTRY_POINTS = "stylegan_invert.projectors"

@@ -166,9 +166,11 @@ def _check_numbers(distance: torch.Tensor, step: int, options: Options) -> None:
     bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
     if bad:
         which = f" of target {', '.join(str(i + 1) for i in bad)}" if len(distance) > 1 else ""
-        remedy = f"try a lower --lr (it was {options.initial_learning_rate:g}) or lower weights in --loss"
+        remedy = (
+            f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
+        )
         if step == 0:
-            remedy = "nothing was changed yet, so the network, the starting code or the loss is at fault; is the network file damaged?"
+            remedy = "nothing was changed yet, so the network, the starting code or the weights in --loss are at fault"
         raise ProjectionError(
             f"the distance{which} became {float(distance[bad[0]])} at step {step + 1} of {options.steps}; {remedy}"
         )

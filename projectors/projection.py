@@ -53,20 +53,26 @@ class Projection:
             outdir: the folder; made if missing.
             video: None writes one if the steps were kept.
 
+        A video of an earlier result in the folder is removed.
+
         Raises:
             ValueError: a video is asked for and the steps were not kept.
+            OSError: the folder cannot be made or written into.
         """
         if video and self.steps is None:
             raise ValueError("a video needs the steps of the optimisation; project with keep_steps=True")
+        with_video = video or (video is None and self.steps is not None)
         with staged(outdir) as folder:
             write_png(folder / "target.png", self.target.numpy())
             write_png(folder / "proj.png", self.image.numpy())
             code = self.generator.convert(self.code, "w+")
             arrays = {"w": code.tensors["w"], **{NOISE + k: v for k, v in code.noise.items()}}
             write_codes(folder / "projected_w.npz", {k: v.numpy() for k, v in arrays.items()})
-            if video or (video is None and self.steps is not None):
+            if with_video:
                 write_mp4(folder / "proj.mp4", self.frames())
             (folder / "result.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+        if not with_video:
+            (Path(outdir) / "proj.mp4").unlink(missing_ok=True)  # of an earlier result
         return Path(outdir)
 
     def frames(self) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from stylegan_invert.io.codes import read_codes
 from stylegan_invert.io.download import vgg16_file
 from stylegan_invert.io.files import sha256_of_file
 from stylegan_invert.io.images import Fitted, read_picture
+from stylegan_invert.io.network_file import NetworkFile
 from stylegan_invert.losses import DEFAULT_LOSS, Distance, needs_vgg16, parse, picture_metrics, reported_lpips
-from stylegan_invert.spaces import NOISE, Code
+from stylegan_invert.spaces import Code
 
 from .methods import find_method
 from .optimise import Options, Step
@@ -31,8 +32,34 @@ Start = str | os.PathLike | Code | Projection
 
 
 def project(
-    G: torch.nn.Module | GeneratorAdapter,
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile,
     target: Picture | Sequence[Picture],
+    method: str = "w",
+    **arguments: Any,
+) -> Projection | list[Projection]:
+    """Find the codes of pictures.
+
+    Args:
+        G: a generator.
+        target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
+        method: "w", "w+", or a method of another package; see `methods`.
+        arguments: steps=1000, seed=303, loss=..., class_idx=..., init=..., save_noise=..., and all others of
+            `project_each`.
+
+    Returns:
+        A `Projection` for one target, a list for several (also for a list of one).
+
+    Raises:
+        ValueError: see `project_each`.
+    """
+    several = isinstance(target, (list, tuple))
+    results = list(project_each(G, target if several else [target], method, **arguments))
+    return results if several else results[0]
+
+
+def project_each(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile,
+    targets: Sequence[Picture],
     method: str = "w",
     *,
     loss: str | Distance = DEFAULT_LOSS,
@@ -45,71 +72,68 @@ def project(
     fit: str = "crop",
     background: str = "white",
     callback: Callable[[int, Step], None] | None = None,
-    done: Callable[[int, Projection], None] | None = None,
     **options: Any,
-) -> Projection | list[Projection]:
-    """Find the codes of pictures.
+) -> Iterator[Projection]:
+    """`project` for many targets: gives each projection when it is there, and keeps none.
 
     Args:
-        G: a generator; it is computed where it is, and left as it is.
-        target: a file, a (C, H, W) uint8 array or tensor of the network's size, or several of these.
+        G: a generator (or a network file, for its ``G``); it computes where it is, and is left as it is.
+        targets: files, or (C, H, W) uint8 arrays or tensors of the network's size.
         method: "w", "w+", or a method of another package; see `methods`.
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         class_idx: the class, for a network that has classes.
-        init: where to start: None for the mean, or a code, a projection or a ``projected_w.npz``; one, or one per target.
+        init: where to start: None for the mean, or a code, a projection, a ``projected_w.npz`` or a folder with one; one
+            for all targets, or a list of one for each.
         save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
             rendered with the network's stored maps, as the official tool does.
         keep_steps: keep the code after each step, for a video.
-        batch: targets that share a pass on a GPU. A CPU takes them one after another whatever this says: that is about as
-            fast, and the results are then those of single runs to the bit.
+        batch: targets that share a pass on a GPU. A CPU takes them one after another whatever this says: for networks of
+            official sizes that is about as fast, and the results are then those of single runs to the bit.
         fit, background: how files are brought to shape; see `io.images.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
-        done: called with the index of a target and its projection as soon as it is there.
-        options: fields of `Options`, by name: steps, seed, ...
-
-    Returns:
-        A `Projection` for one target, a list for several (also for a list of one).
+        options: fields of `Options`, by name: steps, seed, initial_learning_rate, ...
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
-            `ProjectionError` are for unreadable pictures, for codes that do not fit, and for distances that are no numbers.
+            `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments and
+            distances that are no numbers. All targets are looked at before the first is projected.
     """
     settings = _options(options)
-    find = find_method(method)
+    chosen_method = find_method(method)
+    G = G.G if isinstance(G, NetworkFile) else G
     generator = adapt(_frozen(G))
-    several = isinstance(target, (list, tuple))
-    pictures = [_picture(t, generator, fit, background) for t in (target if several else [target])]
-    if not pictures:
+    if not targets:
         raise ProjectionError("no targets were given")
-    if batch < 1:
-        raise ProjectionError(f"batch is {batch}; expected at least 1")
+    if type(batch) is not int or batch < 1:
+        raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1")
     c = label(generator.c_dim, class_idx)
     c = None if c is None else c.to(generator.device)
-    inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(pictures)
-    if len(inits) != len(pictures):
-        raise ProjectionError(f"{len(inits)} starting codes for {len(pictures)} targets; give one, or one for each")
-    starts = [_start(i, generator, find.space, c) for i in inits]
+    inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
+    if len(inits) != len(targets):
+        raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
+    starts = [_start(i, generator, chosen_method.space, c) for i in inits]
+    for target in targets:  # before hours of work; they are read again when their turn comes, and not kept until then
+        _picture(target, generator, fit, background)
     distance, loss_record = _loss(loss, vgg16, generator)
     lpips_network, lpips = reported_lpips(distance)
     lpips = lpips.to(generator.device)
 
-    run = find.load()
+    run = chosen_method.load()
     together = 1 if generator.device.type == "cpu" else batch
-    results = []
-    for first in range(0, len(pictures), together):
-        chosen = slice(first, first + together)
-        pixels = torch.from_numpy(np.stack([p for p, _ in pictures[chosen]]))
+    for first in range(0, len(targets), together):
+        pictures = [_picture(t, generator, fit, background) for t in targets[first : first + together]]
+        pixels = torch.from_numpy(np.stack([p for p, _ in pictures]))
         shown = pixels.to(generator.device).to(torch.float32) / 127.5 - 1
         watch = _Watch(first, keep_steps, callback)
         began = time.perf_counter()
-        found = run(generator, shown, distance, _join(starts[chosen]), settings, watch)
+        found = run(generator, shown, distance, _join(starts[first : first + together]), settings, watch)
         seconds = (time.perf_counter() - began) / len(pixels)
         for i, code in enumerate(found.code):
             code = code if save_noise else code.without_noise()
             image = torch.from_numpy(render_pixels(generator, code))
-            fitted, init_ = pictures[first + i][1], inits[first + i]
-            result = Projection(
+            fitted, init_ = pictures[i][1], inits[first + i]
+            yield Projection(
                 code=code.to("cpu"),
                 target=pixels[i],
                 image=image,
@@ -134,10 +158,6 @@ def project(
                 steps=torch.stack([w[i] for w in watch.trail]) if watch.trail else None,
                 generator=generator,
             )
-            results.append(result)
-            if done is not None:
-                done(first + i, result)
-    return results if several else results[0]
 
 
 class _Watch:
@@ -160,8 +180,13 @@ def _options(given: dict[str, Any]) -> Options:
     if unknown:
         raise ProjectionError(f"option {', '.join(sorted(unknown))} is unknown; there are {', '.join(known)}")
     settings = Options(**given)
-    if settings.steps < 1:
-        raise ProjectionError(f"steps is {settings.steps}; expected at least 1")
+    for name, value in dataclasses.asdict(settings).items():
+        whole = name in ("steps", "seed")
+        low, high = {"steps": (1, 10**9), "seed": (0, 2**32 - 1)}.get(name, (0, 1e12))
+        low = 1e-6 if name.endswith("_length") else low
+        kind = "an integer" if whole else "a number"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+            raise ProjectionError(f"{name} is {value!r}; expected {kind} from {low} to {high:g}")
     return settings
 
 
@@ -189,32 +214,27 @@ def _picture(
 
 def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch.Tensor | None) -> Code:
     """One starting code, in the method's space."""
-    center = generator.center(space, c)
     if init is None:
-        return center
+        return generator.center(space, c)
     name = _name(init)
     if isinstance(init, (str, os.PathLike)):
-        path = Path(init)
-        arrays = read_codes(path / "projected_w.npz" if path.is_dir() else path)
-        code = Code(
-            "w+",
-            {
-                "w": torch.from_numpy(arrays.pop("w")),
-                **{k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(NOISE)},
-            },
-        )
-    else:
+        code = read_codes(Path(init) / "projected_w.npz" if os.path.isdir(init) else init)
+    elif isinstance(init, (Code, Projection)):
         code = init.code if isinstance(init, Projection) else init
+    else:
+        raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a projected_w.npz")
     check_code(code, generator, name)
-    code = generator.convert(Code(code.space, code.to(generator.device).tensors, c), "w+")
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
-    if space == "w":
+    code = Code(code.space, {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}, c)
+    if space == "w" and code.space == "w+":
         w = code.tensors["w"]
         if not torch.equal(w, w[:, :1].expand_as(w)):
-            raise CodeFileError(f"{name}: its layers have different w, so it lies in W+ and not in W; use --method w+")
+            raise CodeFileError(
+                f"{name}: its layers have different w, so it lies in W+ and not in W; use the method w+"
+            )
         return Code("w", {**code.tensors, "w": w[:, 0]}, c)
-    return code
+    return generator.convert(code, space)
 
 
 def _join(codes: list[Code]) -> Code:
@@ -227,17 +247,20 @@ def _join(codes: list[Code]) -> Code:
 
 def _loss(loss: str | Distance, vgg16: Any, generator: GeneratorAdapter) -> tuple[Distance, dict[str, Any]]:
     """The distance, on the generator's device, and what result.json says of it."""
-    record: dict[str, Any] = {}
-    if isinstance(loss, str):
-        record["loss"] = loss
-        file = None
-        if needs_vgg16(loss):
-            file = vgg16_file(vgg16)
-            record["vgg16"] = {"file": str(file), "sha256": sha256_of_file(file) if file.is_file() else None}
-        loss = parse(loss, file)
-    else:
-        record["loss"] = type(loss).__name__
-    return loss.to(generator.device), record
+    if isinstance(loss, Distance):
+        return loss.to(generator.device), {"loss": type(loss).__name__}
+    if not isinstance(loss, str):
+        raise ProjectionError(f"loss is {loss!r}; expected a text like {DEFAULT_LOSS!r}, or a Distance")
+    record: dict[str, Any] = {"loss": loss}
+    file = None
+    if needs_vgg16(loss):
+        file = vgg16_file(vgg16)
+        record["vgg16"] = {"file": str(file), "sha256": sha256_of_file(file) if file.is_file() else None}
+    elif vgg16 is not None:
+        raise ProjectionError(
+            f"a VGG16 was named ({os.fspath(vgg16)}), and the loss {loss!r} has no lpips-vgg to use it"
+        )
+    return parse(loss, file).to(generator.device), record
 
 
 def _name(init: Start) -> str:

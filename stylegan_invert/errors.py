@@ -15,8 +15,9 @@ class NetworkFileError(StyleganInvertError, ValueError):
     """
 
     def __init__(self, file: object, place: str, reason: str):
-        self.file, self.place, self.reason = str(file), place, reason
-        super().__init__(f"{self.file}: {place + ': ' if place else ''}{reason}")
+        # Names in a hostile file may hold anything; the message stays one short printable line.
+        self.file, self.place, self.reason = str(file), printable(place, 200), printable(reason, 600)
+        super().__init__(f"{self.file}: {self.place + ': ' if self.place else ''}{self.reason}")
 
 
 class ImageFileError(StyleganInvertError, ValueError):
@@ -33,3 +34,9 @@ class DownloadError(StyleganInvertError, OSError):
 
 class ProjectionError(StyleganInvertError, ValueError):
     """A projection that cannot be started as asked, or went wrong on the way (a distance that is no number)."""
+
+
+def printable(text: str, length: int) -> str:
+    """``text`` cut to a length, with line ends and control characters spelt out."""
+    text = text if len(text) <= length else text[:length] + "..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

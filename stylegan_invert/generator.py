@@ -46,8 +46,11 @@ class GeneratorAdapter(Protocol):
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
         """Names and sizes (H, W) of the noise maps, in the order in which random ones are drawn; empty without any."""
 
-    def render(self, code: Code) -> torch.Tensor:
-        """Pictures (N, img_channels, H, W), float32, nominally in [-1, 1]: the one way from a code to an output."""
+    def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
+        """Pictures (N, img_channels, H, W), float32, nominally in [-1, 1]: the one way from a code to an output.
+
+        ``noise_mode`` "const" takes the code's noise maps, else the network's own; "random" draws them, "none" adds none.
+        """
 
 
 class Statistics(NamedTuple):
@@ -129,15 +132,19 @@ class StyleGAN2Adapter:
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
         return self.network.synthesis.noise_shapes()
 
-    def render(self, code: Code) -> torch.Tensor:
+    def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
         if code.space not in self.spaces:
             raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
         if code.space == "z":
             ws = self.network.mapping(code.tensors["z"], code.c)
         else:
             ws = self.convert(code, "w+").tensors["w"]
-        noise = {name: value[:, None] for name, value in code.noise.items()}  # (N, 1, H, W)
-        return self.network.synthesis(ws, noise_mode="const", noise=noise)
+        noise = (
+            {name: value[:, None] for name, value in code.noise.items()} if noise_mode == "const" else None
+        )  # (N, 1, H, W)
+        # One picture at a time is computed in the form that official code takes by default, so that runs follow official
+        # ones; the activation-scaling form of a batch agrees with it to rounding, which long optimisations amplify.
+        return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=len(ws) == 1)
 
 
 _ADAPTERS = {StyleGAN2: StyleGAN2Adapter}
@@ -162,14 +169,26 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
 
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     """Raise CodeFileError unless a code's tensors and noise maps have the shapes of the network; ``name`` is for the message."""
+    if code.space not in generator.spaces:
+        raise CodeFileError(
+            f"{name}: a code in {code.space!r}; this network has the spaces {', '.join(generator.spaces)}"
+        )
     shapes = generator.code_shapes(code.space)
-    maps = generator.noise_shapes()
-    expected = {**shapes, **{NOISE + layer: maps[layer] for layer in code.noise if layer in maps}}
+    missing = [key for key in shapes if key not in code.tensors]
+    if missing:
+        raise CodeFileError(f"{name}: it has no {', '.join(missing)}, which a code in {code.space!r} needs")
+    n = len(code.tensors[next(iter(shapes))])
+    expected = {**shapes, **{NOISE + layer: shape for layer, shape in generator.noise_shapes().items()}}
     for key, value in code.tensors.items():
-        if tuple(value.shape[1:]) != expected.get(key):
-            wanted = ", ".join(f"{k} {v}" for k, v in shapes.items())
+        if n == 0 or len(value) != n:
+            raise CodeFileError(f"{name}: {key} is for {len(value)} pictures; expected {n or 'at least one'}")
+        if key not in expected:
+            raise CodeFileError(f"{name}: {key} is none of this network's; it has {', '.join(expected)}")
+        if not torch.isfinite(value).all():
+            raise CodeFileError(f"{name}: {key} holds something else than finite numbers")
+        if tuple(value.shape[1:]) != tuple(expected[key]):
             raise CodeFileError(
-                f"{name}: {key} has shape {tuple(value.shape[1:])} per picture; this network has {expected.get(key) or wanted}"
+                f"{name}: {key} has shape {tuple(value.shape[1:])} per picture; this network has {tuple(expected[key])}"
             )
 
 

@@ -264,10 +264,91 @@ def exhaustions():
         with zipfile.ZipFile(f, "w", method) as z:
             z.writestr("net/data.pkl", b"\x80\x04" + b"\0" * 50_000_000)
         yield "zip bomb", f.getvalue()
+    yield from found_by_review()
     yield "reads nothing", b""
     yield "half a header", b"\x80"
     yield "half a zip", b"PK"
     yield "zip of nothing", b"PK\x05\x06" + b"\0" * 18
+
+
+def found_by_review():
+    """Attacks that broke an earlier version of the reader."""
+    system = {"protocol_version": 1001, "little_endian": True}
+    head = written(MAGIC_NUMBER) + written(1001) + written(system)
+    empty = (
+        head
+        + written(PersistentId(("storage", Name("torch", "FloatStorage"), "0", "cpu", 0, None)))
+        + written(["0"])
+        + bytes(8)
+    )
+    load_empty = b"ctorch.storage\n_load_from_bytes\nB" + struct.pack("<I", len(empty)) + empty + b"\x85R"
+    start = b"\x80\x04(ctorch._utils\n_rebuild_tensor_v2\n(" + load_empty + b"K\0"
+    yield "deep size of a tensor", start + b"N" + b"\x85" * 2000 + b"\x85K\1\x85\x89NtRt."
+    tower = b"".join(b"j" + struct.pack("<I", 5 + i) + b"\x86r" + struct.pack("<I", 6 + i) for i in range(60))
+    yield "tower as the size of a tensor", start + b"]r\5\0\0\0" + tower + b"\x85K\1\x85\x89NtRt."
+    for fourth, fifth in (
+        ((), []),
+        (("x", "0", 0), ["0"]),
+        (([], "0", 0), ["0"]),
+        (("FloatStorage", "0"), ["0"]),
+        (("FloatStorage", "0", None), ["0"]),
+    ):
+        blob = head + written(fourth) + written(fifth) + bytes(8)
+        yield (
+            "storage that is a tuple",
+            written({"G_ema": network(), "x": Call("torch.storage", "_load_from_bytes", (blob,))}),
+        )
+    yield "many empty storages", b"\x80\x04(" + load_empty * 30_000 + b"t."
+    layer = persistent_call("FullyConnectedLayer", {"_parameters": {}, "_modules": {}}, "")
+    record = network(_modules=Call("collections", "OrderedDict", items={f"fc{i}": layer for i in range(20_000)}))
+    record.args[0]["state"]["_init_kwargs"]["mapping_kwargs"] = {"num_layers": 20_000}
+    yield "one layer under many names", written({"G_ema": record})
+    four = storage(4, data=bytes(16))
+    for size, stride, offset in (((0,), (1,), 5), ((0,), (1,), 2**48 - 1), ((0, 1 << 47, 1 << 47), (1, 1, 1), 0)):
+        yield (
+            "tensor of nothing",
+            written({"G_ema": network(), "stylegan_invert": {"t": tensor(four, size, stride, offset)}}),
+        )
+    nothing = tensor(storage(0), (0,), (1,))
+    for leaf, n in ((nothing, 900), (Call("collections", "OrderedDict"), 800)):
+        inner = Call("collections", "OrderedDict", items={i: leaf for i in range(n)})
+        yield "shared tables", written({"G_ema": network(), "stylegan_invert": {i: inner for i in range(n)}})
+    inner = Call("collections", "OrderedDict", items={i: None for i in range(400)})
+    yield (
+        "shared training arguments",
+        written({"G_ema": network(), "training_set_kwargs": {i: inner for i in range(400)}}),
+    )
+    yield "wide texts", written({"G_ema": network(), "x": ["a" * 4080 + f"\U0001f431{i}" for i in range(5000)]})
+    yield "empty sets", b"\x80\x04(" + b"\x8f" * 390_000 + b"t."
+    yield "zip of nothings", torch_zip(b"\x80\x02N.", **{str(i): b"" for i in range(19_000)})
+    for text in ("a\nb\x1b[31m" + "c" * 4000, "x" * 4000):
+        yield (
+            "long names",
+            written({"G_ema": network(), text: 1, "x": persistent_call(text, {text: 1, "_forward_hooks": {1: 1}}, "")}),
+        )
+        yield "long names", written({"G_ema": network(**{text + "_hook": {1: 1}})})
+        yield "long names", written({"G_ema": persistent_call(text, {}, "")})
+        yield "long names", written({text: 1})
+        yield "long names", written({"G_ema": network(), "stylegan_invert": {text: {text: {text: 1}}}})
+        yield "long names", b"\x80\x04X" + struct.pack("<I", len(text)) + text.encode() + b"h\0\x93)R."
+    wide = [1]
+    for _ in range(5):
+        wide = [wide] * 6
+    yield "wide attribute", written({"G_ema": network(w_avg_beta=wide)})
+    identity = network()
+    identity.args[0]["class_name"] = "Identity"
+    yield "generator of no kind", written({"G_ema": identity})
+    for where, name, values in (
+        ("synthesis_kwargs", "conv_clamp", ("x", [1], float("nan"), -1)), ("mapping_kwargs", "activation", ("exec", [1], None)),
+        ("synthesis_kwargs", "kernel_size", (0, 2, -1, 1 << 40)), ("mapping_kwargs", "num_layers", (0, -1, True, "1")),
+        ("mapping_kwargs", "lr_multiplier", (0, float("inf"), "x")), ("synthesis_kwargs", "use_noise", (1, "x")),
+    ):  # fmt: skip
+        for value in values:
+            record = network()
+            record.args[0]["state"]["_init_kwargs"][where][name] = value
+            for part in [record, *record.args[0]["state"]["_modules"].items.values()]:
+                part.args[0]["state"].pop(name, None)
+            yield "argument of the wrong kind", written({"G_ema": record})
 
 
 def damaged(original: bytes, count: int, seed: int):
@@ -317,14 +398,20 @@ def main(file: str, count: str, seed: str = "0") -> int:
         armed = True
         try:
             net = from_bytes(data, "file")
-            net["G"], net["D"]
+            for key in ("G", "D", "D"):
+                net[key]
+            z, c = torch.zeros(1, net.G.z_dim), torch.zeros(1, net.G.c_dim)
+            image = net.G.synthesis(net.G.mapping(z, c, truncation_psi=0.5), noise_mode="const")
+            if net.D is not None:
+                net.D(image, c)
+            _ = net.info
             outcome["read"] += 1
             if attack:
                 attacks_read.append(what)
         except NetworkFileError as e:
             outcome["refused"] += 1
-            if not e.reason or len(str(e)) > 2000 or "\n" in str(e):
-                wrong.append(f"{what}: an error of {len(str(e))} characters: {str(e)[:200]}")
+            if not e.reason or len(str(e)) > 1000 or not str(e).isprintable():
+                wrong.append(f"{what}: an error of {len(str(e))} characters: {str(e)[:200]!r}")
         except BaseException as e:
             wrong.append(f"{what}: {type(e).__name__}: {str(e)[:200]}")
         finally:

@@ -138,7 +138,12 @@ def project(file, features, target, steps, seed, out):
         return result
 
     torch.Tensor.square = square
-    picture = PIL.Image.open(target).convert("RGB").resize((G.img_resolution, G.img_resolution), PIL.Image.LANCZOS)
+    picture = PIL.Image.open(target).convert("RGB")
+    w, h = picture.size
+    s = min(w, h)
+    picture = picture.crop(((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)).resize(
+        (G.img_resolution, G.img_resolution), PIL.Image.LANCZOS
+    )
     pixels = torch.from_numpy(np.array(picture).transpose(2, 0, 1))
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import imageio_ffmpeg
 import numpy as np
 import PIL.Image
 import pytest
@@ -14,6 +15,7 @@ import torch
 import stylegan_invert as si
 from stylegan_invert.cli import main as cli_main
 from stylegan_invert.cli.official_projector import command as projector
+from stylegan_invert.io.video import write_mp4
 
 from conftest import make_network
 from official import HERE, PRETRAINED
@@ -75,7 +77,8 @@ def test_project_writes_the_official_files_and_the_result(cli, tmp_path):
         "versions",
     }
     assert set(record["metrics"]) == {"lpips", "lpips_network", "psnr", "ssim"}
-    assert b"ftyp" in (tmp_path / "out" / "proj.mp4").read_bytes()[:16]
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "out" / "proj.mp4"))
+    assert frames == 4 and seconds == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("flags", [[], ["--save-noise"]])
@@ -104,7 +107,7 @@ def test_generate_renders_several_codes_and_those_of_tensorflow(cli, cats, tmp_p
     assert cli("generate", "-n", "cats32", "--projected-w", tmp_path / "dlatents.npz", "-o", tmp_path / "out")[0] == 0
     for i in range(3):
         with torch.no_grad():
-            image = cats.G.synthesis(ws[i : i + 1], noise_mode="const")[0]
+            image = cats.G.synthesis(ws[i : i + 1], noise_mode="const", fused_modconv=True)[0]  # as official code
         expected = ((image + 1) * (255 / 2)).permute(1, 2, 0).clamp(0, 255).to(torch.uint8).numpy()
         with PIL.Image.open(tmp_path / "out" / f"proj{i:02d}.png") as got:
             assert np.array_equal(got, expected)
@@ -114,7 +117,7 @@ def test_generate_renders_seeds_as_the_official_tool(cli, cats, tmp_path):
     code, _, _ = cli("generate", "-n", "cats32", "--seeds", "3,85-86", "--trunc", 0.7, "-o", tmp_path / "out")
     assert code == 0 and sorted(os.listdir(tmp_path / "out")) == ["seed0003.png", "seed0085.png", "seed0086.png"]
     z = torch.from_numpy(np.random.RandomState(85).randn(1, 128))
-    image = cats.G(z, None, truncation_psi=0.7, noise_mode="const")[0]
+    image = cats.G(z, None, truncation_psi=0.7, noise_mode="const", fused_modconv=True)[0]
     expected = (image.permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
     with PIL.Image.open(tmp_path / "out" / "seed0085.png") as got:
         assert np.array_equal(got, expected)
@@ -145,6 +148,23 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
     assert record["metrics"]["lpips_network"] == "vgg" and record["options"]["vgg16"]["file"] == str(features)
     defaults = {p.name: p.default for p in projector.params}
     assert (defaults["num_steps"], defaults["seed"], defaults["save_video"]) == (1000, 303, True)
+
+
+def test_a_second_run_leaves_no_file_of_the_first(cli, tmp_path):
+    args = ("project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 2, "-q")
+    assert cli(*args, "--video")[0] == 0 and cli(*args)[0] == 0
+    assert sorted(os.listdir(tmp_path / "out")) == ["proj.png", "projected_w.npz", "result.json", "target.png"]
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_video_that_cannot_be_written_is_named(frames, tmp_path, monkeypatch):
+    failing = tmp_path / "ffmpeg"
+    failing.write_text("#!/bin/sh\nhead -c 10 >/dev/null\necho no room left >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(failing))
+    with pytest.raises(OSError, match="the video could not be written .no room left"):
+        write_mp4(tmp_path / "out.mp4", [np.zeros((3, 512, 512), np.uint8)] * frames)
+    assert os.listdir(tmp_path) == ["ffmpeg"]
 
 
 def test_several_targets_get_a_folder_each(cli, picture, tmp_path):
@@ -204,6 +224,10 @@ def test_several_targets_get_a_folder_each(cli, picture, tmp_path):
         tmp_path / "plus",
     )
     assert code == 0, err
+    one = ("project", "-n", "cats32", "-t", picture, "-o", tmp_path / "one", "--steps", 2, "--method", "w+", "-q")
+    code, _, err = cli(*one, "--init", tmp_path / "plus")  # its folder in the earlier run has the suffix in its name
+    assert "there is neither projected_w.npz nor picture/projected_w.npz" in err
+    assert cli(*one, "--init", tmp_path / "plus" / "picture.png")[0] == 0
     record = json.loads((tmp_path / "more" / "picture.png" / "result.json").read_text())
     assert record["options"]["init"] == str(tmp_path / "plus" / "picture.png" / "projected_w.npz")
 
@@ -255,7 +279,13 @@ def test_inputs_that_cannot_be_used_are_named(failing, tmp_path, picture):
     assert "nothing.pkl: there is no such file" in project(network=tmp_path / "nothing.pkl")
     assert "it is a directory; expected a network file" in project(network=tmp_path)
     assert "not a network file: it begins with" in project(network=picture)
-    assert str(picture) in project(outdir=picture / "out")
+    assert "cannot write there (not a directory); choose a folder" in project(outdir=picture / "out")
+    assert "cannot write there (it is a file)" in project(outdir=picture)
+    assert "it is empty; expected a name" in project(target="")
+    assert "there is neither projected_w.npz nor chelsea-face/projected_w.npz" in project("--init", tmp_path / "folder")
+    assert "is not a number" in project("--lr", "nan")
+    assert "is not in the range" in project("--seed", 2**32)
+    assert "has no lpips-vgg to use it" in project("--vgg16", tmp_path / "text.png")
     assert "method 'x' is unknown" in project("--method", "x")
     assert "loss 'x' in 'x' is unknown" in project("--loss", "x")
     assert "nothing.npz: there is no such file" in project("--init", tmp_path / "nothing.npz")
@@ -272,7 +302,10 @@ def test_a_network_without_numbers_is_named(failing, tmp_path):
     line = failing(
         "project", "-n", tmp_path / "nan.pkl", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 10, "--loss", "mse"
     )
-    assert "the distance became nan at step 1 of 10" in line and "is the network file damaged?" in line
+    assert (
+        "the distance became nan at step 1 of 10" in line
+        and "the network, the starting code or the weights in --loss are at fault" in line
+    )
 
 
 def test_generate_names_what_is_wrong(failing, cli, tmp_path):
@@ -284,7 +317,22 @@ def test_generate_names_what_is_wrong(failing, cli, tmp_path):
         "generate", "-n", "cats32", "--projected-w", tmp_path / "w.npz", "-o", out
     )
     np.savez(tmp_path / "n.npz", w=np.full((1, 8, 128), np.nan, np.float32))
-    assert "finite" in failing("generate", "-n", "cats32", "--projected-w", tmp_path / "n.npz", "-o", out)
+    assert "finite float32 numbers" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "n.npz", "-o", out
+    )
+    np.savez(tmp_path / "big.npz", w=np.full((1, 8, 128), 1e300))
+    assert "finite" in failing("generate", "-n", "cats32", "--projected-w", tmp_path / "big.npz", "-o", out)
+    np.savez(tmp_path / "z.npz", w=np.zeros((0, 8, 128), np.float32))
+    assert "w is for 0 pictures; expected at least one" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "z.npz", "-o", out
+    )
+    np.savez(
+        tmp_path / "u.npz",
+        **{"w": np.zeros((2, 8, 128), np.float32), "noise.b8.conv0": np.zeros((1, 8, 8), np.float32)},
+    )
+    assert "noise.b8.conv0 is for 1 pictures; expected 2" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "u.npz", "-o", out
+    )
     np.savez(tmp_path / "o.npz", w=np.array([object()]))
     assert "is no .npz file of arrays" in failing(
         "generate", "-n", "cats32", "--projected-w", tmp_path / "o.npz", "-o", out
@@ -330,7 +378,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "Error: interrupted; nothing was written for the unfinished target"  # after a line for the ^C
+    assert err.strip() == "Error: interrupted; what was unfinished was not written"  # after a line for the ^C
     assert not (tmp_path / "out").exists()
 
 
@@ -339,3 +387,22 @@ def test_both_programs_start(tmp_path):
         process = start(module, "--help")
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0 and "Usage: " in out and err == ""
+
+
+def test_the_defaults_of_the_commands_are_those_of_the_python_face():
+    import inspect
+
+    from stylegan_invert.cli.project import command
+    from stylegan_invert.losses import DEFAULT_LOSS
+    from stylegan_invert.projectors import Options, project, project_each
+
+    given = command.make_context("project", [], resilient_parsing=True).params
+    face = {k: p.default for f in (project, project_each) for k, p in inspect.signature(f).parameters.items()}
+    assert (given["steps"], given["seed"], given["lr"]) == (
+        Options().steps,
+        Options().seed,
+        Options().initial_learning_rate,
+    )
+    assert given["loss"] == DEFAULT_LOSS == face["loss"]
+    for name in ("method", "save_noise", "batch", "fit", "background", "class_idx", "vgg16", "init"):
+        assert given[name] == face[name], name

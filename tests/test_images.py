@@ -58,6 +58,9 @@ def test_transparency_shows_the_stated_colour(tmp_path):
     got, how = read_picture(path, 8, 3, background="#102030")
     assert [int(c[0, 0]) for c in got] == [0x10, 0x20, 0x30]
     assert read_picture(path, 8, 4)[0].shape == (4, 8, 8) and (read_picture(path, 8, 4)[0][3] == 0).all()
+    sixteen = PIL.Image.fromarray(np.array([[0, 65535], [257, 514]], np.uint16))
+    sixteen.save(tmp_path / "t.png", transparency=257)
+    assert read_picture(tmp_path / "t.png", 2, 1)[0][0].tolist() == [[0, 255], [255, 2]]
     palette = PIL.Image.new("P", (8, 8), 1)
     palette.putpalette([9, 9, 9, 200, 0, 0])
     palette.save(tmp_path / "p.png", transparency=1)
@@ -112,7 +115,10 @@ def test_what_is_no_picture_is_named(tmp_path):
 def test_targets_are_files_folders_and_patterns(tmp_path):
     for name in ("b.png", "a.png", "c.jpg"):
         save(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("x")
+    for name in ("notes.txt", "notes.pdf", "._a.jpg"):  # Pillow writes PDF and does not read it; the last is a Mac's
+        (tmp_path / name).write_text("x")
+    with pytest.raises(si.ImageFileError, match="nothing.png: there is no such file"):
+        find_pictures([str(tmp_path / "nothing.png")])
     assert [p.name for p in find_pictures([str(tmp_path)])] == ["a.png", "b.png", "c.jpg"]
     assert [p.name for p in find_pictures([str(tmp_path / "*.png")])] == ["a.png", "b.png"]
     assert [p.name for p in find_pictures([str(tmp_path / "c.jpg"), str(tmp_path)])] == ["c.jpg", "a.png", "b.png"]

@@ -210,7 +210,8 @@ def test_an_unknown_discriminator_is_refused_when_it_is_asked_for(official_pickl
     again = from_bytes(official_pickler(net, 4), "file")
     assert again.G.img_resolution == 16 and again.info["discriminator_parameters"] is None
     with pytest.raises(
-        si.NetworkFileError, match="file: D: it is of class 'Projected', which is not one of Generator, Discriminator"
+        si.NetworkFileError,
+        match="file: D: it is of class 'Projected'; expected Discriminator. To go on without it, set",
     ):
         _ = again.D
 
@@ -234,7 +235,7 @@ def test_what_does_not_fit_is_named(official_pickler):
         G.synthesis.b8.conv0.up = 4
 
     assert "G_ema.synthesis.b8.conv0.bias: its shape is (3,); its arguments ask for (8,)" in error(shape)
-    assert "G_ema.synthesis.b8.conv0.conv_clamp: is -1; expected None or a positive number" in error(clamp)
+    assert "G_ema.synthesis.b8.conv0.conv_clamp: is -1; expected None or a number of at least 0" in error(clamp)
     assert "G_ema.synthesis.b8.conv0.up: is 4; its arguments ask for 2" in error(up)
     assert "G_ema.mapping: it has 1 layers or blocks; its arguments ask for 2" in error(
         lambda G: delattr(G.mapping, "fc1")
@@ -242,6 +243,10 @@ def test_what_does_not_fit_is_named(official_pickler):
     assert "G_ema.mapping: it has the parts embed, fc0, fc1; its arguments ask for fc0, fc1" in error(
         lambda G: setattr(G.mapping, "embed", G.mapping.fc0)
     )
+    net = make_network(use_noise=False)
+    net.G.synthesis.b8.conv0.use_noise = True
+    with pytest.raises(si.NetworkFileError, match="b8.conv0.use_noise: is True, and there is no noise_const"):
+        from_bytes(official_pickler(net, 4), "file")
     assert "a Generator has _forward_hooks that are not empty; hooks are code" in error(
         lambda G: G._forward_hooks.update({0: "x"})
     )
@@ -328,6 +333,29 @@ def test_plain_values_go_through_pickle_and_back(value, protocol):
     names = {("builtins", "set"): lambda m, a: set(a[0]), ("__builtin__", "set"): lambda m, a: set(a[0])}
     for data in (f.getvalue(), pickle.dumps(value, protocol=protocol)):
         assert Machine(memoryview(data), "file", names).load()[0] == value
+
+
+def test_what_cannot_be_saved_is_named(cats, tmp_path):
+    with pytest.raises(TypeError, match="a Discriminator cannot be saved"):
+        si.save(cats.D, tmp_path / "d.pkl")
+    with pytest.raises(IsADirectoryError, match="expected a file name"):
+        si.save(cats, tmp_path)
+
+
+def test_the_kind_of_a_network_is_checked_every_time(tmp_path):
+    G = make_network().G
+    si.save(si.NetworkFile({"G": G, "G_ema": G, "D": G}), tmp_path / "a.pkl")
+    net = si.load(tmp_path / "a.pkl")
+    for _ in range(2):
+        with pytest.raises(si.NetworkFileError, match="D: it is of class 'Generator'; expected Discriminator"):
+            _ = net.D
+
+
+def test_old_torch_save_streams_are_named():
+    f = io.BytesIO()
+    torch.save({"a": torch.zeros(2)}, f, _use_new_zipfile_serialization=False)
+    with pytest.raises(si.NetworkFileError, match="by torch.save in its old format"):
+        from_bytes(f.getvalue(), "file")
 
 
 def test_a_saved_file_is_whole_or_absent(tmp_path):

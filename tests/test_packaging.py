@@ -48,6 +48,16 @@ def test_a_bare_checkout_has_every_room(source):
     assert len(found) == 4 and all(f.startswith(os.path.realpath(source) + os.sep) for f in found)
 
 
+def test_an_editable_install_has_every_room(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "pip", "show", "stylegan-invert"], capture_output=True, text=True, cwd=tmp_path
+    ).stdout
+    if "Editable project location" not in found:
+        pytest.skip("needs an editable install: run 'make test'")
+    found = json.loads(run(sys.executable, "-c", PROBE, cwd=tmp_path))
+    assert len(found) == 4 and all(f.startswith(os.path.realpath(ROOT) + os.sep) for f in found)
+
+
 def test_a_wheel_in_an_empty_environment_projects(source, tmp_path):
     run(
         sys.executable,

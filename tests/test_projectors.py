@@ -137,16 +137,14 @@ def test_what_is_saved_renders_to_what_was_saved(cats, save_noise, tmp_path):
         "result.json",
         "target.png",
     ]
-    arrays = read_codes(tmp_path / "out" / "projected_w.npz")
-    assert arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
-    assert (len(arrays) > 1) == save_noise
+    code = read_codes(tmp_path / "out" / "projected_w.npz")
+    assert code.tensors["w"].shape == (1, 8, 128) and bool(code.noise) == save_noise
     generator = adapt(si.load("cats32").G)
-    code = Code("w+", {k: torch.from_numpy(v) for k, v in arrays.items()})
     saved = np.array(PIL.Image.open(tmp_path / "out" / "proj.png")).transpose(2, 0, 1)
     assert np.array_equal(render_pixels(generator, code), saved)
     if not save_noise:  # as the official tool does
         with torch.no_grad():
-            image = cats.G.synthesis(torch.from_numpy(arrays["w"]), noise_mode="const")[0]
+            image = cats.G.synthesis(code.tensors["w"], noise_mode="const", fused_modconv=True)[0]
         assert np.array_equal(((image + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).numpy(), saved)
 
     # The metrics are of the saved files.
@@ -174,7 +172,7 @@ def test_a_run_starts_from_a_saved_result(cats, tmp_path):
     again = si.project(cats.G, CHELSEA, "w", steps=1, init=tmp_path / "w")
     assert torch.equal(again.code.tensors["w"], first.code.tensors["w"])  # the rate of the first step is zero
     plus = si.project(cats.G, CHELSEA, "w+", steps=3)
-    with pytest.raises(si.CodeFileError, match="lies in W\\+ and not in W; use --method w\\+"):
+    with pytest.raises(si.CodeFileError, match="lies in W\\+ and not in W; use the method w\\+"):
         si.project(cats.G, CHELSEA, "w", steps=1, init=plus)
     with pytest.raises(si.CodeFileError, match=r"w has shape \(128,\) per picture; this network has \(8,\)"):
         si.project(make_network().G, targets(1, 16)[0], "w", steps=1, init=first, loss="mse")
@@ -236,7 +234,7 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
     start = Code("w", {"w": generator.center("w").tensors["w"].repeat(2, 1)})
     shown = torch.zeros(2, 3, 32, 32)
     with pytest.raises(
-        si.ProjectionError, match="the distance of target 2 became nan at step 3 of 5; try a lower --lr"
+        si.ProjectionError, match="the distance of target 2 became nan at step 3 of 5; try a lower learning rate"
     ):
         optimise(generator, shown, Broken(), start, Options(steps=5))
 
@@ -245,9 +243,19 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
     "arguments, reason",
     [
         ({"method": "x"}, "method 'x' is unknown; expected one of w, w\\+"),
-        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"steps": 0}, "steps is 0; expected an integer from 1"),
         ({"speed": 3}, "option speed is unknown; there are steps, seed"),
         ({"batch": 0}, "batch is 0"),
+        ({"steps": 2.5}, "steps is 2.5; expected an integer"),
+        ({"seed": None}, "seed is None; expected an integer"),
+        ({"lr_rampup_length": 0}, "lr_rampup_length is 0; expected a number from 1e-06"),
+        ({"initial_learning_rate": math.nan}, "initial_learning_rate is nan"),
+        ({"loss": None}, "loss is None; expected a text like"),
+        ({"vgg16": "x.pt"}, "has no lpips-vgg to use it"),
+        ({"init": 5}, "init is a int; expected a Code"),
+        ({"init": Code("q", {})}, "a code in 'q'; this network has the spaces z, w, w\\+"),
+        ({"init": Code("w", {})}, "it has no w"),
+        ({"init": Code("w", {"w": torch.full((1, 128), math.nan)})}, "finite"),
         ({"target": np.zeros((3, 5, 5), np.uint8)}, r"shape \(3, 5, 5\), uint8; expected \(3, 32, 32\) uint8"),
         ({"target": np.zeros((3, 32, 32))}, "float64"),
         ({"target": []}, "no targets"),
@@ -260,6 +268,18 @@ def test_wrong_arguments_are_named(cats, arguments, reason):
         si.project(cats.G, **{"target": CHELSEA, "steps": 1, **arguments})
 
 
+def test_a_network_file_stands_for_its_generator(cats):
+    assert torch.equal(si.project(cats, CHELSEA, steps=2).image, si.project(cats.G, CHELSEA, steps=2).image)
+
+
+def test_broken_targets_are_found_before_the_first_is_projected(cats, tmp_path):
+    (tmp_path / "broken.png").write_text("x")
+    steps = []
+    with pytest.raises(si.ImageFileError, match="broken.png"):
+        si.project(cats.G, [CHELSEA, tmp_path / "broken.png"], steps=1, callback=lambda *a: steps.append(a))
+    assert steps == []
+
+
 def test_a_method_of_another_package_is_found(cats, monkeypatch):
     import importlib.metadata
 
@@ -269,7 +289,7 @@ def test_a_method_of_another_package_is_found(cats, monkeypatch):
         name = "stay"
 
         def load(self):
-            return Method("w", "stays where it starts", f"{__name__}:stay")
+            return Method("w", f"{__name__}:stay")
 
     monkeypatch.setattr(
         importlib.metadata, "entry_points", lambda group: [Entry()] if group == "stylegan_invert.projectors" else []

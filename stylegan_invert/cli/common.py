@@ -1,10 +1,36 @@
 """Options and small helpers that several commands share."""
 
+import math
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+SEED = click.IntRange(0, 2**32 - 1)
+
+
+class UserPath(click.ParamType):
+    """A path as a user writes it: not empty, and with ~ for the home folder. URLs and names pass through."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it is empty; expected a name", param, ctx)
+        return os.path.expanduser(value)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; click's own lets nan through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -14,6 +40,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--network",
         "-n",
         required=True,
+        type=UserPath(),
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or cats32, which comes with this package.",
@@ -41,7 +68,7 @@ def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--outdir",
         "-o",
         required=True,
-        type=click.Path(),
+        type=UserPath(),
         metavar="DIR",
         help="Folder for the results; made if it is missing.",
     )(function)
@@ -70,8 +97,14 @@ def check_outdir(outdir: str) -> None:
     """Fail now, not after the work, if nothing can be written into a folder. It is not left behind empty."""
     from ..io.files import staged
 
-    with staged(outdir):
-        pass
+    try:
+        with staged(outdir):
+            pass
+    except OSError as e:
+        reason = "it is a file" if os.path.isfile(outdir) else (e.strerror or str(e)).lower()
+        raise click.ClickException(
+            f"--outdir {outdir}: cannot write there ({reason}); choose a folder that can be made or written into"
+        ) from None
 
 
 def say(quiet: bool, text: str) -> None:
@@ -90,7 +123,7 @@ class Progress:
             total=steps,
             desc=label,
             unit="step",
-            disable=quiet or not sys.stderr.isatty(),
+            disable=quiet or sys.stderr is None or not sys.stderr.isatty(),
             leave=False,
             dynamic_ncols=True,
         )

@@ -1,23 +1,22 @@
 """``stylegan-invert demo``"""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .common import device_option, pick_device, say
+from .common import UserPath, device_option, pick_device, say
 from .project import run
 
 METHODS = ("w", "w+")
 
 
-@click.command(short_help="Project the shipped photograph onto the shipped network.")
+@click.command()
 @click.option(
     "--outdir",
     "-o",
     default="out/demo",
     show_default=True,
-    type=click.Path(),
+    type=UserPath(),
     metavar="DIR",
     help="Folder for the results.",
 )
@@ -30,25 +29,28 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     Writes the files of each projection into DIR/w and DIR/w+, and comparison.png: photograph, W, W+.
     """
     from .. import pretrained
+    from ..losses import DEFAULT_LOSS
 
     picture = pretrained.path(pretrained.DEMO_PICTURE)
-    results = []
+    where = pick_device(device)
     for method in METHODS:
-        results += run(
-            network="cats32", pictures=[picture], outdirs=[Path(outdir) / method], device=pick_device(device), quiet=quiet, method=method,
-            steps=steps, lr=0.1, video=method == "w", init=None, batch=1, seed=303, save_noise=False,
+        run(
+            network="cats32", pictures=[picture], outdirs=[Path(outdir) / method], device=where, quiet=quiet, method=method,
+            loss=DEFAULT_LOSS, steps=steps, lr=0.1, video=method == "w",
         )  # fmt: skip
-    _write_sheet(Path(outdir) / "comparison.png", results)
-    say(quiet, f"look at {Path(outdir) / 'comparison.png'}: the photograph as the network is shown it, W, W+")
+    sheet = Path(outdir) / "comparison.png"
+    _write_sheet(sheet, [Path(outdir) / METHODS[0] / "target.png", *(Path(outdir) / m / "proj.png" for m in METHODS)])
+    say(quiet, f"look at {sheet}: the photograph as the network is shown it, W, W+")
 
 
-def _write_sheet(path: Path, results: list[Any], height: int = 256, gap: int = 8) -> None:
-    """Target and results side by side, enlarged pixel by pixel."""
+def _write_sheet(path: Path, pictures: list[Path], height: int = 256, gap: int = 8) -> None:
+    """Pictures of one size side by side, enlarged pixel by pixel."""
     import numpy as np
+    import PIL.Image
 
     from ..io.images import write_png
 
-    tiles = [results[0].target.numpy(), *(r.image.numpy() for r in results)]
+    tiles = [np.asarray(PIL.Image.open(p)).transpose(2, 0, 1) for p in pictures]  # (3, H, W)
     factor = max(1, height // tiles[0].shape[1])
     tiles = [t.repeat(factor, axis=1).repeat(factor, axis=2) for t in tiles]
     white = np.full((3, tiles[0].shape[1], gap), 255, np.uint8)

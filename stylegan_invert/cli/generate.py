@@ -4,7 +4,7 @@ import re
 
 import click
 
-from .common import class_option, device_option, network_option, outdir_option, pick_device, say
+from .common import Number, UserPath, class_option, device_option, network_option, outdir_option, pick_device, say
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -21,18 +21,24 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     return seeds
 
 
-@click.command(short_help="Render seeds, or codes from a projection.")
+@click.command()
 @network_option
 @click.option("--seeds", callback=parse_seeds, metavar="LIST", help="Seeds to render, as in 85,265,297-299.")
 @click.option(
     "--projected-w",
-    type=click.Path(),
+    type=UserPath(),
     metavar="FILE",
     help="Codes to render: a projected_w.npz, of this project or of the official one.",
 )
 @outdir_option
 @click.option(
-    "--trunc", "truncation_psi", type=float, default=1, show_default=True, metavar="PSI", help="Truncation, for seeds."
+    "--trunc",
+    "truncation_psi",
+    type=Number(-100, 100),
+    default=1,
+    show_default=True,
+    metavar="PSI",
+    help="Truncation, for seeds.",
 )
 @class_option
 @click.option(
@@ -72,28 +78,26 @@ def command(
     from ..io.files import staged
     from ..io.images import generator_pixels, projector_pixels, write_png
     from ..io.network_file import load
-    from ..spaces import NOISE, Code
+    from ..spaces import Code
 
-    arrays = read_codes(projected_w) if projected_w is not None else {}
+    code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
     G = load(network).G.to(where)
     generator = adapt(G)
-    with staged(outdir) as folder, torch.no_grad():
-        if projected_w is not None:
-            code = Code(
-                "w+", {k: torch.from_numpy(v).to(where) for k, v in arrays.items() if k == "w" or k.startswith(NOISE)}
-            )
+    with torch.no_grad():
+        if code is not None:
             check_code(code, generator, projected_w)
+            code, pixels = code.to(where), projector_pixels
             names = [f"proj{i:02d}.png" for i in range(len(code))]
-            for name, one in zip(names, code):
-                noise = {k: v[:, None] for k, v in one.noise.items()} if noise_mode == "const" else None
-                image = G.synthesis(one.tensors["w"], noise_mode=noise_mode, noise=noise)
-                write_png(folder / name, projector_pixels(image[0]))
         else:
             c = label(generator.c_dim, class_idx)
-            names = [f"seed{seed:04d}.png" for seed in seeds]
-            for name, seed in zip(names, seeds):
-                z = torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)).to(torch.float32).to(where)
-                image = G(z, None if c is None else c.to(where), truncation_psi=truncation_psi, noise_mode=noise_mode)
-                write_png(folder / name, generator_pixels(image[0]))
+            c = None if c is None else c.to(where)
+            z = [torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)).to(torch.float32) for seed in seeds]
+            # One at a time, as official code does: in a batch the last digits differ.
+            ws = [G.mapping(one.to(where), c, truncation_psi=truncation_psi) for one in z]
+            code = Code("w+", {"w": torch.cat(ws)})
+            names, pixels = [f"seed{seed:04d}.png" for seed in seeds], generator_pixels
+        with staged(outdir) as folder:
+            for name, one in zip(names, code):
+                write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
     say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

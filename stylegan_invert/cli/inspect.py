@@ -5,9 +5,11 @@ from typing import Any
 
 import click
 
+from .common import UserPath
 
-@click.command(short_help="Say what a network file holds.")
-@click.argument("network", metavar="NET")
+
+@click.command()
+@click.argument("network", metavar="NET", type=UserPath())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(network: str, as_json: bool) -> None:
     """Say what a network file holds: family, resolution, channels, classes, spaces, parameters, SHA-256.

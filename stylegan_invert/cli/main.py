@@ -56,7 +56,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         e.show()
         code = e.exit_code
     except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted; nothing was written for the unfinished target", 130)
+        code = _fail("interrupted; what was unfinished was not written", 130)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -4,21 +4,23 @@ from pathlib import Path
 
 import click
 
-from .common import class_option, device_option, pick_device
+from .common import SEED, UserPath, class_option, device_option, pick_device
 from .project import run
 
 
 @click.command()
-@click.option("--network", required=True, help="Network pickle filename or URL, or an official short name")
-@click.option("--target", required=True, metavar="FILE", help="Target image file to project to")
+@click.option(
+    "--network", required=True, type=UserPath(), help="Network pickle filename or URL, or an official short name"
+)
+@click.option("--target", required=True, type=UserPath(), metavar="FILE", help="Target image file to project to")
 @click.option(
     "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of optimization steps"
 )
-@click.option("--seed", type=click.IntRange(min=0), default=303, show_default=True, help="Random seed")
+@click.option("--seed", type=SEED, default=303, show_default=True, help="Random seed")
 @click.option(
     "--save-video", type=bool, default=True, show_default=True, help="Save an mp4 video of optimization progress"
 )
-@click.option("--outdir", required=True, metavar="DIR", help="Where to save the output images")
+@click.option("--outdir", required=True, type=UserPath(), metavar="DIR", help="Where to save the output images")
 @class_option
 @click.option(
     "--loss",
@@ -29,7 +31,7 @@ from .project import run
 )
 @click.option(
     "--vgg16",
-    type=click.Path(),
+    type=UserPath(),
     metavar="FILE",
     help="The official vgg16.pt, or torchvision's VGG16 state dict; downloaded if not given",
 )
@@ -58,5 +60,5 @@ def command(
     """
     run(
         network, [Path(target)], [Path(outdir)], pick_device(device), quiet, method="w", steps=num_steps, lr=0.1, video=save_video,
-        init=None, batch=1, seed=seed, loss=loss, vgg16=vgg16, class_idx=class_idx, save_noise=False,
+        seed=seed, loss=loss, vgg16=vgg16, class_idx=class_idx,
     )  # fmt: skip

@@ -5,15 +5,30 @@ from typing import Any
 
 import click
 
-from .common import Progress, check_outdir, class_option, device_option, network_option, outdir_option, pick_device, say
+from .common import (
+    SEED,
+    Number,
+    Progress,
+    UserPath,
+    check_outdir,
+    class_option,
+    device_option,
+    network_option,
+    outdir_option,
+    pick_device,
+    say,
+)
+
+FILE = "projected_w.npz"
 
 
-@click.command(short_help="Find the latent codes of pictures.")
+@click.command()
 @network_option
 @click.option(
     "--target",
     "-t",
     "targets",
+    type=UserPath(),
     required=True,
     multiple=True,
     metavar="FILE",
@@ -32,14 +47,12 @@ from .common import Progress, check_outdir, class_option, device_option, network
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=SEED,
     default=303,
     show_default=True,
     help="Random seed; each target starts from it.",
 )
-@click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Peak learning rate."
-)
+@click.option("--lr", type=Number(0, 1e6, min_open=True), default=0.1, show_default=True, help="Peak learning rate.")
 @click.option(
     "--loss",
     default="lpips-squeeze=1,mse=1",
@@ -49,7 +62,7 @@ from .common import Progress, check_outdir, class_option, device_option, network
 )
 @click.option(
     "--vgg16",
-    type=click.Path(),
+    type=UserPath(),
     metavar="FILE",
     help="VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict. "
     "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
@@ -57,7 +70,7 @@ from .common import Progress, check_outdir, class_option, device_option, network
 @class_option
 @click.option(
     "--init",
-    type=click.Path(),
+    type=UserPath(),
     metavar="FILE",
     help="Start from a projected_w.npz, or from the folder of an earlier run with the same targets, instead of the mean.",
 )
@@ -86,7 +99,9 @@ from .common import Progress, check_outdir, class_option, device_option, network
 )
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-def command(network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, **options: Any) -> None:
+def command(
+    network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, init: str | None, **options: Any
+) -> None:
     """Find the latent codes of pictures.
 
     Writes target.png, proj.png, projected_w.npz and result.json (LPIPS, PSNR and SSIM of the saved picture, and all
@@ -99,22 +114,37 @@ def command(network: str, targets: tuple[str, ...], outdir: str, quiet: bool, de
     from ..io.images import find_pictures
 
     pictures = find_pictures(list(targets))
-    several = len(pictures) > 1 or Path(targets[0]).expanduser().is_dir()
-    run(network, pictures, folders(Path(outdir), pictures, several), pick_device(device), quiet, **options)
+    names = result_names(pictures)
+    several = len(pictures) > 1 or Path(targets[0]).is_dir()
+    outdirs = [Path(outdir) / name for name in names] if several else [Path(outdir)]
+    run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
 
 
-def folders(outdir: Path, pictures: list[Path], several: bool) -> list[Path]:
-    """Where each picture's results go: ``outdir`` itself for a single one, else a folder by the picture's name."""
-    if not several:
-        return [outdir]
+def result_names(pictures: list[Path]) -> list[str]:
+    """A folder name for each picture's results: its name without the suffix, or with it where two would be the same."""
     stems = [p.stem for p in pictures]
     names = [p.stem if stems.count(p.stem) == 1 else p.name for p in pictures]
     for i, name in enumerate(names):
         if names.index(name) != i:
+            first = pictures[names.index(name)]
             raise click.UsageError(
-                f"{pictures[names.index(name)]} and {pictures[i]} would both be written to {outdir / name}; project them in two runs."
+                f"{first} and {pictures[i]} would both be written to the folder {name}; project them in two runs."
             )
-    return [outdir / name for name in names]
+    return names
+
+
+def starts(init: str | None, names: list[str]) -> Any:
+    """The start of each target: a code file for all, or each one's own result in the folder of an earlier run."""
+    if init is None or not Path(init).is_dir() or (Path(init) / FILE).exists():
+        return init
+    found = [
+        next((p for p in (Path(init) / name / FILE, Path(init) / Path(name).stem / FILE) if p.exists()), None)
+        for name in names
+    ]
+    if None in found:
+        missing = names[found.index(None)]
+        raise click.UsageError(f"--init {init}: there is neither {FILE} nor {missing}/{FILE} in this folder.")
+    return [str(p) for p in found]
 
 
 def run(
@@ -126,59 +156,55 @@ def run(
     steps: int,
     lr: float,
     video: bool,
-    init: str | None,
-    batch: int,
     **options: Any,
-) -> list[Any]:
+) -> None:
     """Project pictures and save each as soon as it is done."""
     from ..io.network_file import load
-    from ..projectors import project
+    from ..losses import parse_terms
+    from ..projectors import find_method, project_each
 
+    # What can be refused before a network is loaded or fetched is refused now.
+    find_method(options["method"])
+    parse_terms(options["loss"])
     for outdir in outdirs:
         check_outdir(str(outdir))
     net = load(network)
     say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, {net.G.num_ws} layers, on {device}")
-    bars: dict[int, Progress] = {}
+    bar: Progress | None = None
 
     def progress(first: int, step: Any) -> None:
-        if first not in bars:
+        nonlocal bar
+        if bar is None or step.number == 1:
             last = first + len(step.distance)
-            label = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"
-            bars[first] = Progress(steps, label, quiet)
-        bars[first](step)
+            one = pictures[first].name
+            bar = Progress(steps, one if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}", quiet)
+        bar(step)
         if step.number == steps:
-            bars[first].close()
+            bar.close()
 
-    def done(i: int, result: Any) -> None:
-        result.save(outdirs[i])
-        m = result.metrics
-        shown = ", ".join(
-            f"{name} {m[key]:.{digits}f}"
-            for key, name, digits in (("lpips", "LPIPS", 4), ("psnr", "PSNR", 2), ("ssim", "SSIM", 4))
-            if m[key] is not None
-        )
-        say(quiet, f"{pictures[i]} -> {outdirs[i]}: {shown} ({result.record['seconds']:.1f} s)")
-
+    results = project_each(
+        net.G.to(device),
+        [str(p) for p in pictures],
+        keep_steps=video,
+        steps=steps,
+        initial_learning_rate=lr,
+        callback=progress,
+        **options,
+    )
     try:
-        return project(
-            net.G.to(device),
-            [str(p) for p in pictures],
-            init=starts(init, outdirs),
-            keep_steps=video,
-            batch=batch,
-            steps=steps,
-            initial_learning_rate=lr,
-            callback=progress,
-            done=done,
-            **options,
-        )
+        for picture, outdir, result in zip(pictures, outdirs, results):
+            result.save(outdir)
+            say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
     finally:
-        for bar in bars.values():
+        if bar is not None:
             bar.close()
 
 
-def starts(init: str | None, outdirs: list[Path]) -> Any:
-    """The start of each target: a code file for all, or each one's own result in the folder of an earlier run."""
-    if init is None or not Path(init).is_dir() or (Path(init) / "projected_w.npz").exists():
-        return init
-    return [str(Path(init) / outdir.name / "projected_w.npz") for outdir in outdirs]
+def _summary(result: Any) -> str:
+    shown = [
+        ("LPIPS", result.metrics["lpips"], 4),
+        ("PSNR", result.metrics["psnr"], 2),
+        ("SSIM", result.metrics["ssim"], 4),
+    ]
+    numbers = [f"{name} {value:.{digits}f}" for name, value, digits in shown if value is not None]
+    return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"

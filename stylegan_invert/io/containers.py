@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import NetworkFileError
 from .persistence import GLOBALS, parse_all
 from .pickled import Machine, Refusal
-from .tensors import STORAGE_GLOBALS, STORAGES, Storage, storage_kind
+from .tensors import MAGIC_NUMBER, STORAGE_GLOBALS, STORAGES, Storage, storage_id
 
 MAX_ZIP_ENTRIES = 20_000
 
@@ -25,6 +25,12 @@ def read_records(data: memoryview, file: object) -> Any:
     elif data[:1] == b"\x80":
         machine = Machine(data, file, GLOBALS)
         root, end = machine.load()
+        if root == MAGIC_NUMBER:
+            raise NetworkFileError(
+                file,
+                "",
+                "it was written by torch.save in its old format, which is not read; load and save it with a newer torch",
+            )
         if end != len(data):
             raise NetworkFileError(
                 file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?"
@@ -62,7 +68,7 @@ def _read_torch_zip(data: memoryview, file: object) -> Any:
     storages: dict[tuple[str, str], Storage] = {}
 
     def persistent(id_: Any) -> Storage:
-        kind, key, numel = storage_kind(id_)
+        kind, key, numel = storage_id(id_)
         if (kind, key) not in storages:
             name = f"{prefix}data/{key}"
             nbytes = numel * np.dtype(STORAGES[kind][0]).itemsize
@@ -98,7 +104,7 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
         if count > MAX_ZIP_ENTRIES or start + size > end:
             raise refuse(f"claims a directory of {count} entries and {size} bytes")
         entries: dict[str, memoryview] = {}
-        pos = start
+        pos, total = start, 0
         for _ in range(count):
             if data[pos : pos + 4] != b"PK\x01\x02":
                 raise refuse("has a broken directory")
@@ -117,7 +123,8 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
             if len(content) != packed or name in entries or first + packed > start:
                 raise refuse(f"has a broken entry {name!r}")
             # Entries that overlap would let a small file ask for the checksum of a large one many times over.
-            if sum(map(len, entries.values())) + packed > len(data):
+            total += packed
+            if total > len(data):
                 raise refuse("has entries that overlap")
             if zlib.crc32(content) != crc:
                 raise refuse(f"is damaged: the checksum of {name!r} does not match")

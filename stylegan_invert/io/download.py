@@ -47,6 +47,17 @@ SHORT_NAMES = {
 }
 """Names that ``--network`` takes for the official files."""
 
+_REASONS = {
+    "ConnectionError": "the server cannot be reached (is there a network?)",
+    "ConnectTimeout": "the server did not answer in time",
+    "ReadTimeout": "the server stopped answering",
+    "SSLError": "the connection is not secure",
+    "ProxyError": "the proxy cannot be reached",
+    "ChunkedEncodingError": "the connection ended too early; try again",
+    "MissingSchema": "it is no address",
+    "InvalidURL": "it is no address",
+}
+
 VGG16_URL = f"{_ADA}metrics/vgg16.pt"
 
 
@@ -114,10 +125,20 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
                     raise DownloadError(f"{url}: what came has SHA-256 {digest.hexdigest()}; expected {sha256}")
         with atomic(record) as temporary:
             temporary.write_text(json.dumps({"url": url, "sha256": digest.hexdigest(), "bytes": done}, indent=2) + "\n")
+    except DownloadError:
+        raise
     except requests.RequestException as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        answer = (
+            f"the server answered {e.response.status_code}"
+            if e.response is not None
+            else _REASONS.get(type(e).__name__, type(e).__name__)
+        )
         raise DownloadError(
-            f"could not download {url}: {reason}. Fetch it by other means and save it as {path}"
+            f"could not download {url}: {answer}. Fetch it by other means and save it as {path}"
+        ) from None
+    except OSError as e:
+        raise DownloadError(
+            f"could not save {url} as {path} ({e.strerror or e}); name another cache folder with STYLEGAN_INVERT_CACHE"
         ) from None
     return path
 

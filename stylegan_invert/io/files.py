@@ -1,6 +1,7 @@
 """Writing files so that nothing half-written stays behind, and checksums."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -38,7 +39,13 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
     try:
         yield temporary
-        for path in sorted(temporary.iterdir()):
+        files = sorted(temporary.iterdir())
+        for path in files:  # seen before anything is moved, so that all of them come or none
+            if (folder / path.name).is_dir():
+                raise IsADirectoryError(
+                    errno.EISDIR, "it is a directory; a file is to be written there", str(folder / path.name)
+                )
+        for path in files:
             os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

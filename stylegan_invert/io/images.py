@@ -53,7 +53,8 @@ def read_picture(
 
     Args:
         path: any file that Pillow reads. 16-bit grey is scaled to 8 bits, palettes are resolved, EXIF rotation is
-            applied, transparency is composited on ``background`` (unless the network has an alpha channel).
+            applied, transparency is composited on ``background`` (unless the network has an alpha channel). Of an
+            animation the first frame counts. Floating-point pixels, whose range nobody knows, are refused.
         resolution: side of the result.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
@@ -136,10 +137,14 @@ def _eight_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
         # Pillow's own conversion cuts 16-bit values off at 255.
         values = np.asarray(picture).astype(np.float64)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-            raise ImageFileError(
-                f"{name}: its pixels are from {values.min():g} to {values.max():g}; expected 8 or 16 bits. Save it as an 8-bit PNG"
-            )
-        return PIL.Image.fromarray(np.round(values / 257).astype(np.uint8))
+            found = f"its pixels are from {values.min():g} to {values.max():g}"
+            raise ImageFileError(f"{name}: {found}; expected 8 or 16 bits. Save it as an 8-bit PNG")
+        grey = PIL.Image.fromarray(np.round(values / 257).astype(np.uint8))
+        hidden = picture.info.get("transparency")  # PNG's one grey value that is not seen
+        if isinstance(hidden, int):
+            grey.putalpha(PIL.Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+            return grey.convert("RGBA")
+        return grey
     if picture.mode == "F":
         raise ImageFileError(f"{name}: its pixels are floating-point numbers of unknown range; save it as an 8-bit PNG")
     if picture.mode in ("LA", "La", "RGBa", "PA") or "transparency" in picture.info:
@@ -178,25 +183,29 @@ def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
 def find_pictures(targets: list[str]) -> list[Path]:
     """The pictures that files, folders and glob patterns name, in order, none twice.
 
-    A folder stands for the pictures directly in it, by their suffix.
+    A folder stands for the pictures directly in it, by their suffix; hidden files are left out.
 
     Raises:
         ImageFileError: one of them names nothing.
     """
     import glob
 
-    suffixes = set(PIL.Image.registered_extensions())
+    suffixes = {suffix for suffix, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN}
     found: dict[str, Path] = {}
     for target in targets:
         path = Path(target).expanduser()
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes)
+            files = sorted(
+                p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes and p.name[0] != "."
+            )
             if not files:
                 raise ImageFileError(f"{target}: there are no pictures in this folder")
         elif not path.exists() and glob.has_magic(target):
             files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not files:
                 raise ImageFileError(f"{target}: no file matches this pattern")
+        elif not path.exists():
+            raise ImageFileError(f"{target}: there is no such file")
         else:
             files = [path]
         for file in files:

@@ -1,5 +1,6 @@
 """Network files: open, look at, save."""
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -9,14 +10,14 @@ from typing import Any
 import torch
 
 from .. import pretrained
-from ..errors import NetworkFileError
+from ..errors import NetworkFileError, printable
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from .containers import read_records
 from .download import SHORT_NAMES, download
 from .files import atomic, sha256
 from .persistence import Budget, ModuleRecord, module_call, persistent_call
-from .pickled import dump
+from .pickled import Refusal, dump, show
 from .stylegan2 import build
 from .tensors import TensorRecord, tensor_call
 
@@ -65,15 +66,16 @@ class NetworkFile:
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, ModuleRecord):
+            expected = "Discriminator" if key == "D" else "Generator"
+            without = ". To go on without it, set net['D'] = None" if key == "D" else ""
+            if value.class_name != expected:
+                raise NetworkFileError(
+                    self.file, key, f"it is of class {show(value.class_name)}; expected {expected}{without}"
+                )
             record, value = value, build(value, self.file, key, self._budget)
             for same in NETWORK_KEYS:  # a file may hold one network under two keys
                 if self._networks[same] is record:
                     self._networks[same] = value
-            expected = Discriminator if key == "D" else Generator
-            if not isinstance(value, expected):
-                raise NetworkFileError(
-                    self.file, key, f"it is a {type(value).__name__}; expected a {expected.__name__}"
-                )
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
@@ -93,7 +95,9 @@ class NetworkFile:
     @property
     def info(self) -> dict[str, Any]:
         """What `stylegan-invert inspect` prints."""
-        g, d = self.G, self.D_if_known
+        record = self._networks["D"]
+        unknown = isinstance(record, ModuleRecord) and record.class_name != "Discriminator"
+        g, d = self.G, None if unknown else self.D
         blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
         return {
             "file": self.file,
@@ -109,17 +113,14 @@ class NetworkFile:
             "noise_maps": len(g.synthesis.noise_shapes()),
             "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
+            "discriminator": printable(record.class_name, 80)
+            if unknown
+            else "Discriminator"
+            if d is not None
+            else None,
             "networks": [key for key, value in self._networks.items() if value is not None],
             "extra": sorted(self.extra),
         }
-
-    @property
-    def D_if_known(self) -> Discriminator | None:
-        """``D``, or None also where the file has one of a class that this package does not know."""
-        try:
-            return self.D
-        except NetworkFileError:
-            return None
 
 
 def load(source: str | os.PathLike) -> NetworkFile:
@@ -152,6 +153,8 @@ def load(source: str | os.PathLike) -> NetworkFile:
         data = bytearray(path.stat().st_size)
         with open(path, "rb") as f:
             del data[f.readinto(data) :]
+    except MemoryError:
+        raise NetworkFileError(name, "", f"it has {path.stat().st_size:,} bytes, more than memory can hold") from None
     except FileNotFoundError:
         hint = f"expected a path, a URL, or one of the short names {', '.join([*SHIPPED, *SHORT_NAMES][:8])}, ..."
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
@@ -164,7 +167,7 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     """`load` for bytes that are in memory; ``file`` is the name used in errors."""
     view = memoryview(data)
     root = read_records(view, file)
-    budget = Budget(file, len(view))
+    budget = Budget(file, 2 * len(view))
     if isinstance(root, ModuleRecord):  # torch.save(G)
         root = {"G_ema": root}
     if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
@@ -175,12 +178,16 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
         value = root.get(key)
         if value is not None and not isinstance(value, ModuleRecord):
             raise NetworkFileError(file, key, "it is not a network")
-        networks[key] = None if value is not None and value.class_name == _NO_DISCRIMINATOR[0] else value
+        networks[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
     training_set_kwargs = root.get("training_set_kwargs")
     if not isinstance(training_set_kwargs, (dict, type(None))):
         raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
+    try:
+        training_set_kwargs = _plain(training_set_kwargs)
+    except Refusal as e:
+        raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
     extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
-    net = NetworkFile(networks, file, sha256(view), _plain(training_set_kwargs), extra, budget)
+    net = NetworkFile(networks, file, sha256(view), training_set_kwargs, extra, budget)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
 
@@ -197,8 +204,12 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
     package reads as None.
     """
-    if not isinstance(net, NetworkFile):
+    if isinstance(net, Generator):
         net = NetworkFile({"G": net, "G_ema": net})
+    if not isinstance(net, NetworkFile):
+        raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
     g, d, g_ema = (net[key] for key in NETWORK_KEYS)
     if g_ema is None:
         raise ValueError("there is no G_ema to save")
@@ -223,11 +234,12 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
 def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise NetworkFileError(file, place, "it is not a table of tensors")
+    budget.spend(place, 256)
     result: dict[str, Any] = {}
     for name, value in table.items():
         where = f"{place}.{str(name)[:80]}"
         if isinstance(value, TensorRecord):
-            budget.spend(where, value.nbytes)
+            budget.spend(where, value.nbytes + 256)  # and what Python needs for a tensor, however small
             result[str(name)] = value.to_tensor()
         else:
             result[str(name)] = _read_extra(value, file, where, budget)
@@ -238,10 +250,14 @@ def _write_extra(table: Mapping[str, Any]) -> dict[str, Any]:
     return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in table.items()}
 
 
-def _plain(value: Any) -> Any:
-    """Plain values as they are, anything else (a byte string, a record) as a text that says so."""
+def _plain(value: Any, left: list[int] | None = None) -> Any:
+    """Plain values as they are, anything else (a byte string, a record) as a text that says so; at most 10,000 of them."""
+    left = [10_000] if left is None else left
+    left[0] -= 1
+    if left[0] < 0:
+        raise Refusal("more than 10,000 values; training arguments are few")
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _plain(v, left) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(v) for v in value)
+        return type(value)(_plain(v, left) for v in value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"

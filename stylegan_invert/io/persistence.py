@@ -4,7 +4,7 @@ Such a record holds a class name, the full source text of the class, and the mod
 the source; here it is never looked at.
 """
 
-import reprlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import NetworkFileError
 from ..ops import ACTIVATIONS
-from .pickled import Call, LongText, Machine, Refusal
+from .pickled import Call, LongText, Machine, Refusal, show
 from .tensors import GLOBALS as TENSOR_GLOBALS
 from .tensors import TensorRecord, tensor_call
 
@@ -41,7 +41,7 @@ class ModuleRecord:
         if set(meta) != META_KEYS:
             raise Refusal(f"a module record with the keys {_names(meta)}; expected {_names(META_KEYS)}")
         if meta["type"] != "class" or meta["version"] != VERSION or type(meta["version"]) is not int:
-            found = f"{reprlib.repr(meta['type'])}, version {reprlib.repr(meta['version'])}"
+            found = f"{show(meta['type'])}, version {show(meta['version'])}"
             raise Refusal(f"a module record of type {found}; expected 'class', version {VERSION}")
         if (
             not isinstance(meta["class_name"], str)
@@ -138,7 +138,7 @@ def parse_all(root: Any) -> None:
 
 
 class Budget:
-    """Bytes of the file that tensors may be made from, in all, so that tensors which share a storage cannot multiply it."""
+    """Bytes that tensors made from one file may take, in all, so that tensors which share a storage cannot multiply it."""
 
     def __init__(self, file: object, nbytes: int):
         self.file, self.left = file, nbytes
@@ -147,7 +147,7 @@ class Budget:
         self.left -= nbytes
         if self.left < 0:
             raise NetworkFileError(
-                self.file, place, "the tensors so far hold more numbers than the whole file; too many share one storage"
+                self.file, place, "the tensors so far take twice the memory of the file; too many share one storage"
             )
 
 
@@ -156,16 +156,17 @@ _number = (int, float)
 _LARGE = 1e18
 ADOPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
-    "conv_clamp": ("None or a positive number", lambda v: v is None or (_is(v, _number) and 0 < v < _LARGE)),
+    "conv_clamp": ("None or a number of at least 0", lambda v: v is None or (_is(v, _number) and 0 <= v < _LARGE)),
     "use_fp16": ("True or False", lambda v: isinstance(v, bool)),
     "channels_last": ("True or False", lambda v: isinstance(v, bool)),
     "use_noise": ("True or False", lambda v: isinstance(v, bool)),
     "act_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "weight_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
+    "weight_gain": ("a number", lambda v: _is(v, _number) and (abs(v) < _LARGE or v == math.inf)),  # inf: of no inputs
     "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
     "w_avg_beta": ("None or a number from 0 to 1", lambda v: v is None or (_is(v, _number) and 0 <= v <= 1)),
     "group_size": ("None or a positive integer", lambda v: v is None or (_is(v, int) and v > 0)),
 }
+NEEDS_BUFFER = {"use_noise": "noise_const", "w_avg_beta": "w_avg"}
 IGNORED = {"num_fp16_res"}  # says what use_fp16 of each block says, and those count
 
 
@@ -184,8 +185,8 @@ def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str
     tensors: list[tuple[torch.nn.Module, str, TensorRecord, str]] = []
     _compare(module, record, file, place, tensors, set())
     for owner, name, tensor, where in tensors:
-        budget.spend(where, tensor.nbytes)
-        value = tensor.to_tensor().to(torch.float32)
+        budget.spend(where, 4 * tensor.numel)
+        value = tensor.to_float32()
         if name in owner._parameters:
             owner._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
         else:
@@ -221,10 +222,13 @@ def _compare(
         if name in ADOPTED:
             expectation, accepts = ADOPTED[name]
             if not accepts(value):
-                raise refuse(f"is {reprlib.repr(value)}; expected {expectation}", name)
+                raise refuse(f"is {show(value)}; expected {expectation}", name)
+            needed = NEEDS_BUFFER.get(name)
+            if value and needed and needed not in module._buffers:
+                raise refuse(f"is {show(value)}, and there is no {needed}", name)
             setattr(module, name, value)
         elif value != module.__dict__[name] or isinstance(value, bool) != isinstance(module.__dict__[name], bool):
-            raise refuse(f"is {reprlib.repr(value)}; its arguments ask for {module.__dict__[name]!r}", name)
+            raise refuse(f"is {show(value)}; its arguments ask for {module.__dict__[name]!r}", name)
     for name, child in own.items():
         _compare(child, record.modules[name], file, f"{place}.{name}", tensors, seen)
 

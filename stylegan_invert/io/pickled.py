@@ -8,6 +8,7 @@ and for ever for a tower of tuples; here the number of opcodes, the memo, the ne
 are limited, keys of dictionaries are short strings or small integers, and byte strings are views of the file, not copies.
 """
 
+import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,11 @@ from typing import Any, BinaryIO
 
 from ..errors import NetworkFileError
 
-MAX_OPCODES = 400_000  # the largest official file has about 60,000
+MAX_WORK = 400_000  # opcodes, those inside storages included, and objects made; official files need up to 150,000
 MAX_NESTING = 200
-MAX_TREE = 2_000_000  # nodes, were every shared object written out again
+MAX_TREE = 400_000  # nodes, were every shared object written out again
 MAX_TEXT = 4096  # bytes; longer texts (source code, which nobody reads) stay undecoded
-MAX_NAME = 256  # bytes in the name of a global
+MAX_NAME = 256  # bytes or characters in the name of a global
 MAX_INT_BYTES = 16
 
 
@@ -56,7 +57,7 @@ class Machine:
             record, or to None for a name that may only be passed about.
         persistent: turns a persistent id into a record; None refuses such ids.
         where: put in front of the byte position in errors.
-        max_opcodes: refuse longer streams.
+        max_work: opcodes and objects allowed, over all calls of `load`.
     """
 
     def __init__(
@@ -66,11 +67,10 @@ class Machine:
         globals: Mapping[tuple[str, str], Callable[..., Any] | None],
         persistent: Callable[[Any], Any] | None = None,
         where: str = "",
-        max_opcodes: int = MAX_OPCODES,
+        max_work: int = MAX_WORK,
     ):
         self.data, self.file, self.globals, self.persistent, self.where = data, file, globals, persistent, where
-        self.work_left = max_opcodes
-        self.max_opcodes = max_opcodes
+        self.work_left = self.max_work = max_work
         self._made: dict[int, tuple[Any, Any]] = {}
 
     def load(self, start: int = 0) -> tuple[Any, int]:
@@ -103,7 +103,7 @@ class Machine:
         """Count work (objects made or copied) against the limit."""
         self.work_left -= work
         if self.work_left < 0:
-            raise Refusal(f"the stream needs more than {self.max_opcodes} steps; network files need far fewer")
+            raise Refusal(f"the stream needs more than {self.max_work} steps; network files need far fewer")
 
     def once(self, argument: Any, make: Callable[[], Any]) -> Any:
         """What ``make`` returned the first time it was called for this very object."""
@@ -173,6 +173,7 @@ class Machine:
 
     def text(self, form: str) -> None:
         raw = self._take(self._number(form))
+        self.charge(len(raw) // 32 if len(raw) <= MAX_TEXT else 1)
         self.stack.append(_decode(bytes(raw)) if len(raw) <= MAX_TEXT else LongText(raw))
 
     def integer(self) -> None:
@@ -224,6 +225,8 @@ class Machine:
     def global_(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refusal("the name of a global is not a text")
+        if len(module) + len(name) > MAX_NAME:
+            raise Refusal(f"the name of a global is longer than {MAX_NAME} characters")
         if (module, name) not in self.globals:
             raise Refusal(
                 f"it names {module + '.' + name!r}, which no network file needs; nothing was run{_hint(module)}"
@@ -242,6 +245,8 @@ class Machine:
 
     def build(self) -> None:
         state = self._pop()
+        if self.stack and isinstance(self.stack[-1], dict) and isinstance(state, dict):
+            return  # attributes of an ordered dictionary, such as the versions in a state dict: nobody reads them
         if not self.stack or not hasattr(self.stack[-1], "set_state"):
             raise Refusal("a state is set on an object that has none")
         self.stack[-1].set_state(state)
@@ -257,7 +262,11 @@ def _push(value: Any) -> Callable[[Machine], None]:
 
 
 def _push_new(kind: Callable[[], Any]) -> Callable[[Machine], None]:
-    return lambda m: m.stack.append(kind())
+    def push(machine: Machine) -> None:
+        machine.charge(3)  # an empty set takes 200 bytes for one byte of the file
+        machine.stack.append(kind())
+
+    return push
 
 
 STOP = ord(".")
@@ -307,8 +316,6 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
 
 
 def _opcode_name(code: int) -> str:
-    import pickletools
-
     return next((op.name for op in pickletools.opcodes if ord(op.code) == code), "not an opcode")
 
 
@@ -332,6 +339,12 @@ def _hint(module: str) -> str:
     if module.startswith("torch.nn."):
         return ". This looks like a pickled PyTorch module of another project"
     return ""
+
+
+def show(value: Any) -> str:
+    """A value for an error message. Containers are only named: writing one out could take for ever."""
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return repr(value)[:80] if plain else f"a {type(value).__name__}"
 
 
 def check_nesting(root: Any) -> None:
@@ -434,7 +447,7 @@ def dump(obj: Any, file: BinaryIO) -> None:
         if x is None or x is True or x is False:
             file.write({None: b"N", True: b"\x88", False: b"\x89"}[x])
         elif type(x) is int:
-            raw = x.to_bytes(x.bit_length() // 8 + 1, "little", signed=True)
+            raw = x.to_bytes((x if x >= 0 else ~x).bit_length() // 8 + 1, "little", signed=True)
             file.write(b"J" + struct.pack("<i", x) if -(2**31) <= x < 2**31 else b"\x8a" + bytes([len(raw)]) + raw)
         elif type(x) is float:
             file.write(b"G" + struct.pack(">d", x))

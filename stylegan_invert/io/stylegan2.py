@@ -1,16 +1,20 @@
 """StyleGAN2 networks of stylegan2-ada-pytorch and of the stylegan3 repository, from their records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from ..errors import NetworkFileError
 from ..networks.discriminators import Discriminator
+from ..networks.layers import ARCHITECTURES
 from ..networks.stylegan2 import Generator
-from .persistence import Budget, ModuleRecord, fill
+from .persistence import ADOPTED, Budget, ModuleRecord, fill
+from .pickled import show
 
-MAX_SIZE = 2**16  # of any dimension, layer count or resolution an argument may ask for
+MAX_SIZE = 2**16  # of any dimension an argument may ask for
+MAX_RESOLUTION = 4096
+MAX_LAYERS = 64  # of the mapping
 
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
@@ -18,13 +22,57 @@ DISCRIMINATOR_ARGS = (
     "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp", "cmap_dim",
     "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
 )  # fmt: skip
-MAPPING_ARGS = {"num_layers", "embed_features", "layer_features", "activation", "lr_multiplier", "w_avg_beta"}
-SYNTHESIS_ARGS = {
-    "channel_base", "channel_max", "num_fp16_res", "architecture", "resample_filter", "conv_clamp", "fp16_channels_last",
-    "kernel_size", "use_noise", "activation",
-}  # fmt: skip
-BLOCK_ARGS = {"activation", "resample_filter", "fp16_channels_last", "freeze_layers"}
-EPILOGUE_ARGS = {"mbstd_group_size", "mbstd_num_channels", "activation"}
+Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
+
+
+def _whole(low: int, high: int, or_none: bool = False) -> Check:
+    text = f"{'None or ' if or_none else ''}an integer from {low} to {high}"
+    return text, lambda v: (or_none and v is None) or (type(v) is int and low <= v <= high)
+
+
+def _taps(value: Any) -> bool:
+    """None, a number, a list of numbers or a table of them, as official code takes filters."""
+    rows = value if isinstance(value, (list, tuple)) else [1 if value is None else value]
+    rows = rows if rows and all(isinstance(r, (list, tuple)) for r in rows) else [rows]
+    numbers = [v for row in rows[:64] for v in row[:64]]
+    fits = 1 <= len(rows) <= 64 and all(len(row) == len(rows[0]) and 1 <= len(row) <= 64 for row in rows)
+    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and sum(numbers) != 0
+
+
+_flag: Check = ("True or False", lambda v: isinstance(v, bool))
+MAPPING_ARGS: dict[str, Check] = {
+    "num_layers": _whole(1, MAX_LAYERS),
+    "embed_features": _whole(1, MAX_SIZE, or_none=True),
+    "layer_features": _whole(1, MAX_SIZE, or_none=True),
+    "activation": ADOPTED["activation"],
+    "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
+    "w_avg_beta": ADOPTED["w_avg_beta"],
+}
+SYNTHESIS_ARGS: dict[str, Check] = {
+    "channel_base": _whole(1, 2**31),
+    "channel_max": _whole(1, MAX_SIZE),
+    "num_fp16_res": _whole(0, 64),
+    "architecture": (f"one of {', '.join(ARCHITECTURES)}", lambda v: isinstance(v, str) and v in ARCHITECTURES),
+    "resample_filter": ("a short list of numbers", _taps),
+    "conv_clamp": ADOPTED["conv_clamp"],
+    "fp16_channels_last": _flag,
+    "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),
+    "use_noise": _flag,
+    "activation": ADOPTED["activation"],
+}
+BLOCK_ARGS: dict[str, Check] = {
+    **{k: SYNTHESIS_ARGS[k] for k in ("activation", "resample_filter", "fp16_channels_last")},
+    "freeze_layers": _whole(0, 1000),
+}
+EPILOGUE_ARGS: dict[str, Check] = {
+    "mbstd_group_size": _whole(1, MAX_SIZE, or_none=True),
+    "mbstd_num_channels": _whole(0, MAX_SIZE),
+    "activation": ADOPTED["activation"],
+}
+OUTER_ARGS: dict[str, Check] = {
+    **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
+    "cmap_dim": _whole(0, MAX_SIZE, or_none=True),
+}
 TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
 
 
@@ -65,34 +113,30 @@ def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     synthesis_kwargs = _table(
         {**kwargs.pop("synthesis_kwargs", {}), **flat}, SYNTHESIS_ARGS, file, f"{place}: synthesis_kwargs"
     )
-    for name in GENERATOR_ARGS[:5]:
-        kwargs[name] = _size(kwargs.get(name, record.attributes.get(name)), name, file, place)
+    sizes = _sizes(record, kwargs, GENERATOR_ARGS[:5], file, place)
     _check_parts(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
-    _check_parts(synthesis, "b", kwargs["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
-    return Generator(**kwargs, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
+    _check_parts(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
+    return Generator(**sizes, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
 
 
 def _discriminator(record: ModuleRecord, file: object, place: str) -> Discriminator:
     kwargs = _bind(record, DISCRIMINATOR_ARGS, file, place)
+    parts = {}
     for name, known in (
         ("block_kwargs", BLOCK_ARGS),
         ("mapping_kwargs", MAPPING_ARGS),
         ("epilogue_kwargs", EPILOGUE_ARGS),
     ):
-        if name in kwargs:
-            kwargs[name] = _table(kwargs[name], known, file, f"{place}: {name}")
-    for name in DISCRIMINATOR_ARGS[:3]:
-        kwargs[name] = _size(kwargs.get(name, record.attributes.get(name)), name, file, place)
-    _check_parts(record, "b", kwargs["img_resolution"].bit_length() - 2, file, place)
-    if kwargs["c_dim"] > 0:
+        parts[name] = _table(kwargs.pop(name, {}), known, file, f"{place}: {name}")
+    sizes = _sizes(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
+    for name in sizes:
+        kwargs.pop(name, None)
+    _check_parts(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
+    if sizes["c_dim"] > 0:
         _check_parts(
-            record.modules.get("mapping"),
-            "fc",
-            kwargs.get("mapping_kwargs", {}).get("num_layers", 8),
-            file,
-            f"{place}.mapping",
+            record.modules.get("mapping"), "fc", parts["mapping_kwargs"].get("num_layers", 8), file, f"{place}.mapping"
         )
-    return Discriminator(**_table(kwargs, set(DISCRIMINATOR_ARGS), file, place))
+    return Discriminator(**sizes, **parts, **_table(kwargs, OUTER_ARGS, file, place))
 
 
 FAMILIES: dict[str, Callable[[ModuleRecord, object, str], torch.nn.Module]] = {
@@ -110,41 +154,39 @@ def _bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str
     return {**dict(zip(names, record.init_args)), **record.init_kwargs}
 
 
-def _table(table: Any, known: set[str], file: object, place: str) -> dict[str, Any]:
-    """Keyword arguments of known names and plain values."""
+def _table(table: Any, known: Mapping[str, Check], file: object, place: str) -> dict[str, Any]:
+    """Keyword arguments of known names, each with a value of its kind."""
     if not isinstance(table, dict):
-        raise NetworkFileError(file, place, "it is not a table of arguments")
+        raise NetworkFileError(file, place, f"it is {show(table)}; expected a table of arguments")
     result = {}
     for name, value in table.items():
         if name in TRAINING_ONLY:
             continue
         if name not in known:
             raise NetworkFileError(
-                file,
-                place,
-                f"the argument {str(name)[:80]!r} is unknown; the network may compute something else than StyleGAN2",
+                file, place, f"the argument {show(name)} is unknown; it may mean something else than StyleGAN2"
             )
-        if isinstance(value, dict) and name.endswith("_kwargs"):
-            pass
-        elif isinstance(value, (list, tuple)):
-            if len(value) > 64 or not all(type(v) in (int, float) for v in value):
-                raise NetworkFileError(file, place, f"the argument {name!r} is not a short list of numbers")
-        elif not (
-            value is None or isinstance(value, (bool, str, float)) or (type(value) is int and abs(value) <= 2**31)
-        ):
-            raise NetworkFileError(
-                file,
-                place,
-                f"the argument {name!r} is a {type(value).__name__}; expected a number, text or list of numbers",
-            )
+        expectation, accepts = known[name]
+        if not accepts(value):
+            raise NetworkFileError(file, place, f"the argument {name} is {show(value)}; expected {expectation}")
         result[name] = value
     return result
 
 
-def _size(value: Any, name: str, file: object, place: str) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_SIZE:
-        raise NetworkFileError(file, place, f"{name} is not an integer from 0 to {MAX_SIZE}")
-    return value
+def _sizes(
+    record: ModuleRecord, kwargs: dict[str, Any], names: tuple[str, ...], file: object, place: str
+) -> dict[str, int]:
+    """The sizes of a network, from its arguments, else from its attributes."""
+    sizes = {}
+    for name in names:
+        low, high = int(name in ("w_dim", "img_channels")), MAX_RESOLUTION if name == "img_resolution" else MAX_SIZE
+        value = kwargs.get(name, record.attributes.get(name))
+        if type(value) is not int or not low <= value <= high:
+            raise NetworkFileError(file, place, f"{name} is {show(value)}; expected an integer from {low} to {high}")
+        sizes[name] = value
+    if sizes.get("z_dim", 1) + sizes["c_dim"] == 0:
+        raise NetworkFileError(file, place, "z_dim and c_dim are both 0; a network needs an input")
+    return sizes
 
 
 def _check_parts(record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str) -> None:
@@ -153,6 +195,4 @@ def _check_parts(record: ModuleRecord | None, prefix: str, count: Any, file: obj
         name.removeprefix(prefix).isdigit() for name in (record.modules if record else ()) if name.startswith(prefix)
     )
     if type(count) is not int or present != count:
-        raise NetworkFileError(
-            file, place, f"it has {present} layers or blocks; its arguments ask for {str(count)[:40]}"
-        )
+        raise NetworkFileError(file, place, f"it has {present} layers or blocks; its arguments ask for {show(count)}")

@@ -4,18 +4,17 @@ import io
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..errors import NetworkFileError
-from .pickled import Call, LongText, Machine, Name, PersistentId, Refusal, dump
+from .pickled import Call, LongText, Machine, Name, PersistentId, Refusal, dump, show
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of a legacy torch.save stream
 PROTOCOL_VERSION = 1001
 MAX_DIMENSIONS = 8
-MAX_SMALL_ARRAY = 4096  # bytes; NumPy arrays in network files are layer sizes
 
 STORAGES: dict[str, tuple[str, torch.dtype]] = {
     "FloatStorage": ("f4", torch.float32),
@@ -70,12 +69,24 @@ class TensorRecord:
 
     def to_tensor(self) -> torch.Tensor:
         """A contiguous copy in the file's dtype."""
-        type_, dtype = STORAGES[self.storage.kind]
-        type_ = np.dtype(type_).newbyteorder("<")
+        array = np.array(self._view(), order="C")
+        return torch.from_numpy(array).view(self.dtype) if self.dtype == torch.bfloat16 else torch.from_numpy(array)
+
+    def to_float32(self) -> torch.Tensor:
+        """A contiguous float32 copy, made without another in between."""
+        if self.dtype == torch.bfloat16:  # the upper half of a float32
+            array = self._view().astype(np.uint32, order="C")
+            array <<= 16
+            return torch.from_numpy(array.view(np.float32))
+        return torch.from_numpy(self._view().astype(np.float32, order="C"))
+
+    def _view(self) -> np.ndarray:
+        type_ = np.dtype(STORAGES[self.storage.kind][0])
+        if not self.numel:
+            return np.empty(self.shape, type_)
         strides = [s * type_.itemsize for s in self.stride]
-        view = np.ndarray(self.shape, type_, self.storage.data, self.offset * type_.itemsize, strides)
-        copy = torch.from_numpy(np.array(view, dtype=type_.newbyteorder("="), order="C"))
-        return copy.view(dtype) if dtype == torch.bfloat16 else copy
+        view = np.ndarray(self.shape, type_.newbyteorder("<"), self.storage.data, self.offset * type_.itemsize, strides)
+        return view.astype(type_, copy=False)
 
 
 def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
@@ -90,10 +101,10 @@ def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
     if not all(isinstance(x, tuple) and len(x) <= MAX_DIMENSIONS for x in (shape, stride)) or len(shape) != len(stride):
         raise Refusal("a tensor whose size and stride do not belong together")
     if not all(type(n) is int and 0 <= n < 2**48 for n in (offset, *shape, *stride)):
-        raise Refusal(f"a tensor of size {shape}, stride {stride}, offset {offset}; expected non-negative integers")
+        raise Refusal("a tensor whose size, stride or offset are no non-negative integers")
     numel = math.prod(shape)
-    last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset
-    if numel > storage.numel or (numel and last >= storage.numel):
+    last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
+    if numel > storage.numel or last >= storage.numel or math.prod(max(n, 1) for n in shape) >= 2**48:
         raise Refusal(
             f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} numbers"
         )
@@ -113,15 +124,23 @@ def rebuild_parameter(machine: Machine, args: tuple) -> TensorRecord:
 STORAGE_GLOBALS: dict[tuple[str, str], None] = {("torch", name): None for name in STORAGES}
 
 
-def storage_kind(id_: Any) -> tuple[str, Any, int]:
-    """(kind, key, numel) of a persistent id ('storage', torch.FloatStorage, key, location, numel[, view])."""
+class StorageId(NamedTuple):
+    """What a persistent id says: a key of `STORAGES`, the storage's own key in the file, the numbers in it."""
+
+    kind: str
+    key: str
+    numel: int
+
+
+def storage_id(id_: Any) -> StorageId:
+    """Of a persistent id ('storage', torch.FloatStorage, key, location, numel[, view])."""
     if not isinstance(id_, tuple) or not 5 <= len(id_) <= 6 or id_[0] != "storage":
         raise Refusal("a persistent id that is not a storage")
     if (getattr(id_[1], "module", None), getattr(id_[1], "name", None)) not in STORAGE_GLOBALS:
         raise Refusal("a storage of an unknown type")
     if not isinstance(id_[2], str) or type(id_[4]) is not int or id_[4] < 0 or id_[5:] not in ((), (None,)):
         raise Refusal("a storage whose key or length makes no sense, or that is a view of another")
-    return id_[1].name, id_[2], id_[4]
+    return StorageId(id_[1].name, id_[2], id_[4])
 
 
 def load_from_bytes(machine: Machine, args: tuple) -> Storage:
@@ -129,29 +148,28 @@ def load_from_bytes(machine: Machine, args: tuple) -> Storage:
     if len(args) != 1 or not isinstance(args[0], (memoryview, bytes)):
         raise Refusal("a storage that is not a byte string")
     # The same bytes may be asked for again and again; they are parsed once.
-    return machine.once(
-        args[0], lambda: _parse_storage(args[0], machine.file, f"{machine.where}byte {machine.at}: in a storage: ")
-    )
+    return machine.once(args[0], lambda: _parse_storage(memoryview(args[0]), machine))
 
 
-def _parse_storage(blob: memoryview | bytes, file: object, where: str) -> Storage:
-    blob = memoryview(blob)
+def _parse_storage(blob: memoryview, machine: Machine) -> Storage:
+    where = f"{machine.where}byte {machine.at}: in a storage: "
 
     def refuse(reason: str) -> NetworkFileError:
-        return NetworkFileError(file, where.rstrip(": "), reason)
+        return NetworkFileError(machine.file, where.rstrip(": "), reason)
 
     pos = 0
     parts: list[Any] = []
+    inner = Machine(blob, machine.file, STORAGE_GLOBALS, persistent=storage_id, where=where, max_work=300)
     for _ in range(5):
-        machine = Machine(blob, file, STORAGE_GLOBALS, persistent=storage_kind, where=where, max_opcodes=100)
-        part, pos = machine.load(pos)
+        part, pos = inner.load(pos)
         parts.append(part)
+    machine.charge(inner.max_work - inner.work_left + 10)
     magic, version, system, storage, keys = parts
     if magic != MAGIC_NUMBER or version != PROTOCOL_VERSION:
         raise refuse("it does not begin as torch writes storages")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise refuse("it was not written on a little-endian machine")
-    if not isinstance(storage, tuple) or keys != [storage[1]]:
+    if not isinstance(storage, StorageId) or keys != [storage.key]:
         raise refuse("it holds something else than one storage")
     kind, _, numel = storage
     itemsize = np.dtype(STORAGES[kind][0]).itemsize
@@ -175,32 +193,21 @@ class NumpyType:
 
 
 class NumpyArray:
-    """numpy.core.multiarray._reconstruct, whose contents are set by a later state."""
-
-    value: np.ndarray | None = None
+    """numpy.core.multiarray._reconstruct, whose contents are set by a later state. Nobody needs them: they are checked, not kept."""
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], NumpyType):
             raise Refusal("a NumPy array in an unknown form")
-        _, shape, type_, fortran, raw = state
-        if (
-            not isinstance(shape, tuple)
-            or len(shape) > MAX_DIMENSIONS
-            or not all(type(n) is int and 0 <= n < 2**31 for n in shape)
-        ):
+        _, shape, type_, _, raw = state
+        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int for n in shape):
             raise Refusal("a NumPy array whose shape makes no sense")
-        if not isinstance(raw, (memoryview, bytes)) or len(raw) > MAX_SMALL_ARRAY:
-            raise Refusal("a NumPy array that is no small table of numbers")
-        if len(raw) != math.prod(shape) * np.dtype(type_.code).itemsize:
-            raise Refusal(f"a NumPy array of shape {shape} and {len(raw)} bytes")
-        self.value = np.frombuffer(bytes(raw), type_.code).reshape(shape, order="F" if fortran is True else "C")
+        if not isinstance(raw, (memoryview, bytes)) or len(raw) != math.prod(shape) * np.dtype(type_.code).itemsize:
+            raise Refusal("a NumPy array whose size does not add up")
 
 
 def numpy_dtype(machine: Machine, args: tuple) -> NumpyType:
     if not args or args[0] not in NUMPY_TYPES:
-        raise Refusal(
-            f"a NumPy type {args[0] if args and isinstance(args[0], str) else ''!r}; expected one of {', '.join(NUMPY_TYPES)}"
-        )
+        raise Refusal(f"a NumPy type {show(args[0]) if args else ''}; expected one of {', '.join(NUMPY_TYPES)}")
     return NumpyType(args[0])
 
 
@@ -216,7 +223,7 @@ def numpy_scalar(machine: Machine, args: tuple) -> bool | int | float:
     return np.frombuffer(bytes(args[1]), args[0].code)[0].item()
 
 
-def encode_latin1(machine: Machine, args: tuple) -> bytes:
+def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:
     """_codecs.encode(text, 'latin1'): how protocol 2 spells bytes."""
     if len(args) != 2 or not isinstance(args[0], (str, LongText)) or args[1] != "latin1":
         raise Refusal("bytes in an unknown form")
@@ -226,9 +233,12 @@ def encode_latin1(machine: Machine, args: tuple) -> bytes:
     return _latin1(memoryview(args[0].encode()))
 
 
-def _latin1(utf8: memoryview) -> bytes:
+def _latin1(utf8: memoryview) -> bytes | memoryview:
     # Looked at before decoding: one wide character would make Python's text four times as large.
-    if len(utf8) and np.frombuffer(utf8, np.uint8).max() > 0xC3:
+    largest = np.frombuffer(utf8, np.uint8).max(initial=0)
+    if largest < 0x80:
+        return utf8
+    if largest > 0xC3:
         raise Refusal("bytes with a value above 255")
     try:
         return str(utf8, "utf-8").encode("latin1")

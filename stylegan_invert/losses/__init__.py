@@ -8,7 +8,7 @@ distance = loss(prepared, images)    # (N,), differentiable
 from .base import Distance, WeightedSum, check_images
 from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
 from .metrics import picture_metrics
-from .names import DEFAULT_LOSS, LOSSES, needs_vgg16, parse
+from .names import DEFAULT_LOSS, LOSSES, needs_vgg16, parse, parse_terms
 from .pixel import L1, MSE
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_vgg_lpips",
     "needs_vgg16",
     "parse",
+    "parse_terms",
     "picture_metrics",
     "reported_lpips",
 ]

@@ -91,7 +91,8 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
     """
     expected = "expected a TorchScript file like the official vgg16.pt, or torchvision's state dict of VGG16"
     if not os.path.isfile(file):
-        raise ValueError(f"{file}: there is no such file; {expected}")
+        found = "it is a directory" if os.path.isdir(file) else "there is no such file"
+        raise ValueError(f"{file}: {found}; {expected}")
     try:
         with zipfile.ZipFile(file) as z:
             scripted = any(name.split("/")[1:2] == ["code"] for name in z.namelist())
@@ -106,8 +107,10 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
             ) from None
     try:
         backbone = _with_weights(VGG16, torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as e:  # torch.load raises many kinds, depending on what the file is
-        raise ValueError(f"{file}: {(str(e) or type(e).__name__).splitlines()[0][:120]}; {expected}") from None
+    except Exception:  # torch.load and load_state_dict raise many kinds, with advice that does not apply here
+        raise ValueError(
+            f"{file}: it is neither a TorchScript file nor a state dict of VGG16's convolutions; {expected}"
+        ) from None
     heads = pretrained.tensors("lpips_vgg_heads.safetensors")
     return LPIPS(backbone, [heads[f"lin{i}"] for i in range(len(VGG16.taps))])
 

@@ -127,6 +127,10 @@ class DiscriminatorEpilogue(RecordedModule):
         activation: str = "lrelu",
         conv_clamp: float | None = None,
     ):
+        if mbstd_num_channels > 0 and in_channels % mbstd_num_channels:
+            raise ValueError(
+                f"mbstd_num_channels is {mbstd_num_channels}; expected a divisor of the {in_channels} channels"
+            )
         super().__init__()
         self.in_channels = in_channels
         self.cmap_dim = cmap_dim
