@@ -50,10 +50,9 @@ class Options:
         ramp = 0.5 - 0.5 * math.cos(ramp * math.pi)
         return self.initial_learning_rate * ramp * min(1.0, t / self.lr_rampup_length)
 
-    def noise_factor(self, step: int) -> float:
-        """Exploration noise in a step, in deviations of w."""
-        t = step / self.steps
-        return self.initial_noise_factor * max(0.0, 1.0 - t / self.noise_ramp_length) ** 2
+    def noise_ramp(self, step: int) -> float:
+        """Exploration noise in a step, as a share of that at the start."""
+        return max(0.0, 1.0 - step / self.steps / self.noise_ramp_length) ** 2
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,8 @@ def optimise(
         return torch.stack([torch.randn(shape, generator=g, device=device) for g in randoms])
 
     prepared = loss.prepare(target)
-    spread = torch.tensor([generator.spread(one.space, one.c) for one in start], dtype=torch.float64)
+    spread = torch.tensor([generator.spread(one.space, one.c) for one in start], device=device)
+    spread = spread.reshape(n, *[1] * (start.tensors["w"].ndim - 1))
     w = start.tensors["w"].detach().clone().requires_grad_(True)
     noise = {name: randn(*shape) for name, shape in generator.noise_shapes().items()}
     for name, given in start.noise.items():
@@ -127,8 +127,7 @@ def optimise(
         for group in adam.param_groups:
             group["lr"] = options.learning_rate(step)
         # The official code draws (1, 1, w_dim) here; the same numbers come out of (w_dim,).
-        scale = (spread * options.noise_factor(step)).to(torch.float32).to(device)
-        explore = randn(*w.shape[1:]) * scale.reshape(n, *[1] * (w.ndim - 1))
+        explore = randn(*w.shape[1:]) * (spread * options.initial_noise_factor * options.noise_ramp(step))
         distance = loss(prepared, generator.render(code(w + explore)))
         total = distance.sum() + options.regularize_noise_weight * sum(noise_penalty(v).sum() for v in noise.values())
         adam.zero_grad(set_to_none=True)

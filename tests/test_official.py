@@ -64,14 +64,16 @@ def test_files_written_here_compute_the_same_there(made, reader, name, tmp_path)
     assert_same_outputs(np.load(tmp_path / "theirs.npz"), np.load(made / f"{name}.npz"))
 
 
-@pytest.mark.parametrize("seed", [0, 303])
-def test_the_official_projector_takes_the_same_way(seed, tmp_path):
+@pytest.mark.parametrize("seed, steps", [(0, 50), (303, 50), (1, 400)])
+def test_the_official_projector_takes_the_same_way(seed, steps, tmp_path):
+    """To the bit where both were measured; the tolerance is for machines whose libraries sum in another order."""
     picture, features = PRETRAINED / "chelsea-face.png", HERE / "golden" / "stub-features.pt"
     si.save(si.load("cats32"), tmp_path / "cats32.pkl")
-    official("ada", "project", tmp_path / "cats32.pkl", features, picture, 50, seed, tmp_path / "theirs.npz")
+    official("ada", "project", tmp_path / "cats32.pkl", features, picture, steps, seed, tmp_path / "theirs.npz")
     theirs = np.load(tmp_path / "theirs.npz")
     ours = si.project(
-        si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=50, seed=seed, keep_steps=True
+        si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=steps, seed=seed, keep_steps=True
     )
-    np.testing.assert_allclose(ours.distance, theirs["distance"], rtol=2e-3)
-    assert_close("w", ours.steps.numpy() - theirs["w"][0], theirs["w"] - theirs["w"][0], 0.02)
+    np.testing.assert_allclose(ours.distance[:50], theirs["distance"][:50], rtol=2e-3)
+    assert_close("w", ours.steps.numpy()[:50] - theirs["w"][0], theirs["w"][:50] - theirs["w"][0], 0.02)
+    assert float(ours.distance[-1]) == pytest.approx(theirs["distance"][-1], rel=0.01)

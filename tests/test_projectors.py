@@ -50,7 +50,9 @@ def test_the_schedule_is_the_official_one(steps, where):
     expected = 0.1 * (0.5 - 0.5 * math.cos(ramp * math.pi)) * min(1.0, t / 0.05)
     options = Options(steps=steps)
     assert options.learning_rate(step) == pytest.approx(expected)
-    assert options.noise_factor(step) == pytest.approx(0.05 * max(0.0, 1.0 - t / 0.75) ** 2)
+    assert options.initial_noise_factor * options.noise_ramp(step) == pytest.approx(
+        0.05 * max(0.0, 1.0 - t / 0.75) ** 2
+    )
 
 
 def test_noise_penalty_is_its_definition():

@@ -46,8 +46,9 @@ class WeightedSum(Distance):
         self.distances = torch.nn.ModuleList(distance for _, distance in terms)
         self.min_size = max(d.min_size for d in self.distances)
 
-    def features(self, images: torch.Tensor) -> list[Any]:
-        return [d.features(images) for d in self.distances]
+    def prepare(self, target: torch.Tensor) -> list[Any]:
+        check_images(target, self.min_size)
+        return [d.prepare(target) for d in self.distances]
 
     def forward(self, prepared: list[Any], images: torch.Tensor) -> torch.Tensor:
         return sum(w * d(p, images) for w, d, p in zip(self.weights, self.distances, prepared))

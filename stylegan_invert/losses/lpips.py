@@ -7,7 +7,7 @@ import torch
 
 from .. import pretrained
 from ..networks.backbones import VGG16, SqueezeNet
-from .base import Distance, WeightedSum, as_rgb, at_most_256
+from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
 
 # ImageNet's mean and deviation on the scale [-1, 1], as LPIPS rounds them.
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -71,8 +71,19 @@ class ScriptedVGG16(Distance):
         super().__init__()
         self.network = torch.jit.load(os.fspath(file), map_location="cpu").eval()
 
+    def prepare(self, target: torch.Tensor) -> torch.Tensor:
+        check_images(target, self.min_size)
+        x = (as_rgb(target) + 1) * (255 / 2)
+        # Pixels that came from 8 bits get their whole numbers back: official code never scales the target, and a
+        # projection amplifies the last digit.
+        x = torch.where((x - x.round()).abs() < 1e-3, x.round(), x)
+        with torch.no_grad():
+            return self._run(x)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        x = (as_rgb(images) + 1) * (255 / 2)
+        return self._run((as_rgb(images) + 1) * (255 / 2))
+
+    def _run(self, x: torch.Tensor) -> torch.Tensor:
         return self.network(at_most_256(x), resize_images=False, return_lpips=True)
 
     def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

@@ -78,6 +78,8 @@ class FullyConnectedLayer(RecordedModule):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         w = self.weight.to(x.dtype) * self.weight_gain
         b = self.bias.to(x.dtype) * self.bias_gain if self.bias is not None else None
+        if self.activation == "linear" and b is not None:
+            return torch.addmm(b[None], x, w.t())
         return bias_act(x @ w.t(), b, act=self.activation)
 
 
