@@ -16,3 +16,9 @@ def assert_same_outputs(got, expected):
     assert set(got) == set(expected)
     for name in expected:
         assert_close(name, got[name], expected[name], 1e-4 if "gradient" in name else 1e-5)
+
+
+def load_npz(path):
+    """The arrays of an .npz file, by name, with the file closed again."""
+    with np.load(path) as data:
+        return dict(data)

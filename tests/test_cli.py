@@ -19,6 +19,7 @@ from stylegan_invert.io.video import write_mp4
 
 from conftest import make_network
 from official import HERE, PRETRAINED
+from support import load_npz
 
 CHELSEA = str(PRETRAINED / "chelsea-face.png")
 
@@ -142,8 +143,8 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
         "result.json",
         "target.png",
     ]
-    arrays = np.load(tmp_path / "out" / "projected_w.npz")
-    assert arrays.files == ["w"] and arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
+    arrays = load_npz(tmp_path / "out" / "projected_w.npz")
+    assert list(arrays) == ["w"] and arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["metrics"]["lpips_network"] == "vgg" and record["options"]["vgg16"]["file"] == str(features)
     defaults = {p.name: p.default for p in projector.params}

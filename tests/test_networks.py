@@ -1,6 +1,5 @@
 """The networks equal the official ones: golden outputs of NVIDIA's code (golden/networks.npz, made by official.py)."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,9 +7,9 @@ from stylegan_invert.networks.discriminators import Discriminator, MinibatchStdL
 from stylegan_invert.networks.stylegan2 import Generator
 
 from official import CONFIGS, HERE, networks, outputs
-from support import assert_close, assert_same_outputs
+from support import assert_close, assert_same_outputs, load_npz
 
-GOLDEN = np.load(HERE / "golden" / "networks.npz")
+GOLDEN = load_npz(HERE / "golden" / "networks.npz")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

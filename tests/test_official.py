@@ -12,7 +12,7 @@ import torch
 import stylegan_invert as si
 
 from official import CONFIGS, HERE, PRETRAINED, outputs
-from support import assert_close, assert_same_outputs
+from support import assert_close, assert_same_outputs, load_npz
 
 REPOS = {
     "ada": ("STYLEGAN2_ADA_REPO", "stylegan2-ada-pytorch"),
@@ -52,7 +52,7 @@ def made(request, tmp_path_factory):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_official_files_compute_the_same_here(made, name):
     net = si.load(made / f"{name}.pkl")
-    assert_same_outputs(outputs(net.G, net.D), np.load(made / f"{name}.npz"))
+    assert_same_outputs(outputs(net.G, net.D), load_npz(made / f"{name}.npz"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -61,7 +61,7 @@ def test_files_written_here_compute_the_same_there(made, reader, name, tmp_path)
     net = si.load(made / f"{name}.pkl")
     si.save(net, tmp_path / "ours.pkl", extra={"de": {"weight": torch.randn(3, 4)}})
     official(reader, "open", tmp_path / "ours.pkl", tmp_path / "theirs.npz")
-    assert_same_outputs(np.load(tmp_path / "theirs.npz"), np.load(made / f"{name}.npz"))
+    assert_same_outputs(load_npz(tmp_path / "theirs.npz"), load_npz(made / f"{name}.npz"))
 
 
 @pytest.mark.parametrize("seed, steps", [(0, 50), (303, 50), (1, 400)])
@@ -70,7 +70,7 @@ def test_the_official_projector_takes_the_same_way(seed, steps, tmp_path):
     picture, features = PRETRAINED / "chelsea-face.png", HERE / "golden" / "stub-features.pt"
     si.save(si.load("cats32"), tmp_path / "cats32.pkl")
     official("ada", "project", tmp_path / "cats32.pkl", features, picture, steps, seed, tmp_path / "theirs.npz")
-    theirs = np.load(tmp_path / "theirs.npz")
+    theirs = load_npz(tmp_path / "theirs.npz")
     ours = si.project(
         si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=steps, seed=seed, keep_steps=True
     )

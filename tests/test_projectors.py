@@ -21,7 +21,7 @@ from stylegan_invert.spaces import Code
 
 from conftest import make_network
 from official import HERE, PRETRAINED
-from support import assert_close
+from support import assert_close, load_npz
 
 CHELSEA = PRETRAINED / "chelsea-face.png"
 
@@ -35,7 +35,7 @@ def targets(n, size=32, seed=0):
 
 def test_the_official_projector_takes_the_same_way(cats, features):
     """golden/projection.npz: NVIDIA's projector.py, 50 steps, seed 303 (made by official.py)."""
-    golden = np.load(HERE / "golden" / "projection.npz")
+    golden = load_npz(HERE / "golden" / "projection.npz")
     got = si.project(cats.G, CHELSEA, loss="lpips-vgg", vgg16=features, steps=50, seed=303, keep_steps=True)
     np.testing.assert_allclose(got.distance, golden["distance"], rtol=2e-3)
     assert_close("w", got.steps.numpy() - golden["w"][0], golden["w"] - golden["w"][0], 0.02)

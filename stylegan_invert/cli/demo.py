@@ -50,7 +50,10 @@ def _write_sheet(path: Path, pictures: list[Path], height: int = 256, gap: int =
 
     from ..io.images import write_png
 
-    tiles = [np.asarray(PIL.Image.open(p)).transpose(2, 0, 1) for p in pictures]  # (3, H, W)
+    tiles = []
+    for picture in pictures:
+        with PIL.Image.open(picture) as opened:
+            tiles.append(np.asarray(opened).transpose(2, 0, 1))  # (3, H, W)
     factor = max(1, height // tiles[0].shape[1])
     tiles = [t.repeat(factor, axis=1).repeat(factor, axis=2) for t in tiles]
     white = np.full((3, tiles[0].shape[1], gap), 255, np.uint8)
