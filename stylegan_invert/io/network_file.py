@@ -73,7 +73,8 @@ class NetworkFile:
                     self.file, key, f"it is of class {show(value.class_name)}; expected {expected}{without}"
                 )
             record, value = value, build(value, self.file, key, self._budget)
-            for same in NETWORK_KEYS:  # a file may hold one network under two keys
+            self._networks[key] = value
+            for same in ("G", "G_ema"):  # a file may hold one generator under both keys
                 if self._networks[same] is record:
                     self._networks[same] = value
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
