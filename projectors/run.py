@@ -227,14 +227,10 @@ def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     code = Code(code.space, {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}, c)
-    if space == "w" and code.space == "w+":
-        w = code.tensors["w"]
-        if not torch.equal(w, w[:, :1].expand_as(w)):
-            raise CodeFileError(
-                f"{name}: its layers have different w, so it lies in W+ and not in W; use the method w+"
-            )
-        return Code("w", {**code.tensors, "w": w[:, 0]}, c)
-    return generator.convert(code, space)
+    try:
+        return generator.convert(code, space)
+    except ValueError as e:
+        raise CodeFileError(f"{name}: {e}") from None
 
 
 def _join(codes: list[Code]) -> Code:

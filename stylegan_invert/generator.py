@@ -38,7 +38,7 @@ class GeneratorAdapter(Protocol):
         """The root mean squared distance of samples from the mean."""
 
     def convert(self, code: Code, space: str) -> Code:
-        """The same code in a larger space, as W into W+."""
+        """The same code in another space, as W in W+; ValueError if it does not lie there."""
 
     def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes, without N, of the tensors of a code in a space, noise maps left out."""
@@ -121,6 +121,11 @@ class StyleGAN2Adapter:
             return Code(
                 "w+", {**code.tensors, "w": code.tensors["w"][:, None].repeat(1, self.network.num_ws, 1)}, code.c
             )
+        if code.space == "w+" and space == "w":
+            w = code.tensors["w"]
+            if not torch.equal(w, w[:, :1].expand_as(w)):
+                raise ValueError("its layers have different w, so it lies in W+ and not in W; use the method w+")
+            return Code("w", {**code.tensors, "w": w[:, 0]}, code.c)
         raise ValueError(
             f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}"
         )

@@ -74,6 +74,10 @@ def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def quiet_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(function)
+
+
 def pick_device(name: str) -> Any:
     """The torch device of ``--device``.
 

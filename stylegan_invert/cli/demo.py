@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .common import UserPath, device_option, pick_device, say
+from .common import UserPath, device_option, pick_device, quiet_option, say
 from .project import run
 
 METHODS = ("w", "w+")
@@ -22,7 +22,7 @@ METHODS = ("w", "w+")
 )
 @click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps.")
 @device_option
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@quiet_option
 def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     """Project the shipped photograph, a cat, onto the shipped network, into W and W+.
 

@@ -4,7 +4,17 @@ import re
 
 import click
 
-from .common import Number, UserPath, class_option, device_option, network_option, outdir_option, pick_device, say
+from .common import (
+    Number,
+    UserPath,
+    class_option,
+    device_option,
+    network_option,
+    outdir_option,
+    pick_device,
+    quiet_option,
+    say,
+)
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -46,7 +56,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     help="Noise maps: const takes those saved with the codes, else the network's own.",
 )  # fmt: skip
 @device_option
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@quiet_option
 def command(
     network: str,
     seeds: list[int] | None,

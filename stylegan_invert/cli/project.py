@@ -16,6 +16,7 @@ from .common import (
     network_option,
     outdir_option,
     pick_device,
+    quiet_option,
     say,
 )
 
@@ -98,7 +99,7 @@ FILE = "projected_w.npz"
     help="Colour behind transparent pixels and padding.",
 )
 @device_option
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@quiet_option
 def command(
     network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, init: str | None, **options: Any
 ) -> None:

@@ -99,6 +99,7 @@ class NetworkFile:
         record = self._networks["D"]
         unknown = isinstance(record, ModuleRecord) and record.class_name != "Discriminator"
         g, d = self.G, None if unknown else self.D
+        kind = record.class_name if unknown else type(d).__name__ if d is not None else None
         blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
         return {
             "file": self.file,
@@ -114,11 +115,7 @@ class NetworkFile:
             "noise_maps": len(g.synthesis.noise_shapes()),
             "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
-            "discriminator": printable(record.class_name, 80)
-            if unknown
-            else "Discriminator"
-            if d is not None
-            else None,
+            "discriminator": printable(kind, 80) if kind else None,
             "networks": [key for key, value in self._networks.items() if value is not None],
             "extra": sorted(self.extra),
         }

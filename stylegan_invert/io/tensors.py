@@ -53,7 +53,6 @@ class TensorRecord:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
-    is_parameter: bool = False
 
     @property
     def numel(self) -> int:
@@ -117,8 +116,7 @@ def rebuild_parameter(machine: Machine, args: tuple) -> TensorRecord:
         raise Refusal("a parameter that holds no tensor")
     if args[2] or not isinstance(args[2], (dict, type(None))):
         raise Refusal("a parameter with hooks")
-    t = args[0]
-    return TensorRecord(t.storage, t.offset, t.shape, t.stride, is_parameter=True)
+    return args[0]  # whether it is a parameter is for the module's class to say
 
 
 STORAGE_GLOBALS: dict[tuple[str, str], None] = {("torch", name): None for name in STORAGES}
@@ -152,14 +150,14 @@ def load_from_bytes(machine: Machine, args: tuple) -> Storage:
 
 
 def _parse_storage(blob: memoryview, machine: Machine) -> Storage:
-    where = f"{machine.where}byte {machine.at}: in a storage: "
+    place = f"{machine.where}byte {machine.at}: in a storage"
 
     def refuse(reason: str) -> NetworkFileError:
-        return NetworkFileError(machine.file, where.rstrip(": "), reason)
+        return NetworkFileError(machine.file, place, reason)
 
     pos = 0
     parts: list[Any] = []
-    inner = Machine(blob, machine.file, STORAGE_GLOBALS, persistent=storage_id, where=where, max_work=300)
+    inner = Machine(blob, machine.file, STORAGE_GLOBALS, persistent=storage_id, where=f"{place}: ", max_work=300)
     for _ in range(5):
         part, pos = inner.load(pos)
         parts.append(part)

@@ -47,7 +47,6 @@ class WeightedSum(Distance):
         self.min_size = max(d.min_size for d in self.distances)
 
     def prepare(self, target: torch.Tensor) -> list[Any]:
-        check_images(target, self.min_size)
         return [d.prepare(target) for d in self.distances]
 
     def forward(self, prepared: list[Any], images: torch.Tensor) -> torch.Tensor:
