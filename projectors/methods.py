@@ -7,10 +7,20 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """A projector by name: the space of its code, and where its function is ("module:function")."""
+    """A projector by name.
+
+    Attributes:
+        space: of its code.
+        target: where its function is, "module:function". It is called with (generator, target, loss, start, options,
+            callback), as `optimise`, and returns a `Fit`.
+        start: where it begins if nothing else is asked for: "mean", or "de" for what the network's discriminator finds.
+        one_pass: it takes no steps, and so no options for them; pictures share passes on every device.
+    """
 
     space: str
     target: str
+    start: str = "mean"
+    one_pass: bool = False
 
     def load(self) -> Callable:
         module, _, function = self.target.partition(":")
@@ -20,6 +30,9 @@ class Method(NamedTuple):
 METHODS = {
     "w": Method("w", "stylegan_invert.projectors.optimise:optimise"),  # the official projector: one w for all layers
     "w+": Method("w+", "stylegan_invert.projectors.optimise:optimise"),  # one w per layer: closer to the target
+    "de": Method(
+        "z", "stylegan_invert.projectors.direct:direct", start="de", one_pass=True
+    ),  # the discriminator's guess
 }
 
 ENTRY_POINTS = "stylegan_invert.projectors"

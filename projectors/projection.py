@@ -46,8 +46,9 @@ class Projection:
     def save(self, outdir: str | os.PathLike, video: bool | None = None) -> Path:
         """Write the official files and result.json, all of them or none.
 
-        ``target.png``, ``proj.png``, ``projected_w.npz`` (array "w" (1, num_ws, w_dim), and the noise maps if the code
-        has them), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and picture side by side).
+        ``target.png``, ``proj.png``, ``projected_w.npz`` (array "w" (1, num_ws, w_dim), the noise maps if the code has
+        them, and "z" (1, z_dim) if it was found there), ``result.json`` and, if the steps were kept, ``proj.mp4``
+        (target and picture side by side).
 
         Args:
             outdir: the folder; made if missing.
@@ -67,6 +68,8 @@ class Projection:
             write_png(folder / "proj.png", self.image.numpy())
             code = self.generator.convert(self.code, "w+")
             arrays = {"w": code.tensors["w"], **{NOISE + k: v for k, v in code.noise.items()}}
+            if self.code.space == "z":
+                arrays["z"] = self.code.tensors["z"]
             write_codes(folder / "projected_w.npz", {k: v.numpy() for k, v in arrays.items()})
             if with_video:
                 write_mp4(folder / "proj.mp4", self.frames())

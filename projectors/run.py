@@ -40,9 +40,9 @@ def project(
     """Find the codes of pictures.
 
     Args:
-        G: a generator.
+        G: a generator, or a network file.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
-        method: "w", "w+", or a method of another package; see `methods`.
+        method: "w", "w+", "de", or a method of another package; see `methods`.
         arguments: steps=1000, seed=303, loss=..., class_idx=..., init=..., save_noise=..., and all others of
             `project_each`.
 
@@ -79,12 +79,13 @@ def project_each(
     Args:
         G: a generator (or a network file, for its ``G``); it computes where it is, and is left as it is.
         targets: files, or (C, H, W) uint8 arrays or tensors of the network's size.
-        method: "w", "w+", or a method of another package; see `methods`.
+        method: "w", "w+", or a method of another package; see `methods`. "de" takes what the network's discriminator
+            finds in one pass: the network file must be given, and have a direction-embedding discriminator.
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         class_idx: the class, for a network that has classes.
-        init: where to start: None for the mean, or a code, a projection, a ``projected_w.npz`` or a folder with one; one
-            for all targets, or a list of one for each.
+        init: where to start: None for the method's own start (the mean), "de" for what the discriminator finds, or a code,
+            a projection, a ``projected_w.npz`` or a folder with one; one for all targets, or a list of one for each.
         save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
             rendered with the network's stored maps, as the official tool does.
         keep_steps: keep the code after each step, for a video.
@@ -99,9 +100,16 @@ def project_each(
             `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments and
             distances that are no numbers. All targets are looked at before the first is projected.
     """
-    settings = _options(options)
     chosen_method = find_method(method)
-    G = G.G if isinstance(G, NetworkFile) else G
+    settings = _options(options)
+    if chosen_method.one_pass:
+        given = {**options, "init": init, "save_noise": save_noise, "keep_steps": keep_steps}
+        superfluous = [name for name, value in given.items() if name in options or value]
+        if superfluous:
+            raise ProjectionError(
+                f"method {method!r} takes no steps, so {', '.join(superfluous)} has no meaning for it"
+            )
+    net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
     if not targets:
         raise ProjectionError("no targets were given")
@@ -112,7 +120,9 @@ def project_each(
     inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
     if len(inits) != len(targets):
         raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
-    starts = [_start(i, generator, chosen_method.space, c) for i in inits]
+    inits = [chosen_method.start if i is None else i for i in inits]
+    encode = _encoder(net, generator, chosen_method.space, c) if any(_is(i, "de") for i in inits) else None
+    starts = [None if _is(i, "de") else _start(i, generator, chosen_method.space, c) for i in inits]
     for target in targets:  # before hours of work; they are read again when their turn comes, and not kept until then
         _picture(target, generator, fit, background)
     distance, loss_record = _loss(loss, vgg16, generator)
@@ -120,14 +130,16 @@ def project_each(
     lpips = lpips.to(generator.device)
 
     run = chosen_method.load()
-    together = 1 if generator.device.type == "cpu" else batch
+    together = max(batch, 64) if chosen_method.one_pass else 1 if generator.device.type == "cpu" else batch
     for first in range(0, len(targets), together):
         pictures = [_picture(t, generator, fit, background) for t in targets[first : first + together]]
         pixels = torch.from_numpy(np.stack([p for p, _ in pictures]))
         shown = pixels.to(generator.device).to(torch.float32) / 127.5 - 1
         watch = _Watch(first, keep_steps, callback)
         began = time.perf_counter()
-        found = run(generator, shown, distance, _join(starts[first : first + together]), settings, watch)
+        encoded = encode(shown) if encode is not None else [None] * len(shown)
+        start = _join([s or e for s, e in zip(starts[first : first + together], encoded)])
+        found = run(generator, shown, distance, start, settings, watch)
         seconds = (time.perf_counter() - began) / len(pixels)
         for i, code in enumerate(found.code):
             code = code if save_noise else code.without_noise()
@@ -143,10 +155,10 @@ def project_each(
                     "method": method,
                     "space": code.space,
                     "options": {
-                        **dataclasses.asdict(settings),
+                        **({} if chosen_method.one_pass else dataclasses.asdict(settings)),
                         **loss_record,
                         "class": class_idx,
-                        "init": "mean" if init_ is None else _name(init_),
+                        "init": _name(init_),
                         "noise": "optimised, saved with the code" if save_noise else "the network's own",
                         "batch": together,
                     },
@@ -212,9 +224,35 @@ def _picture(
     return pixels, None
 
 
-def _start(init: Start | None, generator: GeneratorAdapter, space: str, c: torch.Tensor | None) -> Code:
+def _is(init: Start, name: str) -> bool:
+    return isinstance(init, str) and init == name
+
+
+def _encoder(
+    net: NetworkFile | None, generator: GeneratorAdapter, space: str, c: torch.Tensor | None
+) -> Callable[[torch.Tensor], Code]:
+    """From pictures (N, C, R, R) in [-1, 1] to the codes that the file's discriminator finds, in the method's space."""
+    direction = net.direction if net is not None else None
+    if direction is None:
+        lacks = f"{net.file} has none" if net is not None else "a generator alone was given; give the network file"
+        raise ProjectionError(
+            f"the start 'de' is what a direction-embedding discriminator finds, and {lacks}. Such networks are made by "
+            "'stylegan-invert train --head direction'"
+        )
+    if any(p.device != generator.device for p in direction.parameters()):
+        direction = copy.deepcopy(direction).to(generator.device)
+
+    def encode(shown: torch.Tensor) -> Code:
+        with torch.no_grad():
+            z = direction.invert(shown)
+        return generator.convert(Code("z", {"z": z}, None if c is None else c.expand(len(z), -1)), space)
+
+    return encode
+
+
+def _start(init: Start, generator: GeneratorAdapter, space: str, c: torch.Tensor | None) -> Code:
     """One starting code, in the method's space."""
-    if init is None:
+    if _is(init, "mean"):
         return generator.center(space, c)
     name = _name(init)
     if isinstance(init, (str, os.PathLike)):

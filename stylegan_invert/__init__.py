@@ -12,7 +12,15 @@ import importlib
 import os
 from typing import Any
 
-from .errors import CodeFileError, DownloadError, ImageFileError, NetworkFileError, ProjectionError, StyleganInvertError
+from .errors import (
+    CodeFileError,
+    DownloadError,
+    ImageFileError,
+    NetworkFileError,
+    ProjectionError,
+    StyleganInvertError,
+    TrainingError,
+)
 
 __version__ = "0.1.0"
 
@@ -41,6 +49,7 @@ __all__ = [
     "Projection",
     "ProjectionError",
     "StyleganInvertError",
+    "TrainingError",
     "load",
     "project",
     "save",

@@ -36,6 +36,10 @@ class ProjectionError(StyleganInvertError, ValueError):
     """A projection that cannot be started as asked, or went wrong on the way (a distance that is no number)."""
 
 
+class TrainingError(StyleganInvertError, ValueError):
+    """A training that cannot be started as asked, or went wrong on the way (a loss that is no number)."""
+
+
 def printable(text: str, length: int) -> str:
     """``text`` cut to a length, with line ends and control characters spelt out."""
     text = text if len(text) <= length else text[:length] + "..."

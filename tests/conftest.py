@@ -7,9 +7,12 @@ import pytest
 import torch
 
 import stylegan_invert as si
+from stylegan_invert.io.direction import direction_tensors
 from stylegan_invert.io.network_file import NetworkFile
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
+from stylegan_invert.training.configs import Options
+from stylegan_invert.training.trainer import build
 
 from official import HERE, fill
 
@@ -25,6 +28,17 @@ def make_network(resolution=16, channels=3, classes=0, **synthesis):
     for i, network in enumerate((G, D)):
         fill(network.eval().requires_grad_(False), i)
     return NetworkFile({"G": G, "G_ema": G, "D": D})
+
+
+def make_direction_network(resolution=16, z_dim=7, normalize_z=True):
+    """A network file in memory whose discriminator embeds latents; weights from a fixed seed."""
+    torch.manual_seed(0)
+    options = Options.for_resolution(
+        resolution, head="direction", z_dim=z_dim, w_dim=8, channel_base=64, channel_max=8, normalize_z=normalize_z
+    )
+    G, D = (network.eval().requires_grad_(False) for network in build(options))
+    extra = {"direction": direction_tensors(D, D)}
+    return NetworkFile({"G": G, "G_ema": G, "D": D.trunk}, extra=extra)
 
 
 @pytest.fixture(scope="session")

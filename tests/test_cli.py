@@ -399,7 +399,7 @@ def test_the_defaults_of_the_commands_are_those_of_the_python_face():
 
     given = command.make_context("project", [], resilient_parsing=True).params
     face = {k: p.default for f in (project, project_each) for k, p in inspect.signature(f).parameters.items()}
-    assert (given["steps"], given["seed"], given["lr"]) == (
+    assert (given["steps"], given["seed"], given["initial_learning_rate"]) == (
         Options().steps,
         Options().seed,
         Options().initial_learning_rate,

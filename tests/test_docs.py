@@ -42,7 +42,15 @@ def cli_reference():
 
     top = context(cli_main.cli, "stylegan-invert")
     parts = ["# Commands and options\n\nMade from the commands' own help by `make docs`.\n", section(top)]
-    parts += [section(context(cli_main.cli.get_command(top, name), name, top)) for name in cli_main.COMMANDS]
+
+    def below(parent):
+        for name in parent.command.list_commands(parent):
+            one = context(parent.command.get_command(parent, name), name, parent)
+            yield section(one)
+            if isinstance(one.command, click.Group):
+                yield from below(one)
+
+    parts += below(top)
     parts.append(section(context(projector, "python -m stylegan_invert.projector")))
     return "\n".join(parts)
 

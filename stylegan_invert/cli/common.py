@@ -1,12 +1,39 @@
 """Options and small helpers that several commands share."""
 
+import contextlib
+import importlib
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+
+class Commands(click.Group):
+    """A group that imports a command's file, ``cli/<prefix><name>.py``, when it is wanted.
+
+    Args:
+        table: name to the line that help shows.
+    """
+
+    def __init__(self, *args: Any, table: dict[str, str], prefix: str = "", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.table, self.prefix = table, prefix
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.table:
+            return None
+        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.table.items()))
+
 
 SEED = click.IntRange(0, 2**32 - 1)
 
@@ -30,6 +57,20 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         return number
+
+
+class Span(click.ParamType):
+    """Numbers FIRST:LAST, either of them may be left out."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int | None]:
+        if isinstance(value, tuple):
+            return value
+        first, colon, last = value.partition(":")
+        if not colon or not all(part.strip().isdigit() or not part.strip() for part in (first, last)):
+            self.fail(f"{value!r}; expected FIRST:LAST, as 0:15300 or 15300:", param, ctx)
+        return int(first or 0), int(last) if last.strip() else None
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -115,6 +156,16 @@ def say(quiet: bool, text: str) -> None:
     """A line for the person watching: on stderr, so that stdout stays for data."""
     if not quiet:
         click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that counts to ``total`` on a terminal, and nothing elsewhere; call what it gives with what was done."""
+    from tqdm import tqdm
+
+    off = quiet or sys.stderr is None or not sys.stderr.isatty()
+    with tqdm(total=total, desc=label, unit="", disable=off, leave=False, dynamic_ncols=True) as bar:
+        yield bar.update
 
 
 class Progress:

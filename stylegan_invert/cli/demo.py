@@ -36,7 +36,7 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     for method in METHODS:
         run(
             network="cats32", pictures=[picture], outdirs=[Path(outdir) / method], device=where, quiet=quiet, method=method,
-            loss=DEFAULT_LOSS, steps=steps, lr=0.1, video=method == "w",
+            loss=DEFAULT_LOSS, steps=steps, video=method == "w",
         )  # fmt: skip
     sheet = Path(outdir) / "comparison.png"
     _write_sheet(sheet, [Path(outdir) / METHODS[0] / "target.png", *(Path(outdir) / m / "proj.png" for m in METHODS)])

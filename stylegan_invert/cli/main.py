@@ -1,6 +1,5 @@
 """The ``stylegan-invert`` command."""
 
-import importlib
 import os
 import sys
 from typing import Any
@@ -9,32 +8,20 @@ import click
 
 from .. import __version__
 from ..errors import StyleganInvertError
+from .common import Commands
 
 COMMANDS = {
     "demo": "Project the shipped photograph onto the shipped network.",
+    "distance": "Measure how far a network's pictures are from real ones.",
     "generate": "Render seeds, or codes from a projection.",
     "inspect": "Say what a network file holds.",
     "project": "Find the latent codes of pictures.",
+    "reproduce": "Run a paper's experiments on a network.",
+    "train": "Train a StyleGAN2 network, and its inverse with it.",
 }
 
 
-class Commands(click.Group):
-    """Imports a command's file when it is wanted."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        return importlib.import_module(f"stylegan_invert.cli.{name}").command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stylegan-invert")
 def cli() -> None:
     """Find the latent code behind a picture, for official StyleGAN2 network files.

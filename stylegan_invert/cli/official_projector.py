@@ -59,6 +59,6 @@ def command(
     python -m stylegan_invert.projector --outdir=out --target=photo.png --network=ffhq
     """
     run(
-        network, [Path(target)], [Path(outdir)], pick_device(device), quiet, method="w", steps=num_steps, lr=0.1, video=save_video,
+        network, [Path(target)], [Path(outdir)], pick_device(device), quiet, method="w", steps=num_steps, video=save_video,
         seed=seed, loss=loss, vgg16=vgg16, class_idx=class_idx,
     )  # fmt: skip

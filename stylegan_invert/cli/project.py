@@ -21,6 +21,14 @@ from .common import (
 )
 
 FILE = "projected_w.npz"
+OF_STEPS = (
+    "steps",
+    "seed",
+    "initial_learning_rate",
+    "init",
+    "save_noise",
+    "video",
+)  # options of methods that take steps
 
 
 @click.command()
@@ -40,8 +48,9 @@ FILE = "projected_w.npz"
     "--method",
     default="w",
     show_default=True,
-    metavar="[w|w+]",
-    help="w: one w for all layers. w+: one per layer, closer to the target.",
+    metavar="[w|w+|de]",
+    help="w: one w for all layers. w+: one per layer, closer to the target. de: what the network's discriminator finds "
+    "in one pass, without steps; for networks trained with --head direction.",
 )
 @click.option(
     "--steps", "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps."
@@ -53,7 +62,14 @@ FILE = "projected_w.npz"
     show_default=True,
     help="Random seed; each target starts from it.",
 )
-@click.option("--lr", type=Number(0, 1e6, min_open=True), default=0.1, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--lr",
+    "initial_learning_rate",
+    type=Number(0, 1e6, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Peak learning rate.",
+)
 @click.option(
     "--loss",
     default="lpips-squeeze=1,mse=1",
@@ -72,8 +88,9 @@ FILE = "projected_w.npz"
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="FILE",
-    help="Start from a projected_w.npz, or from the folder of an earlier run with the same targets, instead of the mean.",
+    metavar="[de|FILE]",
+    help="Start from what the network's discriminator finds (de), from a projected_w.npz, or from the folder of an earlier "
+    "run with the same targets, instead of the mean.",
 )
 @click.option(
     "--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them."
@@ -100,8 +117,16 @@ FILE = "projected_w.npz"
 )
 @device_option
 @quiet_option
+@click.pass_context
 def command(
-    network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, init: str | None, **options: Any
+    ctx: click.Context,
+    network: str,
+    targets: tuple[str, ...],
+    outdir: str,
+    quiet: bool,
+    device: str,
+    init: str | None,
+    **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
 
@@ -113,12 +138,21 @@ def command(
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     """
     from ..io.images import find_pictures
+    from ..projectors import find_method
 
     pictures = find_pictures(list(targets))
     names = result_names(pictures)
     several = len(pictures) > 1 or Path(targets[0]).is_dir()
     outdirs = [Path(outdir) / name for name in names] if several else [Path(outdir)]
-    run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
+    given = {n for n in OF_STEPS if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    if find_method(options["method"]).one_pass:
+        if given:
+            names = ", ".join(p.opts[0] for p in ctx.command.params if p.name in given)
+            raise click.UsageError(f"--method {options['method']} takes no steps, so {names} has no meaning for it.")
+        options = {n: v for n, v in options.items() if n not in OF_STEPS}
+    else:
+        options["init"] = starts(init, names)
+    run(network, pictures, outdirs, pick_device(device), quiet, **options)
 
 
 def result_names(pictures: list[Path]) -> list[str]:
@@ -136,7 +170,7 @@ def result_names(pictures: list[Path]) -> list[str]:
 
 def starts(init: str | None, names: list[str]) -> Any:
     """The start of each target: a code file for all, or each one's own result in the folder of an earlier run."""
-    if init is None or not Path(init).is_dir() or (Path(init) / FILE).exists():
+    if init in (None, "de", "mean") or not Path(init).is_dir() or (Path(init) / FILE).exists():
         return init
     found = [
         next((p for p in (Path(init) / name / FILE, Path(init) / Path(name).stem / FILE) if p.exists()), None)
@@ -154,9 +188,7 @@ def run(
     outdirs: list[Path],
     device: Any,
     quiet: bool,
-    steps: int,
-    lr: float,
-    video: bool,
+    video: bool = False,
     **options: Any,
 ) -> None:
     """Project pictures and save each as soon as it is done."""
@@ -170,6 +202,7 @@ def run(
     for outdir in outdirs:
         check_outdir(str(outdir))
     net = load(network)
+    net.G.to(device)
     say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, {net.G.num_ws} layers, on {device}")
     bar: Progress | None = None
 
@@ -177,21 +210,13 @@ def run(
         nonlocal bar
         if bar is None or step.number == 1:
             last = first + len(step.distance)
-            one = pictures[first].name
-            bar = Progress(steps, one if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}", quiet)
+            what = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"
+            bar = Progress(options["steps"], what, quiet)
         bar(step)
-        if step.number == steps:
+        if step.number == options["steps"]:
             bar.close()
 
-    results = project_each(
-        net.G.to(device),
-        [str(p) for p in pictures],
-        keep_steps=video,
-        steps=steps,
-        initial_learning_rate=lr,
-        callback=progress,
-        **options,
-    )
+    results = project_each(net, [str(p) for p in pictures], keep_steps=video, callback=progress, **options)
     try:
         for picture, outdir, result in zip(pictures, outdirs, results):
             result.save(outdir)

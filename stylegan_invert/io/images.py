@@ -4,6 +4,7 @@ import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ import torch
 from ..errors import ImageFileError
 from .files import atomic
 
+PICTURE_SUFFIXES = frozenset(s for s, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FITS = ("crop", "pad")
 
@@ -47,18 +49,24 @@ class Fitted:
 
 
 def read_picture(
-    path: str | os.PathLike, resolution: int, channels: int, fit: str = "crop", background: str = "white"
+    path: str | os.PathLike | BinaryIO,
+    resolution: int,
+    channels: int,
+    fit: str = "crop",
+    background: str = "white",
+    name: str | None = None,
 ) -> tuple[np.ndarray, Fitted]:
     """Read a picture and bring it to a network's shape.
 
     Args:
-        path: any file that Pillow reads. 16-bit grey is scaled to 8 bits, palettes are resolved, EXIF rotation is
+        path: any file that Pillow reads, or a stream of one. 16-bit grey is scaled to 8 bits, palettes are resolved, EXIF rotation is
             applied, transparency is composited on ``background`` (unless the network has an alpha channel). Of an
             animation the first frame counts. Floating-point pixels, whose range nobody knows, are refused.
         resolution: side of the result.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
         background: a colour by name or as "#rrggbb".
+        name: what errors and the result call it; needed for a stream.
 
     Returns:
         (channels, resolution, resolution) uint8, and how it was made.
@@ -78,7 +86,8 @@ def read_picture(
         raise ImageFileError(
             f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'"
         ) from None
-    picture, mode, rotated = _open(path)
+    name = os.fspath(path) if name is None else name
+    picture, mode, rotated = _open(path, name)
     used_background = None
     if picture.mode == "RGBA" and channels != 4:
         picture, used_background = _composite(picture, colour), background
@@ -97,19 +106,19 @@ def read_picture(
         picture = picture.crop(box)
     picture = picture.resize((resolution, resolution), PIL.Image.LANCZOS)
     pixels = np.array(picture, dtype=np.uint8).reshape(resolution, resolution, channels)
-    fitted = Fitted(os.fspath(path), (w, h), mode, rotated, used_background, fit, box, resolution)
+    fitted = Fitted(name, (w, h), mode, rotated, used_background, fit, box, resolution)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), fitted
 
 
-def _open(path: str | os.PathLike) -> tuple[PIL.Image.Image, str, bool]:
+def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Image, str, bool]:
     """The picture in mode L, RGB or RGBA, the right way up; its original mode; and whether it was turned."""
-    name = os.fspath(path)
-    if os.path.isdir(name):
+    is_file = isinstance(path, (str, os.PathLike))
+    if is_file and os.path.isdir(path):
         raise ImageFileError(f"{name}: it is a directory; expected a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the error at twice the size stays
-            with PIL.Image.open(name) as opened:
+            with PIL.Image.open(path) as opened:
                 opened.load()
                 turned = PIL.ImageOps.exif_transpose(opened)
                 rotated = opened.getexif().get(0x0112, 1) not in (0, 1)
@@ -117,7 +126,7 @@ def _open(path: str | os.PathLike) -> tuple[PIL.Image.Image, str, bool]:
     except FileNotFoundError:
         raise ImageFileError(f"{name}: there is no such file") from None
     except PIL.UnidentifiedImageError:
-        empty = os.path.getsize(name) == 0
+        empty = is_file and os.path.getsize(path) == 0
         raise ImageFileError(
             f"{name}: {'it is empty' if empty else 'it is not a picture that Pillow can read'}; expected PNG, JPEG or the like"
         ) from None
@@ -190,13 +199,12 @@ def find_pictures(targets: list[str]) -> list[Path]:
     """
     import glob
 
-    suffixes = {suffix for suffix, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN}
     found: dict[str, Path] = {}
     for target in targets:
         path = Path(target).expanduser()
         if path.is_dir():
             files = sorted(
-                p for p in path.iterdir() if p.is_file() and p.suffix.lower() in suffixes and p.name[0] != "."
+                p for p in path.iterdir() if p.is_file() and p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "."
             )
             if not files:
                 raise ImageFileError(f"{target}: there are no pictures in this folder")

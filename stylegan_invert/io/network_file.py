@@ -11,9 +11,11 @@ import torch
 
 from .. import pretrained
 from ..errors import NetworkFileError, printable
+from ..networks.direction import DirectionDiscriminator
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from .containers import read_records
+from .direction import normalize_z, read_direction
 from .download import SHORT_NAMES, download
 from .files import atomic, sha256
 from .persistence import Budget, ModuleRecord, module_call, persistent_call
@@ -62,6 +64,7 @@ class NetworkFile:
         self.training_set_kwargs = training_set_kwargs
         self.extra = dict(extra or {})
         self._budget = budget
+        self._direction: DirectionDiscriminator | None = None
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
@@ -77,6 +80,8 @@ class NetworkFile:
             for same in ("G", "G_ema"):  # a file may hold one generator under both keys
                 if self._networks[same] is record:
                     self._networks[same] = value
+            if key != "D":
+                value.mapping.normalize_z = normalize_z(self.extra)
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
@@ -92,6 +97,17 @@ class NetworkFile:
     @property
     def D(self) -> Discriminator | None:
         return self["D"]
+
+    @property
+    def direction(self) -> DirectionDiscriminator | None:
+        """The discriminator that embeds latents, averaged over its training, or None if the file has none.
+
+        Raises:
+            NetworkFileError: the file's tensors for it do not fit.
+        """
+        if self._direction is None:
+            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.file)
+        return self._direction
 
     @property
     def info(self) -> dict[str, Any]:
@@ -117,6 +133,8 @@ class NetworkFile:
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
             "discriminator": printable(kind, 80) if kind else None,
             "networks": [key for key, value in self._networks.items() if value is not None],
+            "direction_embedding": "direction" in self.extra,
+            "normalizes_z": g.mapping.normalize_z,
             "extra": sorted(self.extra),
         }
 

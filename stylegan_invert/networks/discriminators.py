@@ -146,17 +146,25 @@ class DiscriminatorEpilogue(RecordedModule):
         self.fc = FullyConnectedLayer(in_channels * resolution**2, in_channels, activation=activation)
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
-    def forward(self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None) -> torch.Tensor:
+    def features(self, x: torch.Tensor, img: torch.Tensor | None) -> torch.Tensor:
+        """What the last layer reads: (N, in)."""
         check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == "skip":
             x = x + self.fromrgb(img.to(dtype=torch.float32, memory_format=torch.contiguous_format))
         if self.mbstd is not None:
             x = self.mbstd(x)
-        x = self.out(self.fc(self.conv(x).flatten(1)))
+        return self.fc(self.conv(x).flatten(1))
+
+    def score(self, features: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, 1) from features (N, in)."""
+        x = self.out(features)
         if self.cmap_dim > 0:
             x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
         return x
+
+    def forward(self, x: torch.Tensor, img: torch.Tensor | None, cmap: torch.Tensor | None) -> torch.Tensor:
+        return self.score(self.features(x, img), cmap)
 
 
 class Discriminator(RecordedModule):
@@ -212,10 +220,27 @@ class Discriminator(RecordedModule):
             channels[4], cmap_dim=cmap_dim, resolution=4, **(epilogue_kwargs or {}), **common
         )
 
-    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
-        """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""
+    @property
+    def num_features(self) -> int:
+        """Size of `features`."""
+        return self.b4.in_channels
+
+    @property
+    def compares_batch(self) -> bool:
+        """Whether a picture's features depend on the others of its batch."""
+        return self.b4.mbstd is not None
+
+    def features(self, img: torch.Tensor, force_fp32: bool = False) -> torch.Tensor:
+        """What the last layer reads of pictures (N, img_channels, R, R) in [-1, 1]: (N, num_features), float32."""
         x = None
         for res in self.block_resolutions:
             x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
-        cmap = self.mapping(None, c) if self.c_dim > 0 else None
-        return self.b4(x, img, cmap)
+        return self.b4.features(x, img)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (N, 1) from `features` and labels (N, c_dim)."""
+        return self.b4.score(features, self.mapping(None, c) if self.c_dim > 0 else None)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
+        """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""
+        return self.score(self.features(img, force_fp32), c)

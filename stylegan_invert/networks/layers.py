@@ -141,7 +141,11 @@ class MappingNetwork(RecordedModule):
         num_ws: copies of w to return, one per layer of the synthesis; None returns (N, w_dim).
         num_layers, embed_features, layer_features, activation, lr_multiplier: of the dense layers.
         w_avg_beta: decay of the running mean ``w_avg`` kept in training mode; None keeps none.
+
+    ``normalize_z``, an attribute, is true for official networks: z is divided by its root mean square first.
     """
+
+    normalize_z = True
 
     def __init__(
         self,
@@ -195,7 +199,8 @@ class MappingNetwork(RecordedModule):
         x = None
         if self.z_dim > 0:
             check_shape("z", z, [None, self.z_dim])
-            x = normalize_2nd_moment(z.to(torch.float32))
+            x = z.to(torch.float32)
+            x = normalize_2nd_moment(x) if self.normalize_z else x
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(

@@ -1,0 +1,150 @@
+"""The experiments of Cho, "Inverting generator of GAN through direction embedding discriminator", on any network.
+
+Generated and real pictures are found by the discriminator alone, by a short optimisation from there, and by longer ones
+from the mean; what comes out is a table, and sheets as the paper's Figures 3 and 4.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..generator import GeneratorAdapter
+from ..io.files import atomic
+from ..io.images import projector_pixels
+from ..losses import parse, picture_metrics, reported_lpips
+from ..networks.direction import DirectionDiscriminator, angle_degrees
+from ..projectors.optimise import Options, optimise
+from ..spaces import Code
+
+SHOWN = 8  # pictures of each set in the sheets
+
+
+class Way(NamedTuple):
+    """One row of the table: where it starts, how many steps it takes, for how many pictures."""
+
+    start: str
+    steps: int
+    first: int | None = None
+
+    @property
+    def name(self) -> str:
+        if not self.steps:
+            return "DE, one pass"
+        return f"{'DE + ' if self.start == 'de' else ''}{self.steps} steps of W{' from the mean' if self.start != 'de' else ''}"
+
+
+WAYS = (Way("de", 0), Way("de", 50), Way("mean", 300), Way("mean", 1000, first=100))
+
+
+def generated(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Pictures (n, C, R, R) uint8 of latents z (n, z_dim) from N(0, I), which are returned too."""
+    (shape,) = generator.code_shapes("z").values()
+    z = torch.from_numpy(np.random.RandomState(seed).randn(n, *shape)).to(torch.float32)
+    with torch.no_grad():
+        pictures = [
+            projector_pixels(generator.render(Code("z", {"z": one[None]}).to(generator.device))[0]) for one in z
+        ]
+    return np.stack(pictures), z
+
+
+def reconstruct(
+    generator: GeneratorAdapter,
+    direction: DirectionDiscriminator,
+    sets: dict[str, np.ndarray],
+    folder: Path,
+    loss: str,
+    ways: Sequence[Way] = WAYS,
+    batch: int = 50,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Find the codes of all pictures in all ways, and keep what came out in ``folder``.
+
+    Each batch is a file; those that are there already are not made again, so a stopped study goes on where it was.
+
+    Args:
+        sets: name to pictures (N, C, R, R) uint8.
+        loss: as for `projectors.project`, for the optimisations.
+        batch: pictures that are optimised side by side. On a CPU too: a study needs the mean, not the last digit.
+        progress: called with the number of steps taken, times pictures; one pass counts as one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    distance = parse(loss).to(generator.device)
+    lpips = reported_lpips(distance)[1].to(generator.device)
+    for name, way, first, pixels in _parts(sets, ways, batch):
+        path = folder / f"{name}-{way.start}-{way.steps}-{first:05d}.npz"
+        if not path.exists():
+            shown = torch.from_numpy(pixels).to(generator.device).to(torch.float32) / 127.5 - 1
+            began = time.perf_counter()
+            with torch.no_grad():
+                z = direction.invert(shown)
+            code = Code("z", {"z": z})
+            if way.steps:
+                start = (
+                    generator.convert(code, "w") if way.start == "de" else _repeated(generator.center("w"), len(shown))
+                )
+                code = optimise(generator, shown, distance, start, Options(steps=way.steps)).code.without_noise()
+            with torch.no_grad():
+                images = np.concatenate([projector_pixels(generator.render(one))[None, 0] for one in code])
+            seconds = (time.perf_counter() - began) / len(shown)
+            rows = [
+                picture_metrics(torch.from_numpy(a), torch.from_numpy(b), {"lpips": lpips})
+                for a, b in zip(pixels, images)
+            ]
+            values = {
+                key: np.array([np.nan if r[key] is None else r[key] for r in rows]) for key in ("lpips", "psnr", "ssim")
+            }
+            with atomic(path) as temporary, open(temporary, "wb") as f:
+                np.savez(f, z=z.cpu().numpy(), images=images[: max(0, SHOWN - first)], seconds=seconds, **values)
+        if progress is not None:
+            progress(len(pixels) * max(way.steps, 1))
+
+
+def work(sets: dict[str, np.ndarray], ways: Sequence[Way] = WAYS) -> int:
+    """How much `reconstruct` will count."""
+    return sum(len(pixels) * max(way.steps, 1) for _, way, _, pixels in _parts(sets, ways, 50))
+
+
+def _parts(sets: dict[str, np.ndarray], ways: Sequence[Way], batch: int) -> Iterator[tuple[str, Way, int, np.ndarray]]:
+    for way in ways:
+        for name, pictures in sets.items():
+            chosen = pictures[: way.first]
+            for first in range(0, len(chosen), batch):
+                yield name, way, first, chosen[first : first + batch]
+
+
+def _repeated(code: Code, n: int) -> Code:
+    return Code(code.space, {k: v.repeat(n, *[1] * (v.ndim - 1)) for k, v in code.tensors.items()})
+
+
+def gather(folder: Path, name: str, way: Way) -> dict[str, np.ndarray]:
+    """What `reconstruct` kept of one set in one way: "lpips", "psnr", "ssim", "z", "seconds" for each picture; "images"."""
+    parts = []
+    for path in sorted(folder.glob(f"{name}-{way.start}-{way.steps}-*.npz")):
+        with np.load(path) as part:
+            parts.append({**dict(part), "seconds": np.full(len(part["lpips"]), part["seconds"])})
+    return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
+
+
+def angles(direction: DirectionDiscriminator, found: np.ndarray, true: torch.Tensor) -> dict[str, float]:
+    """Mean angles in degrees between Cartesian latents: found and true, random pairs, the best constant and true."""
+    with torch.no_grad():
+        a, b = direction.target(torch.from_numpy(found)), direction.target(true)
+    n = len(b) // 2
+    return {
+        "found": float(angle_degrees(a, b).mean()),
+        "random pairs": float(angle_degrees(b[:n], b[n : 2 * n]).mean()),
+        "best constant": float(angle_degrees(b.mean(dim=0, keepdim=True).expand_as(b), b).mean()),
+    }
+
+
+def random_pairs_lpips(pictures: np.ndarray, loss: str) -> float:
+    """Mean LPIPS of the first half of pictures to the second: what a reconstruction must beat."""
+    lpips = reported_lpips(parse(loss))[1]
+    n = len(pictures) // 2
+    a, b = (torch.from_numpy(x).to(torch.float32) / 127.5 - 1 for x in (pictures[:n], pictures[n : 2 * n]))
+    with torch.no_grad():
+        return float(torch.cat([lpips.between(x, y) for x, y in zip(a.split(50), b.split(50))]).mean())

@@ -1,0 +1,131 @@
+"""How far a set of generated pictures is from a set of real ones, by the features of the shipped SqueezeNet.
+
+The network is not Inception, so the numbers are no FID and cannot be compared with published ones; they are reported as
+"frechet_squeezenet" and "kid_squeezenet".
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..generator import GeneratorAdapter
+from ..losses.base import as_rgb
+from ..losses.lpips import SqueezeLPIPS
+from ..spaces import Code
+
+FRECHET_SAMPLES = 10_000  # with fewer, the bias of the Fréchet distance drowns what it measures
+FEWEST = 8  # pictures on a side for a kernel distance
+SIDE = 128  # pictures of every size are brought to this one
+BATCH = 64
+UNIT = 6.0  # about the features' root mean square on photographs, so that distances are handy numbers
+
+
+class PictureFeatures:
+    """512 numbers per picture: SqueezeNet 1.1's last feature map, averaged over the picture and divided by 6.
+
+    Pictures are resized to 128x128, bilinearly and with antialiasing, so that the definition is one for every size.
+    """
+
+    size = 512
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        lpips = SqueezeLPIPS().to(device)
+        self.device = torch.device(device)
+        self._network, self._shift, self._scale = lpips.backbone, lpips.shift, lpips.scale
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 512) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
+        x = as_rgb(pixels.to(self.device).to(torch.float32) / 127.5 - 1)
+        x = F.interpolate(x, [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
+        with torch.no_grad():
+            last = self._network((x - self._shift) / self._scale)[-1]
+        return last.mean(dim=[2, 3]).double().cpu() / UNIT
+
+    def of(self, batches: Iterable[torch.Tensor], progress: Callable[[int], None] | None = None) -> torch.Tensor:
+        """The features of many batches, one below the other."""
+        found = []
+        for batch in batches:
+            found.append(self(batch))
+            if progress is not None:
+                progress(len(batch))
+        return torch.cat(found)
+
+
+def generated_pictures(
+    generator: GeneratorAdapter, n: int, seed: int, c: torch.Tensor | None = None
+) -> Iterator[torch.Tensor]:
+    """``n`` pictures (<= 64, C, R, R) uint8 at a time, of latents from N(0, I) and the stored noise maps.
+
+    Args:
+        seed: the latents depend on it and on their number only.
+        c: labels (m, c_dim) to draw from, for networks with classes.
+    """
+    (shape,) = generator.code_shapes("z").values()
+    random = torch.Generator().manual_seed(seed)
+    for first in range(0, n, BATCH):
+        count = min(BATCH, n - first)
+        z = torch.randn([count, *shape], generator=random)
+        labels = None if c is None or c.shape[1] == 0 else c[torch.randint(len(c), [count], generator=random)]
+        with torch.no_grad():
+            x = generator.render(Code("z", {"z": z}, labels).to(generator.device))
+        yield ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
+    """The distances that as many samples allow, by the name under which they are reported.
+
+    Args:
+        real, generated: features (N, 512), (M, 512).
+
+    Returns:
+        "kid_squeezenet" and its standard error "kid_squeezenet_stderr"; from 10,000 pictures on both sides on, also
+        "frechet_squeezenet". "samples" holds N and M.
+    """
+    value, error = kid(real, generated)
+    result = {"kid_squeezenet": value, "kid_squeezenet_stderr": error, "samples": [len(real), len(generated)]}
+    if min(len(real), len(generated)) >= FRECHET_SAMPLES:
+        result["frechet_squeezenet"] = frechet_distance(real, generated)
+    return result
+
+
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of features (N, F), in float64 (Heusel et al., 2017)."""
+    a, b = a.double().numpy(), b.double().numpy()
+    s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values, vectors = np.linalg.eigh(s1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    # S1^(1/2) S2 S1^(1/2) is symmetric and has the eigenvalues of S1 S2.
+    cross = np.sqrt(np.linalg.eigvalsh(root @ s2 @ root).clip(0)).sum()
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
+
+
+def kid(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
+    """The unbiased squared maximum mean discrepancy with the kernel (x.y / F + 1)^3, and its standard error.
+
+    Both sets (N, F) are dealt out into 4 to 50 pairs of blocks, which share no picture; the mean of the blocks' values and
+    the deviation of that mean are returned (Binkowski et al., 2018, with disjoint blocks so that the error is honest).
+
+    Raises:
+        ValueError: fewer than 8 pictures on a side.
+    """
+    n = min(len(a), len(b))
+    if n < FEWEST:
+        raise ValueError(f"{n} pictures are too few for a distance between sets; give at least {FEWEST} on each side")
+    blocks = int(np.clip(n // 250, 4, 50))
+    random = torch.Generator().manual_seed(0)
+    parts = [x.double()[torch.randperm(len(x), generator=random)].tensor_split(blocks) for x in (a, b)]
+    values = torch.stack([_mmd(x, y) for x, y in zip(*parts)])
+    return float(values.mean()), float(values.std() / blocks**0.5)
+
+
+def _mmd(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x @ y.t() / x.shape[1] + 1) ** 3
+
+    def within(x: torch.Tensor) -> torch.Tensor:
+        k = kernel(x, x)
+        return (k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1))
+
+    return within(a) + within(b) - 2 * kernel(a, b).mean()

@@ -1,0 +1,14 @@
+"""``stylegan-invert reproduce``: the papers' experiments, one command per paper."""
+
+import click
+
+from .common import Commands
+
+COMMANDS = {
+    "direction": "Cho: inversion by a direction-embedding discriminator.",
+}
+
+
+@click.command(cls=Commands, table=COMMANDS, prefix="reproduce_")
+def command() -> None:
+    """Run a paper's experiments on a network, and write its tables and figures."""

@@ -1,0 +1,159 @@
+"""``stylegan-invert reproduce direction``"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import (
+    SEED,
+    Span,
+    UserPath,
+    counting,
+    device_option,
+    network_option,
+    outdir_option,
+    pick_device,
+    quiet_option,
+    say,
+)
+
+FOUND = {
+    "angle": ("angle, degrees", 1),
+    "lpips": ("LPIPS", 4),
+    "psnr": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "seconds": ("seconds", 3),
+}
+
+
+@click.command()
+@network_option
+@click.option(
+    "--data",
+    type=UserPath(),
+    metavar="PATH",
+    help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
+)
+@click.option(
+    "--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names, as 15300:."
+)
+@click.option("--generated", type=click.IntRange(min=2), default=1000, show_default=True, help="Generated pictures.")
+@click.option("--real", type=click.IntRange(min=2), default=400, show_default=True, help="Real pictures, at most.")
+@click.option(
+    "--loss",
+    default="lpips-squeeze=1,mse=1",
+    show_default=True,
+    metavar="NAME=W,...",
+    help="Distances of the optimisations.",
+)
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
+@outdir_option
+@device_option
+@quiet_option
+def command(
+    network: str, data: str | None, pictures: tuple[int, int | None] | None, generated: int, real: int, loss: str, seed: int, outdir: str,
+    device: str, quiet: bool,
+) -> None:  # fmt: skip
+    """Reconstruct generated and real pictures with a direction-embedding discriminator, as Cho's Figures 3 and 4.
+
+    Each picture is found by the discriminator in one pass, by that and 50 steps of W, by 300 steps of W from the mean and,
+    for the first 100 of each set, by 1000. DIR gets table.md, results.json, and a sheet per set: picture, one pass, 50
+    steps from there, 300 from the mean. A study that was stopped goes on when it is called again with the same options.
+
+    \b
+    stylegan-invert reproduce direction -n cats32-de --data cats64.zip --pictures 15300: -o out/direction
+    """
+    from ..analysis import direction as study
+    from ..analysis.sheets import sheet
+    from ..errors import StyleganInvertError
+    from ..generator import adapt
+    from ..io.files import atomic
+    from ..io.images import write_png
+    from ..io.network_file import load
+    from ..training.data import PictureSet
+
+    where = pick_device(device)
+    net = load(network)
+    D = net.direction
+    if D is None or net.G.c_dim:
+        lacks = (
+            "it has classes; this study is for networks without"
+            if D is not None
+            else "it has no direction-embedding discriminator"
+        )
+        raise StyleganInvertError(
+            f"{network}: {lacks}. Such networks are made by 'stylegan-invert train --head direction'"
+        )
+    generator, D = adapt(net.G.to(where)), D.to(where)
+    made, z = study.generated(generator, generated, seed)
+    sets = {"generated": made}
+    if data is not None:
+        first, last = pictures or (0, None)
+        real_set = PictureSet(data, net.G.img_resolution, net.G.img_channels, first=first, last=last)
+        real_set.check()
+        sets["real"] = real_set.pictures(range(min(real, len(real_set.names))))
+    folder = Path(outdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "network": net.sha256, "loss": loss, "seed": seed, "device": str(where),
+        "pictures": {name: len(p) for name, p in sets.items()},
+    }  # fmt: skip
+    _same_study(folder / "settings.json", settings)
+    with counting(study.work(sets), "steps", quiet) as progress:
+        study.reconstruct(generator, D, sets, folder / "parts", loss, progress=progress)
+
+    results: dict[str, Any] = {**settings, "sets": {}}
+    D = D.to("cpu")
+    for name, shown in sets.items():
+        rows, columns = {}, [shown[: study.SHOWN]]
+        for way in study.WAYS:
+            found = study.gather(folder / "parts", name, way)
+            row = {key: float(found[key].mean()) for key in ("lpips", "psnr", "ssim", "seconds")}
+            if name == "generated" and not way.steps:
+                row["angle"] = study.angles(D, found["z"], z)["found"]
+            limited = f" (first {len(found['lpips'])})" if way.first else ""
+            rows[way.name + limited] = row
+            if way.first is None:
+                columns.append(found["images"][: study.SHOWN])
+        if name == "generated":
+            known = study.angles(D, found["z"], z[: len(found["z"])]) | study.angles(D, z.numpy(), z)
+            rows["random pairs"] = {"angle": known["random pairs"]}
+            rows["best constant guess"] = {"angle": known["best constant"]}
+        rows.setdefault("random pairs", {})["lpips"] = study.random_pairs_lpips(shown, loss)
+        results["sets"][name] = rows
+        write_png(folder / f"sheet-{name}.png", sheet(list(zip(*columns))))
+    with atomic(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
+    with atomic(folder / "table.md") as temporary:
+        temporary.write_text(table(results))
+    say(quiet, table(results) + f"\nwrote {folder}/table.md, results.json and a sheet of each set")
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = []
+    for name, rows in results["sets"].items():
+        lines += [
+            f"| {results['pictures'][name]:,} {name} pictures | "
+            + " | ".join(title for title, _ in FOUND.values())
+            + " |"
+        ]
+        lines += ["|---" + "|---:" * len(FOUND) + "|"]
+        for way, row in rows.items():
+            cells = [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in FOUND.items()]
+            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _same_study(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that holds another study's parts."""
+    if path.exists():
+        if json.loads(path.read_text()) != json.loads(json.dumps(settings)):
+            raise click.ClickException(
+                f"{path.parent}: it holds a study with other options or of another network; choose another --outdir"
+            )
+    else:
+        path.write_text(json.dumps(settings, indent=2) + "\n")

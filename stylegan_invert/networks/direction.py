@@ -1,0 +1,193 @@
+"""Discriminators that embed the latent direction, and the spherical coordinates they need.
+
+Cho, "Inverting generator of GAN through direction embedding discriminator": a latent vector is read as the angles of a
+point on the unit sphere, and the discriminator's outputs point to it: their direction is the predicted latent, the log of
+their length the adversarial value.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from ..ops import normalize_2nd_moment
+from .layers import FullyConnectedLayer, RecordedModule, check_shape
+
+CLAMP = 1e-6  # probabilities are kept in [CLAMP, 1 - CLAMP], both ways between latents and angles
+_TINY = 1e-18  # the square of a coordinate stays a normal float32 number
+
+
+def spherical_to_cartesian(angles: torch.Tensor) -> torch.Tensor:
+    """The point on the unit sphere with given angles, by a binary tree in ceil(log2 n) levels.
+
+    The tree has n leaves, one for each coordinate. Node k has the children 2k + 1 and 2k + 2; the leaves are the nodes
+    n - 1 to 2n - 2, in order. The root has the value one; of an inner node's value, the first child gets the sine of its
+    angle as a share, the second the cosine. For n a power of two this is the perfect tree of Cho, section 3.
+
+    Args:
+        angles: (N, n - 1), floating, in [0, pi / 2].
+
+    Returns:
+        (N, n), of the dtype of ``angles``, not negative, of length one.
+    """
+    n = angles.shape[1] + 1
+    level = angles.new_ones([len(angles), 1])  # values of the nodes first, first + 1, ...
+    first, leaves = 0, []
+    while True:
+        inner = max(0, min(n - 1 - first, level.shape[1]))
+        if inner < level.shape[1]:
+            leaves.append(level[:, inner:])
+        if inner == 0:
+            return torch.cat(leaves, dim=1)
+        a = angles[:, first : first + inner]
+        parents, first = level[:, :inner, None], first + level.shape[1]
+        level = (parents * torch.stack([a.sin(), a.cos()], dim=2)).flatten(1)
+
+
+def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
+    """The angles of a direction: the inverse of `spherical_to_cartesian`.
+
+    Args:
+        x: (N, n), floating, not negative; any length.
+
+    Returns:
+        (N, n - 1), of the dtype of ``x``, in [0, pi / 2]. Coordinates below 1e-18 of the length count as 1e-18, so that
+        values and gradients stay finite where a coordinate is zero.
+
+    Source: Cho, algorithm 3.
+    """
+    n = x.shape[1]
+    x = (x / x.detach().amax(dim=1, keepdim=True).clamp_min(1e-30)).clamp_min(_TINY)
+    last = 2 * n - 2  # the values above node `first` are known: those of the leaves, and of the level below
+    angles: list[torch.Tensor] = []
+    below = x[:, :0]
+    for depth in reversed(range(last.bit_length())):
+        first, end = 2**depth - 1, min(2 ** (depth + 1) - 2, last)
+        inner = below.shape[1] // 2
+        pairs = below.reshape(len(x), inner, 2)
+        angles.insert(0, torch.atan2(pairs[:, :, 0], pairs[:, :, 1]))
+        length = torch.hypot(pairs[:, :, 0], pairs[:, :, 1])
+        below = torch.cat([length, x[:, first + inner - (n - 1) : end + 1 - (n - 1)]], dim=1)
+    return torch.cat(angles, dim=1)
+
+
+def z_to_angles(z: torch.Tensor, normalize: bool = True) -> torch.Tensor:
+    """The angles (pi / 2) Phi(z) of latents, uniform in (0, pi / 2) for z from N(0, I).
+
+    Args:
+        z: (N, d).
+        normalize: divide z by its root mean square first, as official mapping networks do.
+    """
+    z = normalize_2nd_moment(z) if normalize else z
+    return torch.special.ndtr(z).clamp(CLAMP, 1 - CLAMP) * (math.pi / 2)
+
+
+def angles_to_z(angles: torch.Tensor) -> torch.Tensor:
+    """Latents (N, d) from angles in [0, pi / 2]: the inverse of `z_to_angles` up to its normalisation."""
+    return torch.special.ndtri((angles * (2 / math.pi)).clamp(CLAMP, 1 - CLAMP))
+
+
+def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The tangent of the angle between unit vectors with no negative coordinate, (N, n) each: (N,).
+
+    |e - (e.z) z| / (e.z), which is tan(arccos(e.z)) without its infinite slope at zero (Cho, algorithm 1, line 7).
+    """
+    along = (direction * target).sum(dim=1, keepdim=True)
+    across = (direction - along * target).square().sum(dim=1)
+    return (across + 1e-12).sqrt() / along[:, 0].clamp_min(1e-6)
+
+
+def angle_degrees(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The angle between vectors (N, n), in degrees: (N,). Exact for small angles too."""
+    a, b = (x.double() / x.double().norm(dim=1, keepdim=True) for x in (a, b))
+    return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1)))
+
+
+class Trunk(Protocol):
+    """What a discriminator must have to carry a direction embedding."""
+
+    c_dim: int
+    num_features: int
+    compares_batch: bool
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """(N, num_features) from pictures."""
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, 1) from features and labels."""
+
+
+class Embedding(NamedTuple):
+    """What the discriminator says of pictures.
+
+    Attributes:
+        direction: (N, n), unit vectors without negative coordinates: the predicted Cartesian latents.
+        v: (N, 1), the log of the length, which is low for real pictures and high for generated ones.
+        features: (N, num_features), what the last layer read.
+    """
+
+    direction: torch.Tensor
+    v: torch.Tensor
+    features: torch.Tensor
+
+
+class DirectionDiscriminator(RecordedModule):
+    """Any discriminator trunk, with n = z_dim + 1 positive outputs in place of one.
+
+    Args:
+        trunk: the discriminator. It must judge each picture by itself: no minibatch statistics.
+        z_dim: size of the latents.
+        normalize_z: the generator divides z by its root mean square, as official ones do; then the angles are those of
+            the divided z. False is the paper's own sampling.
+
+    For a network without classes the trunk's own one output is not part of the judgement; training keeps it near
+    ``-v``, so that the trunk alone is a discriminator of the usual kind. With classes it is the class term.
+    """
+
+    def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
+        if trunk.compares_batch:
+            raise ValueError(
+                "the discriminator compares the pictures of a batch (mbstd_num_channels is not 0), and an embedding "
+                "must depend on one picture alone; build it with epilogue_kwargs=dict(mbstd_num_channels=0)"
+            )
+        super().__init__()
+        self.trunk = trunk
+        self.z_dim = z_dim
+        self.normalize_z = normalize_z
+        # The bias starts where v is about zero for a typical picture, so that neither side begins ahead.
+        n = z_dim + 1
+        self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=math.log(math.expm1(n**-0.5)))
+
+    def embed(self, img: torch.Tensor) -> Embedding:
+        """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""
+        features = self.trunk.features(img)
+        e = F.softplus(self.outputs(features)).clamp_min(1e-30)
+        # The length is taken relative to the largest entry: squares of small numbers would vanish.
+        scale = e.detach().amax(dim=1, keepdim=True)
+        length = (e / scale).norm(dim=1, keepdim=True)
+        return Embedding(e / scale / length, scale.log() + length.log(), features)
+
+    def logits(self, embedding: Embedding, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (N, 1) in the usual sense, higher is more real: -v, and the class term where there are classes."""
+        if self.trunk.c_dim == 0:
+            return -embedding.v
+        return self.trunk.score(embedding.features, c) - embedding.v
+
+    def forward(
+        self, img: torch.Tensor, c: torch.Tensor | None = None, return_embedding: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, Embedding]:
+        """Logits (N, 1) of pictures with labels (N, c_dim), as any discriminator; and the embedding if asked for."""
+        embedding = self.embed(img)
+        logits = self.logits(embedding, c)
+        return (logits, embedding) if return_embedding else logits
+
+    def target(self, z: torch.Tensor) -> torch.Tensor:
+        """The unit vectors (N, n) that latents (N, z_dim) should be embedded to."""
+        check_shape("z", z, [None, self.z_dim])
+        return spherical_to_cartesian(z_to_angles(z.to(torch.float32), self.normalize_z))
+
+    def invert(self, img: torch.Tensor) -> torch.Tensor:
+        """The latents z (N, z_dim) of pictures, in one pass. With ``normalize_z``, of root mean square one."""
+        z = angles_to_z(cartesian_to_spherical(self.embed(img).direction))
+        return normalize_2nd_moment(z) if self.normalize_z else z

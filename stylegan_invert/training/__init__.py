@@ -1,0 +1,1 @@
+"""Training: data, losses, augmentation, the loop, and its checkpoints."""
