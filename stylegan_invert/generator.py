@@ -4,15 +4,49 @@ A projector sees spaces, their mean and spread, and ``render``; it never asks wh
 adapter for a network; a new family is one more adapter.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from .errors import CodeFileError
 from .networks.stylegan2 import Generator as StyleGAN2
+from .networks.stylegan2 import SynthesisLayer
 from .spaces import NOISE, Code
+
+FEATURES = "f:"  # the space "f:NAME" is that of the outputs of the layer NAME
+
+
+class Prior(NamedTuple):
+    """What z is drawn from: independent entries, "normal" with deviation one or "uniform" in [-1, 1]."""
+
+    family: str
+
+    @property
+    def bound(self) -> float:
+        """The largest size of an entry: that of the uniform prior, or one that 1 in 370 normal entries exceeds."""
+        return {"normal": 3.0, "uniform": 1.0}[self.family]
+
+    def sample(self, shape: Sequence[int], random: torch.Generator, bound: float | None = None) -> torch.Tensor:
+        """Entries of a shape, on the generator's device; with a ``bound``, given that none exceeds it."""
+        device = random.device
+        if self.family == "uniform":
+            limit = 1.0 if bound is None else min(bound, 1.0)
+            return (torch.rand(list(shape), generator=random, device=device) * 2 - 1) * limit
+        if bound is None:
+            return torch.randn(list(shape), generator=random, device=device)
+        tail = torch.special.ndtr(torch.tensor(-bound, dtype=torch.float64)).item()
+        p = tail + (1 - 2 * tail) * torch.rand(list(shape), generator=random, device=device, dtype=torch.float64)
+        return torch.special.ndtri(p).clamp(-bound, bound).to(torch.float32)
+
+    def negative_log(self, z: torch.Tensor) -> torch.Tensor:
+        """-log P(z) of latents (N, d), up to a constant: zero where the density is highest. (N,)
+
+        Half the squared length for a normal prior, zero for the uniform one, whose bounds are for clipping.
+        """
+        return z.square().sum(dim=1) / 2 if self.family == "normal" else z.new_zeros(len(z))
 
 
 @runtime_checkable
@@ -20,16 +54,25 @@ class GeneratorAdapter(Protocol):
     """What a projector may ask of a generator.
 
     Attributes:
-        spaces: names of its latent spaces.
+        spaces: names of its latent spaces. Besides these there is a space "f:NAME" for every layer of `layers`.
+        base: the space in which codes are kept in files, and on which the spaces of layers stand.
+        dense: the name of its first dense layer, of `layers`; None if the network does not begin with one.
+        prior: of z.
         img_channels, img_resolution, c_dim: of the network.
         device: where it computes.
     """
 
     spaces: tuple[str, ...]
+    base: str
+    dense: str | None
+    prior: Prior
     img_channels: int
     img_resolution: int
     c_dim: int
     device: torch.device
+
+    def info(self) -> Mapping[str, Any]:
+        """Family and sizes, for `stylegan-invert inspect`."""
 
     def center(self, space: str, c: torch.Tensor | None = None) -> Code:
         """The mean code of a space (N = 1), of the class ``c`` (1, c_dim) where the network has classes."""
@@ -39,6 +82,9 @@ class GeneratorAdapter(Protocol):
 
     def convert(self, code: Code, space: str) -> Code:
         """The same code in another space, as W in W+; ValueError if it does not lie there."""
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
 
     def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes, without N, of the tensors of a code in a space, noise maps left out."""
@@ -53,6 +99,102 @@ class GeneratorAdapter(Protocol):
         """
 
 
+class Adapter:
+    """What adapters of this package have in common: spaces of layers, by exchanging a layer's output.
+
+    A family gives ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``; the rest is here. In
+    the space "f:NAME" a code is the tensor "h" (N, C, H, W), the layer's output, and the tensors of the base space, which
+    everything else in the network still reads: the later styles of a StyleGAN2, the later chunks of a BigGAN's z.
+    """
+
+    spaces: tuple[str, ...]
+    base: str
+    dense: str | None = None
+    prior = Prior("normal")
+
+    def __init__(self, network: torch.nn.Module):
+        self.network = network
+        self.img_channels = network.img_channels
+        self.img_resolution = network.img_resolution
+        self.c_dim = network.c_dim
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        """The module behind a name of ``layers``."""
+        raise NotImplementedError
+
+    def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
+        """`render` for the family's own spaces."""
+        raise NotImplementedError
+
+    def convert_base(self, code: Code, space: str) -> Code:
+        """`convert` for the family's own spaces."""
+        raise NotImplementedError
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        raise NotImplementedError
+
+    def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        if not space.startswith(FEATURES):
+            return self.own_shapes(space)
+        return {**self.own_shapes(self.base), "h": self.layers()[self._layer(space)]}
+
+    def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        """`code_shapes` for the family's own spaces."""
+        raise NotImplementedError
+
+    def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
+        return {}
+
+    def features(self, code: Code, layer: str) -> torch.Tensor:
+        """The output (N, C, H, W) of a layer for a code of one of the family's own spaces: G1 of the split there."""
+        found: list[torch.Tensor] = []
+        with _hooked(self.layer_module(layer), found.append):
+            self.render_base(code, "const")
+        return found[0]
+
+    def convert(self, code: Code, space: str) -> Code:
+        if code.space == space:
+            return code
+        if code.space.startswith(FEATURES):
+            raise ValueError(f"a code at the layer {self._layer(code.space)!r} lies in no other space")
+        if not space.startswith(FEATURES):
+            return self.convert_base(code, space)
+        code = self.convert_base(code, self.base) if code.space != self.base else code
+        with torch.no_grad():
+            h = self.features(code, self._layer(space))
+        return Code(space, {**code.tensors, "h": h}, code.c)
+
+    def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
+        if not code.space.startswith(FEATURES):
+            if code.space not in self.spaces:
+                raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
+            return self.render_base(code, noise_mode)
+        h = code.tensors["h"]
+        base = Code(self.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
+        with _hooked(self.layer_module(self._layer(code.space)), lambda out: h.to(out.dtype)):
+            return self.render_base(base, noise_mode)
+
+    def _layer(self, space: str) -> str:
+        name = space.removeprefix(FEATURES)
+        if name not in self.layers():
+            raise ValueError(f"this network has no layer {name!r}; it has {', '.join(self.layers())}")
+        return name
+
+
+@contextlib.contextmanager
+def _hooked(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """While the block runs, ``function`` sees the module's output, and what it returns takes the output's place."""
+    handle = module.register_forward_hook(lambda _, __, out: function(out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class Statistics(NamedTuple):
     """Mean (w_dim,) and scalar standard deviation of W."""
 
@@ -60,26 +202,45 @@ class Statistics(NamedTuple):
     std: float
 
 
-class StyleGAN2Adapter:
-    """StyleGAN2 as projectors see it: spaces z, w and w+, and noise maps.
+class StyleGAN2Adapter(Adapter):
+    """StyleGAN2 as projectors see it: spaces z, w and w+, those of its convolutions, and noise maps.
 
     Mean and spread of W are those of the official projector: 10,000 latents of ``RandomState(123)``, the mean and one
     scalar deviation, the root of the mean squared distance summed over dimensions (algorithms.md, section 6.1).
     """
 
     spaces = ("z", "w", "w+")
+    base = "w+"
 
     def __init__(self, network: StyleGAN2, w_avg_samples: int = 10000):
-        self.network = network
-        self.img_channels = network.img_channels
-        self.img_resolution = network.img_resolution
-        self.c_dim = network.c_dim
+        super().__init__(network)
         self.w_avg_samples = w_avg_samples
         self._statistics: dict[tuple[float, ...], Statistics] = {}
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+    def info(self) -> Mapping[str, Any]:
+        g = self.network
+        blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
+        return {
+            "family": "stylegan2",
+            "resolution": g.img_resolution,
+            "channels": g.img_channels,
+            "classes": g.c_dim,
+            "spaces": {"z": [g.z_dim], "w": [g.w_dim], "w+": [g.num_ws, g.w_dim]},
+            "parameters": sum(p.numel() for p in g.parameters()),
+            "mapping_layers": g.mapping.num_layers,
+            "normalizes_z": g.mapping.normalize_z,
+            "architecture": blocks[-1].architecture,
+            "noise_maps": len(g.synthesis.noise_shapes()),
+            "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
+            "layers": {name: list(shape) for name, shape in self.layers().items()},
+        }
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        found = [(name, m) for name, m in self.network.synthesis.named_modules() if isinstance(m, SynthesisLayer)]
+        return {name: (m.out_channels, m.resolution, m.resolution) for name, m in found}
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        return self.network.synthesis.get_submodule(name)
 
     def statistics(self, c: torch.Tensor | None = None) -> Statistics:
         """Mean and spread of w, of the class ``c`` (1, c_dim) where the network has classes; computed once."""
@@ -108,9 +269,7 @@ class StyleGAN2Adapter:
     def spread(self, space: str, c: torch.Tensor | None = None) -> float:
         return self.network.z_dim**0.5 if space == "z" else self.statistics(c).std
 
-    def convert(self, code: Code, space: str) -> Code:
-        if code.space == space:
-            return code
+    def convert_base(self, code: Code, space: str) -> Code:
         if code.space == "z" and space in ("w", "w+"):
             with torch.no_grad():
                 w = self.network.mapping(code.tensors["z"], code.c)[:, 0]
@@ -130,16 +289,14 @@ class StyleGAN2Adapter:
             f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}"
         )
 
-    def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+    def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         g = self.network
         return {"z": {"z": (g.z_dim,)}, "w": {"w": (g.w_dim,)}, "w+": {"w": (g.num_ws, g.w_dim)}}[space]
 
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
         return self.network.synthesis.noise_shapes()
 
-    def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
-        if code.space not in self.spaces:
-            raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
+    def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
         if code.space == "z":
             ws = self.network.mapping(code.tensors["z"], code.c)
         else:
@@ -152,33 +309,113 @@ class StyleGAN2Adapter:
         return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=len(ws) == 1)
 
 
-_ADAPTERS = {StyleGAN2: StyleGAN2Adapter}
+class LatentGenerator(Protocol):
+    """What a network must have to be used by `LatentAdapter`: DCGAN has it, and so can any network from z to pictures.
+
+    Attributes:
+        family: its name, for `stylegan-invert inspect`. assumed: what its files do not say, in words.
+        z_dim, c_dim, img_channels, img_resolution: sizes; c_dim is 0 without classes.
+        z_prior: "normal" or "uniform".
+        layer_shapes: name of a module to the shape (C, H, W) of its output, in the order of computation, for the modules at
+            which the network can be split.
+        dense_layer: the name of the first dense layer among them, before its activation; None if there is none.
+
+    Called with z (N, z_dim) and, if it has classes, labels (N, c_dim), it gives pictures (N, img_channels, R, R).
+    """
+
+    family: str
+    assumed: str
+    z_dim: int
+    c_dim: int
+    img_channels: int
+    img_resolution: int
+    z_prior: str
+    layer_shapes: Mapping[str, tuple[int, ...]]
+    dense_layer: str | None
+
+
+class LatentAdapter(Adapter):
+    """A network from z to pictures as projectors see it.
+
+    Args:
+        network: a `LatentGenerator`.
+    """
+
+    spaces = ("z",)
+    base = "z"
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__(network)
+        self.prior = Prior(network.z_prior)
+        self.dense = network.dense_layer
+
+    def info(self) -> Mapping[str, Any]:
+        g = self.network
+        return {
+            "family": g.family,
+            "resolution": g.img_resolution,
+            "channels": g.img_channels,
+            "classes": g.c_dim,
+            "spaces": {"z": [g.z_dim]},
+            "parameters": sum(p.numel() for p in g.parameters()),
+            "assumed": f"{g.assumed}, a {self.prior.family} prior of z",
+            "dense_layer": self.dense,
+            "layers": {name: list(shape) for name, shape in self.layers().items()},
+        }
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        return self.network.layer_shapes
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        return self.network.get_submodule(name)
+
+    def center(self, space: str, c: torch.Tensor | None = None) -> Code:
+        return self.convert(Code("z", {"z": torch.zeros([1, self.network.z_dim], device=self.device)}, c), space)
+
+    def spread(self, space: str, c: torch.Tensor | None = None) -> float:
+        variance = {"normal": 1.0, "uniform": 1 / 3}[self.prior.family]
+        return (self.network.z_dim * variance) ** 0.5
+
+    def convert_base(self, code: Code, space: str) -> Code:
+        raise ValueError(f"a code in {code.space!r} cannot be brought into {space!r}; this network has the space z")
+
+    def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        return {"z": {"z": (self.network.z_dim,)}}[space]
+
+    def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
+        z = code.tensors["z"]
+        return self.network(z) if self.c_dim == 0 else self.network(z, code.c)
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     """The adapter for a network; an adapter is returned as it is.
 
     Raises:
-        TypeError: no family in this package fits.
+        TypeError: it is neither a StyleGAN2 nor a `LatentGenerator`.
     """
-    for family, adapter in _ADAPTERS.items():
-        if isinstance(network, family):
-            return adapter(network)
+    if isinstance(network, StyleGAN2):
+        return StyleGAN2Adapter(network)
+    missing = [name for name in LatentGenerator.__annotations__ if not hasattr(network, name)]
+    if isinstance(network, torch.nn.Module) and not missing:
+        return LatentAdapter(network)
     if isinstance(network, GeneratorAdapter):
         return network
-    known = ", ".join(f"{f.__module__}.{f.__qualname__}" for f in _ADAPTERS)
     raise TypeError(
-        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; known generators: {known}"
+        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; expected a StyleGAN2, or a network "
+        f"from z to pictures with the attributes of LatentGenerator (it lacks {', '.join(missing)})"
     )
 
 
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     """Raise CodeFileError unless a code's tensors and noise maps have the shapes of the network; ``name`` is for the message."""
-    if code.space not in generator.spaces:
+    if code.space not in generator.spaces and not code.space.startswith(FEATURES):
         raise CodeFileError(
             f"{name}: a code in {code.space!r}; this network has the spaces {', '.join(generator.spaces)}"
         )
-    shapes = generator.code_shapes(code.space)
+    try:
+        shapes = generator.code_shapes(code.space)
+    except ValueError as e:  # an unknown layer
+        raise CodeFileError(f"{name}: {e}") from None
     missing = [key for key in shapes if key not in code.tensors]
     if missing:
         raise CodeFileError(f"{name}: it has no {', '.join(missing)}, which a code in {code.space!r} needs")

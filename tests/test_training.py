@@ -1,5 +1,7 @@
 """Training: data, losses, augmentation, the loop, its files, and what happens when something is wrong."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import zipfile
 
 import numpy as np
@@ -141,6 +144,20 @@ def test_stated_parameter_counts():
 def test_resolutions_that_are_none_are_refused(resolution):
     with pytest.raises(si.TrainingError, match="expected a power of two from 8 to 1024"):
         Options.for_resolution(resolution)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(head="two"), "head is 'two'; expected one of none, direction"),
+        (dict(augment="all"), "augment is 'all'"),
+        (dict(batch=6, batch_gpu=4), "multiple of batch_gpu"),
+        (dict(batch=6), "groups of 4"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(si.TrainingError, match=message):
+        Options.for_resolution(32, **settings)
 
 
 def networks(head="none", **options):
@@ -604,3 +621,75 @@ def test_the_papers_sampling_is_warned_of(folder, tmp_path):
     result = invoke("--data", folder, "-o", tmp_path / "run", "--sampling", "angles", *args)
     assert result.exit_code == 0 and "official code divides z by its root mean square" in result.output
     assert not si.load(tmp_path / "run" / "network-snapshot-000000.pkl").G.mapping.normalize_z
+
+
+def test_gradients_are_exchanged_in_the_last_round_only():
+    """The interface's ``sync``: distributed modules exchange gradients unless told not to."""
+    G, D = networks()
+    quiet = []
+
+    class Distributed(torch.nn.Module):
+        def __init__(self, name, module):
+            super().__init__()
+            self.name, self.module = name, module
+
+        def forward(self, *args, **kwargs):
+            return self.module(*args, **kwargs)
+
+        @contextlib.contextmanager
+        def no_sync(self):
+            quiet.append(self.name)
+            yield
+
+    loss = StyleGAN2Loss(
+        "cpu", Distributed("map", G.mapping), Distributed("syn", G.synthesis), Distributed("D", D), pl_weight=2
+    )
+    inputs = batch_of()
+    for phase, sync, expected in (
+        ("Gmain", True, {"D"}), ("Gboth", True, {"D", "map", "syn"}), ("Dmain", True, {"D", "map", "syn"}), ("Dreg", True, set()),
+        ("Greg", True, set()), ("Greg", False, {"map", "syn"}), ("Dreg", False, {"D"}),
+    ):  # fmt: skip
+        quiet.clear()
+        G.requires_grad_(phase[0] == "G")
+        D.requires_grad_(phase[0] == "D")
+        loss.accumulate_gradients(phase, *inputs, sync=sync, gain=1)
+        assert set(quiet) == expected, phase
+
+
+def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
+    seen = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            seen.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            seen.append((name, step))
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    options = Options.for_resolution(16, kimg=0.008, **SMALL)
+    loop.train(checked(folder), options, tmp_path / "run", **RUN)
+    assert seen[0] == (str(tmp_path / "run"), 0) and ("loss/G", 8) in seen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a machine with CUDA")
+@pytest.mark.parametrize("head", ["none", "direction"])
+def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
+    options = Options.for_resolution(
+        32, kimg=0.064, head=head, fp16=True, augment="ada", mixing=0.9, pl_weight=2, batch=8
+    )
+    net = si.load(loop.train(checked(folder, resolution=32), options, tmp_path / "run", "cuda", **RUN))
+    assert net.info["fp16_resolutions"] == [8, 16, 32]
+    loop.train(
+        checked(folder, resolution=32),
+        dataclasses.replace(options, kimg=0.08),
+        tmp_path / "run",
+        "cuda",
+        resume=True,
+        **RUN,
+    )

@@ -30,6 +30,8 @@ def command(network: str, as_json: bool) -> None:
 def _text(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in value.items())
     if isinstance(value, list):

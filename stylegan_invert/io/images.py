@@ -1,6 +1,7 @@
 """Pictures in and out: any picture a user has, to the shape a network wants."""
 
 import os
+import threading
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .files import atomic
 PICTURE_SUFFIXES = frozenset(s for s, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 FITS = ("crop", "pad")
+_one_at_a_time = threading.Lock()  # Python's warning filters belong to all threads
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,14 @@ def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Imag
     if is_file and os.path.isdir(path):
         raise ImageFileError(f"{name}: it is a directory; expected a picture")
     try:
-        with warnings.catch_warnings():
+        with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the error at twice the size stays
-            with PIL.Image.open(path) as opened:
-                opened.load()
-                turned = PIL.ImageOps.exif_transpose(opened)
-                rotated = opened.getexif().get(0x0112, 1) not in (0, 1)
-                mode = opened.mode
+            opened = PIL.Image.open(path)
+        with opened:
+            opened.load()
+            turned = PIL.ImageOps.exif_transpose(opened)
+            rotated = opened.getexif().get(0x0112, 1) not in (0, 1)
+            mode = opened.mode
     except FileNotFoundError:
         raise ImageFileError(f"{name}: there is no such file") from None
     except PIL.UnidentifiedImageError:

@@ -11,9 +11,11 @@ import torch
 
 from .. import pretrained
 from ..errors import NetworkFileError, printable
+from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
+from . import dcgan
 from .containers import read_records
 from .direction import normalize_z, read_direction
 from .download import SHORT_NAMES, download
@@ -80,8 +82,8 @@ class NetworkFile:
             for same in ("G", "G_ema"):  # a file may hold one generator under both keys
                 if self._networks[same] is record:
                     self._networks[same] = value
-            if key != "D":
-                value.mapping.normalize_z = normalize_z(self.extra)
+            if key != "D" and not normalize_z(self.extra):
+                value.mapping.normalize_z = False
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
@@ -114,27 +116,16 @@ class NetworkFile:
         """What `stylegan-invert inspect` prints."""
         record = self._networks["D"]
         unknown = isinstance(record, ModuleRecord) and record.class_name != "Discriminator"
-        g, d = self.G, None if unknown else self.D
+        d = None if unknown else self.D
         kind = record.class_name if unknown else type(d).__name__ if d is not None else None
-        blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
         return {
             "file": self.file,
             "sha256": self.sha256,
-            "family": "stylegan2",
-            "resolution": g.img_resolution,
-            "channels": g.img_channels,
-            "classes": g.c_dim,
-            "spaces": {"z": [g.z_dim], "w": [g.w_dim], "w+": [g.num_ws, g.w_dim]},
-            "parameters": sum(p.numel() for p in g.parameters()),
-            "mapping_layers": g.mapping.num_layers,
-            "architecture": blocks[-1].architecture,
-            "noise_maps": len(g.synthesis.noise_shapes()),
-            "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
+            **adapt(self.G).info(),
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
             "discriminator": printable(kind, 80) if kind else None,
-            "networks": [key for key, value in self._networks.items() if value is not None],
             "direction_embedding": "direction" in self.extra,
-            "normalizes_z": g.mapping.normalize_z,
+            "networks": [key for key, value in self._networks.items() if value is not None],
             "extra": sorted(self.extra),
         }
 
@@ -186,6 +177,12 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     budget = Budget(file, 2 * len(view))
     if isinstance(root, ModuleRecord):  # torch.save(G)
         root = {"G_ema": root}
+    weights = dcgan.find_generator(root)
+    if weights is not None and not isinstance(root.get("G_ema"), ModuleRecord):
+        G = dcgan.build(*weights, file, budget)
+        net = NetworkFile({"G_ema": G}, file, sha256(view), budget=budget)
+        G._source = {"file": file, "sha256": net.sha256}
+        return net
     if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
         keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
         raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")

@@ -155,9 +155,13 @@ class DirectionDiscriminator(RecordedModule):
         self.trunk = trunk
         self.z_dim = z_dim
         self.normalize_z = normalize_z
-        # The bias starts where v is about zero for a typical picture, so that neither side begins ahead.
+        # Where it starts: the bias makes v about zero, so that neither side begins ahead, and a row common to all outputs
+        # makes v depend on the features as one output would. Without it the n rows average out in v, and the embedding
+        # loss, to which a common row means nothing, drowns the adversarial one.
         n = z_dim + 1
         self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=math.log(math.expm1(n**-0.5)))
+        with torch.no_grad():
+            self.outputs.weight += torch.randn([1, trunk.num_features])
 
     def embed(self, img: torch.Tensor) -> Embedding:
         """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""

@@ -67,6 +67,9 @@ class Options:
             D at real pictures. ada_kimg: the strength changes by one in this time. ada_interval: in steps.
         fp16: half precision in the four highest resolutions, on CUDA.
         mbstd_group_size: pictures per group of the minibatch statistics; the direction head has none.
+
+    Raises:
+        TrainingError: an unknown word, or two settings that contradict each other.
     """
 
     resolution: int
@@ -104,12 +107,24 @@ class Options:
     fp16: bool = False
     mbstd_group_size: int = 4
 
+    def __post_init__(self):
+        for name, known in (("head", HEADS), ("augment", AUGMENTS)):
+            if getattr(self, name) not in known:
+                raise TrainingError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        if self.batch % self.batch_gpu:
+            raise TrainingError(f"batch is {self.batch}; expected a multiple of batch_gpu, {self.batch_gpu}")
+        group = min(self.mbstd_group_size, self.batch_gpu)
+        if self.head == "none" and self.batch_gpu % group:
+            raise TrainingError(
+                f"{self.batch_gpu} pictures per round do not divide into the groups of {group} that the discriminator compares"
+            )
+
     @classmethod
     def for_resolution(cls, resolution: int, **chosen: Any) -> "Options":
         """The settings of `CONFIGS` for a resolution, but for what is ``chosen``.
 
         Raises:
-            TrainingError: the resolution is not a power of two from 8 to 1024, or two settings contradict each other.
+            TrainingError: the resolution is not a power of two from 8 to 1024.
         """
         if resolution not in (8, 16, *CONFIGS):
             raise TrainingError(
@@ -123,15 +138,7 @@ class Options:
         settings.update(chosen)
         settings.setdefault("batch_gpu", settings["batch"])
         settings.setdefault("ema_kimg", settings["batch"] * 10 / 32)
-        options = cls(resolution, **settings)
-        if options.batch % options.batch_gpu:
-            raise TrainingError(f"batch is {options.batch}; expected a multiple of batch_gpu, {options.batch_gpu}")
-        group = min(options.mbstd_group_size, options.batch_gpu)
-        if options.head == "none" and options.batch_gpu % group:
-            raise TrainingError(
-                f"{options.batch_gpu} pictures per round do not divide into the groups of {group} that the discriminator compares"
-            )
-        return options
+        return cls(resolution, **settings)
 
     @property
     def network_kwargs(self) -> dict[str, Any]:

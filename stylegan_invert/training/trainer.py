@@ -39,7 +39,8 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
     G = Generator(
         z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers), synthesis_kwargs=o.network_kwargs, **shape
     )  # fmt: skip
-    G.mapping.normalize_z = o.normalize_z
+    if not o.normalize_z:
+        G.mapping.normalize_z = False
     if o.head == "direction":
         trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
         return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
