@@ -4,8 +4,9 @@ A projector is a function of (generator, target, loss, start, options, callback)
 by an entry point in the group ``stylegan_invert.projectors``.
 """
 
+from .base import Fit, Step
 from .methods import METHODS, Method, find_method
-from .optimise import Fit, Options, Step
+from .optimise import Options
 from .projection import Projection
 from .run import project, project_each
 

@@ -8,7 +8,7 @@ from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import Code
 
-from .optimise import Fit, Options, Step
+from .base import Fit, NoOptions, Step
 
 
 def direct(
@@ -16,7 +16,7 @@ def direct(
     target: torch.Tensor,
     loss: Distance,
     start: Code,
-    options: Options,
+    options: NoOptions,
     callback: Callable[[Step], None] | None = None,
 ) -> Fit:
     """The start as it is, and its distance.

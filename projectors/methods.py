@@ -1,38 +1,73 @@
-"""The table of projection methods."""
+"""The table of projection methods and presets."""
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+def _named(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Method(NamedTuple):
     """A projector by name.
 
     Attributes:
-        space: of its code.
+        space: in which its codes start; None for a method that takes any, or chooses its own.
         target: where its function is, "module:function". It is called with (generator, target, loss, start, options,
             callback), as `optimise`, and returns a `Fit`.
-        start: where it begins if nothing else is asked for: "mean", or "de" for what the network's discriminator finds.
-        one_pass: it takes no steps, and so no options for them; pictures share passes on every device.
+        options: where its options class is, "module:class"; see `base.option`.
+        start: where it begins if nothing else is asked for: "mean", "de" for what the network's discriminator finds, or
+            "own" for what it draws itself.
+        one_pass: it takes no steps, and pictures share passes on every device.
+        preset: values of options, and of "loss", that differ from the defaults: those of a paper or of its code.
     """
 
-    space: str
+    space: str | None
     target: str
+    options: str = "stylegan_invert.projectors.optimise:Options"
     start: str = "mean"
     one_pass: bool = False
+    preset: Mapping[str, Any] = {}
 
     def load(self) -> Callable:
-        module, _, function = self.target.partition(":")
-        return getattr(importlib.import_module(module), function)
+        return _named(self.target)
 
+    def options_class(self) -> type:
+        return _named(self.options)
+
+
+_HERE = "stylegan_invert.projectors"
+_OPTIMISE = f"{_HERE}.optimise:optimise"
+_LATENT = (None, f"{_HERE}.latent:latent", f"{_HERE}.latent:LatentOptions", "own")
+_DENSE = (None, f"{_HERE}.dense:dense", f"{_HERE}.dense:DenseOptions", "own")
+
+# Pividori et al., from their code (algorithms of its params_latent.json and params_dense.json), data terms and penalties as
+# means.
+_PIVIDORI_CODE = {
+    "loss": "mse=0.25,features=1", "penalty": "mean", "optimizer": "adam", "steps": 15000, "initial_learning_rate": 0.1, "lr_drops": 2,
+    "start_bound": 0.001, "lambda_z": 0.1, "layer_steps": 15000, "layer_learning_rate": 0.01, "layer_lr_drops": 2,
+    "lambda_delta": 10.0,
+}  # fmt: skip
+# The same in the paper's notation: sums of squares on the scale [0, 1], |z|^2 and |delta|_1 as they are. The weights are the
+# code's times 128 * 128 * 3 over the number of entries of the network it was made for (features 8x8x1280, z of 120, a dense
+# layer of 24576), so that on that network both have the same minimum.
+_PIVIDORI_PAPER = {
+    **_PIVIDORI_CODE, "loss": "sse=1,features-sum=0.6", "penalty": "sum", "lambda_z": 40.96, "lambda_delta": 20.0,
+}  # fmt: skip
 
 METHODS = {
-    "w": Method("w", "stylegan_invert.projectors.optimise:optimise"),  # the official projector: one w for all layers
-    "w+": Method("w+", "stylegan_invert.projectors.optimise:optimise"),  # one w per layer: closer to the target
+    "w": Method("w", _OPTIMISE),  # the official projector: one w for all layers
+    "w+": Method("w+", _OPTIMISE),  # one w per layer: closer to the target
     "de": Method(
-        "z", "stylegan_invert.projectors.direct:direct", start="de", one_pass=True
+        "z", f"{_HERE}.direct:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True
     ),  # the discriminator's guess
+    "z": Method(*_LATENT, preset={"loss": "mse=1"}),  # the latent itself
+    "dense": Method(*_DENSE),  # z, then a displacement at a layer: closest to pictures the network cannot make
+    "pividori-code": Method(*_DENSE, preset=_PIVIDORI_CODE),
+    "pividori-paper": Method(*_DENSE, preset=_PIVIDORI_PAPER),
 }
 
 ENTRY_POINTS = "stylegan_invert.projectors"

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import NOISE, Code
+
+from .base import SEED, Fit, Step, check_numbers, option
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Options:
         regularize_noise_weight: weight of the penalty that keeps the noise maps white.
     """
 
-    steps: int = 1000
-    seed: int = 303
-    initial_learning_rate: float = 0.1
-    initial_noise_factor: float = 0.05
-    lr_rampdown_length: float = 0.25
-    lr_rampup_length: float = 0.05
-    noise_ramp_length: float = 0.75
-    regularize_noise_weight: float = 1e5
+    steps: int = option(1000, 1, 10**9, whole=True)
+    seed: int = option(303, **SEED)
+    initial_learning_rate: float = option(0.1)
+    initial_noise_factor: float = option(0.05)
+    lr_rampdown_length: float = option(0.25, 1e-6)
+    lr_rampup_length: float = option(0.05, 1e-6)
+    noise_ramp_length: float = option(0.75, 1e-6)
+    regularize_noise_weight: float = option(1e5)
 
     def learning_rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -53,29 +54,6 @@ class Options:
     def noise_ramp(self, step: int) -> float:
         """Exploration noise in a step, as a share of that at the start."""
         return max(0.0, 1.0 - step / self.steps / self.noise_ramp_length) ** 2
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a callback is told after each step.
-
-    Attributes:
-        number: of the step, from 1.
-        distance: (N,), as they were before the step.
-        code: after the step. It shares memory with the optimisation: copy what you keep.
-    """
-
-    number: int
-    distance: torch.Tensor
-    code: Code
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The result for a batch: the code with its optimised noise maps, and the distances (steps, N)."""
-
-    code: Code
-    distance: torch.Tensor
 
 
 def optimise(
@@ -139,9 +117,12 @@ def optimise(
                 value *= value.square().mean(dim=[1, 2], keepdim=True).rsqrt()
         distances.append(distance.detach())
         if step % look_every == 0 or step == options.steps - 1:
-            _check_numbers(distances[-1], step, options)
+            remedy = (
+                f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
+            )
+            check_numbers(distances[-1], step, options.steps, remedy)
         if callback is not None:
-            callback(Step(step + 1, distances[-1], code(w.detach())))
+            callback(Step(step + 1, distances[-1], code(w.detach()), options.steps))
     history = torch.stack(distances) if distances else target.new_zeros([0, n])
     return Fit(code(w).detach(), history.cpu())
 
@@ -159,17 +140,3 @@ def noise_penalty(noise: torch.Tensor) -> torch.Tensor:
         if x.shape[2] <= 8:
             return total
         x = F.avg_pool2d(x, 2)
-
-
-def _check_numbers(distance: torch.Tensor, step: int, options: Options) -> None:
-    bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
-    if bad:
-        which = f" of target {', '.join(str(i + 1) for i in bad)}" if len(distance) > 1 else ""
-        remedy = (
-            f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
-        )
-        if step == 0:
-            remedy = "nothing was changed yet, so the network, the starting code or the weights in --loss are at fault"
-        raise ProjectionError(
-            f"the distance{which} became {float(distance[bad[0]])} at step {step + 1} of {options.steps}; {remedy}"
-        )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stylegan_invert.generator import GeneratorAdapter
-from stylegan_invert.io.codes import write_codes
+from stylegan_invert.io.codes import write_code
 from stylegan_invert.io.files import staged
 from stylegan_invert.io.images import projector_pixels, write_png
 from stylegan_invert.io.video import write_mp4
@@ -30,7 +30,7 @@ class Projection:
         metrics: of ``image`` against ``target``: "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
         distance: (steps,), the optimised distance before each step.
         record: everything else that result.json says.
-        steps: the code after each step, as (steps, ...) in the code's space; None unless asked for.
+        steps: the code after each step, without noise maps; None unless asked for.
         generator: what rendered it.
     """
 
@@ -40,15 +40,15 @@ class Projection:
     metrics: dict[str, Any]
     distance: torch.Tensor
     record: dict[str, Any]
-    steps: torch.Tensor | None = field(default=None, repr=False)
+    steps: list[Code] | None = field(default=None, repr=False)
     generator: GeneratorAdapter | None = field(default=None, repr=False)
 
     def save(self, outdir: str | os.PathLike, video: bool | None = None) -> Path:
         """Write the official files and result.json, all of them or none.
 
-        ``target.png``, ``proj.png``, ``projected_w.npz`` (array "w" (1, num_ws, w_dim), the noise maps if the code has
-        them, and "z" (1, z_dim) if it was found there), ``result.json`` and, if the steps were kept, ``proj.mp4``
-        (target and picture side by side).
+        ``target.png``, ``proj.png``, the code (``projected_w.npz`` for networks with w, as official tools write and read it,
+        else ``projected_z.npz``; see `io.codes`), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and
+        picture side by side).
 
         Args:
             outdir: the folder; made if missing.
@@ -66,11 +66,7 @@ class Projection:
         with staged(outdir) as folder:
             write_png(folder / "target.png", self.target.numpy())
             write_png(folder / "proj.png", self.image.numpy())
-            code = self.generator.convert(self.code, "w+")
-            arrays = {"w": code.tensors["w"], **{NOISE + k: v for k, v in code.noise.items()}}
-            if self.code.space == "z":
-                arrays["z"] = self.code.tensors["z"]
-            write_codes(folder / "projected_w.npz", {k: v.numpy() for k, v in arrays.items()})
+            write_code(folder, self.code, self.generator)
             if with_video:
                 write_mp4(folder / "proj.mp4", self.frames())
             (folder / "result.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
@@ -80,8 +76,9 @@ class Projection:
 
     def frames(self) -> Iterator[np.ndarray]:
         """A video's frames (C, H, 2 W) uint8: target and picture after each step, with the noise maps of the result."""
-        for w in self.steps:
-            code = Code(self.code.space, {**self.code.tensors, "w": w[None]}, self.code.c)
+        noise = {k: v for k, v in self.code.tensors.items() if k.startswith(NOISE)}
+        for step in self.steps:
+            code = Code(step.space, {**step.tensors, **noise}, step.c)
             yield np.concatenate([self.target.numpy(), render_pixels(self.generator, code)], axis=2)
 
     def as_dict(self) -> dict[str, Any]:

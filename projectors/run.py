@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,27 @@ import torch
 
 import stylegan_invert
 from stylegan_invert.errors import CodeFileError, ImageFileError, ProjectionError
-from stylegan_invert.generator import GeneratorAdapter, adapt, check_code, label
-from stylegan_invert.io.codes import read_codes
-from stylegan_invert.io.download import vgg16_file
+from stylegan_invert.generator import GeneratorAdapter, Prior, adapt, check_code, label
+from stylegan_invert.io.codes import code_file, read_codes
+from stylegan_invert.io.download import inception_file, vgg16_file
 from stylegan_invert.io.files import sha256_of_file
 from stylegan_invert.io.images import Fitted, read_picture
 from stylegan_invert.io.network_file import NetworkFile
-from stylegan_invert.losses import DEFAULT_LOSS, Distance, needs_vgg16, parse, picture_metrics, reported_lpips
+from stylegan_invert.losses import (
+    DEFAULT_LOSS,
+    Distance,
+    FeatureDistance,
+    needs_features,
+    needs_vgg16,
+    parse,
+    picture_metrics,
+    reported_lpips,
+)
 from stylegan_invert.spaces import Code
 
+from .base import Step, build_options
+from .latent import drawn
 from .methods import find_method
-from .optimise import Options, Step
 from .projection import Projection, render_pixels
 
 Picture = str | os.PathLike | torch.Tensor | np.ndarray
@@ -62,10 +71,13 @@ def project_each(
     targets: Sequence[Picture],
     method: str = "w",
     *,
-    loss: str | Distance = DEFAULT_LOSS,
+    loss: str | Distance | None = None,
     vgg16: str | os.PathLike | None = None,
+    inception: str | os.PathLike | None = None,
     class_idx: int | None = None,
+    z_prior: str | None = None,
     init: Start | Sequence[Start] | None = None,
+    sequence: bool = False,
     save_noise: bool = False,
     keep_steps: bool = False,
     batch: int = 1,
@@ -79,13 +91,18 @@ def project_each(
     Args:
         G: a generator (or a network file, for its ``G``); it computes where it is, and is left as it is.
         targets: files, or (C, H, W) uint8 arrays or tensors of the network's size.
-        method: "w", "w+", or a method of another package; see `methods`. "de" takes what the network's discriminator
-            finds in one pass: the network file must be given, and have a direction-embedding discriminator.
-        loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
+        method: a key of `methods.METHODS`, or a method of another package. "w" and "w+" are for StyleGAN2; "z" and "dense"
+            for every network. "de" takes what the network's discriminator finds in one pass: the network file must be given,
+            and have a direction-embedding discriminator.
+        loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`; None takes the method's, which is
+            `losses.DEFAULT_LOSS` but for presets.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
+        inception: file for "features", or "download"; None takes ``STYLEGAN_INVERT_INCEPTION``, else the shipped SqueezeNet.
         class_idx: the class, for a network that has classes.
-        init: where to start: None for the method's own start (the mean), "de" for what the discriminator finds, or a code,
-            a projection, a ``projected_w.npz`` or a folder with one; one for all targets, or a list of one for each.
+        z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
+        init: where to start: None for the method's own start, "mean", "de" for what the discriminator finds, or a code, a
+            projection, a file of codes or a folder with one; one for all targets, or a list of one for each.
+        sequence: the targets are frames of a video: each but the first starts from the result of the one before.
         save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
             rendered with the network's stored maps, as the official tool does.
         keep_steps: keep the code after each step, for a video.
@@ -93,24 +110,37 @@ def project_each(
             official sizes that is about as fast, and the results are then those of single runs to the bit.
         fit, background: how files are brought to shape; see `io.images.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
-        options: fields of `Options`, by name: steps, seed, initial_learning_rate, ...
+        options: those of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options class).
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
             `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments and
             distances that are no numbers. All targets are looked at before the first is projected.
     """
-    chosen_method = find_method(method)
-    settings = _options(options)
-    if chosen_method.one_pass:
-        given = {**options, "init": init, "save_noise": save_noise, "keep_steps": keep_steps}
+    chosen = find_method(method)
+    preset = dict(chosen.preset)
+    loss = preset.pop("loss", DEFAULT_LOSS) if loss is None else loss
+    preset.pop("loss", None)
+    if chosen.one_pass:
+        given = {**options, "init": init, "sequence": sequence, "save_noise": save_noise, "keep_steps": keep_steps}
         superfluous = [name for name, value in given.items() if name in options or value]
         if superfluous:
             raise ProjectionError(
                 f"method {method!r} takes no steps, so {', '.join(superfluous)} has no meaning for it"
             )
+    settings = build_options(chosen.options_class(), {**preset, **options})
     net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
+    if z_prior is not None:
+        if not hasattr(G, "z_prior") or z_prior not in ("normal", "uniform"):
+            raise ProjectionError(
+                f"z_prior is {z_prior!r}; expected normal or uniform, and only for networks whose files do not say"
+            )
+        generator.prior = Prior(z_prior)
+    if chosen.space is not None and chosen.space not in generator.spaces:
+        raise ProjectionError(
+            f"method {method!r} works in {chosen.space}, and this network has {', '.join(generator.spaces)}; choose z or dense"
+        )
     if not targets:
         raise ProjectionError("no targets were given")
     if type(batch) is not int or batch < 1:
@@ -120,17 +150,18 @@ def project_each(
     inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
     if len(inits) != len(targets):
         raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
-    inits = [chosen_method.start if i is None else i for i in inits]
-    encode = _encoder(net, generator, chosen_method.space, c) if any(_is(i, "de") for i in inits) else None
-    starts = [None if _is(i, "de") else _start(i, generator, chosen_method.space, c) for i in inits]
+    inits = [chosen.start if i is None else i for i in inits]
+    encode = _encoder(net, generator, chosen.space or "z", c) if any(_is(i, "de") for i in inits) else None
+    own = drawn(generator, settings, 1, c) if any(_is(i, "own") for i in inits) else None
+    starts = [None if _is(i, "de") else own if _is(i, "own") else _start(i, generator, chosen.space, c) for i in inits]
     for target in targets:  # before hours of work; they are read again when their turn comes, and not kept until then
         _picture(target, generator, fit, background)
-    distance, loss_record = _loss(loss, vgg16, generator)
+    distance, loss_record = _loss(loss, vgg16, inception, generator)
     lpips_network, lpips = reported_lpips(distance)
     lpips = lpips.to(generator.device)
 
-    run = chosen_method.load()
-    together = max(batch, 64) if chosen_method.one_pass else 1 if generator.device.type == "cpu" else batch
+    run = chosen.load()
+    together = max(batch, 64) if chosen.one_pass else 1 if generator.device.type == "cpu" or sequence else batch
     for first in range(0, len(targets), together):
         pictures = [_picture(t, generator, fit, background) for t in targets[first : first + together]]
         pixels = torch.from_numpy(np.stack([p for p, _ in pictures]))
@@ -142,6 +173,8 @@ def project_each(
         found = run(generator, shown, distance, start, settings, watch)
         seconds = (time.perf_counter() - began) / len(pixels)
         for i, code in enumerate(found.code):
+            if sequence and first + 1 < len(targets):
+                starts[first + 1] = code
             code = code if save_noise else code.without_noise()
             image = torch.from_numpy(render_pixels(generator, code))
             fitted, init_ = pictures[i][1], inits[first + i]
@@ -155,19 +188,20 @@ def project_each(
                     "method": method,
                     "space": code.space,
                     "options": {
-                        **({} if chosen_method.one_pass else dataclasses.asdict(settings)),
+                        **dataclasses.asdict(settings),
                         **loss_record,
                         "class": class_idx,
-                        "init": _name(init_),
+                        "init": "the result before" if sequence and first else _name(init_),
                         "noise": "optimised, saved with the code" if save_noise else "the network's own",
                         "batch": together,
                     },
+                    **{name: values[i] for name, values in found.notes.items()},
                     "network": {"resolution": generator.img_resolution, **_source(G)},
                     "target": fitted.as_dict() if fitted else "given as an array",
                     "seconds": round(seconds, 3),
                     "versions": _versions(generator.device),
                 },
-                steps=torch.stack([w[i] for w in watch.trail]) if watch.trail else None,
+                steps=[codes[i : i + 1] for codes in watch.trail] or None,
                 generator=generator,
             )
 
@@ -177,29 +211,13 @@ class _Watch:
 
     def __init__(self, first: int, keep_steps: bool, callback: Callable[[int, Step], None] | None):
         self.first, self.keep_steps, self.callback = first, keep_steps, callback
-        self.trail: list[torch.Tensor] = []
+        self.trail: list[Code] = []
 
     def __call__(self, step: Step) -> None:
         if self.keep_steps:
-            self.trail.append(step.code.tensors["w"].cpu().clone())
+            self.trail.append(step.code.without_noise().to("cpu").detach())
         if self.callback is not None:
             self.callback(self.first, step)
-
-
-def _options(given: dict[str, Any]) -> Options:
-    known = [f.name for f in dataclasses.fields(Options)]
-    unknown = set(given) - set(known)
-    if unknown:
-        raise ProjectionError(f"option {', '.join(sorted(unknown))} is unknown; there are {', '.join(known)}")
-    settings = Options(**given)
-    for name, value in dataclasses.asdict(settings).items():
-        whole = name in ("steps", "seed")
-        low, high = {"steps": (1, 10**9), "seed": (0, 2**32 - 1)}.get(name, (0, 1e12))
-        low = 1e-6 if name.endswith("_length") else low
-        kind = "an integer" if whole else "a number"
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-            raise ProjectionError(f"{name} is {value!r}; expected {kind} from {low} to {high:g}")
-    return settings
 
 
 def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | GeneratorAdapter:
@@ -250,23 +268,23 @@ def _encoder(
     return encode
 
 
-def _start(init: Start, generator: GeneratorAdapter, space: str, c: torch.Tensor | None) -> Code:
-    """One starting code, in the method's space."""
+def _start(init: Start, generator: GeneratorAdapter, space: str | None, c: torch.Tensor | None) -> Code:
+    """One starting code, in the method's space, or where it lies if the method takes any."""
     if _is(init, "mean"):
-        return generator.center(space, c)
+        return generator.center(space or "z", c)
     name = _name(init)
     if isinstance(init, (str, os.PathLike)):
-        code = read_codes(Path(init) / "projected_w.npz" if os.path.isdir(init) else init)
+        code = read_codes(code_file(init) if os.path.isdir(init) else init)
     elif isinstance(init, (Code, Projection)):
         code = init.code if isinstance(init, Projection) else init
     else:
-        raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a projected_w.npz")
+        raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a file of codes")
     check_code(code, generator, name)
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     code = Code(code.space, {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}, c)
     try:
-        return generator.convert(code, space)
+        return generator.convert(code, space or code.space)
     except ValueError as e:
         raise CodeFileError(f"{name}: {e}") from None
 
@@ -279,7 +297,9 @@ def _join(codes: list[Code]) -> Code:
     return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)
 
 
-def _loss(loss: str | Distance, vgg16: Any, generator: GeneratorAdapter) -> tuple[Distance, dict[str, Any]]:
+def _loss(
+    loss: str | Distance, vgg16: Any, inception: Any, generator: GeneratorAdapter
+) -> tuple[Distance, dict[str, Any]]:
     """The distance, on the generator's device, and what result.json says of it."""
     if isinstance(loss, Distance):
         return loss.to(generator.device), {"loss": type(loss).__name__}
@@ -294,7 +314,18 @@ def _loss(loss: str | Distance, vgg16: Any, generator: GeneratorAdapter) -> tupl
         raise ProjectionError(
             f"a VGG16 was named ({os.fspath(vgg16)}), and the loss {loss!r} has no lpips-vgg to use it"
         )
-    return parse(loss, file).to(generator.device), record
+    other = None
+    if needs_features(loss):
+        other = inception_file(inception)
+        if other is not None:
+            record["inception"] = {"file": str(other), "sha256": sha256_of_file(other) if other.is_file() else None}
+    elif inception is not None:
+        raise ProjectionError(
+            f"an InceptionV3 was named ({os.fspath(inception)}), and the loss {loss!r} has no features to use it"
+        )
+    distance = parse(loss, file, other)
+    names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
+    return distance.to(generator.device), {**record, **({"feature_network": names[0]} if names else {})}
 
 
 def _name(init: Start) -> str:

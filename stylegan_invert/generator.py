@@ -41,6 +41,12 @@ class Prior(NamedTuple):
         p = tail + (1 - 2 * tail) * torch.rand(list(shape), generator=random, device=device, dtype=torch.float64)
         return torch.special.ndtri(p).clamp(-bound, bound).to(torch.float32)
 
+    def of_seed(self, seed: int, shape: Sequence[int]) -> torch.Tensor:
+        """Entries of a shape from NumPy's ``RandomState(seed)``, as official tools make the z of a seed."""
+        random = np.random.RandomState(seed)
+        z = random.randn(*shape) if self.family == "normal" else random.uniform(-1, 1, size=shape)
+        return torch.from_numpy(z).to(torch.float32)
+
     def negative_log(self, z: torch.Tensor) -> torch.Tensor:
         """-log P(z) of latents (N, d), up to a constant: zero where the density is highest. (N,)
 
@@ -82,6 +88,9 @@ class GeneratorAdapter(Protocol):
 
     def convert(self, code: Code, space: str) -> Code:
         """The same code in another space, as W in W+; ValueError if it does not lie there."""
+
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        """A code in z, its w pulled towards the mean; ValueError for a network without w, unless psi is 1."""
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
@@ -125,6 +134,13 @@ class Adapter:
     def layer_module(self, name: str) -> torch.nn.Module:
         """The module behind a name of ``layers``."""
         raise NotImplementedError
+
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        if truncation_psi != 1:
+            raise ValueError(
+                f"truncation_psi is {truncation_psi:g}; this network has no w to truncate, so it must be 1"
+            )
+        return code
 
     def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
         """`render` for the family's own spaces."""
@@ -288,6 +304,10 @@ class StyleGAN2Adapter(Adapter):
         raise ValueError(
             f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}"
         )
+
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        with torch.no_grad():
+            return Code("w+", {"w": self.network.mapping(code.tensors["z"], code.c, truncation_psi=truncation_psi)})
 
     def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         g = self.network

@@ -1,11 +1,13 @@
 """The command line: files, pictures byte for byte, and one clear sentence for every failure."""
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 
+import click
 import imageio_ffmpeg
 import numpy as np
 import PIL.Image
@@ -395,15 +397,26 @@ def test_the_defaults_of_the_commands_are_those_of_the_python_face():
 
     from stylegan_invert.cli.project import command
     from stylegan_invert.losses import DEFAULT_LOSS
-    from stylegan_invert.projectors import Options, project, project_each
+    from stylegan_invert.projectors import METHODS, Options, project, project_each
+    from stylegan_invert.projectors.dense import DenseOptions
+    from stylegan_invert.projectors.latent import LatentOptions
 
     given = command.make_context("project", [], resilient_parsing=True).params
     face = {k: p.default for f in (project, project_each) for k, p in inspect.signature(f).parameters.items()}
-    assert (given["steps"], given["seed"], given["initial_learning_rate"]) == (
-        Options().steps,
-        Options().seed,
-        Options().initial_learning_rate,
-    )
-    assert given["loss"] == DEFAULT_LOSS == face["loss"]
+    # Options of methods are left to the methods, and their defaults said in words.
+    options = {f.name for m in METHODS.values() for f in dataclasses.fields(m.options_class())}
+    assert all(given[name] is None for name in options & set(given))
+    missing = options - set(given) - {"initial_noise_factor", "lr_rampdown_length", "lr_rampup_length", "noise_ramp_length",
+                                      "regularize_noise_weight", "lr_drops", "layer_lr_drops"}  # fmt: skip
+    assert not missing
+    shown = " ".join(command.get_help(click.Context(command)).split())
+    for text, value in (
+        ("1000 for w and w+", Options().steps), ("500 for z", LatentOptions().steps), ("default: 303", Options().seed),
+        ("default: 0.1]", LatentOptions().initial_learning_rate), ("default: 0.1]", Options().initial_learning_rate),
+        (f"default: {DEFAULT_LOSS}", DEFAULT_LOSS), ("default: 10]", DenseOptions().lambda_delta),
+        ("default: 0.01]", DenseOptions().layer_learning_rate), ("default: 500]", DenseOptions().layer_steps),
+    ):  # fmt: skip
+        assert text in shown and str(value).removesuffix(".0") in text
+    assert given["loss"] is None is face["loss"]
     for name in ("method", "save_noise", "batch", "fit", "background", "class_idx", "vgg16", "init"):
         assert given[name] == face[name], name

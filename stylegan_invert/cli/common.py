@@ -104,6 +104,14 @@ def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def z_prior_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--z-prior",
+        type=click.Choice(["normal", "uniform"]),
+        help="What z was drawn from in training, for networks whose files do not say.  [default: normal]",
+    )(function)
+
+
 def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--outdir",

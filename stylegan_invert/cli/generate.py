@@ -14,6 +14,7 @@ from .common import (
     pick_device,
     quiet_option,
     say,
+    z_prior_option,
 )
 
 
@@ -51,6 +52,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     help="Truncation, for seeds.",
 )
 @class_option
+@z_prior_option
 @click.option(
     "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
     help="Noise maps: const takes those saved with the codes, else the network's own.",
@@ -64,6 +66,7 @@ def command(
     outdir: str,
     truncation_psi: float,
     class_idx: int | None,
+    z_prior: str | None,
     noise_mode: str,
     device: str,
     quiet: bool,
@@ -80,10 +83,9 @@ def command(
         raise click.UsageError("Give either --seeds or --projected-w.")
     if projected_w is not None and (truncation_psi != 1 or class_idx is not None):
         raise click.UsageError("--trunc and --class are for --seeds; a projected code already has its w.")
-    import numpy as np
     import torch
 
-    from ..generator import adapt, check_code, label
+    from ..generator import Prior, adapt, check_code, label
     from ..io.codes import read_codes
     from ..io.files import staged
     from ..io.images import generator_pixels, projector_pixels, write_png
@@ -92,8 +94,9 @@ def command(
 
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
-    G = load(network).G.to(where)
-    generator = adapt(G)
+    generator = adapt(load(network).G.to(where))
+    if z_prior is not None:
+        generator.prior = Prior(z_prior)
     with torch.no_grad():
         if code is not None:
             check_code(code, generator, projected_w)
@@ -102,10 +105,10 @@ def command(
         else:
             c = label(generator.c_dim, class_idx)
             c = None if c is None else c.to(where)
-            z = [torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)).to(torch.float32) for seed in seeds]
+            (shape,) = generator.code_shapes("z").values()
+            z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
             # One at a time, as official code does: in a batch the last digits differ.
-            ws = [G.mapping(one.to(where), c, truncation_psi=truncation_psi) for one in z]
-            code = Code("w+", {"w": torch.cat(ws)})
+            code = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
             names, pixels = [f"seed{seed:04d}.png" for seed in seeds], generator_pixels
         with staged(outdir) as folder:
             for name, one in zip(names, code):

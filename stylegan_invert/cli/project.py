@@ -18,17 +18,10 @@ from .common import (
     pick_device,
     quiet_option,
     say,
+    z_prior_option,
 )
 
-FILE = "projected_w.npz"
-OF_STEPS = (
-    "steps",
-    "seed",
-    "initial_learning_rate",
-    "init",
-    "save_noise",
-    "video",
-)  # options of methods that take steps
+METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
 
 
 @click.command()
@@ -48,35 +41,24 @@ OF_STEPS = (
     "--method",
     default="w",
     show_default=True,
-    metavar="[w|w+|de]",
+    metavar=METHODS,
     help="w: one w for all layers. w+: one per layer, closer to the target. de: what the network's discriminator finds "
-    "in one pass, without steps; for networks trained with --head direction.",
+    "in one pass; for networks trained with --head direction. z: the latent. dense: z, then a displacement at a layer; "
+    "pividori-...: the same with all settings of that paper's code, or in its notation.",
 )
 @click.option(
-    "--steps", "--num-steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Optimisation steps."
+    "--steps", "--num-steps", type=click.IntRange(min=1),
+    help="Optimisation steps.  [default: 1000 for w and w+, 500 for z and dense]",
+)  # fmt: skip
+@click.option("--seed", type=SEED, help="Random seed; each target starts from it.  [default: 303]")
+@click.option(
+    "--lr", "initial_learning_rate", type=Number(0, 1e6, min_open=True), help="Peak learning rate.  [default: 0.1]"
 )
 @click.option(
-    "--seed",
-    type=SEED,
-    default=303,
-    show_default=True,
-    help="Random seed; each target starts from it.",
-)
-@click.option(
-    "--lr",
-    "initial_learning_rate",
-    type=Number(0, 1e6, min_open=True),
-    default=0.1,
-    show_default=True,
-    help="Peak learning rate.",
-)
-@click.option(
-    "--loss",
-    default="lpips-squeeze=1,mse=1",
-    show_default=True,
-    metavar="NAME=W,...",
-    help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1.",
-)
+    "--loss", metavar="NAME=W,...",
+    help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1, sse, features, features-sum.  "
+    "[default: lpips-squeeze=1,mse=1; mse for z; pividori-... have their own]",
+)  # fmt: skip
 @click.option(
     "--vgg16",
     type=UserPath(),
@@ -84,6 +66,10 @@ OF_STEPS = (
     help="VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict. "
     "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
 )
+@click.option(
+    "--inception", type=UserPath(), metavar="[FILE|download]",
+    help="InceptionV3 for features: torchvision's state dict.  [default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet]",
+)  # fmt: skip
 @class_option
 @click.option(
     "--init",
@@ -91,6 +77,47 @@ OF_STEPS = (
     metavar="[de|FILE]",
     help="Start from what the network's discriminator finds (de), from a projected_w.npz, or from the folder of an earlier "
     "run with the same targets, instead of the mean.",
+)
+@click.option(
+    "--sequence", is_flag=True, help="The targets are frames of a video: each starts from the result of the one before."
+)
+@click.option("--optimizer", type=click.Choice(["adam", "lbfgs", "lbfgs-b"]), help="For z.  [default: lbfgs-b]")
+@click.option(
+    "--clip", type=click.Choice(["none", "standard", "stochastic"]),
+    help="For z: what happens to entries that leave the bounds, at every step.  [default: none]",
+)  # fmt: skip
+@click.option("--bound", type=Number(0, 1e6, min_open=True), help="The bounds.  [default: the prior's, 1 or 3]")
+@z_prior_option
+@click.option("--lambda-z", type=Number(0, 1e9), help="For z: weight of -log P(z).  [default: 0]")
+@click.option(
+    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 10]"
+)
+@click.option(
+    "--penalty",
+    type=click.Choice(["mean", "sum"]),
+    help="Whether these two are means over entries, or sums.  [default: mean]",
+)
+@click.option("--restarts", type=click.IntRange(min=1), help="For z: starts to try; the best counts.  [default: 1]")
+@click.option(
+    "--start-bound", type=Number(0, 1e6), help="For z: draw starts with no entry beyond this.  [default: no limit]"
+)
+@click.option(
+    "--layer", metavar="NAME", help="For dense: where to split, a layer that inspect lists.  [default: the dense one]"
+)
+@click.option(
+    "--first-step", type=click.Choice(["z", "none"]), help="For dense: none leaves out the search for z.  [default: z]"
+)
+@click.option("--layer-steps", type=click.IntRange(min=1), help="For dense: steps of the displacement.  [default: 500]")
+@click.option(
+    "--layer-lr",
+    "layer_learning_rate",
+    type=Number(0, 1e6, min_open=True),
+    help="For dense: its learning rate.  [default: 0.01]",
+)
+@click.option(
+    "--styles",
+    type=click.Choice(["held", "optimised"]),
+    help="For dense: what else the network reads, as w.  [default: held]",
 )
 @click.option(
     "--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them."
@@ -117,9 +144,7 @@ OF_STEPS = (
 )
 @device_option
 @quiet_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     network: str,
     targets: tuple[str, ...],
     outdir: str,
@@ -138,21 +163,13 @@ def command(
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     """
     from ..io.images import find_pictures
-    from ..projectors import find_method
 
     pictures = find_pictures(list(targets))
     names = result_names(pictures)
     several = len(pictures) > 1 or Path(targets[0]).is_dir()
     outdirs = [Path(outdir) / name for name in names] if several else [Path(outdir)]
-    given = {n for n in OF_STEPS if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    if find_method(options["method"]).one_pass:
-        if given:
-            names = ", ".join(p.opts[0] for p in ctx.command.params if p.name in given)
-            raise click.UsageError(f"--method {options['method']} takes no steps, so {names} has no meaning for it.")
-        options = {n: v for n, v in options.items() if n not in OF_STEPS}
-    else:
-        options["init"] = starts(init, names)
-    run(network, pictures, outdirs, pick_device(device), quiet, **options)
+    options = {name: value for name, value in options.items() if value is not None}
+    run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
 
 
 def result_names(pictures: list[Path]) -> list[str]:
@@ -170,15 +187,15 @@ def result_names(pictures: list[Path]) -> list[str]:
 
 def starts(init: str | None, names: list[str]) -> Any:
     """The start of each target: a code file for all, or each one's own result in the folder of an earlier run."""
-    if init in (None, "de", "mean") or not Path(init).is_dir() or (Path(init) / FILE).exists():
+    from ..io.codes import code_file
+
+    if init in (None, "de", "mean") or not Path(init).is_dir() or code_file(init).exists():
         return init
-    found = [
-        next((p for p in (Path(init) / name / FILE, Path(init) / Path(name).stem / FILE) if p.exists()), None)
-        for name in names
-    ]
+    tries = [[code_file(Path(init) / folder) for folder in (name, Path(name).stem)] for name in names]
+    found = [next((p for p in files if p.exists()), None) for files in tries]
     if None in found:
-        missing = names[found.index(None)]
-        raise click.UsageError(f"--init {init}: there is neither {FILE} nor {missing}/{FILE} in this folder.")
+        file, missing = code_file(init).name, names[found.index(None)]
+        raise click.UsageError(f"--init {init}: there is neither {file} nor {missing}/{file} in this folder.")
     return [str(p) for p in found]
 
 
@@ -193,17 +210,17 @@ def run(
 ) -> None:
     """Project pictures and save each as soon as it is done."""
     from ..io.network_file import load
-    from ..losses import parse_terms
+    from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
     # What can be refused before a network is loaded or fetched is refused now.
-    find_method(options["method"])
-    parse_terms(options["loss"])
+    method = find_method(options["method"])
+    parse_terms(options.get("loss") or method.preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
     net = load(network)
     net.G.to(device)
-    say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, {net.G.num_ws} layers, on {device}")
+    say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}")
     bar: Progress | None = None
 
     def progress(first: int, step: Any) -> None:
@@ -211,9 +228,9 @@ def run(
         if bar is None or step.number == 1:
             last = first + len(step.distance)
             what = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"
-            bar = Progress(options["steps"], what, quiet)
+            bar = Progress(step.total, what, quiet)
         bar(step)
-        if step.number == options["steps"]:
+        if step.number == step.total:
             bar.close()
 
     results = project_each(net, [str(p) for p in pictures], keep_steps=video, callback=progress, **options)

@@ -6,21 +6,25 @@ distance = loss(prepared, images)    # (N,), differentiable
 """
 
 from .base import Distance, WeightedSum, check_images
+from .features import FeatureDistance
 from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
 from .metrics import picture_metrics
-from .names import DEFAULT_LOSS, LOSSES, needs_vgg16, parse, parse_terms
-from .pixel import L1, MSE
+from .names import DEFAULT_LOSS, LOSSES, needs_features, needs_vgg16, parse, parse_terms
+from .pixel import L1, MSE, SSE
 
 __all__ = [
     "DEFAULT_LOSS",
     "LOSSES",
     "Distance",
+    "FeatureDistance",
     "L1",
     "MSE",
+    "SSE",
     "SqueezeLPIPS",
     "WeightedSum",
     "check_images",
     "load_vgg_lpips",
+    "needs_features",
     "needs_vgg16",
     "parse",
     "parse_terms",

@@ -42,7 +42,7 @@ class LPIPS(Distance):
         return total
 
 
-def _with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, torch.Tensor]) -> SqueezeNet | VGG16:
+def with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, torch.Tensor]) -> SqueezeNet | VGG16:
     """A backbone with the "features." of a state dict, made without drawing random numbers for weights nobody sees."""
     with torch.device("meta"):
         network = backbone()
@@ -57,7 +57,7 @@ class SqueezeLPIPS(LPIPS):
 
     def __init__(self) -> None:
         weights = pretrained.tensors("lpips_squeeze.safetensors")
-        backbone = _with_weights(SqueezeNet, weights)
+        backbone = with_weights(SqueezeNet, weights)
         super().__init__(backbone, [weights[f"lin{i}"] for i in range(len(SqueezeNet.taps))])
 
 
@@ -117,7 +117,7 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
                 f"{file}: not a TorchScript file that this torch can open ({str(e).splitlines()[0][:120]}); {expected}"
             ) from None
     try:
-        backbone = _with_weights(VGG16, torch.load(file, map_location="cpu", weights_only=True))
+        backbone = with_weights(VGG16, torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # torch.load and load_state_dict raise many kinds, with advice that does not apply here
         raise ValueError(
             f"{file}: it is neither a TorchScript file nor a state dict of VGG16's convolutions; {expected}"

@@ -3,17 +3,38 @@
 import math
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .base import Distance, WeightedSum
+from .features import inception_features, squeezenet_features
 from .lpips import SqueezeLPIPS, load_vgg_lpips
-from .pixel import L1, MSE
+from .pixel import L1, MSE, SSE
 
-LOSSES: dict[str, Callable[..., Distance]] = {
-    "lpips-squeeze": lambda vgg16: SqueezeLPIPS(),
-    "lpips-vgg": lambda vgg16: load_vgg_lpips(vgg16),
-    "mse": lambda vgg16: MSE(),
-    "l1": lambda vgg16: L1(),
+
+class Files(NamedTuple):
+    """Weights of the networks that some losses need; see `io.download`."""
+
+    vgg16: str | os.PathLike | None = None
+    inception: str | os.PathLike | None = None
+
+
+LOSSES: dict[str, Callable[[Files], Distance]] = {
+    "lpips-squeeze": lambda files: SqueezeLPIPS(),
+    "lpips-vgg": lambda files: load_vgg_lpips(files.vgg16),
+    "mse": lambda files: MSE(),
+    "l1": lambda files: L1(),
+    "sse": lambda files: SSE(),
+    "features": lambda files: _features(files, total=False),
+    "features-sum": lambda files: _features(files, total=True),
 }
+"""Distances by name. "mse" and "l1" are means on the scale [-1, 1], "sse" is a sum on the scale [0, 1]; "features" is the mean
+of the squared difference of a feature map, and "features-sum" the sum: InceptionV3's Mixed_7a where its weights are given, else
+the shipped SqueezeNet's last."""
+
+
+def _features(files: Files, total: bool) -> Distance:
+    return squeezenet_features(total) if files.inception is None else inception_features(files.inception, total)
+
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 
@@ -50,12 +71,18 @@ def needs_vgg16(text: str) -> bool:
     return any(name == "lpips-vgg" for _, name in parse_terms(text))
 
 
-def parse(text: str, vgg16: str | os.PathLike | None = None) -> WeightedSum:
+def needs_features(text: str) -> bool:
+    """Whether a loss text names "features" or "features-sum"."""
+    return any(name.startswith("features") for _, name in parse_terms(text))
+
+
+def parse(text: str, vgg16: str | os.PathLike | None = None, inception: str | os.PathLike | None = None) -> WeightedSum:
     """A weighted sum from a text; see `parse_terms`.
 
     Args:
         text: names from `LOSSES`, with weights.
         vgg16: file for "lpips-vgg"; see `load_vgg_lpips`. Only needed where that is named (`needs_vgg16`).
+        inception: file for "features" and "features-sum"; see `inception_features`. Without it they use SqueezeNet.
 
     Raises:
         ValueError: the text or the file makes no sense.
@@ -63,4 +90,5 @@ def parse(text: str, vgg16: str | os.PathLike | None = None) -> WeightedSum:
     terms = parse_terms(text)
     if vgg16 is None and needs_vgg16(text):
         raise ValueError("'lpips-vgg' needs the file of a VGG16; name one (--vgg16)")
-    return WeightedSum([(value, LOSSES[name](vgg16)) for value, name in terms])
+    files = Files(vgg16, inception)
+    return WeightedSum([(value, LOSSES[name](files)) for value, name in terms])

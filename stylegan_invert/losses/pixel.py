@@ -23,3 +23,13 @@ class L1(Distance):
 
     def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         return (prepared - images).abs().mean(dim=[1, 2, 3])
+
+
+class SSE(Distance):
+    """Sum of squared differences over channels and pixels, on the scale [0, 1]: |x - y|^2 of Pividori et al."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return ((prepared - images) / 2).square().sum(dim=[1, 2, 3])

@@ -1,0 +1,143 @@
+"""Inversion to a layer inside the network: first to z, then a displacement of the layer's output.
+
+Pividori, Grinblat & Uzal, "Exploiting GAN Internal Capacity for High-Quality Reconstruction of Natural Images", section 3.3:
+G is split into G2 after G1 at the first dense layer; z* minimises the distance and -lambda_1 log P(z), then delta* the
+distance of G2(G1(z*) + delta) and lambda_2 |delta|_1. Any layer of `GeneratorAdapter.layers` will do for the split.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.generator import FEATURES, GeneratorAdapter
+from stylegan_invert.losses import Distance
+from stylegan_invert.spaces import Code
+
+from .base import Fit, Step, check_numbers, option
+from .latent import LatentOptions, latent
+
+
+@dataclass(frozen=True)
+class DenseOptions(LatentOptions):
+    """Settings of the two steps; those of the first are `LatentOptions`.
+
+    Attributes:
+        layer: where to split; None takes the first dense layer, before its activation.
+        first_step: "z" finds z* first; "none" takes the start as it is, and lets the displacement do everything.
+        layer_steps, layer_learning_rate, layer_lr_drops: of Adam in the second step.
+        lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
+        styles: "held", or "optimised" together with the displacement: what the network reads besides the layer's output, as
+            the w of a StyleGAN2.
+
+    ``penalty`` is for both penalties: "sum" takes norms as they are, "mean" divides them by the number of entries.
+    """
+
+    layer: str | None = option(None, words=("",), or_none=True)
+    first_step: str = option("z", words=("z", "none"))
+    layer_steps: int = option(500, 1, 10**9, whole=True)
+    layer_learning_rate: float = option(0.01, 1e-12)
+    layer_lr_drops: int = option(2, 1, 1000, whole=True)
+    lambda_delta: float = option(10.0)
+    styles: str = option("held", words=("held", "optimised"))
+
+    def layer_rate(self, step: int) -> float:
+        """Adam's rate in a step of the second part, counted from 0."""
+        return self.layer_learning_rate * 0.1 ** (step * self.layer_lr_drops // self.layer_steps)
+
+
+def dense(
+    generator: GeneratorAdapter,
+    target: torch.Tensor,
+    loss: Distance,
+    start: Code,
+    options: DenseOptions,
+    callback: Callable[[Step], None] | None = None,
+) -> Fit:
+    """Fit a layer's output to pictures.
+
+    Args:
+        generator, target, loss, callback: as in `optimise`.
+        start: codes (N). For the first step they lie in "z", as in `latent`; without it they may also lie in the base space or
+            in the layer's own, where the displacement then starts.
+        options: see `DenseOptions`.
+
+    Returns:
+        Codes in the space "f:LAYER"; the distances of both steps, one after the other; and in ``notes`` the distance at z*,
+        and the L1 norm of the displacement.
+
+    Raises:
+        ProjectionError: the network does not begin with a dense layer and no other was named, or a distance is no number.
+    """
+    name = options.layer or generator.dense
+    if name is None:
+        known = ", ".join(generator.layers())
+        raise ProjectionError(f"this network does not begin with a dense layer; choose another with --layer: {known}")
+    space = FEATURES + name
+    if name not in generator.layers():
+        raise ProjectionError(f"there is no layer {name!r}; choose one of {', '.join(generator.layers())}")
+    total = options.layer_steps + (0 if options.first_step == "none" else _first_steps(options, len(target)))
+
+    def watch_first(step: Step) -> None:
+        if callback is not None:
+            callback(Step(step.number, step.distance, generator.convert(step.code, space), total))
+
+    notes: dict[str, list] = {}
+    history = torch.zeros([0, len(target)])
+    if options.first_step == "z":
+        found = latent(generator, target, loss, start, options, watch_first)
+        start, history, notes = found.code, found.distance, dict(found.notes)
+
+    code = generator.convert(start, space)
+    inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k != "h"}
+    base = code.tensors["h"] if start.space != space else _base_features(generator, code)
+    delta = (code.tensors["h"] - base).detach().clone().requires_grad_(True)
+    prepared = loss.prepare(target)
+    with torch.no_grad():
+        notes["distance_without_displacement"] = loss(
+            prepared, generator.render(_code(space, base, inputs, code.c))
+        ).tolist()
+
+    variables = [delta]
+    if options.styles == "optimised":
+        variables += [v.requires_grad_(True) for v in inputs.values()]
+    adam = torch.optim.Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
+    weight = options.lambda_delta / (delta[0].numel() if options.penalty == "mean" else 1)
+    look_every = 1 if delta.device.type == "cpu" else 20
+    distances = []
+    for step in range(options.layer_steps):
+        adam.param_groups[0]["lr"] = options.layer_rate(step)
+        distance = loss(prepared, generator.render(_code(space, base + delta, inputs, code.c)))
+        penalty = weight * delta.abs().flatten(1).sum(dim=1)
+        adam.zero_grad(set_to_none=True)
+        (distance + penalty).sum().backward()
+        adam.step()
+        distances.append(distance.detach())
+        if step % look_every == 0 or step == options.layer_steps - 1:
+            check_numbers(
+                distances[-1],
+                step,
+                options.layer_steps,
+                f"try a lower --layer-lr (it was {options.layer_learning_rate:g})",
+            )
+        if callback is not None:
+            done = total - options.layer_steps + step + 1
+            callback(Step(done, distances[-1], _code(space, (base + delta).detach(), inputs, code.c).detach(), total))
+    result = _code(space, base + delta, inputs, code.c).detach()
+    notes["displacement_l1"] = delta.detach().abs().flatten(1).sum(dim=1).tolist()
+    return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
+
+
+def _first_steps(options: LatentOptions, n: int) -> int:
+    return options.steps * (1 if options.optimizer == "adam" else n * options.restarts)
+
+
+def _base_features(generator: GeneratorAdapter, code: Code) -> torch.Tensor:
+    """G1 of what a code in a layer's space stands on."""
+    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
+    return generator.convert(base, code.space).tensors["h"]
+
+
+def _code(space: str, h: torch.Tensor, inputs: dict[str, torch.Tensor], c: torch.Tensor | None) -> Code:
+    return Code(space, {**inputs, "h": h}, c)

@@ -1,0 +1,299 @@
+"""Inversion to z: gradient descent with Adam, L-BFGS or L-BFGS-B, clipping inside the loop, a prior, restarts.
+
+Creswell & Bharath, "Inverting the generator of a generative adversarial network" (2018); Lipton & Tripathi, "Precise
+recovery of latent vectors" (2017) for stochastic clipping; Pividori et al., section 3.3, for the prior. It makes the first
+step of the dense-layer inversion, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.generator import GeneratorAdapter, Prior
+from stylegan_invert.losses import Distance
+from stylegan_invert.spaces import Code
+
+from .base import SEED, Fit, Step, check_numbers, option
+
+CLIPS = ("none", "standard", "stochastic")
+OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
+PENALTIES = ("mean", "sum")
+
+
+@dataclass(frozen=True)
+class LatentOptions:
+    """Settings of the inversion to z.
+
+    Attributes:
+        steps: of the optimiser, per restart.
+        seed: of random numbers; every target starts its own generator from it.
+        optimizer: "adam", "lbfgs" (torch's, with strong Wolfe line search) or "lbfgs-b" (SciPy's).
+        initial_learning_rate: of Adam, at first. For L-BFGS the line search finds the length of a step.
+        lr_drops: the rate is multiplied by 0.1 every steps / lr_drops steps; 1 leaves it.
+        clip: what happens to an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the bound,
+            "stochastic" draws it anew from the prior within the bounds. L-BFGS-B has the bounds built in, and takes
+            "none" or "standard".
+        bound: the bounds are -bound and bound; None takes the prior's (1 for uniform, 3 for normal).
+        lambda_z: weight of -log P(z), zero at the mode (lambda_1 of Pividori et al.).
+        penalty: "sum" takes that as it is, "mean" divides it by the number of entries of z.
+        restarts: this many starts are optimised, and the best of them is the result.
+        start_bound: starts are drawn from the prior, given that no entry exceeds this; None for the whole prior.
+    """
+
+    steps: int = option(500, 1, 10**9, whole=True)
+    seed: int = option(303, **SEED)
+    optimizer: str = option("lbfgs-b", words=OPTIMIZERS)
+    initial_learning_rate: float = option(0.1, 1e-12)
+    lr_drops: int = option(2, 1, 1000, whole=True)
+    clip: str = option("none", words=CLIPS)
+    bound: float | None = option(None, 1e-6, or_none=True)
+    lambda_z: float = option(0.0)
+    penalty: str = option("mean", words=PENALTIES)
+    restarts: int = option(1, 1, 10**6, whole=True)
+    start_bound: float | None = option(None, 0, or_none=True)
+
+    def rate(self, step: int) -> float:
+        """Adam's rate in a step, counted from 0."""
+        return self.initial_learning_rate * 0.1 ** (step * self.lr_drops // self.steps)
+
+
+def latent(
+    generator: GeneratorAdapter,
+    target: torch.Tensor,
+    loss: Distance,
+    start: Code,
+    options: LatentOptions,
+    callback: Callable[[Step], None] | None = None,
+) -> Fit:
+    """Fit z to pictures.
+
+    Args:
+        generator, target, loss, callback: as in `optimise`.
+        start: codes (N) in "z", the first start of each; see `drawn`. Further restarts are drawn here.
+        options: see `LatentOptions`.
+
+    Returns:
+        The code with the lowest objective of all restarts; its distances before each of its steps, with a last row for the
+        result; and in ``notes`` the objective of each restart.
+
+    Raises:
+        ProjectionError: a distance is no number, or two options contradict each other.
+    """
+    if start.space != "z":
+        raise ProjectionError(f"the start lies in {start.space}, and the search in z; start from a code in z")
+    if options.optimizer == "lbfgs-b" and options.clip == "stochastic":
+        raise ProjectionError(
+            "clip is 'stochastic' and the optimiser L-BFGS-B, which has its bounds built in; choose 'standard' or 'none'"
+        )
+    n = len(target)
+    bound = options.bound if options.bound is not None else generator.prior.bound
+    randoms = [torch.Generator(generator.device).manual_seed(options.seed) for _ in range(n)]
+    (shape,) = generator.code_shapes("z").values()
+    tries = []
+    for random, given in zip(randoms, start.tensors["z"]):
+        others = [_start(generator.prior, shape, random, options) for _ in range(options.restarts)][1:]
+        tries.append(torch.stack([given, *others]))
+    z = torch.cat(tries)  # (N * restarts, d): the restarts of a target lie side by side
+    if options.clip != "none":
+        z = z.clamp(-bound, bound)
+    c = None if start.c is None else start.c.repeat_interleave(options.restarts, dim=0)
+    prepared = _repeated(loss.prepare(target), options.restarts)
+    objective = Objective(generator, loss, prepared, c, options)
+
+    def watch(step: int, total: int, distance: torch.Tensor, z: torch.Tensor) -> None:
+        if callback is not None:
+            best = (
+                distance.reshape(n, options.restarts).argmin(dim=1)
+                + torch.arange(n, device=z.device) * options.restarts
+            )
+            callback(Step(step, distance[best], Code("z", {"z": z[best]}, None if c is None else c[best]), total))
+
+    run = _adam if options.optimizer == "adam" else _one_by_one
+    z, history = run(objective, z, bound, randoms, watch)
+    with torch.no_grad():
+        total, distance = objective(z)
+    history = torch.cat([history, distance[None].cpu()])
+    scores = torch.where(torch.isfinite(total), total, torch.inf).reshape(n, options.restarts)
+    best = scores.argmin(dim=1) + torch.arange(n, device=z.device) * options.restarts
+    code = Code("z", {"z": z[best]}, None if c is None else c[best])
+    return Fit(code.detach(), history[:, best.cpu()], {"objective_of_restarts": scores.tolist()})
+
+
+class Objective:
+    """distance + lambda_z * -log P(z), of latents (M, d): both the sum and the distance alone, (M,)."""
+
+    def __init__(
+        self, generator: GeneratorAdapter, loss: Distance, prepared, c: torch.Tensor | None, options: LatentOptions
+    ):
+        self.generator, self.loss, self.prepared, self.c, self.options = generator, loss, prepared, c, options
+
+    def __call__(self, z: torch.Tensor, which: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        c = None if self.c is None else self.c[which]
+        distance = self.loss(_part(self.prepared, which), self.generator.render(Code("z", {"z": z}, c)))
+        weight = self.options.lambda_z / (z.shape[1] if self.options.penalty == "mean" else 1)
+        return distance + weight * self.generator.prior.negative_log(z), distance
+
+
+def clipped(z: torch.Tensor, kind: str, bound: float, prior: Prior, randoms: list[torch.Generator]) -> torch.Tensor:
+    """z (M, d) with every entry in [-bound, bound], element by element; see ``clip`` of `LatentOptions`.
+
+    ``randoms`` has one generator for each of the M / len(randoms) latents that lie side by side.
+    """
+    if kind == "none":
+        return z
+    if kind == "standard":
+        return z.clamp(-bound, bound)
+    share = len(z) // len(randoms)
+    drawn = torch.cat([prior.sample([share, *z.shape[1:]], random, bound) for random in randoms])
+    return torch.where(z.abs() > bound, drawn.to(z.dtype), z)
+
+
+def drawn(generator: GeneratorAdapter, options: LatentOptions, n: int, c: torch.Tensor | None = None) -> Code:
+    """The first starts of n targets, all alike as their random generators are, with the class ``c`` (1, c_dim)."""
+    (shape,) = generator.code_shapes("z").values()
+    z = _start(generator.prior, shape, torch.Generator(generator.device).manual_seed(options.seed), options)
+    return Code("z", {"z": z.expand(n, *shape)}, None if c is None else c.expand(n, -1))
+
+
+def _start(prior: Prior, shape: tuple[int, ...], random: torch.Generator, options: LatentOptions) -> torch.Tensor:
+    if options.start_bound == 0:
+        return torch.zeros(shape, device=random.device)
+    return prior.sample(shape, random, options.start_bound)
+
+
+def _adam(
+    objective: Objective, z: torch.Tensor, bound: float, randoms: list[torch.Generator], watch: Callable
+) -> tuple:
+    o = objective.options
+    z = z.clone().requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=o.initial_learning_rate, betas=(0.9, 0.999))
+    look_every = 1 if z.device.type == "cpu" else 20
+    history = []
+    for step in range(o.steps):
+        adam.param_groups[0]["lr"] = o.rate(step)
+        total, distance = objective(z)
+        adam.zero_grad(set_to_none=True)
+        total.sum().backward()
+        adam.step()
+        with torch.no_grad():
+            z.copy_(clipped(z, o.clip, bound, objective.generator.prior, randoms))
+        history.append(distance.detach())
+        if step % look_every == 0 or step == o.steps - 1:
+            check_numbers(history[-1], step, o.steps, f"try a lower learning rate (it was {o.initial_learning_rate:g})")
+        watch(step + 1, o.steps, history[-1], z.detach())
+    return z.detach(), torch.stack(history).cpu()
+
+
+def _one_by_one(
+    objective: Objective, z: torch.Tensor, bound: float, randoms: list[torch.Generator], watch: Callable
+) -> tuple:
+    """L-BFGS for each latent alone: a line search over several would make them depend on each other."""
+    o = objective.options
+    share = len(z) // len(randoms)
+    z = z.clone()
+    history = torch.full([o.steps, len(z)], torch.nan)
+    with torch.no_grad():
+        now = objective(z)[1]
+    for i in range(len(z)):
+        number = [i * o.steps]
+
+        def note(distance: float, value: torch.Tensor, i: int = i, number: list[int] = number) -> None:
+            history[number[0] - i * o.steps, i] = distance
+            number[0] += 1
+            z[i], now[i] = value, distance
+            watch(number[0], len(z) * o.steps, now, z)
+
+        run = _lbfgs if o.optimizer == "lbfgs" else _lbfgs_b
+        z[i] = run(objective, z[i].clone(), slice(i, i + 1), bound, randoms[i // share], note)
+        taken = number[0] - i * o.steps
+        history[taken:, i] = now[i].cpu()  # converged: the rest of the steps would change nothing
+        check_numbers(history[-1, i : i + 1], o.steps - 1, o.steps, "try more --restarts, or Adam")
+    return z, history
+
+
+def _lbfgs(
+    objective: Objective, z: torch.Tensor, which: slice, bound: float, random: torch.Generator, note: Callable
+) -> torch.Tensor:
+    o = objective.options
+    z = z[None].requires_grad_(True)
+
+    def optimiser() -> torch.optim.LBFGS:
+        return torch.optim.LBFGS(
+            [z],
+            max_iter=1,
+            max_eval=25,
+            history_size=20,
+            tolerance_grad=0,
+            tolerance_change=0,
+            line_search_fn="strong_wolfe",
+        )
+
+    lbfgs, seen, fresh = optimiser(), [], True
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        total, distance = objective(z, which)
+        total.sum().backward()
+        seen.append(float(distance.detach()))
+        return total.sum()
+
+    for _ in range(o.steps):
+        before = z.detach().clone()
+        seen.clear()
+        lbfgs.step(closure)
+        with torch.no_grad():
+            inside = clipped(z, o.clip, bound, objective.generator.prior, [random])
+            moved = not torch.equal(inside, z)
+            z.copy_(inside)
+        note(seen[0], z.detach()[0])
+        stuck = torch.equal(before, z)
+        if stuck and fresh:
+            break
+        # What it knows of the curvature was measured elsewhere, or leads nowhere.
+        fresh = moved or stuck
+        lbfgs = optimiser() if fresh else lbfgs
+    return z.detach()[0]
+
+
+def _lbfgs_b(
+    objective: Objective, z: torch.Tensor, which: slice, bound: float, random: torch.Generator, note: Callable
+) -> torch.Tensor:
+    import scipy.optimize
+
+    o = objective.options
+    known: dict[bytes, float] = {}
+
+    def value(x: np.ndarray) -> tuple[float, np.ndarray]:
+        latent = torch.from_numpy(x).to(z)[None].requires_grad_(True)
+        total, distance = objective(latent, which)
+        (slope,) = torch.autograd.grad(total.sum(), latent)
+        known[x.tobytes()] = float(distance.detach())
+        return float(total.detach()), slope[0].double().cpu().numpy()
+
+    first = z.double().cpu().numpy()
+    before = [value(first)[0] and known[first.tobytes()]]
+
+    def after(x: np.ndarray) -> None:
+        note(before[0], torch.from_numpy(x).to(z))
+        before[0] = known.get(x.tobytes(), before[0])
+
+    bounds = None if o.clip == "none" else [(-bound, bound)] * len(first)
+    found = scipy.optimize.minimize(
+        value, first, jac=True, method="L-BFGS-B", bounds=bounds, callback=after,
+        options={"maxiter": o.steps, "maxfun": 20 * o.steps, "maxcor": 20, "ftol": 0, "gtol": 0},
+    )  # fmt: skip
+    return torch.from_numpy(found.x).to(z)
+
+
+def _repeated(prepared, times: int):
+    """What `Distance.prepare` returned, each target's part as often as it has restarts."""
+    if isinstance(prepared, torch.Tensor):
+        return prepared.repeat_interleave(times, dim=0)
+    return [_repeated(p, times) for p in prepared]
+
+
+def _part(prepared, which: slice):
+    return prepared[which] if isinstance(prepared, torch.Tensor) else [_part(p, which) for p in prepared]
