@@ -28,6 +28,8 @@ class DenseOptions(LatentOptions):
         first_step: "z" finds z* first; "none" takes the start as it is, and lets the displacement do everything.
         layer_steps, layer_learning_rate, layer_lr_drops: of Adam in the second step.
         lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
+        delta_unit: what the displacement is measured in, for its norm and its learning rate: "one", as in the paper, or
+            "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
         styles: "held", or "optimised" together with the displacement: what the network reads besides the layer's output, as
             the w of a StyleGAN2.
 
@@ -37,9 +39,10 @@ class DenseOptions(LatentOptions):
     layer: str | None = option(None, words=("",), or_none=True)
     first_step: str = option("z", words=("z", "none"))
     layer_steps: int = option(500, 1, 10**9, whole=True)
-    layer_learning_rate: float = option(0.01, 1e-12)
+    layer_learning_rate: float = option(0.05, 1e-12)
     layer_lr_drops: int = option(2, 1, 1000, whole=True)
-    lambda_delta: float = option(10.0)
+    lambda_delta: float = option(0.2)
+    delta_unit: str = option("spread", words=("one", "spread"))
     styles: str = option("held", words=("held", "optimised"))
 
     def layer_rate(self, step: int) -> float:
@@ -92,7 +95,12 @@ def dense(
     code = generator.convert(start, space)
     inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k != "h"}
     base = code.tensors["h"] if start.space != space else _base_features(generator, code)
-    delta = (code.tensors["h"] - base).detach().clone().requires_grad_(True)
+    unit = (
+        layer_spread(generator, space, None if code.c is None else code.c[:1])
+        if options.delta_unit == "spread"
+        else 1.0
+    )
+    delta = ((code.tensors["h"] - base) / unit).detach().clone().requires_grad_(True)
     prepared = loss.prepare(target)
     with torch.no_grad():
         notes["distance_without_displacement"] = loss(
@@ -108,7 +116,7 @@ def dense(
     distances = []
     for step in range(options.layer_steps):
         adam.param_groups[0]["lr"] = options.layer_rate(step)
-        distance = loss(prepared, generator.render(_code(space, base + delta, inputs, code.c)))
+        distance = loss(prepared, generator.render(_code(space, base + unit * delta, inputs, code.c)))
         penalty = weight * delta.abs().flatten(1).sum(dim=1)
         adam.zero_grad(set_to_none=True)
         (distance + penalty).sum().backward()
@@ -123,10 +131,21 @@ def dense(
             )
         if callback is not None:
             done = total - options.layer_steps + step + 1
-            callback(Step(done, distances[-1], _code(space, (base + delta).detach(), inputs, code.c).detach(), total))
-    result = _code(space, base + delta, inputs, code.c).detach()
-    notes["displacement_l1"] = delta.detach().abs().flatten(1).sum(dim=1).tolist()
+            callback(
+                Step(done, distances[-1], _code(space, (base + unit * delta).detach(), inputs, code.c).detach(), total)
+            )
+    result = _code(space, base + unit * delta, inputs, code.c).detach()
+    notes["displacement_l1"] = (unit * delta.detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
+
+
+def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None = None, samples: int = 256) -> float:
+    """The standard deviation of a layer's outputs over the prior of z: the root mean square over its entries."""
+    random = torch.Generator(generator.device).manual_seed(0)
+    (shape,) = generator.code_shapes("z").values()
+    z = generator.prior.sample([samples, *shape], random)
+    h = generator.convert(Code("z", {"z": z}, None if c is None else c.expand(samples, -1)), space).tensors["h"]
+    return float(h.var(dim=0).mean().sqrt())
 
 
 def _first_steps(options: LatentOptions, n: int) -> int:

@@ -49,7 +49,7 @@ _DENSE = (None, f"{_HERE}.dense:dense", f"{_HERE}.dense:DenseOptions", "own")
 _PIVIDORI_CODE = {
     "loss": "mse=0.25,features=1", "penalty": "mean", "optimizer": "adam", "steps": 15000, "initial_learning_rate": 0.1, "lr_drops": 2,
     "start_bound": 0.001, "lambda_z": 0.1, "layer_steps": 15000, "layer_learning_rate": 0.01, "layer_lr_drops": 2,
-    "lambda_delta": 10.0,
+    "lambda_delta": 10.0, "delta_unit": "one",
 }  # fmt: skip
 # The same in the paper's notation: sums of squares on the scale [0, 1], |z|^2 and |delta|_1 as they are. The weights are the
 # code's times 128 * 128 * 3 over the number of entries of the network it was made for (features 8x8x1280, z of 120, a dense
@@ -61,11 +61,11 @@ _PIVIDORI_PAPER = {
 METHODS = {
     "w": Method("w", _OPTIMISE),  # the official projector: one w for all layers
     "w+": Method("w+", _OPTIMISE),  # one w per layer: closer to the target
-    "de": Method(
-        "z", f"{_HERE}.direct:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True
-    ),  # the discriminator's guess
+    # what the network's discriminator finds in one pass
+    "de": Method("z", f"{_HERE}.direct:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True),
     "z": Method(*_LATENT, preset={"loss": "mse=1"}),  # the latent itself
-    "dense": Method(*_DENSE),  # z, then a displacement at a layer: closest to pictures the network cannot make
+    # z, then a displacement at a layer: closest to pictures that the network cannot make
+    "dense": Method(*_DENSE, preset={"loss": "mse=0.25,features=1"}),
     "pividori-code": Method(*_DENSE, preset=_PIVIDORI_CODE),
     "pividori-paper": Method(*_DENSE, preset=_PIVIDORI_PAPER),
 }

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "Project the shipped photograph onto the shipped network.",
     "distance": "Measure how far a network's pictures are from real ones.",
     "generate": "Render seeds, or codes from a projection.",
+    "interpolate": "Render the straight lines between codes.",
     "inspect": "Say what a network file holds.",
     "project": "Find the latent codes of pictures.",
     "reproduce": "Run a paper's experiments on a network.",

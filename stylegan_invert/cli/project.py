@@ -57,7 +57,7 @@ METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
 @click.option(
     "--loss", metavar="NAME=W,...",
     help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1, sse, features, features-sum.  "
-    "[default: lpips-squeeze=1,mse=1; mse for z; pividori-... have their own]",
+    "[default: lpips-squeeze=1,mse=1; z, dense and pividori-... have their own]",
 )  # fmt: skip
 @click.option(
     "--vgg16",
@@ -90,13 +90,17 @@ METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
 @z_prior_option
 @click.option("--lambda-z", type=Number(0, 1e9), help="For z: weight of -log P(z).  [default: 0]")
 @click.option(
-    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 10]"
+    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 0.2]"
 )
 @click.option(
     "--penalty",
     type=click.Choice(["mean", "sum"]),
     help="Whether these two are means over entries, or sums.  [default: mean]",
 )
+@click.option(
+    "--delta-unit", type=click.Choice(["one", "spread"]), help="For dense: what the displacement is measured in for that: one, "
+    "or the layer's own spread.  [default: spread]",
+)  # fmt: skip
 @click.option("--restarts", type=click.IntRange(min=1), help="For z: starts to try; the best counts.  [default: 1]")
 @click.option(
     "--start-bound", type=Number(0, 1e6), help="For z: draw starts with no entry beyond this.  [default: no limit]"

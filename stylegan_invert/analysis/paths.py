@@ -1,0 +1,79 @@
+"""Ways between codes, and what lies under a code at a layer."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..generator import FEATURES, GeneratorAdapter
+from ..spaces import Code
+
+
+def between(generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float]) -> list[Code]:
+    """Codes on the straight line from a to b (N = 1 each), alpha 0 being a.
+
+    At a layer that is G2((1 - alpha) h1 + alpha h2) of Pividori et al. (supplement, "Intra class" and "Random
+    interpolation"), with everything else that the network reads interpolated, too. If one code lies at a layer and the other
+    does not, the other is taken there first; w goes before z.
+
+    Raises:
+        ValueError: the codes cannot be brought into one space.
+    """
+    space = _common(generator, a.space, b.space)
+    a, b = generator.convert(a, space), generator.convert(b, space)
+    keys = [k for k in a.tensors if k in b.tensors]
+    c = a.c
+    found = []
+    for alpha in alphas:
+        if a.c is not None and b.c is not None:
+            c = torch.lerp(a.c, b.c, float(alpha))
+        found.append(Code(space, {k: torch.lerp(a.tensors[k], b.tensors[k], float(alpha)) for k in keys}, c))
+    return found
+
+
+def underlying(generator: GeneratorAdapter, code: Code) -> Code:
+    """A code at a layer without its displacement: G1(z*), in the same space (Pividori et al., "Representation gap")."""
+    if not code.space.startswith(FEATURES):
+        raise ValueError(
+            f"a code in {code.space!r} has no displacement; expected one at a layer, as --method dense finds"
+        )
+    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
+    return generator.convert(base, code.space)
+
+
+def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tensor]:
+    """The latent whose G1(z) is nearest to a code at the first dense layer, and what that leaves over (Figure 13).
+
+    Args:
+        code: (N) at the layer `GeneratorAdapter.dense`.
+
+    Returns:
+        Codes in "z", by linear least squares in float64, and |h - G1(z)| / |h - G1(0)| of each, (N,).
+
+    Raises:
+        ValueError: the code lies elsewhere; G1 is linear for the first dense layer only.
+    """
+    if generator.dense is None or code.space != FEATURES + generator.dense:
+        raise ValueError(f"a code in {code.space!r}; expected one at the first dense layer, where G1 is linear")
+    (shape,) = generator.code_shapes("z").values()
+    zero = torch.zeros([1, *shape], device=generator.device)
+    c = None if code.c is None else code.c[:1]
+
+    def g1(z: torch.Tensor) -> torch.Tensor:
+        labels = None if c is None else c.expand(len(z), -1)
+        return generator.convert(Code("z", {"z": z}, labels), code.space).tensors["h"].flatten(1).double()
+
+    offset = g1(zero)
+    columns = torch.cat([g1(part) for part in torch.eye(shape[0], device=generator.device).split(64)]) - offset
+    h = code.tensors["h"].flatten(1).double() - offset
+    z = torch.linalg.lstsq(columns.t(), h.t()).solution.t()
+    left = (h - z @ columns).norm(dim=1) / h.norm(dim=1).clamp_min(1e-30)
+    return Code("z", {"z": z.to(torch.float32)}, code.c), left
+
+
+def _common(generator: GeneratorAdapter, a: str, b: str) -> str:
+    if a == b:
+        return a
+    layers = [s for s in (a, b) if s.startswith(FEATURES)]
+    if len(layers) == 2:
+        raise ValueError(f"the codes lie at different layers, {a!r} and {b!r}; no line leads from one to the other")
+    return layers[0] if layers else generator.base
