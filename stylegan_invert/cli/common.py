@@ -160,6 +160,20 @@ def check_outdir(outdir: str) -> None:
         ) from None
 
 
+def same_study(folder: Any, settings: dict[str, Any]) -> None:
+    """Make the folder of a study, or see that what is in it was made with the same settings."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "settings.json"
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+    elif json.loads(path.read_text()) != json.loads(json.dumps(settings)):
+        raise click.ClickException(
+            f"{folder}: it holds a study with other options or of another network; choose another --outdir"
+        )
+
+
 def say(quiet: bool, text: str) -> None:
     """A line for the person watching: on stderr, so that stdout stays for data."""
     if not quiet:

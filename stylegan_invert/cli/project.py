@@ -116,7 +116,7 @@ METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
     "--layer-lr",
     "layer_learning_rate",
     type=Number(0, 1e6, min_open=True),
-    help="For dense: its learning rate.  [default: 0.01]",
+    help="For dense: its rate.  [default: 0.05]",
 )
 @click.option(
     "--styles",

@@ -16,6 +16,7 @@ from .common import (
     outdir_option,
     pick_device,
     quiet_option,
+    same_study,
     say,
 )
 
@@ -95,12 +96,11 @@ def command(
         real_set.check()
         sets["real"] = real_set.pictures(range(min(real, len(real_set.names))))
     folder = Path(outdir)
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "network": net.sha256, "loss": loss, "seed": seed, "device": str(where),
         "pictures": {name: len(p) for name, p in sets.items()},
     }  # fmt: skip
-    _same_study(folder / "settings.json", settings)
+    same_study(folder, settings)
     with counting(study.work(sets), "steps", quiet) as progress:
         study.reconstruct(generator, D, sets, folder / "parts", loss, progress=progress)
 
@@ -146,14 +146,3 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"| {way} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _same_study(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder that holds another study's parts."""
-    if path.exists():
-        if json.loads(path.read_text()) != json.loads(json.dumps(settings)):
-            raise click.ClickException(
-                f"{path.parent}: it holds a study with other options or of another network; choose another --outdir"
-            )
-    else:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
