@@ -1,14 +1,18 @@
 """Direction embedding: coordinates, loss, head, file, and inversion with it."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stylegan_invert as si
+from stylegan_invert.cli.main import cli
+from stylegan_invert.io.images import write_png
 from stylegan_invert.networks.direction import (
     DirectionDiscriminator,
     angle_degrees,
@@ -245,3 +249,44 @@ def test_without_a_head_de_says_what_is_missing(cats):
 def test_options_of_steps_are_refused_for_one_pass(extra):
     with pytest.raises(si.ProjectionError, match=f"takes no steps, so {next(iter(extra))}"):
         si.project(make_direction_network(), uint8(1)[0], "de", loss="mse", **extra)
+
+
+def test_the_study_of_the_papers_experiments(tmp_path):
+    """reproduce direction: table and sheets; a second call finds everything done."""
+    si.save(make_direction_network(resolution=32), tmp_path / "a.pkl")
+    (tmp_path / "real").mkdir()
+    for i, picture in enumerate(pictures(3, 32)):
+        write_png(tmp_path / "real" / f"{i}.png", ((picture + 1) * 127.5).to(torch.uint8).numpy())
+    args = [
+        "reproduce",
+        "direction",
+        "-n",
+        tmp_path / "a.pkl",
+        "--data",
+        tmp_path / "real",
+        "--generated",
+        4,
+        "-o",
+        tmp_path / "out",
+    ]
+    args = list(map(str, [*args, "--loss", "mse", "--ways", "de:0,de:2,mean:3,mean:5:2"]))
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 0, result.output
+    made = {"table.md", "results.json", "settings.json", "sheet-generated.png", "sheet-real.png", "parts"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == made
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    rows = results["sets"]["generated"]
+    assert {
+        "DE, one pass",
+        "DE + 2 steps of W",
+        "3 steps of W from the mean",
+        "5 steps of W from the mean (first 2)",
+    } < set(rows)
+    assert 0 < rows["DE, one pass"]["angle"] < 90 and "angle" not in results["sets"]["real"]["DE, one pass"]
+    assert rows["random pairs"]["angle"] > rows["best constant guess"]["angle"]
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    assert CliRunner().invoke(cli, args).exit_code == 0
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    assert "other options" in CliRunner().invoke(cli, [*args, "--seed", "5"]).output
+    without = CliRunner().invoke(cli, ["reproduce", "direction", "-n", "cats32", "-o", str(tmp_path / "no")])
+    assert "no direction-embedding discriminator" in str(without.exception)

@@ -453,3 +453,82 @@ def test_the_spread_of_a_layer(dcgan):
     z = torch.randn([5000, 6], generator=torch.Generator().manual_seed(4))
     h = generator.convert(Code("z", {"z": z}), "f:dense").tensors["h"]
     assert layer_spread(generator, "f:dense") == pytest.approx(float(h.var(dim=0).mean().sqrt()), rel=0.1)
+
+
+def test_the_study_of_the_dense_layer(dcgan, tmp_path):
+    """reproduce dense: a table and sheets, and a second call that finds everything done."""
+    (tmp_path / "real").mkdir()
+    for i in range(3):
+        PIL.Image.fromarray(np.roll(real_picture().numpy(), i * 3, axis=2).transpose(1, 2, 0)).save(
+            tmp_path / "real" / f"{i}.png"
+        )
+    args = [
+        "reproduce",
+        "dense",
+        "-n",
+        dcgan.file,
+        "--data",
+        tmp_path / "real",
+        "--generated",
+        8,
+        "-o",
+        tmp_path / "out",
+    ]
+    args = list(map(str, [*args, "--steps", 20, "--layer-steps", 15, "--loss", "mse=0.25"]))
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 0, result.output
+    figures = {f"figure{n}-{name}.png" for n in (3, 4, 9, 13) for name in ("generated", "real")}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *figures,
+        "table.md",
+        "results.json",
+        "settings.json",
+        "codes",
+    }
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    for name, count in (("generated", 8), ("real", 3)):
+        rows = results["sets"][name]
+        assert set(rows) == {"z", "dense", "free", "onestep"} and results["pictures"][name] == count
+        low, middle, high = rows["z"]["distance"]
+        assert low <= middle <= high
+        assert rows["free"]["distance"][1] <= middle
+        assert ("kid" in rows["z"]["midpoints"]) == (count >= 8)
+    assert 0 <= results["sets"]["generated"]["dense"]["left_of_span"][1] < 1
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "codes").iterdir()}
+    assert len(times) == 4 * 11
+    next(iter((tmp_path / "out" / "codes").glob("real-0001-free.npz"))).unlink()
+    again = CliRunner().invoke(cli, args)
+    assert again.exit_code == 0
+    second = json.loads((tmp_path / "out" / "results.json").read_text())
+    for one in (results, second):
+        for rows in one["sets"].values():
+            rows["dense"].pop("left_of_span")  # least squares by several threads: the last digit is theirs
+    assert second == results
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "codes").iterdir()}
+    assert [name for name in times if kept[name] != times[name]] == ["real-0001-free.npz"]
+    other = CliRunner().invoke(cli, [*args, "--lambda-z", "0.5"])
+    assert other.exit_code != 0 and "other options" in other.output
+
+
+def test_the_study_on_a_feature_map(tmp_path):
+    si.save(make_network(), tmp_path / "a.pkl")
+    args = [
+        "reproduce",
+        "dense",
+        "-n",
+        tmp_path / "a.pkl",
+        "--generated",
+        2,
+        "--steps",
+        2,
+        "--layer-steps",
+        2,
+        "--loss",
+        "mse",
+    ]
+    args = list(map(str, [*args, "-o", tmp_path / "out"]))
+    assert "choose --layer from b4.conv1" in CliRunner().invoke(cli, args).output
+    assert CliRunner().invoke(cli, [*args, "--layer", "b8.conv1"]).exit_code == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "logit" in results["sets"]["generated"]["z"]["midpoints"]
+    assert not list((tmp_path / "out").glob("figure13*"))

@@ -37,9 +37,6 @@ class Way(NamedTuple):
         return f"{'DE + ' if self.start == 'de' else ''}{self.steps} steps of W{' from the mean' if self.start != 'de' else ''}"
 
 
-WAYS = (Way("de", 0), Way("de", 50), Way("mean", 300), Way("mean", 1000, first=100))
-
-
 def generated(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
     """Pictures (n, C, R, R) uint8 of latents z (n, z_dim) from N(0, I), which are returned too."""
     (shape,) = generator.code_shapes("z").values()
@@ -57,7 +54,7 @@ def reconstruct(
     sets: dict[str, np.ndarray],
     folder: Path,
     loss: str,
-    ways: Sequence[Way] = WAYS,
+    ways: Sequence[Way],
     batch: int = 50,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -103,7 +100,7 @@ def reconstruct(
             progress(len(pixels) * max(way.steps, 1))
 
 
-def work(sets: dict[str, np.ndarray], ways: Sequence[Way] = WAYS) -> int:
+def work(sets: dict[str, np.ndarray], ways: Sequence[Way]) -> int:
     """How much `reconstruct` will count."""
     return sum(len(pixels) * max(way.steps, 1) for _, way, _, pixels in _parts(sets, ways, 50))
 

@@ -29,6 +29,20 @@ FOUND = {
 }
 
 
+def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
+    from ..analysis.direction import Way
+
+    ways = []
+    for part in text.split(","):
+        start, *numbers = part.strip().split(":")
+        if start not in ("de", "mean") or not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
+            raise click.BadParameter(f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100")
+        ways.append(Way(start, *map(int, numbers)))
+    if ways[0] != Way("de", 0):
+        raise click.BadParameter("the first is not de:0, what the discriminator finds in one pass")
+    return ways
+
+
 @click.command()
 @network_option
 @click.option(
@@ -50,11 +64,16 @@ FOUND = {
     help="Distances of the optimisations.",
 )
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
+@click.option(
+    "--ways", default="de:0,de:50,mean:300,mean:1000:100", show_default=True, metavar="START:STEPS[:FIRST],...", callback=_ways,
+    help="The rows: where to start, how many steps of W, and for how many pictures of each set.",
+)  # fmt: skip
 @outdir_option
 @device_option
 @quiet_option
 def command(
-    network: str, data: str | None, pictures: tuple[int, int | None] | None, generated: int, real: int, loss: str, seed: int, outdir: str,
+    network: str, data: str | None, pictures: tuple[int, int | None] | None, generated: int, real: int, loss: str, seed: int,
+    ways: list[Any], outdir: str,
     device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Reconstruct generated and real pictures with a direction-embedding discriminator, as Cho's Figures 3 and 4.
@@ -98,17 +117,17 @@ def command(
     folder = Path(outdir)
     settings = {
         "network": net.sha256, "loss": loss, "seed": seed, "device": str(where),
-        "pictures": {name: len(p) for name, p in sets.items()},
+        "ways": [list(way) for way in ways], "pictures": {name: len(p) for name, p in sets.items()},
     }  # fmt: skip
     same_study(folder, settings)
-    with counting(study.work(sets), "steps", quiet) as progress:
-        study.reconstruct(generator, D, sets, folder / "parts", loss, progress=progress)
+    with counting(study.work(sets, ways), "steps", quiet) as progress:
+        study.reconstruct(generator, D, sets, folder / "parts", loss, ways, progress=progress)
 
     results: dict[str, Any] = {**settings, "sets": {}}
     D = D.to("cpu")
     for name, shown in sets.items():
         rows, columns = {}, [shown[: study.SHOWN]]
-        for way in study.WAYS:
+        for way in ways:
             found = study.gather(folder / "parts", name, way)
             row = {key: float(found[key].mean()) for key in ("lpips", "psnr", "ssim", "seconds")}
             if name == "generated" and not way.steps:
