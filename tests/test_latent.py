@@ -532,3 +532,33 @@ def test_the_study_on_a_feature_map(tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert "logit" in results["sets"]["generated"]["z"]["midpoints"]
     assert not list((tmp_path / "out").glob("figure13*"))
+
+
+def test_a_new_family_is_a_module(tmp_path):
+    """CONTRIBUTING's example: the attributes of LatentGenerator are all that the methods ask for."""
+
+    class MyGenerator(torch.nn.Module):
+        family, assumed, c_dim, z_prior = "mine", "nothing", 0, "uniform"
+        dense_layer = "dense"
+
+        def __init__(self, z_dim, resolution, channels=3):
+            super().__init__()
+            self.z_dim, self.img_resolution, self.img_channels = z_dim, resolution, channels
+            self.dense = torch.nn.Linear(z_dim, 64)
+            self.rest = torch.nn.Linear(64, channels * resolution**2)
+            self.layer_shapes = {"dense": (64,)}
+
+        def forward(self, z):
+            x = self.rest(torch.relu(self.dense(z))).tanh()
+            return x.reshape(-1, self.img_channels, self.img_resolution, self.img_resolution)
+
+    torch.manual_seed(0)
+    G = MyGenerator(5, 16)
+    for method, options in (("z", {}), ("dense", {"layer_steps": 20})):
+        result = si.project(G, real_picture(), method, loss="mse", steps=20, **options)
+        result.save(tmp_path / method)
+        assert read_codes(tmp_path / method / "projected_z.npz").space == result.code.space
+    assert adapt(G).prior == Prior("uniform")
+    del MyGenerator.family
+    with pytest.raises(TypeError, match="LatentGenerator .it lacks family."):
+        si.project(G, real_picture(), "z")

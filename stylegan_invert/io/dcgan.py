@@ -16,6 +16,7 @@ from .pickled import show
 from .tensors import TensorRecord
 
 MAX_LAYERS = 64
+MAX_RESOLUTION = 4096
 MAX_DEPTH = 4  # of tables inside tables
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
@@ -62,9 +63,13 @@ def build(place: str, tensors: Mapping[str, TensorRecord], file: object, budget:
         budget.spend(place, 4 * layer.in_channels * layer.out_channels * layer.kernel**2)
     with torch.device("meta"):
         network = DCGAN(layers)
-    own = list(network.state_dict())
-    given = [f"{prefix}.{name}" if prefix else name for prefix in names for name in groups[prefix]]
-    # Layer by layer the same tensors, so the same number of them; each is then taken under this package's name.
+    if network.img_resolution > MAX_RESOLUTION:
+        raise NetworkFileError(
+            file,
+            place,
+            f"its pictures would have {network.img_resolution} pixels a side; expected at most {MAX_RESOLUTION}",
+        )
+    # Layer by layer the same tensors; each is taken under this package's name.
     values: dict[str, torch.Tensor] = {}
     modules = [name for name, child in network.named_children() if child.state_dict()]
     for module, prefix in zip(modules, names, strict=True):
@@ -77,7 +82,6 @@ def build(place: str, tensors: Mapping[str, TensorRecord], file: object, budget:
                 found = "missing" if record is None else f"of shape {record.shape}"
                 raise NetworkFileError(file, f"{place}.{prefix}.{name}", f"it is {found}; expected {tuple(expected)}")
             values[f"{module}.{name}"] = record.to_float32()
-    assert set(values) == set(own) and len(given) >= len(own) - len(modules)
     network.load_state_dict(values, assign=True)
     return network.eval().requires_grad_(False)
 

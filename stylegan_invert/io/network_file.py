@@ -25,6 +25,8 @@ from .pickled import Refusal, dump, show
 from .stylegan2 import build
 from .tensors import TensorRecord, tensor_call
 
+STATE_DICTS = (dcgan,)  # families whose files are tables of tensors, in the order in which they are tried
+
 EXTRA_KEY = "stylegan_invert"
 NETWORK_KEYS = ("G", "D", "G_ema")
 
@@ -177,12 +179,12 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     budget = Budget(file, 2 * len(view))
     if isinstance(root, ModuleRecord):  # torch.save(G)
         root = {"G_ema": root}
-    weights = dcgan.find_generator(root)
-    if weights is not None and not isinstance(root.get("G_ema"), ModuleRecord):
-        G = dcgan.build(*weights, file, budget)
-        net = NetworkFile({"G_ema": G}, file, sha256(view), budget=budget)
-        G._source = {"file": file, "sha256": net.sha256}
-        return net
+    for family in STATE_DICTS:
+        weights = None if _holds_modules(root) else family.find_generator(root)
+        if weights is not None:
+            G = family.build(*weights, file, budget)
+            G._source = {"file": file, "sha256": sha256(view)}
+            return NetworkFile({"G_ema": G}, file, G._source["sha256"], budget=budget)
     if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
         keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
         raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
@@ -203,6 +205,10 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     net = NetworkFile(networks, file, sha256(view), training_set_kwargs, extra, budget)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
+
+
+def _holds_modules(root: Any) -> bool:
+    return isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord)
 
 
 def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
