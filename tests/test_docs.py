@@ -26,7 +26,13 @@ def blocks(language):
 def shortened(args):
     """A README command with few steps: what it does is the same, only sooner."""
     if args[0] == "project":
-        return [*args, "--steps", "2"]
+        more = ["--layer-steps", "2"] if "dense" in args else []
+        return [*args, "--steps", "2", *more]
+    if args[0] == "train":
+        kimg = "0.064" if "--resume" not in args else "0.128"
+        return [*args[: args.index("--kimg") + 1], kimg]
+    if args[0] == "distance":
+        return [*args[: args.index("--samples") + 1], "8"]
     return [*args, "--num-steps=2"] if "--outdir=out/official" in args else args
 
 

@@ -8,7 +8,7 @@ import click
 from .common import UserPath, device_option, pick_device, quiet_option, say
 from .project import run
 
-NETWORK = "cats32-de"
+NETWORK = "cats32"
 
 
 @click.command()
@@ -27,10 +27,10 @@ NETWORK = "cats32-de"
 @device_option
 @quiet_option
 def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
-    """Project the shipped photograph, a cat, onto the shipped network, in four ways.
+    """Project the shipped photograph, a cat, onto the shipped network, into W and W+.
 
-    What the network's discriminator finds in one pass (DIR/de); 50 steps of W from there (DIR/de-w); and plain projections
-    from the mean into W and W+ (DIR/w, DIR/w+). Writes the files of each, and comparison.png: photograph and the four.
+    Writes the files of each projection into DIR/w and DIR/w+, and comparison.png: photograph, W, W+. A network whose
+    discriminator embeds latents is also shown in one pass (DIR/de), and with 50 steps of W from there (DIR/de-w).
     """
     import numpy as np
     import PIL.Image
@@ -38,14 +38,15 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     from .. import pretrained
     from ..analysis.sheets import sheet
     from ..io.images import write_png
+    from ..io.network_file import load
     from ..losses import DEFAULT_LOSS
 
     ways: dict[str, dict[str, Any]] = {
-        "de": {"method": "de"},
-        "de-w": {"method": "w", "init": "de", "steps": 50},
         "w": {"method": "w", "steps": steps, "video": True},
         "w+": {"method": "w+", "steps": steps},
     }
+    if load(NETWORK).direction is not None:
+        ways = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50}, **ways}
     picture = pretrained.path(pretrained.DEMO_PICTURE)
     where = pick_device(device)
     for name, way in ways.items():
