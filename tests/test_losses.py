@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from stylegan_invert import losses, pretrained
+from stylegan_invert.losses import parse
 from stylegan_invert.networks.backbones import VGG16
+from stylegan_invert.networks.inception import InceptionV3
 
 from official import HERE
 
@@ -190,3 +192,55 @@ def test_metrics_are_their_formulas():
     assert same == {"psnr": None, "ssim": pytest.approx(1.0), "lpips": 0.0}
     tiny = torch.zeros(1, 8, 8, dtype=torch.uint8)
     assert losses.picture_metrics(tiny, tiny + 1, {"lpips": losses.SqueezeLPIPS()})["lpips"] is None
+
+
+def test_sums_and_means_of_pixels_are_their_formulas():
+    a, b = (torch.rand([2, 3, 9, 9], dtype=torch.float32) * 2 - 1 for _ in range(2))
+    difference = (a.double() - b.double()) / 2
+    torch.testing.assert_close(
+        parse("sse").between(a, b).double(), difference.square().sum([1, 2, 3]), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(
+        parse("mse=0.25").between(a, b).double(), difference.square().mean([1, 2, 3]), rtol=1e-5, atol=0
+    )
+
+
+def test_feature_distances_are_sums_and_means_of_one_map():
+    a, b = (torch.rand([2, 3, 40, 40]) * 2 - 1 for _ in range(2))
+    mean, total = parse("features"), parse("features-sum")
+    assert mean.distances[0].name == "squeezenet1_1 features.12" and mean.distances[0].features(a).shape == (
+        2,
+        512,
+        7,
+        7,
+    )
+    torch.testing.assert_close(mean.between(a, b) * 512 * 49, total.between(a, b))
+    assert (mean.between(a, a) == 0).all()
+    grey = a[:, :1]
+    torch.testing.assert_close(
+        mean.between(grey, b[:, :1]), mean.between(grey.repeat(1, 3, 1, 1), b[:, :1].repeat(1, 3, 1, 1))
+    )
+
+
+def test_inception_is_read_from_torchvisions_state_dict(tmp_path):
+    """Names and sizes of torchvision's file, whose further layers are left alone; the weights here are random."""
+    network = InceptionV3().eval()
+    state = network.state_dict()
+    assert state["Conv2d_1a_3x3.conv.weight"].shape == (32, 3, 3, 3)
+    assert state["Mixed_5b.branch3x3dbl_3.conv.weight"].shape == (96, 96, 3, 3)
+    assert state["Mixed_6c.branch7x7dbl_4.conv.weight"].shape == (160, 160, 7, 1)
+    assert state["Mixed_7a.branch7x7x3_2.bn.running_var"].shape == (192,)
+    torch.save(
+        {**state, "Mixed_7b.branch1x1.conv.weight": torch.zeros(3), "fc.bias": torch.zeros(1000)}, tmp_path / "i.pth"
+    )
+    loss = parse("features", inception=tmp_path / "i.pth")
+    assert loss.distances[0].name == "inception_v3 Mixed_7a"
+    x = torch.rand([1, 3, 32, 32]) * 2 - 1
+    with torch.no_grad():
+        got = loss.distances[0].features(x)
+        large = torch.nn.functional.interpolate(x, [299, 299], mode="bilinear", align_corners=False)
+        torch.testing.assert_close(got, network(large), rtol=1e-4, atol=1e-5)
+    assert got.shape == (1, 1280, 8, 8)
+    torch.save({"x": torch.zeros(1)}, tmp_path / "no.pth")
+    with pytest.raises(ValueError, match="no state dict of InceptionV3"):
+        parse("features", inception=tmp_path / "no.pth")

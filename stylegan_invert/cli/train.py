@@ -20,13 +20,11 @@ from .common import (
 )
 
 AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of training.configs
-SETTINGS = {  # options that are handed on as they are, by their names there
-    "kimg": "kimg", "seed": "seed", "head": "head", "embedding_weight": "embedding_weight",
-    "embedding_weight_later": "embedding_weight_later", "embedding_later_kimg": "embedding_later_kimg", "batch": "batch",
-    "batch_gpu": "batch_gpu", "lr": "lr", "gamma": "gamma", "mixing": "mixing", "pl_weight": "pl_weight", "z_dim": "z_dim",
-    "w_dim": "w_dim", "mapping_layers": "mapping_layers", "channel_base": "channel_base", "channel_max": "channel_max",
-    "ema_kimg": "ema_kimg", "p": "augment_p", "target": "ada_target",
-}  # fmt: skip
+SAME = (  # options that `training.configs.Options` knows under the same name
+    "kimg", "seed", "head", "embedding_weight", "embedding_weight_later", "embedding_later_kimg", "batch", "batch_gpu", "lr",
+    "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "mapping_lr", "channel_base", "channel_max", "ema_kimg",
+)  # fmt: skip
+SETTINGS = {**{name: name for name in SAME}, "p": "augment_p", "target": "ada_target"}
 GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said anew when a stopped run goes on
 
 
@@ -89,6 +87,10 @@ GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said ane
 @click.option("--z-dim", type=click.IntRange(1, 4096), help="Size of z.  [default: by resolution]")
 @click.option("--w-dim", type=click.IntRange(1, 4096), help="Size of w.  [default: by resolution]")
 @click.option("--mapping-layers", type=click.IntRange(1, 64), help="Layers of the mapping.  [default: by resolution]")
+@click.option(
+    "--mapping-lr", type=Number(0, 100, min_open=True), default=0.01, show_default=True,
+    help="The mapping's learning rate, as a share of --lr.",
+)  # fmt: skip
 @click.option(
     "--channel-base",
     type=click.IntRange(min=32),

@@ -59,6 +59,7 @@ class Options:
         embedding_weight, embedding_weight_later, embedding_later_kimg: lambda_emb at first, later, and from when on.
         normalize_z: False is Cho's own sampling, in which the generator does not divide z by its root mean square.
         z_dim, w_dim, mapping_layers, channel_base, channel_max: sizes.
+        mapping_lr: the mapping network's learning rate, as a share of lr.
         batch: pictures per step. batch_gpu: pictures per round, whose gradients are added up.
         lr, beta1, beta2: Adam's. G_reg_interval, D_reg_interval: regularise every so many steps.
         gamma, mixing, pl_weight: see `Config`.
@@ -85,6 +86,7 @@ class Options:
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 2
+    mapping_lr: float = 0.01
     channel_base: int = 32768
     channel_max: int = 512
     batch: int = 32

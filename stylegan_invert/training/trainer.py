@@ -37,7 +37,8 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
     o = options
     shape = dict(c_dim=o.c_dim, img_resolution=o.resolution, img_channels=o.channels)
     G = Generator(
-        z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers), synthesis_kwargs=o.network_kwargs, **shape
+        z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers, lr_multiplier=o.mapping_lr),
+        synthesis_kwargs=o.network_kwargs, **shape,
     )  # fmt: skip
     if not o.normalize_z:
         G.mapping.normalize_z = False
