@@ -19,7 +19,7 @@ def path(name: str) -> Path:
     folder = Path(__file__).parent
     found = folder / name
     if os.sep in name or not found.is_file():
-        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".pkl", ".png", ".safetensors"))
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".pkl", ".pt", ".png", ".safetensors"))
         raise FileNotFoundError(f"stylegan_invert.pretrained has no {name!r}; it has {', '.join(names)}")
     return found
 

@@ -562,3 +562,11 @@ def test_a_new_family_is_a_module(tmp_path):
     del MyGenerator.family
     with pytest.raises(TypeError, match="LatentGenerator .it lacks family."):
         si.project(G, real_picture(), "z")
+
+
+def test_the_shipped_faces_are_found():
+    net = si.load("faces64")
+    assert (net.G.z_dim, net.G.img_resolution) == (100, 64)
+    with torch.no_grad():
+        pixels = ((net.G(Prior("normal").of_seed(3, [1, 100]))[0] + 1) * 127.5).to(torch.uint8)
+    assert si.project(net, pixels, "z", steps=80).metrics["psnr"] > 25

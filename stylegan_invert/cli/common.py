@@ -84,7 +84,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=UserPath(),
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
-        "or cats32, which comes with this package.",
+        "or one that comes with this package: cats32, faces64.",
     )(function)
 
 

@@ -30,7 +30,10 @@ STATE_DICTS = (dcgan,)  # families whose files are tables of tensors, in the ord
 EXTRA_KEY = "stylegan_invert"
 NETWORK_KEYS = ("G", "D", "G_ema")
 
-SHIPPED = {"cats32": pretrained.DEMO_NETWORK}  # short names of the networks that come with this package
+SHIPPED = {
+    "cats32": pretrained.DEMO_NETWORK,
+    "faces64": "faces64-dcgan.pt",
+}  # short names of the networks that come with this package
 
 # Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
 _NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
@@ -140,7 +143,7 @@ def load(source: str | os.PathLike) -> NetworkFile:
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
-            that comes with this package ("cats32").
+            that comes with this package ("cats32", "faces64").
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
