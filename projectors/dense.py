@@ -89,11 +89,14 @@ def dense(
     notes: dict[str, list] = {}
     history = torch.zeros([0, len(target)])
     if options.first_step == "z":
+        if start.space == space and "z" in start.tensors:  # the result of an earlier run, or the frame before
+            start = Code("z", {"z": start.tensors["z"]}, start.c)
         found = latent(generator, target, loss, start, options, watch_first)
         start, history, notes = found.code, found.distance, dict(found.notes)
 
     code = generator.convert(start, space)
-    inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k != "h"}
+    inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
+    latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
     base = code.tensors["h"] if start.space != space else _base_features(generator, code)
     unit = (
         layer_spread(generator, space, None if code.c is None else code.c[:1])
@@ -104,11 +107,15 @@ def dense(
     prepared = loss.prepare(target)
     with torch.no_grad():
         notes["distance_without_displacement"] = loss(
-            prepared, generator.render(_code(space, base, inputs, code.c))
+            prepared, generator.render(_code(space, base, {**inputs, **latents}, code.c))
         ).tolist()
 
     variables = [delta]
     if options.styles == "optimised":
+        if not inputs:
+            raise ProjectionError(
+                "styles is 'optimised', and this network reads nothing besides the layer; leave it 'held'"
+            )
         variables += [v.requires_grad_(True) for v in inputs.values()]
     adam = torch.optim.Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
     weight = options.lambda_delta / (delta[0].numel() if options.penalty == "mean" else 1)
@@ -116,7 +123,7 @@ def dense(
     distances = []
     for step in range(options.layer_steps):
         adam.param_groups[0]["lr"] = options.layer_rate(step)
-        distance = loss(prepared, generator.render(_code(space, base + unit * delta, inputs, code.c)))
+        distance = loss(prepared, generator.render(_code(space, base + unit * delta, {**inputs, **latents}, code.c)))
         penalty = weight * delta.abs().flatten(1).sum(dim=1)
         adam.zero_grad(set_to_none=True)
         (distance + penalty).sum().backward()
@@ -132,9 +139,14 @@ def dense(
         if callback is not None:
             done = total - options.layer_steps + step + 1
             callback(
-                Step(done, distances[-1], _code(space, (base + unit * delta).detach(), inputs, code.c).detach(), total)
+                Step(
+                    done,
+                    distances[-1],
+                    _code(space, (base + unit * delta).detach(), {**inputs, **latents}, code.c).detach(),
+                    total,
+                )
             )
-    result = _code(space, base + unit * delta, inputs, code.c).detach()
+    result = _code(space, base + unit * delta, {**inputs, **latents}, code.c).detach()
     notes["displacement_l1"] = (unit * delta.detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
 
@@ -143,9 +155,12 @@ def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None
     """The standard deviation of a layer's outputs over the prior of z: the root mean square over its entries."""
     random = torch.Generator(generator.device).manual_seed(0)
     (shape,) = generator.code_shapes("z").values()
-    z = generator.prior.sample([samples, *shape], random)
-    h = generator.convert(Code("z", {"z": z}, None if c is None else c.expand(samples, -1)), space).tensors["h"]
-    return float(h.var(dim=0).mean().sqrt())
+    total = squares = 0
+    for z in generator.prior.sample([samples, *shape], random).split(8):
+        code = Code("z", {"z": z}, None if c is None else c.expand(len(z), -1))
+        h = generator.convert(code, space).tensors["h"].cpu().double()
+        total, squares = total + h.sum(dim=0), squares + h.square().sum(dim=0)
+    return float(((squares - total.square() / samples) / (samples - 1)).mean().sqrt())
 
 
 def _first_steps(options: LatentOptions, n: int) -> int:
@@ -154,7 +169,8 @@ def _first_steps(options: LatentOptions, n: int) -> int:
 
 def _base_features(generator: GeneratorAdapter, code: Code) -> torch.Tensor:
     """G1 of what a code in a layer's space stands on."""
-    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
+    keys = generator.code_shapes(generator.base)
+    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k in keys}, code.c)
     return generator.convert(base, code.space).tensors["h"]
 
 

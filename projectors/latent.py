@@ -182,7 +182,8 @@ def _adam(
             z.copy_(clipped(z, o.clip, bound, objective.generator.prior, randoms))
         history.append(distance.detach())
         if step % look_every == 0 or step == o.steps - 1:
-            check_numbers(history[-1], step, o.steps, f"try a lower learning rate (it was {o.initial_learning_rate:g})")
+            remedy = f"try a lower learning rate (it was {o.initial_learning_rate:g})"
+            check_numbers(_any_of(history[-1], len(randoms)), step, o.steps, remedy)
         watch(step + 1, o.steps, history[-1], z.detach())
     return z.detach(), torch.stack(history).cpu()
 
@@ -210,8 +211,14 @@ def _one_by_one(
         z[i] = run(objective, z[i].clone(), slice(i, i + 1), bound, randoms[i // share], note)
         taken = number[0] - i * o.steps
         history[taken:, i] = now[i].cpu()  # converged: the rest of the steps would change nothing
-        check_numbers(history[-1, i : i + 1], o.steps - 1, o.steps, "try more --restarts, or Adam")
+    check_numbers(_any_of(history[-1], len(randoms)), o.steps - 1, o.steps, "try more --restarts, or Adam")
     return z, history
+
+
+def _any_of(distance: torch.Tensor, n: int) -> torch.Tensor:
+    """Of the restarts of each of n targets, a distance that is a number, where there is one: (n,)."""
+    rows = distance.reshape(n, -1)
+    return torch.where(torch.isfinite(rows), rows, torch.inf).amin(dim=1)
 
 
 def _lbfgs(
@@ -271,9 +278,9 @@ def _lbfgs_b(
         total, distance = objective(latent, which)
         (slope,) = torch.autograd.grad(total.sum(), latent)
         known[x.tobytes()] = float(distance.detach())
-        return float(total.detach()), slope[0].double().cpu().numpy()
+        return float(total.detach()), slope[0].cpu().double().numpy()
 
-    first = z.double().cpu().numpy()
+    first = z.cpu().double().numpy()
     before = [value(first)[0] and known[first.tobytes()]]
 
     def after(x: np.ndarray) -> None:

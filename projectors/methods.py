@@ -11,6 +11,9 @@ def _named(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+OWN = object()  # the start that a method draws for itself
+
+
 class Method(NamedTuple):
     """A projector by name.
 
@@ -20,7 +23,7 @@ class Method(NamedTuple):
             callback), as `optimise`, and returns a `Fit`.
         options: where its options class is, "module:class"; see `base.option`.
         start: where it begins if nothing else is asked for: "mean", "de" for what the network's discriminator finds, or
-            "own" for what it draws itself.
+            `OWN` for what `latent.drawn` draws.
         one_pass: it takes no steps, and pictures share passes on every device.
         preset: values of options, and of "loss", that differ from the defaults: those of a paper or of its code.
     """
@@ -28,7 +31,7 @@ class Method(NamedTuple):
     space: str | None
     target: str
     options: str = "stylegan_invert.projectors.optimise:Options"
-    start: str = "mean"
+    start: Any = "mean"
     one_pass: bool = False
     preset: Mapping[str, Any] = {}
 
@@ -41,8 +44,8 @@ class Method(NamedTuple):
 
 _HERE = "stylegan_invert.projectors"
 _OPTIMISE = f"{_HERE}.optimise:optimise"
-_LATENT = (None, f"{_HERE}.latent:latent", f"{_HERE}.latent:LatentOptions", "own")
-_DENSE = (None, f"{_HERE}.dense:dense", f"{_HERE}.dense:DenseOptions", "own")
+_LATENT = (None, f"{_HERE}.latent:latent", f"{_HERE}.latent:LatentOptions", OWN)
+_DENSE = (None, f"{_HERE}.dense:dense", f"{_HERE}.dense:DenseOptions", OWN)
 
 # Pividori et al., from their code (algorithms of its params_latent.json and params_dense.json), data terms and penalties as
 # means.

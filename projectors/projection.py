@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stylegan_invert.generator import GeneratorAdapter
-from stylegan_invert.io.codes import write_code
+from stylegan_invert.io.codes import other_file, write_code
 from stylegan_invert.io.files import staged
 from stylegan_invert.io.images import projector_pixels, write_png
 from stylegan_invert.io.video import write_mp4
@@ -28,7 +28,7 @@ class Projection:
         target: (C, H, W) uint8, the picture as the network was shown it.
         image: (C, H, W) uint8, what the code renders to: this is the picture that is saved.
         metrics: of ``image`` against ``target``: "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
-        distance: (steps,), the optimised distance before each step.
+        distance: the optimised distance before each step; methods that search in z add that of the result.
         record: everything else that result.json says.
         steps: the code after each step, without noise maps; None unless asked for.
         generator: what rendered it.
@@ -70,6 +70,7 @@ class Projection:
             if with_video:
                 write_mp4(folder / "proj.mp4", self.frames())
             (folder / "result.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+        other_file(outdir, self.generator).unlink(missing_ok=True)  # of an earlier result, with another network
         if not with_video:
             (Path(outdir) / "proj.mp4").unlink(missing_ok=True)  # of an earlier result
         return Path(outdir)

@@ -13,7 +13,7 @@ import torch
 
 import stylegan_invert
 from stylegan_invert.errors import CodeFileError, ImageFileError, ProjectionError
-from stylegan_invert.generator import GeneratorAdapter, Prior, adapt, check_code, label
+from stylegan_invert.generator import GeneratorAdapter, adapt, check_code, label, set_prior
 from stylegan_invert.io.codes import code_file, read_codes
 from stylegan_invert.io.download import inception_file, vgg16_file
 from stylegan_invert.io.files import sha256_of_file
@@ -33,7 +33,7 @@ from stylegan_invert.spaces import Code
 
 from .base import Step, build_options
 from .latent import drawn
-from .methods import find_method
+from .methods import OWN, find_method
 from .projection import Projection, render_pixels
 
 Picture = str | os.PathLike | torch.Tensor | np.ndarray
@@ -128,15 +128,12 @@ def project_each(
             raise ProjectionError(
                 f"method {method!r} takes no steps, so {', '.join(superfluous)} has no meaning for it"
             )
+    if save_noise and chosen.start == OWN:
+        raise ProjectionError(f"method {method!r} fits no noise maps, so save_noise has no meaning for it")
     settings = build_options(chosen.options_class(), {**preset, **options})
     net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
-    if z_prior is not None:
-        if not hasattr(G, "z_prior") or z_prior not in ("normal", "uniform"):
-            raise ProjectionError(
-                f"z_prior is {z_prior!r}; expected normal or uniform, and only for networks whose files do not say"
-            )
-        generator.prior = Prior(z_prior)
+    set_prior(generator, z_prior)
     if chosen.space is not None and chosen.space not in generator.spaces:
         raise ProjectionError(
             f"method {method!r} works in {chosen.space}, and this network has {', '.join(generator.spaces)}; choose z or dense"
@@ -152,11 +149,14 @@ def project_each(
         raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
     inits = [chosen.start if i is None else i for i in inits]
     encode = _encoder(net, generator, chosen.space or "z", c) if any(_is(i, "de") for i in inits) else None
-    own = drawn(generator, settings, 1, c) if any(_is(i, "own") for i in inits) else None
-    starts = [None if _is(i, "de") else own if _is(i, "own") else _start(i, generator, chosen.space, c) for i in inits]
+    own = drawn(generator, settings, 1, c) if any(i is OWN for i in inits) else None
+    searches_z = chosen.start == OWN and getattr(settings, "first_step", "z") == "z"
+    starts = [
+        None if _is(i, "de") else own if i is OWN else _start(i, generator, chosen.space, c, searches_z) for i in inits
+    ]
     for target in targets:  # before hours of work; they are read again when their turn comes, and not kept until then
         _picture(target, generator, fit, background)
-    distance, loss_record = _loss(loss, vgg16, inception, generator)
+    distance, loss_record = build_loss(loss, vgg16, inception, generator.device)
     lpips_network, lpips = reported_lpips(distance)
     lpips = lpips.to(generator.device)
 
@@ -192,6 +192,7 @@ def project_each(
                         **loss_record,
                         "class": class_idx,
                         "init": "the result before" if sequence and first else _name(init_),
+                        **({"z_prior": generator.prior.family} if hasattr(G, "z_prior") else {}),
                         "noise": "optimised, saved with the code" if save_noise else "the network's own",
                         "batch": together,
                     },
@@ -268,13 +269,15 @@ def _encoder(
     return encode
 
 
-def _start(init: Start, generator: GeneratorAdapter, space: str | None, c: torch.Tensor | None) -> Code:
+def _start(
+    init: Start, generator: GeneratorAdapter, space: str | None, c: torch.Tensor | None, prefer_z: bool = False
+) -> Code:
     """One starting code, in the method's space, or where it lies if the method takes any."""
     if _is(init, "mean"):
         return generator.center(space or "z", c)
     name = _name(init)
     if isinstance(init, (str, os.PathLike)):
-        code = read_codes(code_file(init) if os.path.isdir(init) else init)
+        code = read_codes(code_file(init) if os.path.isdir(init) else init, prefer_z)
     elif isinstance(init, (Code, Projection)):
         code = init.code if isinstance(init, Projection) else init
     else:
@@ -297,12 +300,16 @@ def _join(codes: list[Code]) -> Code:
     return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)
 
 
-def _loss(
-    loss: str | Distance, vgg16: Any, inception: Any, generator: GeneratorAdapter
+def build_loss(
+    loss: str | Distance, vgg16: Any, inception: Any, device: torch.device
 ) -> tuple[Distance, dict[str, Any]]:
-    """The distance, on the generator's device, and what result.json says of it."""
+    """The distance, on a device, and what result.json says of it.
+
+    Args:
+        loss, vgg16, inception: as for `project_each`.
+    """
     if isinstance(loss, Distance):
-        return loss.to(generator.device), {"loss": type(loss).__name__}
+        return loss.to(device), {"loss": type(loss).__name__}
     if not isinstance(loss, str):
         raise ProjectionError(f"loss is {loss!r}; expected a text like {DEFAULT_LOSS!r}, or a Distance")
     record: dict[str, Any] = {"loss": loss}
@@ -325,10 +332,12 @@ def _loss(
         )
     distance = parse(loss, file, other)
     names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
-    return distance.to(generator.device), {**record, **({"feature_network": names[0]} if names else {})}
+    return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}
 
 
 def _name(init: Start) -> str:
+    if init is OWN:
+        return "drawn from the prior"
     return os.fspath(init) if isinstance(init, (str, os.PathLike)) else f"a {type(init).__name__}"
 
 

@@ -38,8 +38,8 @@ class Prior(NamedTuple):
         if bound is None:
             return torch.randn(list(shape), generator=random, device=device)
         tail = torch.special.ndtr(torch.tensor(-bound, dtype=torch.float64)).item()
-        p = tail + (1 - 2 * tail) * torch.rand(list(shape), generator=random, device=device, dtype=torch.float64)
-        return torch.special.ndtri(p).clamp(-bound, bound).to(torch.float32)
+        p = tail + (1 - 2 * tail) * torch.rand(list(shape), generator=random, device=device)
+        return torch.special.ndtri(p).clamp(-bound, bound)
 
     def of_seed(self, seed: int, shape: Sequence[int]) -> torch.Tensor:
         """Entries of a shape from NumPy's ``RandomState(seed)``, as official tools make the z of a seed."""
@@ -168,7 +168,12 @@ class Adapter:
     def features(self, code: Code, layer: str) -> torch.Tensor:
         """The output (N, C, H, W) of a layer for a code of one of the family's own spaces: G1 of the split there."""
         found: list[torch.Tensor] = []
-        with _hooked(self.layer_module(layer), found.append):
+
+        def stop(out: torch.Tensor) -> None:
+            found.append(out.to(torch.float32))  # half precision would be too coarse to be optimised
+            raise _Reached
+
+        with contextlib.suppress(_Reached), _hooked(self.layer_module(layer), stop):
             self.render_base(code, "const")
         return found[0]
 
@@ -199,6 +204,10 @@ class Adapter:
         if name not in self.layers():
             raise ValueError(f"this network has no layer {name!r}; it has {', '.join(self.layers())}")
         return name
+
+
+class _Reached(Exception):
+    """The layer that was wanted has been computed; the rest of the network need not be."""
 
 
 @contextlib.contextmanager
@@ -426,6 +435,21 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     )
 
 
+def set_prior(generator: GeneratorAdapter, family: str | None) -> None:
+    """Say what a network's z was drawn from, "normal" or "uniform"; None leaves it.
+
+    Raises:
+        ValueError: the family is unknown, or the network's own files say what it is.
+    """
+    if family is None:
+        return
+    if family not in ("normal", "uniform") or not hasattr(getattr(generator, "network", None), "z_prior"):
+        raise ValueError(
+            f"z_prior is {family!r}; expected normal or uniform, and only for networks whose files do not say"
+        )
+    generator.prior = Prior(family)
+
+
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     """Raise CodeFileError unless a code's tensors and noise maps have the shapes of the network; ``name`` is for the message."""
     if code.space not in generator.spaces and not code.space.startswith(FEATURES):
@@ -440,7 +464,10 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     if missing:
         raise CodeFileError(f"{name}: it has no {', '.join(missing)}, which a code in {code.space!r} needs")
     n = len(code.tensors[next(iter(shapes))])
-    expected = {**shapes, **{NOISE + layer: shape for layer, shape in generator.noise_shapes().items()}}
+    others = generator.code_shapes("z") if "h" in shapes else {}  # the z under a displacement may be kept with it
+    expected = {**others, **shapes, **{NOISE + layer: shape for layer, shape in generator.noise_shapes().items()}}
+    if code.c is not None and tuple(code.c.shape) != (n, generator.c_dim):
+        raise CodeFileError(f"{name}: its labels have shape {tuple(code.c.shape)}; expected ({n}, {generator.c_dim})")
     for key, value in code.tensors.items():
         if n == 0 or len(value) != n:
             raise CodeFileError(f"{name}: {key} is for {len(value)} pictures; expected {n or 'at least one'}")

@@ -176,7 +176,8 @@ def test_a_file_keeps_the_head(tmp_path):
 
 
 def test_the_papers_sampling_is_marked_in_the_file(tmp_path):
-    si.save(make_direction_network(normalize_z=False), tmp_path / "a.pkl")
+    with pytest.warns(UserWarning, match="official code does"):
+        si.save(make_direction_network(normalize_z=False), tmp_path / "a.pkl")
     net = si.load(tmp_path / "a.pkl")
     assert not net.G.mapping.normalize_z and not net.direction.normalize_z and not net.info["normalizes_z"]
     z = torch.randn([1, 7])

@@ -16,7 +16,7 @@ from stylegan_invert.analysis.paths import between, onto_span, underlying
 from stylegan_invert.cli.main import cli
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io.codes import read_codes
-from stylegan_invert.losses import parse
+from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.dcgan import DCGAN, Layer
 from stylegan_invert.projectors.dense import DenseOptions, dense, layer_spread
 from stylegan_invert.projectors.latent import LatentOptions, Objective, clipped, drawn, latent
@@ -231,7 +231,7 @@ def test_every_step_stays_in_range(dcgan, optimizer, clip, family):
     fit = run()
     assert fit.distance.shape == (16, 2) and len(seen) >= 15
     assert (max(seen) <= 0.7) == (clip != "none")
-    assert (fit.distance[-1] < fit.distance[0]).all()
+    assert clip == "stochastic" or (fit.distance[-1] < fit.distance[0]).all()
 
 
 @pytest.mark.parametrize("optimizer, steps", [("adam", 600), ("lbfgs", 150), ("lbfgs-b", 150)])
@@ -342,7 +342,7 @@ def test_stylegan2_is_split_at_a_feature_map():
     common = dict(layer="b8.conv1", loss="mse", steps=3, layer_steps=5, lambda_delta=0)
     held = si.project(net, target, "dense", **common)
     free = si.project(net, target, "dense", styles="optimised", **common)
-    assert held.code.space == "f:b8.conv1" and set(held.code.tensors) == {"w", "h"}
+    assert held.code.space == "f:b8.conv1" and set(held.code.tensors) == {"z", "w", "h"}
     assert torch.equal(held.code.tensors["w"][:, 0], held.code.tensors["w"][:, -1])
     assert not torch.equal(free.code.tensors["w"][:, -2], held.code.tensors["w"][:, -2])
     start = si.project(net, target, "w+", loss="mse", steps=5)
@@ -570,3 +570,31 @@ def test_the_shipped_faces_are_found():
     with torch.no_grad():
         pixels = ((net.G(Prior("normal").of_seed(3, [1, 100]))[0] + 1) * 127.5).to(torch.uint8)
     assert si.project(net, pixels, "z", steps=80).metrics["psnr"] > 25
+
+
+def test_a_dense_result_starts_the_next(tmp_path, dcgan):
+    """Frames of a video, and saved codes: the search for z goes on from the z under the displacement."""
+    for net, options in ((dcgan, {}), (make_network(), {"layer": "b8.conv1"})):
+        frames = [real_picture(), real_picture().roll(1, 2)]
+        options = dict(steps=3, layer_steps=3, loss="mse", **options)
+        first, second = si.project(net, frames, "dense", sequence=True, **options)
+        first.save(tmp_path)
+        again = si.project(net, frames[1], "dense", init=tmp_path, **options)
+        assert torch.equal(again.code.tensors["h"], second.code.tensors["h"])
+        assert si.project(net, frames[1], "z", init=tmp_path, steps=2).code.space == "z"
+    found = si.project(make_network(), real_picture(), "z", steps=3)
+    found.save(tmp_path / "z")
+    assert torch.equal(
+        read_codes(tmp_path / "z" / "projected_w.npz", prefer_z=True).tensors["z"], found.code.tensors["z"]
+    )
+    assert read_codes(tmp_path / "z" / "projected_w.npz").space == "w+"
+
+
+def test_a_restart_that_fails_is_left_out(dcgan):
+    class Brittle(MSE):
+        def forward(self, prepared, images):
+            distance = super().forward(prepared, images)
+            return distance * torch.tensor([1.0, torch.nan, 1.0])[: len(distance)]
+
+    result = si.project(dcgan, real_picture(), "z", loss=Brittle(), steps=4, restarts=3, optimizer="adam")
+    assert torch.isfinite(result.distance).all()

@@ -495,7 +495,8 @@ def test_kill_9_and_resume_on_the_command_line(folder, tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    assert loop.read_checkpoint(tmp_path / "cut")["nimg"] < 100
     assert start(tmp_path / "cut", "--resume", tmp_path / "cut").wait() == 0
     for name in ("network-snapshot-000000.pkl", "fakes000000.png"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -70,10 +70,10 @@ def invert(
                         generator, shown, loss, options, way, lambda w, n=name, i=i: code_path(folder, n, i, w)
                     )
                     with torch.no_grad():
-                        distance = loss(loss.prepare(shown), generator.render(code)).double()
+                        distance = loss(loss.prepare(shown), generator.render(code)).cpu().double()
                     arrays = {k: v.cpu().numpy() for k, v in code.tensors.items()}
                     layer = {"layer": np.array(code.space.removeprefix(FEATURES))} if "h" in arrays else {}
-                    write_codes(path, {**arrays, **layer, "distance": distance.cpu().numpy()})
+                    write_codes(path, {**arrays, **layer, "distance": distance.numpy()})
                 if progress is not None:
                     progress(1)
 

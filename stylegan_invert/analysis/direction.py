@@ -15,7 +15,7 @@ import torch
 from ..generator import GeneratorAdapter
 from ..io.files import atomic
 from ..io.images import projector_pixels
-from ..losses import parse, picture_metrics, reported_lpips
+from ..losses import Distance, picture_metrics, reported_lpips
 from ..networks.direction import DirectionDiscriminator, angle_degrees
 from ..projectors.optimise import Options, optimise
 from ..spaces import Code
@@ -53,7 +53,7 @@ def reconstruct(
     direction: DirectionDiscriminator,
     sets: dict[str, np.ndarray],
     folder: Path,
-    loss: str,
+    loss: Distance,
     ways: Sequence[Way],
     batch: int = 50,
     progress: Callable[[int], None] | None = None,
@@ -64,13 +64,12 @@ def reconstruct(
 
     Args:
         sets: name to pictures (N, C, R, R) uint8.
-        loss: as for `projectors.project`, for the optimisations.
+        loss: for the optimisations, on the generator's device.
         batch: pictures that are optimised side by side. On a CPU too: a study needs the mean, not the last digit.
         progress: called with the number of steps taken, times pictures; one pass counts as one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    distance = parse(loss).to(generator.device)
-    lpips = reported_lpips(distance)[1].to(generator.device)
+    lpips = reported_lpips(loss)[1].to(generator.device)
     for name, way, first, pixels in _parts(sets, ways, batch):
         path = folder / f"{name}-{way.start}-{way.steps}-{first:05d}.npz"
         if not path.exists():
@@ -83,7 +82,7 @@ def reconstruct(
                 start = (
                     generator.convert(code, "w") if way.start == "de" else _repeated(generator.center("w"), len(shown))
                 )
-                code = optimise(generator, shown, distance, start, Options(steps=way.steps)).code.without_noise()
+                code = optimise(generator, shown, loss, start, Options(steps=way.steps)).code.without_noise()
             with torch.no_grad():
                 images = np.concatenate([projector_pixels(generator.render(one))[None, 0] for one in code])
             seconds = (time.perf_counter() - began) / len(shown)
@@ -138,9 +137,9 @@ def angles(direction: DirectionDiscriminator, found: np.ndarray, true: torch.Ten
     }
 
 
-def random_pairs_lpips(pictures: np.ndarray, loss: str) -> float:
+def random_pairs_lpips(pictures: np.ndarray, loss: Distance) -> float:
     """Mean LPIPS of the first half of pictures to the second: what a reconstruction must beat."""
-    lpips = reported_lpips(parse(loss))[1]
+    lpips = reported_lpips(loss)[1].to("cpu")
     n = len(pictures) // 2
     a, b = (torch.from_numpy(x).to(torch.float32) / 127.5 - 1 for x in (pictures[:n], pictures[n : 2 * n]))
     with torch.no_grad():

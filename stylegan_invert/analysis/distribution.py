@@ -41,7 +41,7 @@ class PictureFeatures:
         x = F.interpolate(x, [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
         with torch.no_grad():
             last = self._network((x - self._shift) / self._scale)[-1]
-        return last.mean(dim=[2, 3]).double().cpu() / UNIT
+        return last.mean(dim=[2, 3]).cpu().double() / UNIT
 
     def of(self, batches: Iterable[torch.Tensor], progress: Callable[[int], None] | None = None) -> torch.Tensor:
         """The features of many batches, one below the other."""
@@ -56,7 +56,7 @@ class PictureFeatures:
 def generated_pictures(
     generator: GeneratorAdapter, n: int, seed: int, c: torch.Tensor | None = None
 ) -> Iterator[torch.Tensor]:
-    """``n`` pictures (<= 64, C, R, R) uint8 at a time, of latents from N(0, I) and the stored noise maps.
+    """``n`` pictures (<= 64, C, R, R) uint8 at a time, of latents from the prior and the stored noise maps.
 
     Args:
         seed: the latents depend on it and on their number only.
@@ -66,7 +66,7 @@ def generated_pictures(
     random = torch.Generator().manual_seed(seed)
     for first in range(0, n, BATCH):
         count = min(BATCH, n - first)
-        z = torch.randn([count, *shape], generator=random)
+        z = generator.prior.sample([count, *shape], random)
         labels = None if c is None or c.shape[1] == 0 else c[torch.randint(len(c), [count], generator=random)]
         with torch.no_grad():
             x = generator.render(Code("z", {"z": z}, labels).to(generator.device))

@@ -36,7 +36,8 @@ def underlying(generator: GeneratorAdapter, code: Code) -> Code:
         raise ValueError(
             f"a code in {code.space!r} has no displacement; expected one at a layer, as --method dense finds"
         )
-    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
+    keys = generator.code_shapes(generator.base)
+    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k in keys}, code.c)
     return generator.convert(base, code.space)
 
 
@@ -60,14 +61,14 @@ def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tens
 
     def g1(z: torch.Tensor) -> torch.Tensor:
         labels = None if c is None else c.expand(len(z), -1)
-        return generator.convert(Code("z", {"z": z}, labels), code.space).tensors["h"].flatten(1).double()
+        return generator.convert(Code("z", {"z": z}, labels), code.space).tensors["h"].flatten(1).cpu().double()
 
     offset = g1(zero)
     columns = torch.cat([g1(part) for part in torch.eye(shape[0], device=generator.device).split(64)]) - offset
-    h = code.tensors["h"].flatten(1).double() - offset
+    h = code.tensors["h"].flatten(1).cpu().double() - offset
     z = torch.linalg.lstsq(columns.t(), h.t()).solution.t()
     left = (h - z @ columns).norm(dim=1) / h.norm(dim=1).clamp_min(1e-30)
-    return Code("z", {"z": z.to(torch.float32)}, code.c), left
+    return Code("z", {"z": z.to(generator.device, torch.float32)}, code.c), left
 
 
 def _common(generator: GeneratorAdapter, a: str, b: str) -> str:

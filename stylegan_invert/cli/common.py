@@ -160,6 +160,13 @@ def check_outdir(outdir: str) -> None:
         ) from None
 
 
+def hashes(sets: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of the pictures of each set, so that a study goes on with its own ones only."""
+    from ..io.files import sha256
+
+    return {name: sha256(pictures.tobytes()) for name, pictures in sets.items()}
+
+
 def same_study(folder: Any, settings: dict[str, Any]) -> None:
     """Make the folder of a study, or see that what is in it was made with the same settings."""
     import json

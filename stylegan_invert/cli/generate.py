@@ -85,7 +85,7 @@ def command(
         raise click.UsageError("--trunc and --class are for --seeds; a projected code already has its w.")
     import torch
 
-    from ..generator import Prior, adapt, check_code, label
+    from ..generator import adapt, check_code, label, set_prior
     from ..io.codes import read_codes
     from ..io.files import staged
     from ..io.images import generator_pixels, projector_pixels, write_png
@@ -95,8 +95,7 @@ def command(
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
     generator = adapt(load(network).G.to(where))
-    if z_prior is not None:
-        generator.prior = Prior(z_prior)
+    set_prior(generator, z_prior)
     with torch.no_grad():
         if code is not None:
             check_code(code, generator, projected_w)

@@ -45,7 +45,7 @@ def command(
 
     from ..analysis.paths import between
     from ..analysis.sheets import sheet
-    from ..generator import Prior, adapt
+    from ..generator import adapt, set_prior
     from ..io.files import staged
     from ..io.images import write_png
     from ..io.network_file import load
@@ -56,8 +56,7 @@ def command(
         raise click.UsageError("Give at least two ends.")
     where = pick_device(device)
     generator = adapt(load(network).G.to(where))
-    if z_prior is not None:
-        generator.prior = Prior(z_prior)
+    set_prior(generator, z_prior)
     codes: list[Any] = []
     for end in ends:
         codes.append(_code(generator, end, codes[-1] if codes else None))

@@ -55,7 +55,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
     except MemoryError:
         code = _fail("out of memory; try a smaller --batch")
     except RuntimeError as e:
-        if "out of memory" not in str(e):
+        if "out of memory" not in str(e) and "can't allocate memory" not in str(e):
             raise
         code = _fail("out of memory on the device; try a smaller --batch, or --device cpu")
     sys.exit(code)

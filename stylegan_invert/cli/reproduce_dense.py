@@ -12,6 +12,7 @@ from .common import (
     UserPath,
     counting,
     device_option,
+    hashes,
     network_option,
     outdir_option,
     pick_device,
@@ -80,20 +81,19 @@ def command(
     from ..analysis import dense as study
     from ..analysis.distribution import PictureFeatures, generated_pictures
     from ..analysis.sheets import sheet
-    from ..generator import Prior, adapt
+    from ..generator import adapt, set_prior
     from ..io.files import atomic
     from ..io.images import projector_pixels, write_png
     from ..io.network_file import load
-    from ..losses import parse
     from ..projectors.dense import DenseOptions
+    from ..projectors.run import build_loss
     from ..spaces import Code
     from ..training.data import PictureSet
 
     where = pick_device(device)
     net = load(network)
     generator = adapt(net.G.to(where))
-    if z_prior is not None:
-        generator.prior = Prior(z_prior)
+    set_prior(generator, z_prior)
     if generator.c_dim:
         raise click.ClickException(f"{network}: it has classes; this study is for networks without")
     if layer is None and generator.dense is None:
@@ -113,14 +113,18 @@ def command(
         steps=steps, layer_steps=layer_steps, layer=layer, lambda_z=lambda_z, lambda_delta=lambda_delta
     )
     folder = Path(outdir)
+    if options.layer is not None and options.layer not in generator.layers():
+        raise click.UsageError(f"There is no layer {layer!r}; choose --layer from {', '.join(generator.layers())}.")
+    distance, about_loss = build_loss(loss, None, None, where)
     settings = {
-        "network": net.sha256, "loss": loss, "layer": layer or generator.dense, "steps": steps, "layer_steps": layer_steps,
+        "network": net.sha256, **about_loss, "data": hashes(sets),
+        "layer": layer or generator.dense, "steps": steps, "layer_steps": layer_steps,
         "lambda_z": lambda_z, "lambda_delta": lambda_delta, "z_prior": generator.prior.family,
         "pictures": {name: len(p) for name, p in sets.items()},
     }  # fmt: skip
     same_study(folder, settings)
     with counting(sum(map(len, sets.values())) * len(study.WAYS), "codes", quiet) as progress:
-        study.invert(generator, sets, parse(loss).to(where), options, folder / "codes", progress)
+        study.invert(generator, sets, distance, options, folder / "codes", progress)
 
     features = PictureFeatures(where)
     reference = features.of(generated_pictures(generator, 1000, seed=99))
@@ -147,7 +151,10 @@ def command(
                 ends = found[way][i].code, found[way][j].code
                 rows.append([shown[i], *study.line(generator, *ends, FRAMES), shown[j]])
         write_png(folder / f"figure4-{name}.png", sheet(rows, 64))
-        rows = [[shown[i], *study.line(generator, found["dense"][i].code, latents[-1 - i], FRAMES)] for i in few]
+        rows = [
+            [shown[i], *study.line(generator, found["dense"][i].code, latents[-1 - i % len(latents)], FRAMES)]
+            for i in few
+        ]
         write_png(folder / f"figure9-{name}.png", sheet(rows, 64))
         if (layer or generator.dense) == generator.dense:
             rows = [

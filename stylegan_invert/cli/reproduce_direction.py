@@ -12,6 +12,7 @@ from .common import (
     UserPath,
     counting,
     device_option,
+    hashes,
     network_option,
     outdir_option,
     pick_device,
@@ -38,6 +39,8 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
         if start not in ("de", "mean") or not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
             raise click.BadParameter(f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100")
         ways.append(Way(start, *map(int, numbers)))
+    if len({way[:2] for way in ways}) < len(ways):
+        raise click.BadParameter("two of them are the same")
     if ways[0] != Way("de", 0):
         raise click.BadParameter("the first is not de:0, what the discriminator finds in one pass")
     return ways
@@ -92,6 +95,7 @@ def command(
     from ..io.files import atomic
     from ..io.images import write_png
     from ..io.network_file import load
+    from ..projectors.run import build_loss
     from ..training.data import PictureSet
 
     where = pick_device(device)
@@ -115,13 +119,14 @@ def command(
         real_set.check()
         sets["real"] = real_set.pictures(range(min(real, len(real_set.names))))
     folder = Path(outdir)
+    distance, about_loss = build_loss(loss, None, None, where)
     settings = {
-        "network": net.sha256, "loss": loss, "seed": seed, "device": str(where),
+        "network": net.sha256, **about_loss, "data": hashes(sets), "seed": seed, "device": str(where),
         "ways": [list(way) for way in ways], "pictures": {name: len(p) for name, p in sets.items()},
     }  # fmt: skip
     same_study(folder, settings)
     with counting(study.work(sets, ways), "steps", quiet) as progress:
-        study.reconstruct(generator, D, sets, folder / "parts", loss, ways, progress=progress)
+        study.reconstruct(generator, D, sets, folder / "parts", distance, ways, progress=progress)
 
     results: dict[str, Any] = {**settings, "sets": {}}
     D = D.to("cpu")
@@ -140,7 +145,7 @@ def command(
             known = study.angles(D, found["z"], z[: len(found["z"])]) | study.angles(D, z.numpy(), z)
             rows["random pairs"] = {"angle": known["random pairs"]}
             rows["best constant guess"] = {"angle": known["best constant"]}
-        rows.setdefault("random pairs", {})["lpips"] = study.random_pairs_lpips(shown, loss)
+        rows.setdefault("random pairs", {})["lpips"] = study.random_pairs_lpips(shown, distance)
         results["sets"][name] = rows
         write_png(folder / f"sheet-{name}.png", sheet(list(zip(*columns))))
     with atomic(folder / "results.json") as temporary:

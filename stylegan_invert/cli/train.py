@@ -25,6 +25,10 @@ SAME = (  # options that `training.configs.Options` knows under the same name
     "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "mapping_lr", "channel_base", "channel_max", "ema_kimg",
 )  # fmt: skip
 SETTINGS = {**{name: name for name in SAME}, "p": "augment_p", "target": "ada_target"}
+NEEDS = {  # options that mean nothing without another
+    "p": "--aug", "target": "--aug ada", "embedding_weight": "--head direction", "embedding_weight_later": "--head direction",
+    "embedding_later_kimg": "--head direction",
+}  # fmt: skip
 GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said anew when a stopped run goes on
 
 
@@ -173,17 +177,29 @@ def run(resume: str | None, device: str, quiet: bool, given: set[str], **chosen:
         rhythm = record["rhythm"]
     else:
         outdir = chosen["outdir"]
+        net = load(resume) if resume is not None else None
         if chosen["data"] is None or outdir is None:
             raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
         check_outdir(outdir)
-        net = load(resume) if resume is not None else None
+        if net is not None and given & {"resolution", "grey"}:
+            raise click.UsageError(
+                "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
+            )
         sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
         first, last = chosen["pictures"] or (0, None)
         data = PictureSet(
             chosen["data"], sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels"),
             use_labels=chosen["cond"], mirror=chosen["mirror"], first=first, last=last,
         )  # fmt: skip
-        settings = {**sizes, **{option: chosen[name] for name, option in SETTINGS.items() if chosen[name] is not None}}
+        said = [
+            name for name in SETTINGS if chosen[name] is not None and (name in given or SETTINGS[name] not in sizes)
+        ]
+        settings = {**sizes, **{SETTINGS[name]: chosen[name] for name in said}}
+        present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
+        present["--head direction"] = chosen["head"] == "direction"
+        for name in sorted(given & set(NEEDS)):
+            if not present[NEEDS[name]]:
+                raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without {NEEDS[name]}.")
         settings["augment"] = AUGMENTS[chosen["aug"]]
         settings["normalize_z"] = chosen["sampling"] == "normal"
         settings["fp16"] = where.type == "cuda" and not chosen["fp32"]
@@ -211,11 +227,15 @@ def run(resume: str | None, device: str, quiet: bool, given: set[str], **chosen:
 
 def sizes_of(G: Any) -> dict[str, Any]:
     """The settings under which a generator of the same sizes is made."""
-    synthesis = G.init_kwargs.get("synthesis_kwargs") or {}
+    from ..networks.stylegan2 import Generator
+
+    synthesis = getattr(G, "init_kwargs", {}).get("synthesis_kwargs") or {}
+    if not isinstance(G, Generator):
+        raise click.UsageError("--resume takes the network file of a StyleGAN2, or the folder of a stopped run.")
     names = ("channel_base", "channel_max")
     return {
         "resolution": G.img_resolution, "channels": G.img_channels, "z_dim": G.z_dim, "w_dim": G.w_dim,
-        "mapping_layers": G.mapping.num_layers, **{n: synthesis[n] for n in names if n in synthesis},
+        "mapping_layers": G.mapping.num_layers, "mapping_lr": G.mapping.fc0.bias_gain, **{n: synthesis[n] for n in names if n in synthesis},
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def write_codes(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
 def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapter) -> Path:
     """Write a code into a folder, under the name that its network's codes have; returns the path."""
     at_layer = code.space.startswith(FEATURES)
-    kept = code if at_layer else generator.convert(code, generator.base)
+    kept = code if at_layer else generator.convert(code.to(generator.device), generator.base)
     arrays = {k: v.cpu().numpy() for k, v in kept.tensors.items()}
     if code.space == "z":
         arrays["z"] = code.tensors["z"].cpu().numpy()
@@ -47,17 +47,25 @@ def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapte
     return path
 
 
+def other_file(folder: str | os.PathLike, generator: GeneratorAdapter) -> Path:
+    """The name that codes of other networks have in a folder."""
+    return next(Path(folder) / name for base, name in NAMES.items() if base != generator.base)
+
+
 def code_file(folder: str | os.PathLike) -> Path:
     """The file of codes in a folder; that of a network with w if there is none, for whoever reports it."""
     there = [Path(folder) / name for name in NAMES.values() if (Path(folder) / name).exists()]
     return there[0] if there else Path(folder) / NAMES["w+"]
 
 
-def read_codes(path: str | os.PathLike) -> Code:
+def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
     """The codes of an .npz file: in "w+", in "z", or at a layer; see the head of this module.
 
     The key "dlatents" of the TensorFlow projector is taken as "w"; arrays of other names are left alone. Nothing in the
     file is unpickled. Whether the code fits a network is for `generator.check_code` to say.
+
+    Args:
+        prefer_z: take the z that the code was found as, where the file has both.
 
     Raises:
         CodeFileError: it is no such file, is damaged, or holds something else than finite float32 numbers.
@@ -71,9 +79,10 @@ def read_codes(path: str | os.PathLike) -> Code:
         with np.load(name, allow_pickle=False) as data:
             keys = {"dlatents": "w"} if "w" not in data.files else {}
             wanted = {keys.get(key, key): key for key in data.files}
-            space = "w+" if "w" in wanted else "z"
+            space = "w+" if "w" in wanted and not (prefer_z and "z" in wanted) else "z"
             layer = str(data["layer"])[:100] if "layer" in data.files and "h" in data.files else None
-            known = ["w" if space == "w+" else "z", *(["h"] if layer is not None else [])]
+            layer = None if prefer_z and space == "z" else layer
+            known = ["w" if space == "w+" else "z", *(["h", "z"] if layer is not None else [])]
             taken = [new for new in wanted if new in known or (new.startswith(NOISE) if space == "w+" else new == "c")]
             arrays = {new: data[wanted[new]] for new in taken}
             found = data.files
@@ -96,6 +105,10 @@ def read_codes(path: str | os.PathLike) -> Code:
     if known[0] not in arrays:
         listed = ", ".join(found)[:200] or "nothing"
         raise CodeFileError(f"{name}: it has no array 'w' or 'z' (found: {listed}); expected a projected_w.npz")
+    if any(value.ndim < 2 for value in arrays.values()):
+        raise CodeFileError(
+            f"{name}: {known[0]!r} has no axis for pictures and one for numbers; expected shapes (N, ...)"
+        )
     for key, value in arrays.items():
         with np.errstate(over="ignore"):
             value = arrays[key] = value.astype(np.float32) if value.dtype.kind == "f" else value

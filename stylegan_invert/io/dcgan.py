@@ -136,6 +136,11 @@ def _layers(
                 "weight" in norm,
             )
         layers.append(layer)
+    if layers and layers[0].kind == "linear" and all(layer.kind == "conv" for layer in layers[1:]) and len(layers) > 1:
+        reason = (
+            "it enlarges its maps between convolutions, and its tensors do not say where; only transposed ones are read"
+        )
+        raise NetworkFileError(file, place, reason)
     if len(layers) < 2 or layers[-1].out_channels not in (1, 3, 4):
         channels = layers[-1].out_channels if layers else 0
         raise NetworkFileError(
@@ -172,7 +177,7 @@ def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) ->
         k = shape[2]
         # Transposed convolutions have weights (in, out), others (out, in); kernels of odd side that keep the picture's
         # size are taken for the latter where both would fit.
-        if shape[1] == channels and k in (1, 3) and (shape[0] != shape[1] or shape[0] == channels):
+        if shape[1] == channels and k in (1, 3):
             return Layer("conv", shape[1], shape[0], k, bias, "none")
         if shape[0] == channels and 2 <= k <= 9:
             return Layer("transposed", shape[0], shape[1], k, bias, "none")

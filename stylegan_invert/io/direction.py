@@ -1,8 +1,9 @@
 """The direction-embedding head in a network file.
 
 Under this project's own key (``extra`` of `network_file`), the table "direction" holds: ``outputs``, weight and bias of the
-layer with n outputs, which stands on the file's D; ``ema``, all tensors of the averaged discriminator, trunk and layer,
-which is the one to invert with; and ``normalize_z``, whether the generator divides z by its root mean square.
+layer with n outputs, which stands on the file's D; and ``ema``, all tensors of the averaged discriminator, trunk and layer,
+which is the one to invert with. A tensor "normalize_z" beside that table says whether the generator divides z by its root mean
+square; without it, it does, as official ones do.
 """
 
 import copy
@@ -15,24 +16,25 @@ from ..errors import NetworkFileError
 from ..networks.direction import DirectionDiscriminator
 
 KEY = "direction"
+NORMALIZE_Z = "normalize_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
     """What a file keeps of a discriminator and its average, besides the trunk of the former."""
     return {
-        "normalize_z": torch.tensor(D.normalize_z),
         "outputs": {k: v.detach() for k, v in D.outputs.state_dict().items()},
         "ema": {k: v.detach() for k, v in D_ema.state_dict().items()},
     }
 
 
 def read_direction(
-    extra: Mapping[str, Any], trunk: torch.nn.Module | None, z_dim: int, file: str
+    extra: Mapping[str, Any], trunk: torch.nn.Module | None, z_dim: int, normalized: bool, file: str
 ) -> DirectionDiscriminator | None:
     """The averaged discriminator of a file, in eval mode and without gradients; None if the file has none.
 
     Args:
-        extra: of the file. trunk: its D, of which a copy is filled. z_dim: of its generator. file: for errors.
+        extra: of the file. trunk: its D, of which a copy is filled. z_dim: of its generator.
+        normalized: whether that divides z by its root mean square. file: for errors.
 
     Raises:
         NetworkFileError: tensors are missing, or of other shapes than the trunk and z_dim ask for.
@@ -43,10 +45,10 @@ def read_direction(
     place = f"stylegan_invert.{KEY}"
     if trunk is None:
         raise NetworkFileError(file, place, "there is a direction head and no discriminator for it to stand on")
-    if not isinstance(table, Mapping) or not isinstance(table.get("ema"), Mapping) or "normalize_z" not in table:
-        raise NetworkFileError(file, place, "it is incomplete; expected ema, outputs and normalize_z")
+    if not isinstance(table, Mapping) or not isinstance(table.get("ema"), Mapping):
+        raise NetworkFileError(file, place, "it is incomplete; expected ema and outputs")
     try:
-        D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalize_z(extra))
+        D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalized)
     except ValueError as e:
         raise NetworkFileError(file, place, str(e)) from None
     expected = D.state_dict()
@@ -63,6 +65,5 @@ def read_direction(
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:
     """Whether the file's generator divides z by its root mean square: always, but for Cho's own sampling."""
-    table = extra.get(KEY)
-    flag = table.get("normalize_z") if isinstance(table, Mapping) else None
+    flag = extra.get(NORMALIZE_Z)
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True

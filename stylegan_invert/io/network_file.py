@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from . import dcgan
 from .containers import read_records
-from .direction import normalize_z, read_direction
+from .direction import NORMALIZE_Z, normalize_z, read_direction
 from .download import SHORT_NAMES, download
 from .files import atomic, sha256
 from .persistence import Budget, ModuleRecord, module_call, persistent_call
@@ -113,7 +114,7 @@ class NetworkFile:
             NetworkFileError: the file's tensors for it do not fit.
         """
         if self._direction is None:
-            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.file)
+            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.G.mapping.normalize_z, self.file)
         return self._direction
 
     @property
@@ -226,6 +227,8 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
     package reads as None.
     """
+    if isinstance(net, torch.nn.Module) and not isinstance(net, Generator):
+        raise TypeError(f"a {type(net).__name__} cannot be written as an official file; only StyleGAN2 networks can")
     if isinstance(net, Generator):
         net = NetworkFile({"G": net, "G_ema": net})
     if not isinstance(net, NetworkFile):
@@ -235,6 +238,17 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     g, d, g_ema = (net[key] for key in NETWORK_KEYS)
     if g_ema is None:
         raise ValueError("there is no G_ema to save")
+    if not isinstance(g_ema, Generator):
+        raise TypeError(f"a {type(g_ema).__name__} cannot be written as an official file; only StyleGAN2 networks can")
+    extra = {**net.extra, **(extra or {})}
+    extra.pop(NORMALIZE_Z, None)
+    if not g_ema.mapping.normalize_z:
+        extra[NORMALIZE_Z] = torch.tensor(False)
+        warnings.warn(
+            "this generator does not divide z by its root mean square, and official code does: it will show other pictures for "
+            "the same z. This package reads the mark that is written into the file",
+            stacklevel=2,
+        )
     ema = module_call(g_ema)
     stand_in, source = _NO_DISCRIMINATOR
     contents = {
@@ -246,7 +260,6 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
         "G_ema": ema,
         "augment_pipe": None,
     }
-    extra = {**net.extra, **(extra or {})}
     if extra:
         contents[EXTRA_KEY] = _write_extra(extra)
     with atomic(path) as temporary, open(temporary, "wb") as f:

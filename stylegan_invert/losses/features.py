@@ -89,7 +89,12 @@ def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureD
         network = InceptionV3()
     try:
         given = torch.load(file, map_location="cpu", weights_only=True)
-        values = {name: given[name].to(value.dtype) for name, value in network.state_dict().items()}
+        values = {
+            name: torch.zeros([], dtype=torch.int64)
+            if name.endswith("num_batches_tracked")
+            else given[name].to(value.dtype)
+            for name, value in network.state_dict().items()
+        }
         network.load_state_dict(values, assign=True)
     except Exception:  # torch.load and load_state_dict raise many kinds, with advice that does not apply here
         raise ValueError(f"{file}: it is no state dict of InceptionV3; {expected}") from None

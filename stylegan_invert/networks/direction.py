@@ -100,7 +100,7 @@ def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tenso
 
 def angle_degrees(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """The angle between vectors (N, n), in degrees: (N,). Exact for small angles too."""
-    a, b = (x.double() / x.double().norm(dim=1, keepdim=True) for x in (a, b))
+    a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
     return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1)))
 
 

@@ -113,6 +113,12 @@ class Options:
         for name, known in (("head", HEADS), ("augment", AUGMENTS)):
             if getattr(self, name) not in known:
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        if self.augment == "fixed" and self.augment_p == 0:
+            raise TrainingError("augment is 'fixed' and augment_p 0, which augments nothing; give a strength (--p)")
+        if min(self.channel_base // self.resolution, self.channel_max) < 1:
+            raise TrainingError(
+                f"channel_base is {self.channel_base}; expected at least the resolution, {self.resolution}"
+            )
         if self.batch % self.batch_gpu:
             raise TrainingError(f"batch is {self.batch}; expected a multiple of batch_gpu, {self.batch_gpu}")
         group = min(self.mbstd_group_size, self.batch_gpu)

@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +61,11 @@ class PictureSet:
         everything = self._list()
         self.names = sorted(n for n in everything if Path(n).suffix.lower() in PICTURE_SUFFIXES)[first:last]
         if not self.names:
-            within = "" if (first, last) == (0, None) else f" from {first} to {last}"
+            within = (
+                ""
+                if (first, last) == (0, None)
+                else f" at {first}:{'' if last is None else last}, of {len(everything)} files"
+            )
             raise TrainingError(f"{self.path}: there are no pictures in it{within}; expected PNG, JPEG or the like")
         self._span = {"first": first, "last": last}
         self.resolution = self._first_resolution() if resolution is None else resolution
@@ -161,7 +166,10 @@ class PictureSet:
             return os.path.join(self.path, name)
         if not hasattr(self._local, "zip"):  # each thread its own, as a zip file has one place to read from
             self._local.zip = zipfile.ZipFile(self.path)
-        return io.BytesIO(self._local.zip.read(name))
+        try:
+            return io.BytesIO(self._local.zip.read(name))
+        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as e:
+            raise ImageFileError(f"{name}: it cannot be read from the zip ({str(e)[:100]})") from None
 
     def _read(self, name: str) -> np.ndarray:
         return read_picture(self._open(name), self.resolution, self.channels, name=name)[0]
@@ -171,8 +179,6 @@ class PictureSet:
             return self._read(name)
         except ImageFileError as e:
             return str(e).removeprefix(f"{name}: ")
-        except (zipfile.BadZipFile, zipfile.zlib.error, OSError, NotImplementedError, RuntimeError) as e:
-            return f"it cannot be read from the zip ({str(e)[:100]})"
 
     def _first_resolution(self) -> int:
         reasons = []
@@ -188,8 +194,11 @@ class PictureSet:
         place = f"{self.path}: {LABELS}"
         if not there:
             raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
-        opened = self._open(LABELS)
-        text = Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
+        try:
+            opened = self._open(LABELS)
+            text = Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
+        except ImageFileError as e:
+            raise TrainingError(f"{self.path}: {e}") from None
         try:
             table = json.loads(text)["labels"]
             known = {str(name).replace("\\", "/"): label for name, label in table} if table is not None else None

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
-import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..io.images import generator_pixels, write_png
 from ..io.network_file import NetworkFile, save
 from .configs import Options
 from .data import PictureSet
-from .trainer import FORMAT, Trainer
+from .trainer import FORMAT, STATE, Trainer
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -74,6 +74,12 @@ def train(
         TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
     """
     outdir = Path(outdir)
+    if start is not None:  # its averages count from the beginning, as in official code
+        options = dataclasses.replace(options, ema_rampup=0)
+    if Path(data.path).is_dir() and outdir.resolve().is_relative_to(Path(data.path).resolve()):
+        raise TrainingError(
+            f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures"
+        )
     trainer = Trainer(options, data, device)
     if resume:
         trainer.load_state(read_checkpoint(outdir))
@@ -89,6 +95,7 @@ def train(
             "options": dataclasses.asdict(options),
             "data": {**data.arguments, "path": os.path.abspath(data.path)},
             "pictures": len(data.names),
+            "left_out": data.broken,
             "rhythm": {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks, "metric_samples": metric_samples},
             "started_from": start.file if start is not None else None,
         }
@@ -100,7 +107,7 @@ def train(
     with _Log(outdir, trainer.nimg) as log:
         if trainer.nimg == 0:
             write_png(outdir / "fakes000000.png", sampler())
-        total = round(options.kimg * 1000)
+        total = max(1, round(options.kimg * 1000))
         newest, seconds = outdir / _name(trainer.nimg), trainer.seconds
         while trainer.nimg < total:
             tick_start, began = trainer.nimg, time.perf_counter()
@@ -119,6 +126,7 @@ def train(
             trainer.ticks += 1
             values = {
                 "tick": trainer.ticks,
+                "nimg": trainer.nimg,
                 "kimg": trainer.nimg / 1000,
                 "seconds": round(seconds, 1),
                 "images_per_second": round(rate, 2),
@@ -130,7 +138,9 @@ def train(
             if trainer.nimg >= total or trainer.ticks % snapshot_ticks == 0:
                 newest = outdir / _name(trainer.nimg)
                 network = trainer.network_file(_about_data(data))
-                save(network, newest)
+                with warnings.catch_warnings():  # of the sampling, which the command line says once
+                    warnings.simplefilter("ignore", UserWarning)
+                    save(network, newest)
                 picture = outdir / f"fakes{trainer.nimg // 1000:06d}.png"
                 write_png(picture, sampler())
                 if measure is not None:
@@ -157,9 +167,9 @@ def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as e:
+    except Exception as e:  # torch.load raises many kinds on damaged files
         raise TrainingError(f"{path}: it is damaged ({(str(e) or type(e).__name__).splitlines()[0][:120]})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not STATE <= set(state):
         raise TrainingError(f"{path}: it is no checkpoint of this version of stylegan-invert")
     return state
 
@@ -174,6 +184,7 @@ def read_options(outdir: str | os.PathLike) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
         Options(**record["options"])
+        _ = (dict(record["data"]), dict(record["rhythm"]), int(record["pictures"]))
         return record
     except FileNotFoundError:
         raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
@@ -251,7 +262,7 @@ class _Log(contextlib.AbstractContextManager):
     def __init__(self, outdir: Path, nimg: int):
         path = outdir / LOG
         # What a killed run wrote after its checkpoint is done again.
-        known = [line for line in _lines(path) if line["kimg"] * 1000 <= nimg]
+        known = [line for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in known))
         self._file = open(path, "a")
@@ -268,7 +279,7 @@ class _Log(contextlib.AbstractContextManager):
         if self._events is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
-                    self._events.add_scalar(name, value, round(values["kimg"] * 1000))
+                    self._events.add_scalar(name, value, values["nimg"])
             self._events.flush()
 
     def __exit__(self, *details: object) -> None:
@@ -281,4 +292,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         for text in path.read_text().splitlines():
             with contextlib.suppress(ValueError):  # the last line of a killed run may be half a line
-                yield json.loads(text)
+                line = json.loads(text)
+                if isinstance(line, dict) and isinstance(line.get("nimg"), int):
+                    yield line

@@ -173,7 +173,7 @@ class DirectionLoss(StyleGAN2Loss):
     """`StyleGAN2Loss` with a discriminator that embeds the latent direction.
 
     Args:
-        D: a `DirectionDiscriminator`, or one wrapped for distributed training.
+        D: a `DirectionDiscriminator`.
         embedding_weight: lambda_emb, the weight of the tangent of the angle between embedding and latent.
 
     The embedding is learned on pictures without style mixing and augmentation; where there is neither, they are the
@@ -201,7 +201,7 @@ class DirectionLoss(StyleGAN2Loss):
         img, _ = self.run_G(z, c, sync_G, mix=False)
         with _synced(self.D, False):
             own_logits, embedding = self.D(img, c, return_embedding=True)
-        network: DirectionDiscriminator = getattr(self.D, "module", self.D)
+        network: DirectionDiscriminator = self.D
         target = network.target(z)
         tangent = embedding_loss(embedding.direction, target)[:, None]
         self.stats.add("loss/embedding", tangent)

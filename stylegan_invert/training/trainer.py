@@ -20,6 +20,19 @@ from .data import PictureSet
 from .loss import DirectionLoss, StyleGAN2Loss
 
 FORMAT = 1  # of checkpoints
+STATE = {
+    "options",
+    "nimg",
+    "steps",
+    "ticks",
+    "seconds",
+    "modules",
+    "optimisers",
+    "pl_mean",
+    "real_signs",
+    "random",
+    "random_device",
+}
 
 
 @dataclasses.dataclass
@@ -101,6 +114,16 @@ class Trainer:
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
         """
+        if not isinstance(net.G, Generator):
+            raise TrainingError(f"{net.file}: it is no StyleGAN2; training can only go on from one")
+        mine, theirs = self.G.mapping, net.G.mapping
+        for name, a, b in (
+            ("--mapping-lr", mine.fc0.bias_gain, theirs.fc0.bias_gain), ("--sampling", mine.normalize_z, theirs.normalize_z)
+        ):  # fmt: skip
+            if a != b:
+                raise TrainingError(
+                    f"{net.file}: it was trained with another {name} ({b}; this run has {a}), which its weights mean"
+                )
         direction = net.direction
         if net["D"] is None or (self.D_ema is not None and direction is None and net["D"].compares_batch):
             what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
@@ -216,8 +239,11 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned; the options must be those of that run, but for their length."""
         modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
-        for name, saved in state["modules"].items():
-            modules[name].load_state_dict(saved)
+        try:
+            for name, saved in state["modules"].items():
+                modules[name].load_state_dict(saved)
+        except (RuntimeError, AttributeError, KeyError):
+            raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
