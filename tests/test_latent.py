@@ -598,3 +598,16 @@ def test_a_restart_that_fails_is_left_out(dcgan):
 
     result = si.project(dcgan, real_picture(), "z", loss=Brittle(), steps=4, restarts=3, optimizer="adam")
     assert torch.isfinite(result.distance).all()
+
+
+def test_the_study_of_clipping(dcgan, tmp_path):
+    args = ["reproduce", "clipping", "-n", dcgan.file, "--generated", 3, "--steps", 30, "--restarts", 2, "-o", tmp_path]
+    result = CliRunner().invoke(cli, list(map(str, args)))
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    for clips in results["priors"].values():
+        assert set(clips) == {"none", "standard", "stochastic"}
+        for clip, rows in clips.items():
+            assert len(rows["psnr"]) == 3 and min(rows["psnr"]) > 5
+            assert clip == "none" or max(rows["outside"]) == 0
+    assert (tmp_path / "table.md").read_text().count("prior, clipping") == 6

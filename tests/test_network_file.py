@@ -278,7 +278,7 @@ def test_other_files_are_named(content, reason, tmp_path):
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(
         si.NetworkFileError,
-        match="there is no such file; expected a path, a URL, or one of the short names cats32, ffhq",
+        match="there is no such file; expected a path, a URL, or one of the short names cats32, faces64, ffhq",
     ):
         si.load(tmp_path / "nothing.pkl")
     with pytest.raises(si.NetworkFileError, match="it is a directory"):
@@ -337,7 +337,7 @@ def test_plain_values_go_through_pickle_and_back(value, protocol):
 
 
 def test_what_cannot_be_saved_is_named(cats, tmp_path):
-    with pytest.raises(TypeError, match="a Discriminator cannot be saved"):
+    with pytest.raises(TypeError, match="a Discriminator cannot be written"):
         si.save(cats.D, tmp_path / "d.pkl")
     with pytest.raises(IsADirectoryError, match="expected a file name"):
         si.save(cats, tmp_path)

@@ -5,6 +5,7 @@ import click
 from .common import Commands
 
 COMMANDS = {
+    "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
 }
