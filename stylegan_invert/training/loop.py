@@ -130,7 +130,7 @@ def train(
                 "kimg": trainer.nimg / 1000,
                 "seconds": round(seconds, 1),
                 "images_per_second": round(rate, 2),
-                "seconds_left": round((total - trainer.nimg) / rate),
+                "seconds_left": max(0, round((total - trainer.nimg) / rate)),
                 **({"augment_p": float(trainer.augment_pipe.p)} if trainer.augment_pipe is not None else {}),
                 **trainer.loss.stats.means(),
             }
