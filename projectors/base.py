@@ -112,6 +112,16 @@ class Fit:
     notes: Mapping[str, list] = dataclasses.field(default_factory=dict)
 
 
+def staircase(rate: float, step: int, steps: int, drops: int) -> float:
+    """A learning rate in a step, counted from 0: multiplied by 0.1 every steps / drops steps."""
+    return rate * 0.1 ** (step * drops // steps)
+
+
+def look_now(step: int, steps: int, device: torch.device) -> bool:
+    """Whether `check_numbers` is due in a step: looking makes a GPU wait, so there it is done now and then, and at the end."""
+    return device.type == "cpu" or step % 20 == 0 or step == steps - 1
+
+
 def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:
     """Raise ProjectionError if a distance (N,) of a step, counted from 0, is no number; ``remedy`` is what may help."""
     bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()

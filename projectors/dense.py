@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from stylegan_invert.errors import ProjectionError
-from stylegan_invert.generator import FEATURES, GeneratorAdapter
+from stylegan_invert.generator import FEATURES, GeneratorAdapter, base_code
 from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import Code
 
-from .base import Fit, Step, check_numbers, option
+from .base import Fit, Step, check_numbers, look_now, option, staircase
 from .latent import LatentOptions, latent
 
 
@@ -47,7 +47,7 @@ class DenseOptions(LatentOptions):
 
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""
-        return self.layer_learning_rate * 0.1 ** (step * self.layer_lr_drops // self.layer_steps)
+        return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
 
 
 def dense(
@@ -97,7 +97,8 @@ def dense(
     code = generator.convert(start, space)
     inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
     latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
-    base = code.tensors["h"] if start.space != space else _base_features(generator, code)
+    undisplaced = code if start.space != space else generator.convert(base_code(generator, code), space)
+    base = undisplaced.tensors["h"]
     unit = (
         layer_spread(generator, space, None if code.c is None else code.c[:1])
         if options.delta_unit == "spread"
@@ -105,10 +106,12 @@ def dense(
     )
     delta = ((code.tensors["h"] - base) / unit).detach().clone().requires_grad_(True)
     prepared = loss.prepare(target)
+
+    def displaced(by: torch.Tensor | float) -> Code:
+        return Code(space, {**inputs, **latents, "h": base + unit * by}, code.c)
+
     with torch.no_grad():
-        notes["distance_without_displacement"] = loss(
-            prepared, generator.render(_code(space, base, {**inputs, **latents}, code.c))
-        ).tolist()
+        notes["distance_without_displacement"] = loss(prepared, generator.render(displaced(0.0))).tolist()
 
     variables = [delta]
     if options.styles == "optimised":
@@ -119,34 +122,22 @@ def dense(
         variables += [v.requires_grad_(True) for v in inputs.values()]
     adam = torch.optim.Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
     weight = options.lambda_delta / (delta[0].numel() if options.penalty == "mean" else 1)
-    look_every = 1 if delta.device.type == "cpu" else 20
+    remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
     distances = []
     for step in range(options.layer_steps):
         adam.param_groups[0]["lr"] = options.layer_rate(step)
-        distance = loss(prepared, generator.render(_code(space, base + unit * delta, {**inputs, **latents}, code.c)))
+        distance = loss(prepared, generator.render(displaced(delta)))
         penalty = weight * delta.abs().flatten(1).sum(dim=1)
         adam.zero_grad(set_to_none=True)
         (distance + penalty).sum().backward()
         adam.step()
         distances.append(distance.detach())
-        if step % look_every == 0 or step == options.layer_steps - 1:
-            check_numbers(
-                distances[-1],
-                step,
-                options.layer_steps,
-                f"try a lower --layer-lr (it was {options.layer_learning_rate:g})",
-            )
+        if look_now(step, options.layer_steps, delta.device):
+            check_numbers(distances[-1], step, options.layer_steps, remedy)
         if callback is not None:
             done = total - options.layer_steps + step + 1
-            callback(
-                Step(
-                    done,
-                    distances[-1],
-                    _code(space, (base + unit * delta).detach(), {**inputs, **latents}, code.c).detach(),
-                    total,
-                )
-            )
-    result = _code(space, base + unit * delta, {**inputs, **latents}, code.c).detach()
+            callback(Step(done, distances[-1], displaced(delta).detach(), total))
+    result = displaced(delta).detach()
     notes["displacement_l1"] = (unit * delta.detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
 
@@ -165,14 +156,3 @@ def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None
 
 def _first_steps(options: LatentOptions, n: int) -> int:
     return options.steps * (1 if options.optimizer == "adam" else n * options.restarts)
-
-
-def _base_features(generator: GeneratorAdapter, code: Code) -> torch.Tensor:
-    """G1 of what a code in a layer's space stands on."""
-    keys = generator.code_shapes(generator.base)
-    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k in keys}, code.c)
-    return generator.convert(base, code.space).tensors["h"]
-
-
-def _code(space: str, h: torch.Tensor, inputs: dict[str, torch.Tensor], c: torch.Tensor | None) -> Code:
-    return Code(space, {**inputs, "h": h}, c)

@@ -16,7 +16,7 @@ from stylegan_invert.generator import GeneratorAdapter, Prior
 from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import Code
 
-from .base import SEED, Fit, Step, check_numbers, option
+from .base import SEED, Fit, Step, check_numbers, look_now, option, staircase
 
 CLIPS = ("none", "standard", "stochastic")
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
@@ -57,7 +57,7 @@ class LatentOptions:
 
     def rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
-        return self.initial_learning_rate * 0.1 ** (step * self.lr_drops // self.steps)
+        return staircase(self.initial_learning_rate, step, self.steps, self.lr_drops)
 
 
 def latent(
@@ -170,7 +170,6 @@ def _adam(
     o = objective.options
     z = z.clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr=o.initial_learning_rate, betas=(0.9, 0.999))
-    look_every = 1 if z.device.type == "cpu" else 20
     history = []
     for step in range(o.steps):
         adam.param_groups[0]["lr"] = o.rate(step)
@@ -181,7 +180,7 @@ def _adam(
         with torch.no_grad():
             z.copy_(clipped(z, o.clip, bound, objective.generator.prior, randoms))
         history.append(distance.detach())
-        if step % look_every == 0 or step == o.steps - 1:
+        if look_now(step, o.steps, z.device):
             remedy = f"try a lower learning rate (it was {o.initial_learning_rate:g})"
             check_numbers(_any_of(history[-1], len(randoms)), step, o.steps, remedy)
         watch(step + 1, o.steps, history[-1], z.detach())
@@ -281,11 +280,12 @@ def _lbfgs_b(
         return float(total.detach()), slope[0].cpu().double().numpy()
 
     first = z.cpu().double().numpy()
-    before = [value(first)[0] and known[first.tobytes()]]
+    before = [first]
 
     def after(x: np.ndarray) -> None:
-        note(before[0], torch.from_numpy(x).to(z))
-        before[0] = known.get(x.tobytes(), before[0])
+        note(known[before[0].tobytes()], torch.from_numpy(x).to(z))
+        if x.tobytes() in known:
+            before[0] = x.copy()
 
     bounds = None if o.clip == "none" else [(-bound, bound)] * len(first)
     found = scipy.optimize.minimize(

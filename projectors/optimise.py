@@ -17,7 +17,7 @@ from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import NOISE, Code
 
-from .base import SEED, Fit, Step, check_numbers, option
+from .base import SEED, Fit, Step, check_numbers, look_now, option
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,6 @@ def optimise(
     def code(w: torch.Tensor) -> Code:
         return Code(start.space, {"w": w, **{NOISE + name: value for name, value in noise.items()}}, start.c)
 
-    # Looking at a number makes a GPU wait; there, a distance that is no number is noticed a little later.
-    look_every = 1 if device.type == "cpu" else 20
     distances = []
     for step in range(options.steps):
         for group in adam.param_groups:
@@ -116,7 +114,7 @@ def optimise(
                 value -= value.mean(dim=[1, 2], keepdim=True)
                 value *= value.square().mean(dim=[1, 2], keepdim=True).rsqrt()
         distances.append(distance.detach())
-        if step % look_every == 0 or step == options.steps - 1:
+        if look_now(step, options.steps, device):
             remedy = (
                 f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
             )

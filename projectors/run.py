@@ -17,7 +17,7 @@ from stylegan_invert.generator import GeneratorAdapter, adapt, check_code, label
 from stylegan_invert.io.codes import code_file, read_codes
 from stylegan_invert.io.download import inception_file, vgg16_file
 from stylegan_invert.io.files import sha256_of_file
-from stylegan_invert.io.images import Fitted, read_picture
+from stylegan_invert.io.images import Fitted, as_images, read_picture
 from stylegan_invert.io.network_file import NetworkFile
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
@@ -119,8 +119,8 @@ def project_each(
     """
     chosen = find_method(method)
     preset = dict(chosen.preset)
-    loss = preset.pop("loss", DEFAULT_LOSS) if loss is None else loss
-    preset.pop("loss", None)
+    own_loss = preset.pop("loss", DEFAULT_LOSS)
+    loss = own_loss if loss is None else loss
     if chosen.one_pass:
         given = {**options, "init": init, "sequence": sequence, "save_noise": save_noise, "keep_steps": keep_steps}
         superfluous = [name for name, value in given.items() if name in options or value]
@@ -165,7 +165,7 @@ def project_each(
     for first in range(0, len(targets), together):
         pictures = [_picture(t, generator, fit, background) for t in targets[first : first + together]]
         pixels = torch.from_numpy(np.stack([p for p, _ in pictures]))
-        shown = pixels.to(generator.device).to(torch.float32) / 127.5 - 1
+        shown = as_images(pixels, generator.device)
         watch = _Watch(first, keep_steps, callback)
         began = time.perf_counter()
         encoded = encode(shown) if encode is not None else [None] * len(shown)

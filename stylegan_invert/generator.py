@@ -195,15 +195,21 @@ class Adapter:
                 raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
             return self.render_base(code, noise_mode)
         h = code.tensors["h"]
-        base = Code(self.base, {k: v for k, v in code.tensors.items() if k != "h"}, code.c)
         with _hooked(self.layer_module(self._layer(code.space)), lambda out: h.to(out.dtype)):
-            return self.render_base(base, noise_mode)
+            return self.render_base(base_code(self, code), noise_mode)
 
     def _layer(self, space: str) -> str:
         name = space.removeprefix(FEATURES)
         if name not in self.layers():
             raise ValueError(f"this network has no layer {name!r}; it has {', '.join(self.layers())}")
         return name
+
+
+def base_code(generator: GeneratorAdapter, code: Code) -> Code:
+    """What a code at a layer stands on: its tensors of the base space, and its noise maps."""
+    keys = generator.code_shapes(generator.base)
+    tensors = {k: v for k, v in code.tensors.items() if k in keys or k.startswith(NOISE)}
+    return Code(generator.base, tensors, code.c)
 
 
 class _Reached(Exception):

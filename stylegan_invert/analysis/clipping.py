@@ -2,15 +2,17 @@
 generative adversarial networks", 2017) and of Bayat's thesis, whose clipping was never applied (its published code edits a
 copy)."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from ..generator import GeneratorAdapter, Prior
-from ..io.images import projector_pixels
+from ..io.images import as_images
 from ..losses import Distance
 from ..projectors.latent import CLIPS, LatentOptions, drawn, latent
+from ..projectors.projection import render_pixels
 from ..spaces import Code
 
 
@@ -41,18 +43,16 @@ def recover(
     try:
         (shape,) = generator.code_shapes("z").values()
         z = generator.prior.sample([count, *shape], torch.Generator(generator.device).manual_seed(1))
-        with torch.no_grad():
-            pictures = np.stack([projector_pixels(generator.render(Code("z", {"z": one[None]}))[0]) for one in z])
+        pictures = np.stack([render_pixels(generator, one) for one in Code("z", {"z": z})])
         results: dict[str, dict[str, list[float]]] = {}
         for clip in clips:
             rows: dict[str, list[float]] = {"psnr": [], "error": [], "outside": []}
             for first in range(0, count, batch):
                 part = slice(first, first + batch)
-                shown = torch.from_numpy(pictures[part]).to(generator.device).to(torch.float32) / 127.5 - 1
-                settings = LatentOptions(**{**vars(options), "clip": clip})
+                shown = as_images(pictures[part], generator.device)
+                settings = dataclasses.replace(options, clip=clip)
                 found = latent(generator, shown, loss, drawn(generator, settings, len(shown)), settings).code
-                with torch.no_grad():
-                    made = torch.stack([torch.from_numpy(projector_pixels(generator.render(one)[0])) for one in found])
+                made = torch.from_numpy(np.stack([render_pixels(generator, one) for one in found]))
                 squared = (made.double() - torch.from_numpy(pictures[part]).double()).square().mean(dim=[1, 2, 3])
                 rows["psnr"] += (10 * torch.log10(255**2 / squared.clamp_min(1e-3))).tolist()
                 rows["error"] += (found.tensors["z"] - z[part]).square().mean(dim=1).sqrt().cpu().tolist()

@@ -6,7 +6,7 @@ pictures half-way between two codes look.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,11 @@ import torch
 
 from ..generator import FEATURES, GeneratorAdapter
 from ..io.codes import read_codes, write_codes
-from ..io.images import projector_pixels
+from ..io.images import as_images
 from ..losses import Distance, SqueezeLPIPS, picture_metrics
 from ..projectors.dense import DenseOptions, dense
-from ..projectors.latent import LatentOptions, drawn, latent
+from ..projectors.latent import drawn, latent
+from ..projectors.projection import render_pixels
 from ..spaces import Code
 from .distribution import FEWEST, PictureFeatures, kid
 from .paths import between, onto_span, underlying
@@ -65,7 +66,7 @@ def invert(
             for way in WAYS.values():
                 path = code_path(folder, name, i, way.name)
                 if not path.exists():
-                    shown = torch.from_numpy(pixels)[None].to(generator.device).to(torch.float32) / 127.5 - 1
+                    shown = as_images(pixels[None], generator.device)
                     code = _find(
                         generator, shown, loss, options, way, lambda w, n=name, i=i: code_path(folder, n, i, w)
                     )
@@ -86,11 +87,10 @@ def _find(
     way: Way,
     path: Callable[[str], Path],
 ) -> Code:
-    first = LatentOptions(**{f.name: getattr(options, f.name) for f in dataclasses.fields(LatentOptions)})
     if way.name == "z":
-        return latent(generator, shown, loss, drawn(generator, first, 1), first).code
+        return latent(generator, shown, loss, drawn(generator, options, 1), options).code
     changes = {"first_step": "none", **({} if way.regularised else {"lambda_delta": 0.0})}
-    start = drawn(generator, first, 1) if way.start == "random" else read_codes(path(way.start)).to(generator.device)
+    start = drawn(generator, options, 1) if way.start == "random" else read_codes(path(way.start)).to(generator.device)
     return dense(generator, shown, loss, start, dataclasses.replace(options, **changes)).code
 
 
@@ -114,7 +114,7 @@ def gather(generator: GeneratorAdapter, folder: Path, name: str, count: int, way
         code = read_codes(path).to(generator.device)
         with np.load(path) as data:
             distance = float(data["distance"][0])
-        found.append(Found(code, distance, _pixels(generator, code)))
+        found.append(Found(code, distance, render_pixels(generator, code)))
     return found
 
 
@@ -134,7 +134,7 @@ def errors(found: Sequence[Found], pictures: np.ndarray) -> dict[str, list[float
 def midpoints(generator: GeneratorAdapter, found: Sequence[Found]) -> np.ndarray:
     """The pictures half-way between codes 0 and 1, 1 and 2, ..., and the last and the first: (N, C, R, R) uint8."""
     pairs = zip(found, [*found[1:], found[0]])
-    return np.stack([_pixels(generator, between(generator, a.code, b.code, [0.5])[0]) for a, b in pairs])
+    return np.stack([render_pixels(generator, between(generator, a.code, b.code, [0.5])[0]) for a, b in pairs])
 
 
 def realism(
@@ -146,7 +146,7 @@ def realism(
     if D is not None:
         device = next(D.parameters()).device
         with torch.no_grad():
-            shown = torch.from_numpy(pictures).to(device).to(torch.float32) / 127.5 - 1
+            shown = as_images(pictures, device)
             result["logit"] = float(torch.cat([D(x[None]) for x in shown]).mean())
     if len(pictures) >= FEWEST:
         result["kid"], result["kid_stderr"] = kid(features(torch.from_numpy(pictures)), reference)
@@ -156,26 +156,22 @@ def realism(
 def gap(generator: GeneratorAdapter, code: Code, frames: int) -> list[np.ndarray]:
     """From h* to G1(z*): Figure 3."""
     return [
-        _pixels(generator, c) for c in between(generator, code, underlying(generator, code), np.linspace(0, 1, frames))
+        render_pixels(generator, c)
+        for c in between(generator, code, underlying(generator, code), np.linspace(0, 1, frames))
     ]
 
 
 def line(generator: GeneratorAdapter, a: Code, b: Code, frames: int) -> list[np.ndarray]:
     """From one code to another: Figures 4, 9 and 14."""
-    return [_pixels(generator, c) for c in between(generator, a, b, np.linspace(0, 1, frames))]
+    return [render_pixels(generator, c) for c in between(generator, a, b, np.linspace(0, 1, frames))]
 
 
 def span(generator: GeneratorAdapter, code: Code) -> tuple[np.ndarray, float]:
     """The picture of the projection of h* onto the span of G1, and the share of h* that is left over: Figure 13."""
     on, left = onto_span(generator, code)
-    return _pixels(generator, on), float(left[0])
+    return render_pixels(generator, on), float(left[0])
 
 
-def _pixels(generator: GeneratorAdapter, code: Code) -> np.ndarray:
-    with torch.no_grad():
-        return projector_pixels(generator.render(code)[0])
-
-
-def quartiles(values: Sequence[float]) -> Iterator[float]:
+def quartiles(values: Sequence[float]) -> list[float]:
     """Lower quartile, median and upper quartile."""
-    return iter(np.quantile(np.array(values, dtype=np.float64), [0.25, 0.5, 0.75]).tolist())
+    return np.quantile(np.array(values, dtype=np.float64), [0.25, 0.5, 0.75]).tolist()

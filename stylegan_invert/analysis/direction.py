@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from ..generator import GeneratorAdapter
-from ..io.files import atomic
-from ..io.images import projector_pixels
+from ..io.codes import write_codes
+from ..io.images import as_images
 from ..losses import Distance, picture_metrics, reported_lpips
 from ..networks.direction import DirectionDiscriminator, angle_degrees
 from ..projectors.optimise import Options, optimise
+from ..projectors.projection import render_pixels
 from ..spaces import Code
 
+BATCH = 50  # pictures that are optimised side by side
 SHOWN = 8  # pictures of each set in the sheets
 
 
@@ -41,11 +43,7 @@ def generated(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarra
     """Pictures (n, C, R, R) uint8 of latents z (n, z_dim) from N(0, I), which are returned too."""
     (shape,) = generator.code_shapes("z").values()
     z = torch.from_numpy(np.random.RandomState(seed).randn(n, *shape)).to(torch.float32)
-    with torch.no_grad():
-        pictures = [
-            projector_pixels(generator.render(Code("z", {"z": one[None]}).to(generator.device))[0]) for one in z
-        ]
-    return np.stack(pictures), z
+    return np.stack([render_pixels(generator, one) for one in Code("z", {"z": z})]), z
 
 
 def reconstruct(
@@ -55,7 +53,7 @@ def reconstruct(
     folder: Path,
     loss: Distance,
     ways: Sequence[Way],
-    batch: int = 50,
+    batch: int = BATCH,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Find the codes of all pictures in all ways, and keep what came out in ``folder``.
@@ -73,7 +71,7 @@ def reconstruct(
     for name, way, first, pixels in _parts(sets, ways, batch):
         path = folder / f"{name}-{way.start}-{way.steps}-{first:05d}.npz"
         if not path.exists():
-            shown = torch.from_numpy(pixels).to(generator.device).to(torch.float32) / 127.5 - 1
+            shown = as_images(pixels, generator.device)
             began = time.perf_counter()
             with torch.no_grad():
                 z = direction.invert(shown)
@@ -83,8 +81,7 @@ def reconstruct(
                     generator.convert(code, "w") if way.start == "de" else _repeated(generator.center("w"), len(shown))
                 )
                 code = optimise(generator, shown, loss, start, Options(steps=way.steps)).code.without_noise()
-            with torch.no_grad():
-                images = np.concatenate([projector_pixels(generator.render(one))[None, 0] for one in code])
+            images = np.stack([render_pixels(generator, one) for one in code])
             seconds = (time.perf_counter() - began) / len(shown)
             rows = [
                 picture_metrics(torch.from_numpy(a), torch.from_numpy(b), {"lpips": lpips})
@@ -93,15 +90,15 @@ def reconstruct(
             values = {
                 key: np.array([np.nan if r[key] is None else r[key] for r in rows]) for key in ("lpips", "psnr", "ssim")
             }
-            with atomic(path) as temporary, open(temporary, "wb") as f:
-                np.savez(f, z=z.cpu().numpy(), images=images[: max(0, SHOWN - first)], seconds=seconds, **values)
+            kept = {"z": z.cpu().numpy(), "images": images[: max(0, SHOWN - first)], "seconds": np.float64(seconds)}
+            write_codes(path, {**kept, **values})
         if progress is not None:
             progress(len(pixels) * max(way.steps, 1))
 
 
 def work(sets: dict[str, np.ndarray], ways: Sequence[Way]) -> int:
     """How much `reconstruct` will count."""
-    return sum(len(pixels) * max(way.steps, 1) for _, way, _, pixels in _parts(sets, ways, 50))
+    return sum(len(pixels) * max(way.steps, 1) for _, way, _, pixels in _parts(sets, ways, BATCH))
 
 
 def _parts(sets: dict[str, np.ndarray], ways: Sequence[Way], batch: int) -> Iterator[tuple[str, Way, int, np.ndarray]]:
@@ -141,6 +138,6 @@ def random_pairs_lpips(pictures: np.ndarray, loss: Distance) -> float:
     """Mean LPIPS of the first half of pictures to the second: what a reconstruction must beat."""
     lpips = reported_lpips(loss)[1].to("cpu")
     n = len(pictures) // 2
-    a, b = (torch.from_numpy(x).to(torch.float32) / 127.5 - 1 for x in (pictures[:n], pictures[n : 2 * n]))
+    a, b = (as_images(x) for x in (pictures[:n], pictures[n : 2 * n]))
     with torch.no_grad():
         return float(torch.cat([lpips.between(x, y) for x, y in zip(a.split(50), b.split(50))]).mean())

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..generator import GeneratorAdapter
+from ..io.images import as_images
 from ..losses.base import as_rgb
 from ..losses.lpips import SqueezeLPIPS
 from ..spaces import Code
@@ -28,8 +29,6 @@ class PictureFeatures:
     Pictures are resized to 128x128, bilinearly and with antialiasing, so that the definition is one for every size.
     """
 
-    size = 512
-
     def __init__(self, device: torch.device | str = "cpu"):
         lpips = SqueezeLPIPS().to(device)
         self.device = torch.device(device)
@@ -37,7 +36,7 @@ class PictureFeatures:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 512) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
-        x = as_rgb(pixels.to(self.device).to(torch.float32) / 127.5 - 1)
+        x = as_rgb(as_images(pixels, self.device))
         x = F.interpolate(x, [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
         with torch.no_grad():
             last = self._network((x - self._shift) / self._scale)[-1]

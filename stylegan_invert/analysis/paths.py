@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..generator import FEATURES, GeneratorAdapter
+from ..generator import FEATURES, GeneratorAdapter, base_code
 from ..spaces import Code
 
 
@@ -36,9 +36,7 @@ def underlying(generator: GeneratorAdapter, code: Code) -> Code:
         raise ValueError(
             f"a code in {code.space!r} has no displacement; expected one at a layer, as --method dense finds"
         )
-    keys = generator.code_shapes(generator.base)
-    base = Code(generator.base, {k: v for k, v in code.tensors.items() if k in keys}, code.c)
-    return generator.convert(base, code.space)
+    return generator.convert(base_code(generator, code), code.space)
 
 
 def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tensor]:

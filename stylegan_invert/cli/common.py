@@ -181,10 +181,36 @@ def same_study(folder: Any, settings: dict[str, Any]) -> None:
         )
 
 
+def real_pictures(data: str, span: tuple[int, int | None] | None, generator: Any, limit: int) -> Any:
+    """The first pictures (at most ``limit``, C, R, R) uint8 of a set, of a generator's shape; see `Span`."""
+    from ..training.data import PictureSet
+
+    first, last = span or (0, None)
+    found = PictureSet(data, generator.img_resolution, generator.img_channels, first=first, last=last)
+    found.check()
+    return found.pictures(range(min(limit, len(found.names))))
+
+
+def write_study(folder: Any, results: dict[str, Any], table: str, quiet: bool, besides: str = "") -> None:
+    """Write a study's results.json and table.md, and say so; ``besides`` names what else was written."""
+    import json
+
+    from ..io.files import atomic
+
+    for name, text in (("results.json", json.dumps(results, indent=2) + "\n"), ("table.md", table)):
+        with atomic(folder / name) as temporary:
+            temporary.write_text(text)
+    say(quiet, f"{table}\nwrote {folder}/table.md, results.json{besides}")
+
+
 def say(quiet: bool, text: str) -> None:
     """A line for the person watching: on stderr, so that stdout stays for data."""
     if not quiet:
         click.echo(text, err=True)
+
+
+def _no_bar(quiet: bool) -> bool:
+    return quiet or sys.stderr is None or not sys.stderr.isatty()
 
 
 @contextlib.contextmanager
@@ -192,8 +218,7 @@ def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], No
     """A bar that counts to ``total`` on a terminal, and nothing elsewhere; call what it gives with what was done."""
     from tqdm import tqdm
 
-    off = quiet or sys.stderr is None or not sys.stderr.isatty()
-    with tqdm(total=total, desc=label, unit="", disable=off, leave=False, dynamic_ncols=True) as bar:
+    with tqdm(total=total, desc=label, unit="", disable=_no_bar(quiet), leave=False, dynamic_ncols=True) as bar:
         yield bar.update
 
 
@@ -207,7 +232,7 @@ class Progress:
             total=steps,
             desc=label,
             unit="step",
-            disable=quiet or sys.stderr is None or not sys.stderr.isatty(),
+            disable=_no_bar(quiet),
             leave=False,
             dynamic_ncols=True,
         )

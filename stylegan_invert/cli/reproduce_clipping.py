@@ -1,11 +1,10 @@
 """``stylegan-invert reproduce clipping``"""
 
-import json
 from pathlib import Path
 
 import click
 
-from .common import SEED, counting, device_option, network_option, outdir_option, pick_device, quiet_option, say
+from .common import SEED, counting, device_option, network_option, outdir_option, pick_device, quiet_option, write_study
 
 PRIORS = ("normal", "uniform")
 GOOD = 30  # dB
@@ -39,8 +38,8 @@ def command(
     import numpy as np
 
     from ..analysis.clipping import recover
+    from ..analysis.dense import quartiles
     from ..generator import adapt
-    from ..io.files import atomic
     from ..io.network_file import load
     from ..projectors.latent import CLIPS, LatentOptions
     from ..projectors.run import build_loss
@@ -64,7 +63,7 @@ def command(
     ]
     for family, clips in found.items():
         for clip, rows in clips.items():
-            low, middle, high = np.quantile(rows["psnr"], [0.25, 0.5, 0.75])
+            low, middle, high = quartiles(rows["psnr"])
             good = np.mean(np.array(rows["psnr"]) > GOOD)
             lines.append(
                 f"| {family} prior, clipping {clip} | {middle:.1f} ({low:.1f} to {high:.1f}) | {good:.0%} "
@@ -72,8 +71,4 @@ def command(
             )
     text = "\n".join(lines) + "\n"
     settings = {"network": net.sha256, **about_loss, "steps": steps, "restarts": restarts, "seed": seed}
-    with atomic(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps({**settings, "priors": found}, indent=2) + "\n")
-    with atomic(folder / "table.md") as temporary:
-        temporary.write_text(text)
-    say(quiet, text + f"wrote {folder}/table.md and results.json")
+    write_study(folder, {**settings, "priors": found}, text, quiet)

@@ -1,6 +1,5 @@
 """``stylegan-invert reproduce dense``"""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from .common import (
     outdir_option,
     pick_device,
     quiet_option,
+    real_pictures,
     same_study,
-    say,
+    write_study,
     z_prior_option,
 )
 
@@ -76,19 +76,17 @@ def command(
     stylegan-invert reproduce dense -n dcgan.pt --data faces/ -o out/dense
     """
     import numpy as np
-    import torch
 
     from ..analysis import dense as study
     from ..analysis.distribution import PictureFeatures, generated_pictures
     from ..analysis.sheets import sheet
     from ..generator import adapt, set_prior
-    from ..io.files import atomic
-    from ..io.images import projector_pixels, write_png
+    from ..io.images import write_png
     from ..io.network_file import load
     from ..projectors.dense import DenseOptions
+    from ..projectors.projection import render_pixels
     from ..projectors.run import build_loss
     from ..spaces import Code
-    from ..training.data import PictureSet
 
     where = pick_device(device)
     net = load(network)
@@ -101,14 +99,10 @@ def command(
             f"This network does not begin with a dense layer; choose --layer from {', '.join(generator.layers())}."
         )
     (shape,) = generator.code_shapes("z").values()
-    with torch.no_grad():
-        latents = [Code("z", {"z": generator.prior.of_seed(seed, [1, *shape])}).to(where) for seed in range(generated)]
-        sets = {"generated": np.stack([projector_pixels(generator.render(code)[0]) for code in latents])}
+    latents = [Code("z", {"z": generator.prior.of_seed(seed, [1, *shape])}).to(where) for seed in range(generated)]
+    sets = {"generated": np.stack([render_pixels(generator, code) for code in latents])}
     if data is not None:
-        first, last = pictures or (0, None)
-        given = PictureSet(data, generator.img_resolution, generator.img_channels, first=first, last=last)
-        given.check()
-        sets["real"] = given.pictures(range(min(real, len(given.names))))
+        sets["real"] = real_pictures(data, pictures, generator, real)
     options = DenseOptions(
         steps=steps, layer_steps=layer_steps, layer=layer, lambda_z=lambda_z, lambda_delta=lambda_delta
     )
@@ -134,7 +128,7 @@ def command(
         found = {way: study.gather(generator, folder / "codes", name, len(shown), way) for way in study.WAYS}
         results["sets"][name] = {
             way: {
-                **{key: list(study.quartiles(v)) for key, v in study.errors(f, shown).items()},
+                **{key: study.quartiles(v) for key, v in study.errors(f, shown).items()},
                 "midpoints": study.realism(study.midpoints(generator, f), reference, features, D),
             }
             for way, f in found.items()
@@ -157,17 +151,11 @@ def command(
         ]
         write_png(folder / f"figure9-{name}.png", sheet(rows, 64))
         if (layer or generator.dense) == generator.dense:
-            rows = [
-                [shown[i], found["dense"][i].picture, study.span(generator, found["dense"][i].code)[0]] for i in few
-            ]
+            spans = [study.span(generator, f.code) for f in found["dense"]]
+            rows = [[shown[i], found["dense"][i].picture, spans[i][0]] for i in few]
             write_png(folder / f"figure13-{name}.png", sheet(list(zip(*rows)), 64))
-            left = [study.span(generator, f.code)[1] for f in found["dense"]]
-            results["sets"][name]["dense"]["left_of_span"] = list(study.quartiles(left))
-    with atomic(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-    with atomic(folder / "table.md") as temporary:
-        temporary.write_text(table(results))
-    say(quiet, table(results) + f"\nwrote {folder}/table.md, results.json and the figures' sheets")
+            results["sets"][name]["dense"]["left_of_span"] = study.quartiles([left for _, left in spans])
+    write_study(folder, results, table(results), quiet, " and the figures' sheets")
 
 
 def table(results: dict[str, Any]) -> str:

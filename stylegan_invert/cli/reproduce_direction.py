@@ -1,6 +1,5 @@
 """``stylegan-invert reproduce direction``"""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from .common import (
     outdir_option,
     pick_device,
     quiet_option,
+    real_pictures,
     same_study,
-    say,
+    write_study,
 )
 
 FOUND = {
@@ -92,11 +92,9 @@ def command(
     from ..analysis.sheets import sheet
     from ..errors import StyleganInvertError
     from ..generator import adapt
-    from ..io.files import atomic
     from ..io.images import write_png
     from ..io.network_file import load
     from ..projectors.run import build_loss
-    from ..training.data import PictureSet
 
     where = pick_device(device)
     net = load(network)
@@ -114,10 +112,7 @@ def command(
     made, z = study.generated(generator, generated, seed)
     sets = {"generated": made}
     if data is not None:
-        first, last = pictures or (0, None)
-        real_set = PictureSet(data, net.G.img_resolution, net.G.img_channels, first=first, last=last)
-        real_set.check()
-        sets["real"] = real_set.pictures(range(min(real, len(real_set.names))))
+        sets["real"] = real_pictures(data, pictures, generator, real)
     folder = Path(outdir)
     distance, about_loss = build_loss(loss, None, None, where)
     settings = {
@@ -142,17 +137,13 @@ def command(
             if way.first is None:
                 columns.append(found["images"][: study.SHOWN])
         if name == "generated":
-            known = study.angles(D, found["z"], z[: len(found["z"])]) | study.angles(D, z.numpy(), z)
+            known = study.angles(D, z.numpy(), z)
             rows["random pairs"] = {"angle": known["random pairs"]}
             rows["best constant guess"] = {"angle": known["best constant"]}
         rows.setdefault("random pairs", {})["lpips"] = study.random_pairs_lpips(shown, distance)
         results["sets"][name] = rows
         write_png(folder / f"sheet-{name}.png", sheet(list(zip(*columns))))
-    with atomic(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-    with atomic(folder / "table.md") as temporary:
-        temporary.write_text(table(results))
-    say(quiet, table(results) + f"\nwrote {folder}/table.md, results.json and a sheet of each set")
+    write_study(folder, results, table(results), quiet, " and a sheet of each set")
 
 
 def table(results: dict[str, Any]) -> str:

@@ -229,9 +229,9 @@ def sizes_of(G: Any) -> dict[str, Any]:
     """The settings under which a generator of the same sizes is made."""
     from ..networks.stylegan2 import Generator
 
-    synthesis = getattr(G, "init_kwargs", {}).get("synthesis_kwargs") or {}
     if not isinstance(G, Generator):
         raise click.UsageError("--resume takes the network file of a StyleGAN2, or the folder of a stopped run.")
+    synthesis = G.init_kwargs.get("synthesis_kwargs") or {}
     names = ("channel_base", "channel_max")
     return {
         "resolution": G.img_resolution, "channels": G.img_channels, "z_dim": G.z_dim, "w_dim": G.w_dim,

@@ -171,6 +171,11 @@ def _composite(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.I
     return PIL.Image.alpha_composite(canvas, picture).convert("RGB")
 
 
+def as_images(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 pixels of any shape as float32 in [-1, 1], on a device."""
+    return torch.as_tensor(pixels).to(device).to(torch.float32) / 127.5 - 1
+
+
 def projector_pixels(image: torch.Tensor) -> np.ndarray:
     """(C, H, W) float in [-1, 1] to uint8 as the official projector rounds: (x + 1) * 127.5, cut off."""
     return ((image + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -189,7 +189,7 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
             G = family.build(*weights, file, budget)
             G._source = {"file": file, "sha256": sha256(view)}
             return NetworkFile({"G_ema": G}, file, G._source["sha256"], budget=budget)
-    if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
+    if not _holds_modules(root):
         keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
         raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
     networks = {}

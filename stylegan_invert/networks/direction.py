@@ -72,6 +72,17 @@ def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
     return torch.cat(angles, dim=1)
 
 
+def latent_weights(z_dim: int) -> torch.Tensor:
+    """How much each entry of z moves the point on the sphere, (z_dim,), float32, of mean square one.
+
+    By an angle at depth k of the tree only the part of the point below it turns, whose mean square is 2^-k: the first
+    entry turns all of it, each of the last ones hardly anything.
+    """
+    depth = torch.arange(1, z_dim + 1).log2().floor()
+    weights = 2 ** (-depth / 2)
+    return weights / weights.square().mean().sqrt()
+
+
 def z_to_angles(z: torch.Tensor, normalize: bool = True) -> torch.Tensor:
     """The angles (pi / 2) Phi(z) of latents, uniform in (0, pi / 2) for z from N(0, I).
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
-from ..networks.direction import DirectionDiscriminator, angle_degrees, embedding_loss
+from ..networks.direction import angle_degrees, embedding_loss
 from .statistics import Statistics
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
@@ -173,7 +173,7 @@ class DirectionLoss(StyleGAN2Loss):
     """`StyleGAN2Loss` with a discriminator that embeds the latent direction.
 
     Args:
-        D: a `DirectionDiscriminator`.
+        all of `StyleGAN2Loss`; D is a `DirectionDiscriminator`.
         embedding_weight: lambda_emb, the weight of the tangent of the angle between embedding and latent.
 
     The embedding is learned on pictures without style mixing and augmentation; where there is neither, they are the
@@ -182,17 +182,8 @@ class DirectionLoss(StyleGAN2Loss):
     Source: Cho, algorithm 1.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        G_mapping: Callable,
-        G_synthesis: Callable,
-        D: Callable,
-        augment_pipe: Callable | None = None,
-        embedding_weight: float = 1,
-        **kwargs,
-    ):
-        super().__init__(device, G_mapping, G_synthesis, D, augment_pipe, **kwargs)
+    def __init__(self, *args, embedding_weight: float = 1, **kwargs):
+        super().__init__(*args, **kwargs)
         self.embedding_weight = embedding_weight
 
     def judge_generated(self, z, c, sync_G, for_G):
@@ -201,14 +192,13 @@ class DirectionLoss(StyleGAN2Loss):
         img, _ = self.run_G(z, c, sync_G, mix=False)
         with _synced(self.D, False):
             own_logits, embedding = self.D(img, c, return_embedding=True)
-        network: DirectionDiscriminator = self.D
-        target = network.target(z)
+        target = self.D.target(z)
         tangent = embedding_loss(embedding.direction, target)[:, None]
         self.stats.add("loss/embedding", tangent)
         self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
         further = self.embedding_weight * tangent
-        if not for_G and network.trunk.c_dim == 0:
+        if not for_G and self.D.trunk.c_dim == 0:
             # The trunk's own output learns to say what the head says; nothing below it notices.
-            copied = network.trunk.score(embedding.features.detach(), None)
+            copied = self.D.trunk.score(embedding.features.detach(), None)
             further = further + (copied - own_logits.detach()).square()
         return own_logits if plain else logits, further

@@ -10,8 +10,9 @@ import torch
 
 from ..errors import TrainingError
 from ..io.direction import direction_tensors
+from ..io.images import as_images
 from ..io.network_file import NetworkFile
-from ..networks.direction import DirectionDiscriminator
+from ..networks.direction import DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from .augment import AugmentPipe
@@ -56,6 +57,9 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
     if not o.normalize_z:
         G.mapping.normalize_z = False
     if o.head == "direction":
+        # The generator begins by drawing most what counts most for the direction. Left to itself the mapping takes all
+        # entries alike, and learns too slowly to choose.
+        G.mapping.fc0.weight.data[:, : o.z_dim] *= latent_weights(o.z_dim)
         trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
         return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
     return G, Discriminator(epilogue_kwargs=dict(mbstd_group_size=o.mbstd_group_size), **o.network_kwargs, **shape)
@@ -159,7 +163,7 @@ class Trainer:
         if self._batches is None:
             self._batches = self.data.batches(o.batch, o.seed, self.nimg)
         img, c = next(self._batches)
-        img = (img.to(self.device).to(torch.float32) / 127.5 - 1).split(o.batch_gpu)
+        img = as_images(img, self.device).split(o.batch_gpu)
         c = c.to(self.device).split(o.batch_gpu)
         if isinstance(self.loss, DirectionLoss):
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
@@ -218,9 +222,13 @@ class Trainer:
             for b_average, b in zip(average.buffers(), module.buffers()):
                 b_average.copy_(b)
 
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        """Everything with weights or buffers, by its name in checkpoints."""
+        found = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
+        return {name: module for name, module in found.items() if module is not None}
+
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint must hold: tensors and plain values."""
-        modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
         return {
             "format": FORMAT,
             "options": dataclasses.asdict(self.options),
@@ -228,7 +236,7 @@ class Trainer:
             "steps": self.steps,
             "ticks": self.ticks,
             "seconds": self.seconds,
-            "modules": {name: m.state_dict() for name, m in modules.items() if m is not None},
+            "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
             "pl_mean": self.loss.pl_mean,
             "real_signs": {name: (float(total), count) for name, (total, count) in self.loss.real_signs.sums.items()},
@@ -238,11 +246,11 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned; the options must be those of that run, but for their length."""
-        modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
+        modules = self._modules()
         try:
             for name, saved in state["modules"].items():
                 modules[name].load_state_dict(saved)
-        except (RuntimeError, AttributeError, KeyError):
+        except (RuntimeError, KeyError):
             raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
