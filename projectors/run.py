@@ -29,7 +29,7 @@ from stylegan_invert.losses import (
     picture_metrics,
     reported_lpips,
 )
-from stylegan_invert.spaces import Code
+from stylegan_invert.spaces import Code, joined
 
 from .base import Step, build_options
 from .latent import drawn
@@ -169,7 +169,7 @@ def project_each(
         watch = _Watch(first, keep_steps, callback)
         began = time.perf_counter()
         encoded = encode(shown) if encode is not None else [None] * len(shown)
-        start = _join([s or e for s, e in zip(starts[first : first + together], encoded)])
+        start = joined([s or e for s, e in zip(starts[first : first + together], encoded)])
         found = run(generator, shown, distance, start, settings, watch)
         seconds = (time.perf_counter() - began) / len(pixels)
         for i, code in enumerate(found.code):
@@ -290,14 +290,6 @@ def _start(
         return generator.convert(code, space or code.space)
     except ValueError as e:
         raise CodeFileError(f"{name}: {e}") from None
-
-
-def _join(codes: list[Code]) -> Code:
-    """Codes of length one as one batch. Noise maps are joined where all have them."""
-    first = codes[0]
-    keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
-    c = None if first.c is None else torch.cat([code.c for code in codes])
-    return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)
 
 
 def build_loss(

@@ -1,6 +1,6 @@
 """Latent codes: named tensors and the name of the space they lie in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,3 +53,11 @@ class Code:
     def detach(self) -> "Code":
         """A copy without gradients that shares no memory."""
         return Code(self.space, {k: v.detach().clone() for k, v in self.tensors.items()}, self.c)
+
+
+def joined(codes: Sequence[Code]) -> Code:
+    """The points of several codes in one space as one code. Tensors that not all of them have, as noise maps, are left out."""
+    first = codes[0]
+    keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
+    c = None if first.c is None else torch.cat([code.c for code in codes])
+    return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)

@@ -20,9 +20,11 @@ from ..losses import Distance, SqueezeLPIPS, picture_metrics
 from ..projectors.dense import DenseOptions, dense
 from ..projectors.latent import drawn, latent
 from ..projectors.projection import render_pixels
-from ..spaces import Code
+from ..spaces import Code, joined
 from .distribution import FEWEST, PictureFeatures, kid
 from .paths import between, onto_span, underlying
+
+BATCH = 8  # pictures that share passes
 
 
 class Way(NamedTuple):
@@ -58,25 +60,24 @@ def invert(
     Args:
         sets: name to pictures (N, C, R, R) uint8.
         options: of both steps; ``lambda_delta`` is for the regularised way.
-        progress: called with 1 after each code.
+        progress: called with how many codes are there, after each few.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, pictures in sets.items():
-        for i, pixels in enumerate(pictures):
+        for first in range(0, len(pictures), BATCH):
+            some = range(first, min(first + BATCH, len(pictures)))
             for way in WAYS.values():
-                path = code_path(folder, name, i, way.name)
-                if not path.exists():
-                    shown = as_images(pixels[None], generator.device)
-                    code = _find(
-                        generator, shown, loss, options, way, lambda w, n=name, i=i: code_path(folder, n, i, w)
-                    )
+                wanted = [i for i in some if not code_path(folder, name, i, way.name).exists()]
+                if wanted:
+                    starts = [code_path(folder, name, i, way.start) for i in wanted]
+                    shown = as_images(pictures[wanted], generator.device)
+                    code = _find(generator, shown, loss, options, way, starts)
                     with torch.no_grad():
-                        distance = loss(loss.prepare(shown), generator.render(code)).cpu().double()
-                    arrays = {k: v.cpu().numpy() for k, v in code.tensors.items()}
-                    layer = {"layer": np.array(code.space.removeprefix(FEATURES))} if "h" in arrays else {}
-                    write_codes(path, {**arrays, **layer, "distance": distance.numpy()})
+                        distances = loss(loss.prepare(shown), generator.render(code)).cpu().double()
+                    for i, one, distance in zip(wanted, code, distances):
+                        _keep(code_path(folder, name, i, way.name), one, distance)
                 if progress is not None:
-                    progress(1)
+                    progress(len(some))
 
 
 def _find(
@@ -85,13 +86,20 @@ def _find(
     loss: Distance,
     options: DenseOptions,
     way: Way,
-    path: Callable[[str], Path],
+    starts: Sequence[Path],
 ) -> Code:
+    random = drawn(generator, options, len(shown))
     if way.name == "z":
-        return latent(generator, shown, loss, drawn(generator, options, 1), options).code
+        return latent(generator, shown, loss, random, options).code
     changes = {"first_step": "none", **({} if way.regularised else {"lambda_delta": 0.0})}
-    start = drawn(generator, options, 1) if way.start == "random" else read_codes(path(way.start)).to(generator.device)
+    start = random if way.start == "random" else joined([read_codes(path) for path in starts]).to(generator.device)
     return dense(generator, shown, loss, start, dataclasses.replace(options, **changes)).code
+
+
+def _keep(path: Path, code: Code, distance: torch.Tensor) -> None:
+    arrays = {k: v.cpu().numpy() for k, v in code.tensors.items()}
+    layer = {"layer": np.array(code.space.removeprefix(FEATURES))} if "h" in arrays else {}
+    write_codes(path, {**arrays, **layer, "distance": distance[None].numpy()})
 
 
 def code_path(folder: Path, name: str, i: int, way: str) -> Path:
