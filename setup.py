@@ -34,6 +34,9 @@ setup(
         "imageio-ffmpeg",
         "torchmetrics>=1.0",
     ],
-    extras_require={"test": ["pytest", "hypothesis", "ruff", "setuptools", "wheel", "packaging"]},
+    extras_require={
+        "report": ["matplotlib"],
+        "test": ["matplotlib", "pytest", "hypothesis", "ruff", "setuptools", "wheel", "packaging"],
+    },
     entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},
 )

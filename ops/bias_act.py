@@ -9,16 +9,23 @@ import torch.nn.functional as F
 
 
 class Activation(NamedTuple):
-    """One row of `ACTIVATIONS`: the function, and the gain that keeps the second moment of a normal input near one."""
+    """One row of `ACTIVATIONS`.
+
+    Attributes:
+        function: elementwise.
+        gain: what keeps the second moment of a normal input near one.
+        slope: of the negative side, for a leaky ReLU.
+    """
 
     function: Callable[[torch.Tensor], torch.Tensor]
     gain: float
+    slope: float | None = None
 
 
 ACTIVATIONS = {
     "linear": Activation(lambda x: x, 1.0),
     "relu": Activation(F.relu, math.sqrt(2)),
-    "lrelu": Activation(lambda x: F.leaky_relu(x, 0.2), math.sqrt(2)),
+    "lrelu": Activation(lambda x: F.leaky_relu(x, 0.2), math.sqrt(2), slope=0.2),
     "tanh": Activation(torch.tanh, 1.0),
     "sigmoid": Activation(torch.sigmoid, 1.0),
     "elu": Activation(F.elu, 1.0),
@@ -53,7 +60,7 @@ def bias_act(
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"bias_act: unknown activation {act!r}; expected one of {', '.join(ACTIVATIONS)}")
-    function, own_gain = ACTIVATIONS[act]
+    function, own_gain, _ = ACTIVATIONS[act]
     if b is not None:
         if b.ndim != 1 or b.shape[0] != x.shape[1]:
             raise ValueError(f"bias_act: bias of shape {tuple(b.shape)} for an input of shape {tuple(x.shape)}")

@@ -5,6 +5,7 @@ G is split into G2 after G1 at the first dense layer; z* minimises the distance 
 distance of G2(G1(z*) + delta) and lambda_2 |delta|_1. Any layer of `GeneratorAdapter.layers` will do for the split.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,14 @@ class DenseOptions(LatentOptions):
     lambda_delta: float = option(0.2)
     delta_unit: str = option("spread", words=("one", "spread"))
     styles: str = option("held", words=("held", "optimised"))
+
+    def without_effect(self) -> dict[str, str]:
+        idle = super().without_effect()
+        if self.first_step == "none":
+            shared = {"seed", "start_bound", "penalty", "prior_weight"}  # the seed and its bound make the start
+            of_z = {f.name for f in dataclasses.fields(LatentOptions)} - shared
+            idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
+        return idle
 
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""
@@ -126,10 +135,11 @@ def dense(
     distances = []
     for step in range(options.layer_steps):
         adam.param_groups[0]["lr"] = options.layer_rate(step)
-        distance = loss(prepared, generator.render(displaced(delta)))
+        shown = displaced(delta)
+        distance = loss(prepared, generator.render(shown))
         penalty = weight * delta.abs().flatten(1).sum(dim=1)
         adam.zero_grad(set_to_none=True)
-        (distance + penalty).sum().backward()
+        (distance + penalty + options.prior(generator, base_code(generator, shown))).sum().backward()
         adam.step()
         distances.append(distance.detach())
         if look_now(step, options.layer_steps, delta.device):
@@ -138,6 +148,7 @@ def dense(
             done = total - options.layer_steps + step + 1
             callback(Step(done, distances[-1], displaced(delta).detach(), total))
     result = displaced(delta).detach()
+    notes |= options.prior_notes(generator, base_code(generator, result))
     notes["displacement_l1"] = (unit * delta.detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
 

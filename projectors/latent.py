@@ -17,6 +17,7 @@ from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import Code
 
 from .base import SEED, Fit, Step, check_numbers, look_now, option, staircase
+from .prior import PriorOptions
 
 CLIPS = ("none", "standard", "stochastic")
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
@@ -24,8 +25,8 @@ PENALTIES = ("mean", "sum")
 
 
 @dataclass(frozen=True)
-class LatentOptions:
-    """Settings of the inversion to z.
+class LatentOptions(PriorOptions):
+    """Settings of the inversion to z. With those of `PriorOptions`.
 
     Attributes:
         steps: of the optimiser, per restart.
@@ -54,6 +55,16 @@ class LatentOptions:
     penalty: str = option("mean", words=PENALTIES)
     restarts: int = option(1, 1, 10**6, whole=True)
     start_bound: float | None = option(None, 0, or_none=True)
+
+    def without_effect(self) -> dict[str, str]:
+        """The options that do nothing beside the others, and why."""
+        idle = {}
+        if self.optimizer != "adam":
+            why = f"the optimizer {self.optimizer} finds the length of its steps itself; choose adam"
+            idle |= {"initial_learning_rate": why, "lr_drops": why}
+        if self.clip == "none":
+            idle["bound"] = "clip is none; choose standard or stochastic"
+        return idle
 
     def rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -119,11 +130,12 @@ def latent(
     scores = torch.where(torch.isfinite(total), total, torch.inf).reshape(n, options.restarts)
     best = scores.argmin(dim=1) + torch.arange(n, device=z.device) * options.restarts
     code = Code("z", {"z": z[best]}, None if c is None else c[best])
-    return Fit(code.detach(), history[:, best.cpu()], {"objective_of_restarts": scores.tolist()})
+    notes = {"objective_of_restarts": scores.tolist(), **options.prior_notes(generator, code)}
+    return Fit(code.detach(), history[:, best.cpu()], notes)
 
 
 class Objective:
-    """distance + lambda_z * -log P(z), of latents (M, d): both the sum and the distance alone, (M,)."""
+    """distance + lambda_z * -log P(z) + prior_weight * the prior in V, of latents (M, d): both the sum and the distance alone, (M,)."""
 
     def __init__(
         self, generator: GeneratorAdapter, loss: Distance, prepared, c: torch.Tensor | None, options: LatentOptions
@@ -132,9 +144,11 @@ class Objective:
 
     def __call__(self, z: torch.Tensor, which: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
         c = None if self.c is None else self.c[which]
-        distance = self.loss(_part(self.prepared, which), self.generator.render(Code("z", {"z": z}, c)))
+        code = Code("z", {"z": z}, c)
+        distance = self.loss(_part(self.prepared, which), self.generator.render(code))
         weight = self.options.lambda_z / (z.shape[1] if self.options.penalty == "mean" else 1)
-        return distance + weight * self.generator.prior.negative_log(z), distance
+        total = distance + weight * self.generator.prior.negative_log(z)
+        return total + self.options.prior(self.generator, code), distance
 
 
 def clipped(z: torch.Tensor, kind: str, bound: float, prior: Prior, randoms: list[torch.Generator]) -> torch.Tensor:

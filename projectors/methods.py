@@ -61,9 +61,18 @@ _PIVIDORI_PAPER = {
     **_PIVIDORI_CODE, "loss": "sse=1,features-sum=0.6", "penalty": "sum", "lambda_z": 40.96, "lambda_delta": 20.0,
 }  # fmt: skip
 
+# Wulff & Torralba, section 3; the schedules of rate and exploration are the official ones, over 10,000 steps too.
+_WULFF = {"prior_weight": 1e-4, "noise_maps": "fixed", "loss": "lpips-squeeze=1"}
+
 METHODS = {
     "w": Method("w", _OPTIMISE),  # the official projector: one w for all layers
     "w+": Method("w+", _OPTIMISE),  # one w per layer: closer to the target
+    # with the Gaussian prior in V, as published
+    "wulff-w": Method("w", _OPTIMISE, preset={**_WULFF, "initial_learning_rate": 0.1, "steps": 1000}),
+    "wulff-w+": Method("w+", _OPTIMISE, preset={**_WULFF, "initial_learning_rate": 0.05, "steps": 10000}),
+    # the same optimisation in whitened coordinates of V
+    "v": Method("v", _OPTIMISE),
+    "v+": Method("v+", _OPTIMISE),
     # what the network's discriminator finds in one pass
     "de": Method("z", f"{_HERE}.direct:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True),
     "z": Method(*_LATENT, preset={"loss": "mse=1"}),  # the latent itself

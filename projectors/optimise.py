@@ -18,11 +18,12 @@ from stylegan_invert.losses import Distance
 from stylegan_invert.spaces import NOISE, Code
 
 from .base import SEED, Fit, Step, check_numbers, look_now, option
+from .prior import PriorOptions
 
 
 @dataclass(frozen=True)
-class Options:
-    """Settings of the optimisation; the defaults are the official ones.
+class Options(PriorOptions):
+    """Settings of the optimisation; the defaults are the official ones. With those of `PriorOptions`.
 
     Attributes:
         steps: number of steps.
@@ -32,7 +33,8 @@ class Options:
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
         lr_rampup_length: share of the run over which it rises from zero.
         noise_ramp_length: share of the run after which there is no exploration noise.
-        regularize_noise_weight: weight of the penalty that keeps the noise maps white.
+        noise_maps: "optimised" together with the code, or "fixed" at the network's own.
+        regularize_noise_weight: weight of the penalty that keeps optimised noise maps white.
     """
 
     steps: int = option(1000, 1, 10**9, whole=True)
@@ -42,7 +44,12 @@ class Options:
     lr_rampdown_length: float = option(0.25, 1e-6)
     lr_rampup_length: float = option(0.05, 1e-6)
     noise_ramp_length: float = option(0.75, 1e-6)
+    noise_maps: str = option("optimised", words=("optimised", "fixed"))
     regularize_noise_weight: float = option(1e5)
+
+    def without_effect(self) -> dict[str, str]:
+        """The options that do nothing beside the others, and why."""
+        return {"regularize_noise_weight": "noise_maps is fixed"} if self.noise_maps == "fixed" else {}
 
     def learning_rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -70,7 +77,8 @@ def optimise(
         generator: the network behind its adapter; its parameters must not require gradients.
         target: (N, C, H, W) float32 in [-1, 1], of the generator's size and channels.
         loss: a distance.
-        start: codes (N) in "w" or "w+" to begin with. Noise maps in it are taken; missing ones are drawn.
+        start: codes (N) in "w", "w+", "v" or "v+" to begin with. Noise maps in it are taken; missing ones are drawn, unless
+            they are fixed.
         options: see `Options`.
         callback: called after each step.
 
@@ -86,17 +94,20 @@ def optimise(
 
     prepared = loss.prepare(target)
     spread = torch.tensor([generator.spread(one.space, one.c) for one in start], device=device)
-    spread = spread.reshape(n, *[1] * (start.tensors["w"].ndim - 1))
-    w = start.tensors["w"].detach().clone().requires_grad_(True)
-    noise = {name: randn(*shape) for name, shape in generator.noise_shapes().items()}
+    (key,) = generator.code_shapes(start.space)
+    spread = spread.reshape(n, *[1] * (start.tensors[key].ndim - 1))
+    w = start.tensors[key].detach().clone().requires_grad_(True)
+    drawn = generator.noise_shapes() if options.noise_maps == "optimised" else {}
+    noise = {name: randn(*shape) for name, shape in drawn.items()}
     for name, given in start.noise.items():
         noise[name] = given.detach().clone()
-    for value in noise.values():
+    optimised = noise if options.noise_maps == "optimised" else {}
+    for value in optimised.values():
         value.requires_grad_(True)
-    adam = torch.optim.Adam([w, *noise.values()], lr=options.initial_learning_rate, betas=(0.9, 0.999))
+    adam = torch.optim.Adam([w, *optimised.values()], lr=options.initial_learning_rate, betas=(0.9, 0.999))
 
     def code(w: torch.Tensor) -> Code:
-        return Code(start.space, {"w": w, **{NOISE + name: value for name, value in noise.items()}}, start.c)
+        return Code(start.space, {key: w, **{NOISE + name: value for name, value in noise.items()}}, start.c)
 
     distances = []
     for step in range(options.steps):
@@ -104,13 +115,18 @@ def optimise(
             group["lr"] = options.learning_rate(step)
         # The official code draws (1, 1, w_dim) here; the same numbers come out of (w_dim,).
         explore = randn(*w.shape[1:]) * (spread * options.initial_noise_factor * options.noise_ramp(step))
-        distance = loss(prepared, generator.render(code(w + explore)))
-        total = distance.sum() + options.regularize_noise_weight * sum(noise_penalty(v).sum() for v in noise.values())
+        shown = code(w + explore)
+        distance = loss(prepared, generator.render(shown))
+        total = distance.sum() + options.regularize_noise_weight * sum(
+            noise_penalty(v).sum() for v in optimised.values()
+        )
+        if options.prior_weight:
+            total = total + options.prior(generator, shown).sum()
         adam.zero_grad(set_to_none=True)
         total.backward()
         adam.step()
         with torch.no_grad():
-            for value in noise.values():
+            for value in optimised.values():
                 value -= value.mean(dim=[1, 2], keepdim=True)
                 value *= value.square().mean(dim=[1, 2], keepdim=True).rsqrt()
         distances.append(distance.detach())
@@ -122,7 +138,8 @@ def optimise(
         if callback is not None:
             callback(Step(step + 1, distances[-1], code(w.detach()), options.steps))
     history = torch.stack(distances) if distances else target.new_zeros([0, n])
-    return Fit(code(w).detach(), history.cpu())
+    result = code(w).detach()
+    return Fit(result, history.cpu(), options.prior_notes(generator, result))
 
 
 def noise_penalty(noise: torch.Tensor) -> torch.Tensor:

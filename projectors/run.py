@@ -19,6 +19,7 @@ from stylegan_invert.io.download import inception_file, vgg16_file
 from stylegan_invert.io.files import sha256_of_file
 from stylegan_invert.io.images import Fitted, as_images, read_picture
 from stylegan_invert.io.network_file import NetworkFile
+from stylegan_invert.io.statistics import keep_gaussian
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
     Distance,
@@ -75,6 +76,7 @@ def project_each(
     vgg16: str | os.PathLike | None = None,
     inception: str | os.PathLike | None = None,
     class_idx: int | None = None,
+    statistics: str | os.PathLike | None = None,
     z_prior: str | None = None,
     init: Start | Sequence[Start] | None = None,
     sequence: bool = False,
@@ -84,6 +86,7 @@ def project_each(
     fit: str = "crop",
     background: str = "white",
     callback: Callable[[int, Step], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Iterator[Projection]:
     """`project` for many targets: gives each projection when it is there, and keeps none.
@@ -99,6 +102,8 @@ def project_each(
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         inception: file for "features", or "download"; None takes ``STYLEGAN_INVERT_INCEPTION``, else the shipped SqueezeNet.
         class_idx: the class, for a network that has classes.
+        statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
+            cache, which is made when it is first needed.
         z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
         init: where to start: None for the method's own start, "mean", "de" for what the discriminator finds, or a code, a
             projection, a file of codes or a folder with one; one for all targets, or a list of one for each.
@@ -110,6 +115,7 @@ def project_each(
             official sizes that is about as fast, and the results are then those of single runs to the bit.
         fit, background: how files are brought to shape; see `io.images.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
+        progress: called while the Gaussian of V is made, with the samples so far and those expected in all.
         options: those of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options class).
 
     Raises:
@@ -128,12 +134,24 @@ def project_each(
             raise ProjectionError(
                 f"method {method!r} takes no steps, so {', '.join(superfluous)} has no meaning for it"
             )
-    if save_noise and chosen.start == OWN:
-        raise ProjectionError(f"method {method!r} fits no noise maps, so save_noise has no meaning for it")
     settings = build_options(chosen.options_class(), {**preset, **options})
+    if save_noise and getattr(settings, "noise_maps", "fixed") == "fixed":
+        raise ProjectionError(f"method {method!r} as asked for fits no noise maps, so save_noise has no meaning for it")
+    idle = settings.without_effect() if hasattr(settings, "without_effect") else {}
+    for name in options:
+        if name in idle:
+            raise ProjectionError(f"{name} has no effect here: {idle[name]}")
     net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
     set_prior(generator, z_prior)
+    c = label(generator.c_dim, class_idx)
+    c = None if c is None else c.to(generator.device)
+    if getattr(settings, "prior_weight", 0) or str(chosen.space).startswith("v"):
+        keep_gaussian(generator, c, statistics, progress)
+    elif statistics is not None:
+        raise ProjectionError(
+            f"method {method!r} was asked for without a prior in V, so statistics have no meaning for it"
+        )
     if chosen.space is not None and chosen.space not in generator.spaces:
         raise ProjectionError(
             f"method {method!r} works in {chosen.space}, and this network has {', '.join(generator.spaces)}; choose z or dense"
@@ -142,8 +160,6 @@ def project_each(
         raise ProjectionError("no targets were given")
     if type(batch) is not int or batch < 1:
         raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1")
-    c = label(generator.c_dim, class_idx)
-    c = None if c is None else c.to(generator.device)
     inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
     if len(inits) != len(targets):
         raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from .errors import CodeFileError
+from .gaussian import Gaussian, fit_gaussian
 from .networks.stylegan2 import Generator as StyleGAN2
 from .networks.stylegan2 import SynthesisLayer
+from .ops import ACTIVATIONS
 from .spaces import NOISE, Code
 
 FEATURES = "f:"  # the space "f:NAME" is that of the outputs of the layer NAME
@@ -90,7 +92,16 @@ class GeneratorAdapter(Protocol):
         """The same code in another space, as W in W+; ValueError if it does not lie there."""
 
     def truncated(self, code: Code, truncation_psi: float) -> Code:
-        """A code in z, its w pulled towards the mean; ValueError for a network without w, unless psi is 1."""
+        """A code, its w pulled towards the network's ``w_avg``; ValueError for a network without w, unless psi is 1."""
+
+    def compressed(self, code: Code, tau: float) -> Code:
+        """A code with its large principal components of V compressed, see `Gaussian.compress`; ValueError without V."""
+
+    def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
+        """The Gaussian of V, of the class ``c`` (1, c_dim) where there are classes; ValueError for a network without V."""
+
+    def styles(self, code: Code) -> torch.Tensor:
+        """The w (N, L, w_dim) that a code stands on, one or one per layer, with gradients; ValueError without w."""
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
@@ -141,6 +152,15 @@ class Adapter:
                 f"truncation_psi is {truncation_psi:g}; this network has no w to truncate, so it must be 1"
             )
         return code
+
+    def compressed(self, code: Code, tau: float) -> Code:
+        raise ValueError("this network has no W, so there is no V space to compress in")
+
+    def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
+        raise ValueError("this network has no W, so there is no V space and no Gaussian prior in it")
+
+    def styles(self, code: Code) -> torch.Tensor:
+        raise ValueError("this network has no W")
 
     def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
         """`render` for the family's own spaces."""
@@ -226,6 +246,10 @@ def _hooked(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Te
         handle.remove()
 
 
+def _key(c: torch.Tensor | None) -> tuple[float, ...]:
+    return () if c is None else tuple(c.flatten().tolist())
+
+
 class Statistics(NamedTuple):
     """Mean (w_dim,) and scalar standard deviation of W."""
 
@@ -234,19 +258,23 @@ class Statistics(NamedTuple):
 
 
 class StyleGAN2Adapter(Adapter):
-    """StyleGAN2 as projectors see it: spaces z, w and w+, those of its convolutions, and noise maps.
+    """StyleGAN2 as projectors see it: spaces z, w, w+, v and v+, those of its convolutions, and noise maps.
+
+    In "v" and "v+" the tensor "v" holds whitened coordinates of V, see `Gaussian.whiten`: their mean is zero and their
+    covariance one. Straight lines are the same as in V itself. A network whose mapping does not end in a leaky ReLU has no V.
 
     Mean and spread of W are those of the official projector: 10,000 latents of ``RandomState(123)``, the mean and one
     scalar deviation, the root of the mean squared distance summed over dimensions (algorithms.md, section 6.1).
     """
 
-    spaces = ("z", "w", "w+")
     base = "w+"
 
     def __init__(self, network: StyleGAN2, w_avg_samples: int = 10000):
         super().__init__(network)
         self.w_avg_samples = w_avg_samples
         self._statistics: dict[tuple[float, ...], Statistics] = {}
+        self._gaussians: dict[tuple[float, ...], Gaussian] = {}
+        self.spaces = ("z", "w", "w+", *(("v", "v+") if self._slope() else ()))
 
     def info(self) -> Mapping[str, Any]:
         g = self.network
@@ -273,9 +301,70 @@ class StyleGAN2Adapter(Adapter):
     def layer_module(self, name: str) -> torch.nn.Module:
         return self.network.synthesis.get_submodule(name)
 
+    def _slope(self) -> float | None:
+        mapping = self.network.mapping
+        last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
+        return ACTIVATIONS[last.activation].slope if last is not None else None
+
+    def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
+        """See the protocol. Computed when first asked for, unless `set_gaussian` has given it."""
+        key = _key(c)
+        if key not in self._gaussians:
+            self.set_gaussian(c, self.fit_gaussian(c))
+        return self._gaussians[key]
+
+    def set_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> None:
+        """Take the Gaussian of V, of the class ``c``, as found before."""
+        self._gaussians[_key(c)] = gaussian.to(self.device)
+
+    def fit_gaussian(
+        self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Gaussian:
+        """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
+        slope = self._slope()
+        if slope is None:
+            mapping = self.network.mapping
+            last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
+            ends = f"ends in {last.activation!r}" if last is not None else "has no layers"
+            raise ValueError(
+                f"the mapping network {ends}; V is W before a leaky ReLU, which can be undone, so this network has no V"
+            )
+        if self.c_dim and c is None:
+            raise ValueError(f"this network has {self.c_dim} classes; the Gaussian is of one of them")
+        return fit_gaussian(self.sample_w(c, seed=0), slope, self.network.w_dim, progress)
+
+    def sample_w(self, c: torch.Tensor | None, seed: int) -> Callable[[int], torch.Tensor]:
+        """A function that gives n fresh samples of w, (n, w_dim), on the CPU."""
+        random = torch.Generator().manual_seed(seed)
+
+        def sample(n: int) -> torch.Tensor:
+            z = self.prior.sample([n, self.network.z_dim], random).to(self.device)
+            with torch.no_grad():
+                labels = None if c is None else c.to(self.device).expand(n, -1)
+                return self.network.mapping(z, labels)[:, 0].cpu()
+
+        return sample
+
+    def styles(self, code: Code) -> torch.Tensor:
+        if code.space == "z":
+            return self.network.mapping(code.tensors["z"], code.c)[:, :1]
+        w = self._w(code)
+        return w if w.ndim == 3 else w[:, None]
+
+    def _w(self, code: Code) -> torch.Tensor:
+        """(N, w_dim), or (N, num_ws, w_dim), of a code in w, v, w+, v+ or at a layer."""
+        return self._gaussian_of(code).unwhiten(code.tensors["v"]) if "v" in code.tensors else code.tensors["w"]
+
+    def _gaussian_of(self, code: Code) -> Gaussian:
+        if code.c is not None and not torch.equal(code.c, code.c[:1].expand_as(code.c)):
+            raise ValueError(
+                "the codes are of different classes, and the Gaussian of V is of one; take them one by one"
+            )
+        return self.gaussian(None if code.c is None else code.c[:1])
+
     def statistics(self, c: torch.Tensor | None = None) -> Statistics:
         """Mean and spread of w, of the class ``c`` (1, c_dim) where the network has classes; computed once."""
-        key = () if c is None else tuple(c.flatten().tolist())
+        key = _key(c)
         if key not in self._statistics:
             n = self.w_avg_samples
             # float32 before the move: some devices have no float64, and the network would convert it anyway.
@@ -293,40 +382,65 @@ class StyleGAN2Adapter(Adapter):
         return self._statistics[key]
 
     def center(self, space: str, c: torch.Tensor | None = None) -> Code:
+        g = self.network
         if space == "z":
-            return Code("z", {"z": torch.zeros([1, self.network.z_dim], device=self.device)}, c)
+            return Code("z", {"z": torch.zeros([1, g.z_dim], device=self.device)}, c)
+        if space in ("v", "v+"):
+            return Code(space, {"v": torch.zeros([1, *self.own_shapes(space)["v"]], device=self.device)}, c)
         return self.convert(Code("w", {"w": self.statistics(c).mean[None]}, c), space)
 
     def spread(self, space: str, c: torch.Tensor | None = None) -> float:
+        if space in ("v", "v+"):
+            return self.gaussian(c).rank ** 0.5
         return self.network.z_dim**0.5 if space == "z" else self.statistics(c).std
 
     def convert_base(self, code: Code, space: str) -> Code:
-        if code.space == "z" and space in ("w", "w+"):
+        if space == "z" or space not in self.spaces:
+            raise ValueError(
+                f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces "
+                f"{', '.join(self.spaces)}"
+            )
+        others = {k: v for k, v in code.tensors.items() if k not in ("z", "w", "v")}
+        if code.space == "z":
             with torch.no_grad():
                 w = self.network.mapping(code.tensors["z"], code.c)[:, 0]
-            return self.convert(
-                Code("w", {**{k: v for k, v in code.tensors.items() if k != "z"}, "w": w}, code.c), space
-            )
-        if code.space == "w" and space == "w+":
-            return Code(
-                "w+", {**code.tensors, "w": code.tensors["w"][:, None].repeat(1, self.network.num_ws, 1)}, code.c
-            )
-        if code.space == "w+" and space == "w":
-            w = code.tensors["w"]
+        else:
+            w = self._w(code)
+        if space.endswith("+") and w.ndim == 2:
+            w = w[:, None].repeat(1, self.network.num_ws, 1)
+        elif not space.endswith("+") and w.ndim == 3:
             if not torch.equal(w, w[:, :1].expand_as(w)):
                 raise ValueError("its layers have different w, so it lies in W+ and not in W; use the method w+")
-            return Code("w", {**code.tensors, "w": w[:, 0]}, code.c)
-        raise ValueError(
-            f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces {', '.join(self.spaces)}"
-        )
+            w = w[:, 0]
+        if space.startswith("v"):
+            return Code(space, {**others, "v": self._gaussian_of(code).whiten(w).to(torch.float32)}, code.c)
+        return Code(space, {**others, "w": w}, code.c)
 
     def truncated(self, code: Code, truncation_psi: float) -> Code:
-        with torch.no_grad():
-            return Code("w+", {"w": self.network.mapping(code.tensors["z"], code.c, truncation_psi=truncation_psi)})
+        if code.space == "z":
+            with torch.no_grad():
+                return Code("w+", {"w": self.network.mapping(code.tensors["z"], code.c, truncation_psi=truncation_psi)})
+        if truncation_psi == 1:
+            return code
+        code = self.convert(code, "w+")
+        w_avg = self.network.mapping.w_avg
+        return Code("w+", {**code.tensors, "w": w_avg.lerp(code.tensors["w"], truncation_psi)}, code.c)
+
+    def compressed(self, code: Code, tau: float) -> Code:
+        code = self.convert(code, "w+")
+        return Code("w+", {**code.tensors, "w": self._gaussian_of(code).compress(code.tensors["w"], tau)}, code.c)
 
     def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         g = self.network
-        return {"z": {"z": (g.z_dim,)}, "w": {"w": (g.w_dim,)}, "w+": {"w": (g.num_ws, g.w_dim)}}[space]
+        single, several = (g.w_dim,), (g.num_ws, g.w_dim)
+        shapes = {
+            "z": {"z": (g.z_dim,)},
+            "w": {"w": single},
+            "w+": {"w": several},
+            "v": {"v": single},
+            "v+": {"v": several},
+        }
+        return shapes[space]
 
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
         return self.network.synthesis.noise_shapes()

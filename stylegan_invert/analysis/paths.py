@@ -8,17 +8,19 @@ from ..generator import FEATURES, GeneratorAdapter, base_code
 from ..spaces import Code
 
 
-def between(generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float]) -> list[Code]:
+def between(
+    generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float], space: str | None = None
+) -> list[Code]:
     """Codes on the straight line from a to b (N = 1 each), alpha 0 being a.
 
     At a layer that is G2((1 - alpha) h1 + alpha h2) of Pividori et al. (supplement, "Intra class" and "Random
     interpolation"), with everything else that the network reads interpolated, too. If one code lies at a layer and the other
-    does not, the other is taken there first; w goes before z.
+    does not, the other is taken there first; w goes before z. ``space`` says otherwise: "v+" is for straight lines in V.
 
     Raises:
         ValueError: the codes cannot be brought into one space.
     """
-    space = _common(generator, a.space, b.space)
+    space = space or _common(generator, a.space, b.space)
     a, b = generator.convert(a, space), generator.convert(b, space)
     keys = [k for k in a.tensors if k in b.tensors]
     c = a.c
@@ -28,6 +30,20 @@ def between(generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[floa
             c = torch.lerp(a.c, b.c, float(alpha))
         found.append(Code(space, {k: torch.lerp(a.tensors[k], b.tensors[k], float(alpha)) for k in keys}, c))
     return found
+
+
+def latent_distances(generator: GeneratorAdapter, found: Code, true: Code) -> dict[str, float]:
+    """How far a code (N = 1) is from the true one: "w", the length of the difference in W or, with several w, in W+, and "v", the
+    same in whitened coordinates of V.
+
+    Raises:
+        ValueError: the network has no V.
+    """
+    gaussian = generator.gaussian(true.c)
+    with torch.no_grad():
+        a, b = (generator.styles(code)[0] for code in (found, true))
+        v = gaussian.whiten(a) - gaussian.whiten(b)
+        return {"w": float((a - b).double().norm()), "v": float(v.expand(len(a - b), -1).norm())}
 
 
 def underlying(generator: GeneratorAdapter, code: Code) -> Code:

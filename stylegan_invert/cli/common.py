@@ -222,6 +222,26 @@ def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], No
         yield bar.update
 
 
+@contextlib.contextmanager
+def sampling(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for samples, on a terminal; it appears when what this gives is first called, with those so far and those in all."""
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(desc="samples of w", unit="", disable=_no_bar(quiet), leave=False, dynamic_ncols=True))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield progress
+    finally:
+        for bar in bars:
+            bar.close()
+
+
 class Progress:
     """A bar with step, distance and time left on a terminal; nothing elsewhere."""
 

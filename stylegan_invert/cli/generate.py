@@ -13,6 +13,7 @@ from .common import (
     outdir_option,
     pick_device,
     quiet_option,
+    sampling,
     say,
     z_prior_option,
 )
@@ -49,8 +50,12 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     default=1,
     show_default=True,
     metavar="PSI",
-    help="Truncation, for seeds.",
+    help="Truncation: w is pulled towards the network's mean.",
 )
+@click.option(
+    "--compress", "tau", type=Number(0, 1e6, min_open=True), metavar="TAU",
+    help="Compress large principal components of V, from TAU times the largest standard deviation on.",
+)  # fmt: skip
 @class_option
 @z_prior_option
 @click.option(
@@ -65,6 +70,7 @@ def command(
     projected_w: str | None,
     outdir: str,
     truncation_psi: float,
+    tau: float | None,
     class_idx: int | None,
     z_prior: str | None,
     noise_mode: str,
@@ -77,12 +83,13 @@ def command(
 
     \b
     stylegan-invert generate -n ffhq --seeds 85,265 --trunc 0.7 -o out
+    stylegan-invert generate -n ffhq --seeds 85,265 --compress 0.8 -o out
     stylegan-invert generate -n ffhq --projected-w out/projected_w.npz -o out
     """
     if (seeds is None) == (projected_w is None):
         raise click.UsageError("Give either --seeds or --projected-w.")
-    if projected_w is not None and (truncation_psi != 1 or class_idx is not None):
-        raise click.UsageError("--trunc and --class are for --seeds; a projected code already has its w.")
+    if projected_w is not None and class_idx is not None and tau is None:
+        raise click.UsageError("--class is for --seeds and for --compress; a projected code already has its w.")
     import torch
 
     from ..generator import adapt, check_code, label, set_prior
@@ -90,26 +97,33 @@ def command(
     from ..io.files import staged
     from ..io.images import generator_pixels, projector_pixels, write_png
     from ..io.network_file import load
+    from ..io.statistics import keep_gaussian
     from ..spaces import Code
 
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
     generator = adapt(load(network).G.to(where))
     set_prior(generator, z_prior)
+    # A saved code of a network with classes has its w, but not the class, whose Gaussian is wanted.
+    c = label(generator.c_dim, class_idx) if code is None or tau is not None else None
+    c = None if c is None else c.to(where)
     with torch.no_grad():
         if code is not None:
             check_code(code, generator, projected_w)
-            code, pixels = code.to(where), projector_pixels
+            pixels = projector_pixels
             names = [f"proj{i:02d}.png" for i in range(len(code))]
+            codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
-            c = label(generator.c_dim, class_idx)
-            c = None if c is None else c.to(where)
             (shape,) = generator.code_shapes("z").values()
             z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
             # One at a time, as official code does: in a batch the last digits differ.
-            code = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
+            codes = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
             names, pixels = [f"seed{seed:04d}.png" for seed in seeds], generator_pixels
+        if tau is not None:
+            with sampling(quiet) as progress:
+                keep_gaussian(generator, c, progress=progress)
+            codes = [generator.compressed(Code(one.space, one.tensors, c), tau) for one in codes]
         with staged(outdir) as folder:
-            for name, one in zip(names, code):
+            for name, one in zip(names, codes):
                 write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
     say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

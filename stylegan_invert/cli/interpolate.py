@@ -6,11 +6,14 @@ from typing import Any
 import click
 
 from .common import (
+    UserPath,
+    class_option,
     device_option,
     network_option,
     outdir_option,
     pick_device,
     quiet_option,
+    sampling,
     say,
     z_prior_option,
 )
@@ -24,32 +27,48 @@ from .common import (
     "--frames", type=click.IntRange(min=2), default=9, show_default=True, help="Pictures per stretch, its ends counted."
 )
 @click.option("--video", is_flag=True, help="Write interpolation.mp4 too, of these frames there and back.")
+@click.option(
+    "--space", type=click.Choice(["z", "w", "w+", "v", "v+"]), help="Where the lines are straight.  [default: where the codes lie]"
+)  # fmt: skip
+@click.option(
+    "--true", "true_ends", type=UserPath(), multiple=True, metavar="END",
+    help="The true code of each end, where it is known, in the same order: writes errors.json and errors.png, too.",
+)  # fmt: skip
+@class_option
 @z_prior_option
 @device_option
 @quiet_option
 def command(
-    network: str, ends: tuple[str, ...], outdir: str, frames: int, video: bool, z_prior: str | None, device: str, quiet: bool
+    network: str, ends: tuple[str, ...], outdir: str, frames: int, video: bool, space: str | None, true_ends: tuple[str, ...],
+    class_idx: int | None, z_prior: str | None, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Render the straight lines between codes.
 
     An END is a file of codes or the folder of a projection, seed:N for the latent of a seed, or "latent" for the code before
-    it without its displacement (after --method dense). Writes frame0000.png, ..., and sheet.png.
+    it without its displacement (after --method dense). Writes frame0000.png, ..., and sheet.png. With --true, the pictures are
+    compared with those between the true codes: LPIPS, and the distance of the codes in W and in whitened V.
 
     \b
     stylegan-invert interpolate -n cats32 out/one out/two -o out/between --video
+    stylegan-invert interpolate -n cats32 out/one out/two --true seed:1 --true seed:2 --space v+ -o out/errors
     stylegan-invert interpolate -n dcgan.pt out/face latent -o out/gap
     stylegan-invert interpolate -n dcgan.pt out/face seed:7 -o out/random
     """
+    import json
+
     import numpy as np
     import torch
 
-    from ..analysis.paths import between
+    from ..analysis.paths import between, latent_distances
+    from ..analysis.plots import curves, write_figure
     from ..analysis.sheets import sheet
-    from ..generator import adapt, set_prior
+    from ..generator import adapt, label, set_prior
     from ..io.files import staged
-    from ..io.images import write_png
+    from ..io.images import as_images, write_png
     from ..io.network_file import load
+    from ..io.statistics import keep_gaussian
     from ..io.video import write_mp4
+    from ..losses import SqueezeLPIPS
     from ..projectors.projection import render_pixels
 
     if len(ends) < 2:
@@ -57,26 +76,52 @@ def command(
     where = pick_device(device)
     generator = adapt(load(network).G.to(where))
     set_prior(generator, z_prior)
-    codes: list[Any] = []
-    for end in ends:
-        codes.append(_code(generator, end, codes[-1] if codes else None))
-    rows = []
-    for a, b in zip(codes, codes[1:]):
+    if true_ends and len(true_ends) != len(ends):
+        raise click.UsageError(f"--true was given {len(true_ends)} times for {len(ends)} ends.")
+    needs_v = bool(true_ends) or (space or "").startswith("v")
+    c = label(generator.c_dim, class_idx) if class_idx is not None or needs_v else None
+    c = None if c is None else c.to(where)
+    if needs_v:
+        with sampling(quiet) as progress:
+            keep_gaussian(generator, c, progress=progress)
+    alphas = np.linspace(0, 1, frames)
+
+    def lines(names: tuple[str, ...]) -> list[list[Any]]:
+        codes: list[Any] = []
+        for name in names:
+            codes.append(_code(generator, name, codes[-1] if codes else None, c))
         with torch.no_grad():
-            line = between(generator, a, b, np.linspace(0, 1, frames))
-        rows.append([render_pixels(generator, code) for code in line])
+            return [between(generator, a, b, alphas, space) for a, b in zip(codes, codes[1:])]
+
+    found = lines(ends)
+    rows = [[render_pixels(generator, code) for code in line] for line in found]
     pictures = rows[0] + [picture for row in rows[1:] for picture in row[1:]]
+    errors: list[dict[str, Any]] = []
+    if true_ends:
+        lpips = SqueezeLPIPS().to(where)
+        for line, row, true_line in zip(found, rows, lines(true_ends)):
+            true_row = [render_pixels(generator, code) for code in true_line]
+            shown, true_shown = (as_images(np.stack(r), where) for r in (row, true_row))
+            with torch.no_grad():
+                distances = lpips.between(shown, true_shown).tolist()
+            latents = [latent_distances(generator, a, b) for a, b in zip(line, true_line)]
+            errors.append(
+                {"alpha": alphas.tolist(), "lpips": distances, **{k: [d[k] for d in latents] for k in ("w", "v")}}
+            )
     with staged(outdir) as folder:
         for i, picture in enumerate(pictures):
             write_png(folder / f"frame{i:04d}.png", picture)
         write_png(folder / "sheet.png", sheet(rows))
+        if errors:
+            (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
+            write_figure(folder / "errors.png", curves([{"": stretch} for stretch in errors]))
         if video:
             write_mp4(folder / "interpolation.mp4", iter(pictures + pictures[-2:0:-1]))
     say(quiet, f"wrote {len(pictures)} pictures and sheet.png to {outdir}")
 
 
-def _code(generator: Any, end: str, before: Any) -> Any:
-    """The code that an END names, on the generator's device."""
+def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
+    """The code that an END names, of the class c, on the generator's device."""
     from ..analysis.paths import underlying
     from ..generator import check_code
     from ..io.codes import code_file, read_codes
@@ -90,13 +135,14 @@ def _code(generator: Any, end: str, before: Any) -> Any:
         number = end.removeprefix("seed:")
         if not number.isdigit() or int(number) >= 2**32:
             raise click.UsageError(f"{end!r}; expected seed:N with a number.")
-        if generator.c_dim:
-            raise click.UsageError("seed:N is for networks without classes.")
+        if generator.c_dim and c is None:
+            raise click.UsageError("This network has classes; choose that of seed:N with --class.")
         (shape,) = generator.code_shapes("z").values()
-        return Code("z", {"z": generator.prior.of_seed(int(number), [1, *shape])}).to(generator.device)
+        return Code("z", {"z": generator.prior.of_seed(int(number), [1, *shape])}, c).to(generator.device)
     path = Path(end).expanduser()
     code = read_codes(code_file(path) if path.is_dir() else path)
     check_code(code, generator, end)
     if len(code) != 1:
         raise click.ClickException(f"{end}: it holds {len(code)} codes; expected one")
-    return code.without_noise().to(generator.device)
+    code = code.without_noise().to(generator.device)
+    return code if c is None else Code(code.space, code.tensors, c)

@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "Say what a network file holds.",
     "project": "Find the latent codes of pictures.",
     "reproduce": "Run a paper's experiments on a network.",
+    "stats": "Find the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network, and its inverse with it.",
 }
 

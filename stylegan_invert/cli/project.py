@@ -17,11 +17,12 @@ from .common import (
     outdir_option,
     pick_device,
     quiet_option,
+    sampling,
     say,
     z_prior_option,
 )
 
-METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
+METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
 
 
 @click.command()
@@ -42,13 +43,14 @@ METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
     default="w",
     show_default=True,
     metavar=METHODS,
-    help="w: one w for all layers. w+: one per layer, closer to the target. de: what the network's discriminator finds "
+    help="w: one w for all layers. w+: one per layer, closer to the target. v, v+: the same in whitened coordinates of V. "
+    "wulff-w, wulff-w+: w, w+ with the Gaussian prior in V, as that paper does it. de: what the network's discriminator finds "
     "in one pass; for networks trained with --head direction. z: the latent. dense: z, then a displacement at a layer; "
     "pividori-...: the same with all settings of that paper's code, or in its notation.",
 )
 @click.option(
     "--steps", "--num-steps", type=click.IntRange(min=1),
-    help="Optimisation steps.  [default: 1000 for w and w+, 500 for z and dense]",
+    help="Optimisation steps.  [default: 1000 for w, w+, v and v+, 500 for z and dense]",
 )  # fmt: skip
 @click.option("--seed", type=SEED, help="Random seed; each target starts from it.  [default: 303]")
 @click.option(
@@ -81,6 +83,18 @@ METHODS = "[w|w+|de|z|dense|pividori-code|pividori-paper]"
 @click.option(
     "--sequence", is_flag=True, help="The targets are frames of a video: each starts from the result of the one before."
 )
+@click.option(
+    "--prior-weight", type=Number(0, 1e9),
+    help="Weight of the Gaussian prior in V, a sum over dimensions and layers, for StyleGAN2; a good one is 1e-4.  [default: 0]",
+)  # fmt: skip
+@click.option(
+    "--stats", "statistics", type=UserPath(), metavar="FILE",
+    help="The Gaussian, as 'stylegan-invert stats' writes it.  [default: made once, and kept in the cache]",
+)  # fmt: skip
+@click.option(
+    "--noise-maps", type=click.Choice(["optimised", "fixed"]),
+    help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.  [default: optimised; wulff-...: fixed]",
+)  # fmt: skip
 @click.option("--optimizer", type=click.Choice(["adam", "lbfgs", "lbfgs-b"]), help="For z.  [default: lbfgs-b]")
 @click.option(
     "--clip", type=click.Choice(["none", "standard", "stochastic"]),
@@ -237,11 +251,14 @@ def run(
         if step.number == step.total:
             bar.close()
 
-    results = project_each(net, [str(p) for p in pictures], keep_steps=video, callback=progress, **options)
     try:
-        for picture, outdir, result in zip(pictures, outdirs, results):
-            result.save(outdir)
-            say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
+        with sampling(quiet) as samples:
+            results = project_each(
+                net, [str(p) for p in pictures], keep_steps=video, callback=progress, progress=samples, **options
+            )
+            for picture, outdir, result in zip(pictures, outdirs, results):
+                result.save(outdir)
+                say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
     finally:
         if bar is not None:
             bar.close()

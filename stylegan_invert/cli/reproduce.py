@@ -8,6 +8,7 @@ COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
+    "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
 }
 
 

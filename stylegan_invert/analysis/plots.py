@@ -1,0 +1,56 @@
+"""Curves and histograms, by matplotlib, which the extra "report" brings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import StyleganInvertError
+
+
+def figure(rows: int, columns: int, side: float = 3, ratio: float = 1.0) -> tuple[Any, list[list[Any]]]:
+    """A matplotlib figure and its axes by row and column; each is ``side`` inches high and ``side * ratio`` wide.
+
+    Raises:
+        StyleganInvertError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no display, no global state
+    except ImportError:
+        raise StyleganInvertError("figures need matplotlib: pip install 'stylegan-invert[report]'") from None
+    drawing = Figure(figsize=(side * columns * ratio, side * rows), layout="constrained")
+    axes = drawing.subplots(rows, columns, squeeze=False)
+    return drawing, [list(row) for row in axes]
+
+
+CURVES = {"lpips": "LPIPS", "w": "distance in w", "v": "distance in whitened v"}
+
+
+def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles: Sequence[str] = ()) -> Any:
+    """Errors along interpolations, as a figure: a column for each panel, and a row for each kind of error.
+
+    Args:
+        panels: of each, name to a curve: "alpha", and values of the keys of `CURVES`. A name that begins with "-" is dashed.
+        titles: of the panels.
+    """
+    drawing, axes = figure(len(CURVES), len(panels), side=2.5, ratio=1.4)
+    for j, panel in enumerate(panels):
+        for i, (key, title) in enumerate(CURVES.items()):
+            ax = axes[i][j]
+            for name, curve in panel.items():
+                ax.plot(curve["alpha"], curve[key], "--" if name.startswith("-") else "-", label=name.lstrip("-"))
+            ax.set_ylim(bottom=0)
+            ax.set_ylabel(title)
+            if i == 0 and any(panel):
+                ax.legend(fontsize="small", framealpha=0.5)
+        axes[-1][j].set_xlabel("alpha")
+        if titles:
+            axes[0][j].set_title(titles[j])
+    return drawing
+
+
+def write_figure(path: Path, drawing: Any) -> None:
+    """Write a figure as PNG, at once or not at all."""
+    from ..io.files import atomic
+
+    with atomic(path) as temporary:
+        drawing.savefig(temporary, dpi=100)

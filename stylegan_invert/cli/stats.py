@@ -1,0 +1,96 @@
+"""``stylegan-invert stats``"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import UserPath, device_option, pick_device, quiet_option, sampling, say
+
+LINES = {
+    "samples": "samples",
+    "whitened_error": "whitened error",
+    "dimensions": "dimensions",
+    "rank": "rank",
+    "effective_rank": "effective rank",
+    "condition": "condition number",
+    "skewness_w": "mean |skewness|, W",
+    "skewness_v": "mean |skewness|, V",
+    "kurtosis_w": "mean excess kurtosis, W",
+    "kurtosis_v": "mean excess kurtosis, V",
+    "mahalanobis_mean": "Mahalanobis / chi-square, mean",
+    "mahalanobis_variance": "Mahalanobis / chi-square, variance",
+    "held_out": "held-out samples",
+}
+
+
+@click.command()
+@click.argument("network", metavar="NET", type=UserPath())
+@click.option("--class", "class_idx", type=int, metavar="INT", help="One class; without, all that there are.")
+@click.option(
+    "--out", type=UserPath(), metavar="FILE", help="Keep the Gaussian in this file (.safetensors), not in the cache."
+)
+@click.option(
+    "--outdir", "-o", type=UserPath(), metavar="DIR",
+    help="Write stats.json, figure1.png (marginals and pairs in W and V) and chi-square.png here; needs matplotlib.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@device_option
+@quiet_option
+def command(
+    network: str, class_idx: int | None, out: str | None, outdir: str | None, as_json: bool, device: str, quiet: bool
+) -> None:
+    """Find the Gaussian of V, and say how good it is.
+
+    V is W before the last leaky ReLU of the mapping network (Wulff & Torralba). Mean and covariance are kept in the cache, by
+    the network's mapping, and used by everything that needs them: it is never necessary to call this first.
+
+    \b
+    stylegan-invert stats cats32 -o out/stats
+    """
+    from ..analysis import gaussianity
+    from ..generator import adapt, label
+    from ..io.network_file import load
+    from ..io.statistics import keep_gaussian
+
+    where = pick_device(device)
+    generator = adapt(load(network).G.to(where))
+    if generator.c_dim and class_idx is None:
+        if out is not None:
+            raise click.UsageError("--out is for one class; choose it with --class.")
+        classes: list[int | None] = list(range(generator.c_dim))
+    else:
+        classes = [class_idx]
+    found: dict[str, Any] = {}
+    for index in classes:
+        c = label(generator.c_dim, index)
+        with sampling(quiet) as progress:
+            gaussian = keep_gaussian(generator, c, out, progress).to("cpu")
+        samples = gaussianity.held_out(generator, c)
+        name = "" if index is None else f"class{index}"
+        found[name] = gaussianity.diagnose(gaussian, samples)
+        if outdir is not None:
+            from ..analysis.plots import write_figure
+
+            folder = Path(outdir, name)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_figure(folder / "figure1.png", gaussianity.figure1(samples))
+            write_figure(folder / "chi-square.png", gaussianity.figure_chi_square(gaussian, samples))
+    result = found[""] if "" in found else found
+    if outdir is not None:
+        from ..io.files import atomic
+
+        with atomic(Path(outdir) / "stats.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, facts in found.items():
+        if name:
+            click.echo(name)
+        for key, title in LINES.items():
+            value = facts[key]
+            click.echo(f"{title:<36}{value:>12,}" if isinstance(value, int) else f"{title:<36}{value:>12.4g}")
+    if outdir is not None:
+        say(quiet, f"wrote stats.json and figures to {outdir}")
