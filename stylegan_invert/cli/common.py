@@ -73,6 +73,17 @@ class Span(click.ParamType):
         return int(first or 0), int(last) if last.strip() else None
 
 
+def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float]:
+    """Positive numbers from "1e-5,1e-4"."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; expected numbers, as in 0.5,1") from None
+    if not all(0 < x < 1e9 for x in found):
+        raise click.BadParameter(f"{text!r}; expected positive numbers")
+    return found
+
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

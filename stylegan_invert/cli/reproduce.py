@@ -6,6 +6,7 @@ from .common import Commands
 
 COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
+    "compression": "Wulff & Torralba: truncation and compression in V.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",

@@ -13,6 +13,7 @@ from .common import (
     device_option,
     hashes,
     network_option,
+    numbers,
     outdir_option,
     pick_device,
     quiet_option,
@@ -40,16 +41,6 @@ PAPER = {
 """Tables 1 and 2: faces, cars, horses, churches. In Table 2 the scan has lost a column's rule (W: 18.00, 32.53, 50.14, 37.69)."""
 
 FRAMES = 11
-
-
-def _weights(ctx: click.Context, param: click.Parameter, text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r}; expected numbers, as in 1e-5,1e-4") from None
-    if not all(0 < x < 1e9 for x in found):
-        raise click.BadParameter(f"{text!r}; expected positive numbers")
-    return found
 
 
 @click.command()
@@ -81,7 +72,7 @@ def _weights(ctx: click.Context, param: click.Parameter, text: str) -> list[floa
     "--weights",
     default="1e-5,1e-4,1e-3",
     show_default=True,
-    callback=_weights,
+    callback=numbers,
     metavar="LIST",
     help="Weights of the prior.",
 )
@@ -123,6 +114,7 @@ def command(
     from ..io.images import write_png
     from ..io.network_file import load
     from ..io.statistics import keep_gaussian
+    from ..losses import SqueezeLPIPS
     from ..projectors.run import build_loss
 
     where = pick_device(device)
@@ -130,6 +122,8 @@ def command(
     generator = adapt(net.G.to(where))
     if generator.c_dim:
         raise StyleganInvertError(f"{network}: it has classes; this study is for networks without")
+    if generator.img_resolution < SqueezeLPIPS.min_size:
+        raise StyleganInvertError(f"{network}: LPIPS needs pictures of at least {SqueezeLPIPS.min_size} pixels a side")
     with sampling(quiet) as progress:
         keep_gaussian(generator, progress=progress)
     true = {name: study.drawn(generator, count, name == "mixed", seed) for name in ("single", "mixed")}
@@ -218,12 +212,12 @@ def table(results: dict[str, Any]) -> str:
 
     sets = results["sets"]
     lines: list[str] = []
-    rows = {"mean": "mean code"}
+    rows = {"mean": ("mean code", "")}
     for space in ("w", "w+"):
-        rows |= {f"{space}-0": TITLES[space], f"{space}-{WEIGHT:g}": f"{TITLES[space]} + prior"}
-    rows |= {
-        f"{space}-{WEIGHT:g}": f"{TITLES[space]} + prior, {results['steps'][space]:,} steps" for space in ("v", "v+")
-    }
+        rows[f"{space}-0"] = (TITLES[space], space)
+        rows[f"{space}-{WEIGHT:g}"] = (f"{TITLES[space]} + prior", f"{space} prior")
+    for space in ("v", "v+"):
+        rows[f"{space}-{WEIGHT:g}"] = (f"{TITLES[space]} + prior, {results['steps'][space]:,} steps", "")
     classes = ("faces", "cars", "horses", "churches")
     for key, title, digits in (("lpips", "LPIPS", 3), ("w", "distance in w", 2), ("v", "distance in whitened v", 2)):
         columns = [s for s in sets if any(key in row for row in sets[s].values())]
