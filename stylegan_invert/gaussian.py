@@ -156,10 +156,15 @@ def fit_gaussian(
         slope: of the leaky ReLU that made them.
         dimensions: d.
         progress: called with the number of samples so far, and of those expected in all.
+
+    Raises:
+        ValueError: the samples are all the same, or no numbers.
     """
     wanted = most = max(FEWEST, PER_DIMENSION * dimensions)
     most *= MOST
     first = ungated(sample(BATCH).double(), slope)
+    if not torch.isfinite(first).all():
+        raise ValueError("the mapping network gives something else than finite numbers, so V has no Gaussian")
     halves = [Moments(first.mean(dim=0)), Moments(first.mean(dim=0))]
     halves[0].add(first)
     turn, count = 1, BATCH
@@ -172,11 +177,13 @@ def fit_gaussian(
         found = halves[0].with_(halves[1])
         variances, axes = torch.linalg.eigh(found.covariance)
         variances, axes = variances.flip(0).clamp_min(0), axes.flip(1)
+        if not variances[0] > 0:
+            raise ValueError("the mapping network gives the same w for every z, so V has no Gaussian")
         strong = variances > variances[0] * FLOOR
         inverse_root = axes[:, strong] / variances[strong].sqrt()
         # Each half is off by sqrt(2) of the whole's error, and so their difference by twice that error.
         apart = inverse_root.t() @ (halves[0].covariance - halves[1].covariance) @ inverse_root / 2
-        error = float(torch.linalg.matrix_norm(apart, 2)) if bool(strong.any()) else 0.0
+        error = float(torch.linalg.matrix_norm(apart, 2))
         if error <= ERROR or count >= most:
             return Gaussian(found.mean, variances, axes, slope, count, error)
         wanted = min(most, count + count // 4)

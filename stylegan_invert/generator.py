@@ -284,7 +284,7 @@ class StyleGAN2Adapter(Adapter):
             "resolution": g.img_resolution,
             "channels": g.img_channels,
             "classes": g.c_dim,
-            "spaces": {"z": [g.z_dim], "w": [g.w_dim], "w+": [g.num_ws, g.w_dim]},
+            "spaces": {space: list(*self.own_shapes(space).values()) for space in self.spaces},
             "parameters": sum(p.numel() for p in g.parameters()),
             "mapping_layers": g.mapping.num_layers,
             "normalizes_z": g.mapping.normalize_z,

@@ -65,6 +65,7 @@ def cli_reference():
 def workplace(tmp_path, monkeypatch):
     (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 

@@ -161,6 +161,16 @@ def test_a_mapping_of_low_rank():
     assert result.record["v_prior"] >= 0
 
 
+def test_mappings_without_a_gaussian():
+    net = make_network()
+    net.G.mapping.fc0.weight.data[:] = 0
+    with pytest.raises(ValueError, match="same w"):
+        adapt(net.G).gaussian()
+    net.G.mapping.fc0.weight.data[:] = float("nan")
+    with pytest.raises(ValueError, match="finite"):
+        adapt(net.G).gaussian()
+
+
 def test_each_class_has_its_own():
     generator = adapt(make_network(classes=3).G)
     means = [generator.gaussian(label(3, i)).mean for i in range(3)]

@@ -373,7 +373,7 @@ def test_a_saved_file_is_whole_or_absent(tmp_path):
 
 def test_info_says_what_inspect_prints(cats):
     info = cats.info
-    assert info["spaces"] == {"z": [128], "w": [128], "w+": [8, 128]}
+    assert info["spaces"] == {"z": [128], "w": [128], "w+": [8, 128], "v": [128], "v+": [8, 128]}
     assert info["parameters"] == sum(p.numel() for p in cats.G.parameters()) == 511_891
     assert info["noise_maps"] == 7 and info["classes"] == 0 and info["channels"] == 3
 
