@@ -1,4 +1,4 @@
-"""Bias, activation, gain and clamp."""
+"""Modulation, noise, bias, activation, gain and clamp, in one pass."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from . import native
 
 
 class Activation(NamedTuple):
@@ -33,7 +35,9 @@ ACTIVATIONS = {
     "softplus": Activation(F.softplus, 1.0),
     "swish": Activation(F.silu, math.sqrt(2)),
 }
-"""The activations an official network file can name (formats.md, section 5)."""
+"""The activations an official network file can name (formats.md, section 5). The kernels number them in this order."""
+
+_CURVED = [name for name in ACTIVATIONS if name not in ("linear", "relu", "lrelu")]
 
 
 def bias_act(
@@ -42,8 +46,10 @@ def bias_act(
     act: str = "linear",
     gain: float | None = None,
     clamp: float | None = None,
+    noise: torch.Tensor | None = None,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Add a bias per channel, apply an activation, multiply by a gain, clamp: in that order.
+    """clamp(gain * act(x * scale + noise + b)).
 
     Args:
         x: floating tensor (N, C, ...).
@@ -51,24 +57,191 @@ def bias_act(
         act: a key of `ACTIVATIONS`.
         gain: factor after the activation; None takes the activation's own.
         clamp: limit the result to [-clamp, clamp]; None leaves it. It is applied after the gain.
+        noise: broadcasts against x, and has one channel: (N, 1, H, W), (1, 1, H, W) or (H, W); or None.
+        scale: (N, C), a factor per picture and channel: the styles of a modulated convolution, or its demodulation.
 
     Returns:
         Tensor of the shape and dtype of ``x``.
 
     Raises:
-        ValueError: ``act`` is unknown, or ``b`` does not have one entry per channel.
+        ValueError: ``act`` is unknown, or ``b``, ``noise`` or ``scale`` has another shape.
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"bias_act: unknown activation {act!r}; expected one of {', '.join(ACTIVATIONS)}")
-    function, own_gain, _ = ACTIVATIONS[act]
+    if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[1]):
+        raise ValueError(f"bias_act: bias of shape {tuple(b.shape)} for an input of shape {tuple(x.shape)}")
+    if scale is not None and tuple(scale.shape) != tuple(x.shape[:2]):
+        raise ValueError(f"bias_act: scale of shape {tuple(scale.shape)} for an input of shape {tuple(x.shape)}")
+    if noise is not None:
+        noise = noise.reshape([1] * (x.ndim - noise.ndim) + list(noise.shape))
+        if tuple(noise.shape[1:]) != (1, *x.shape[2:]) or noise.shape[0] not in (1, x.shape[0]):
+            raise ValueError(f"bias_act: noise of shape {tuple(noise.shape)} for an input of shape {tuple(x.shape)}")
+    gain = ACTIVATIONS[act].gain if gain is None else float(gain)
+    if x.numel() and native.is_native(x):
+        b, noise, scale = (None if t is None else t.to(x.dtype) for t in (b, noise, scale))
+        return torch.ops.stylegan_invert.bias_act(
+            x, b, noise, scale, act, gain, math.inf if clamp is None else float(clamp)
+        )
+    return reference(x, b, act, gain, clamp, noise, scale)
+
+
+def reference(
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    act: str,
+    gain: float,
+    clamp: float | None,
+    noise: torch.Tensor | None = None,
+    scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The same in torch's own operations."""
+    if scale is not None:
+        x = x * scale.to(x.dtype).reshape([*scale.shape, *[1] * (x.ndim - 2)])
+    if noise is not None:
+        x = x + noise.to(x.dtype)
     if b is not None:
-        if b.ndim != 1 or b.shape[0] != x.shape[1]:
-            raise ValueError(f"bias_act: bias of shape {tuple(b.shape)} for an input of shape {tuple(x.shape)}")
-        x = x + b.reshape([1, -1] + [1] * (x.ndim - 2))
-    x = function(x)
-    gain = own_gain if gain is None else gain
+        x = x + b.to(x.dtype).reshape([1, -1] + [1] * (x.ndim - 2))
+    x = ACTIVATIONS[act].function(x)
     if gain != 1:
         x = x * gain
-    if clamp is not None:
-        x = x.clamp(-clamp, clamp)
-    return x
+    return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+# --------------------------------------------------------------------------------------------------------------- native
+#
+# Three operators, so that there are derivatives of derivatives: `bias_act` is K0, `bias_act_derivative` K1 or K2, with
+# Kn(m) = m gain act^(n)(u), zero where the clamp holds the value, and u = x scale + noise + b. `bias_act_backward` gives all
+# first derivatives in one pass, where nobody asks for second ones.
+
+
+def _order(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
+    x, shape = native.layout(x)
+    m = None if m is None else m.contiguous(memory_format=torch.channels_last if shape[3] else torch.contiguous_format)
+    b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
+    y = torch.empty_like(x)
+    count = 0 if noise is None else noise.shape[0]
+    kind = list(ACTIVATIONS).index(act)
+    slope = ACTIVATIONS[act].slope or 0.0
+    if x.numel():
+        native.run("bias_act", x, order, m, x, b, noise, count, scale, y, *shape, kind, slope, gain, clamp)
+    return y
+
+
+@torch.library.custom_op("stylegan_invert::bias_act", mutates_args=())
+def _bias_act(
+    x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, act: str, gain: float, clamp: float
+) -> torch.Tensor:  # fmt: skip
+    return _order(0, None, x, b, noise, scale, act, gain, clamp)
+
+
+@torch.library.custom_op("stylegan_invert::bias_act_derivative", mutates_args=())
+def _derivative(
+    m: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, order: int,
+    act: str, gain: float, clamp: float,
+) -> torch.Tensor:  # fmt: skip
+    return _order(order, m, x, b, noise, scale, act, gain, clamp)
+
+
+@torch.library.custom_op("stylegan_invert::bias_act_backward", mutates_args=())
+def _backward(
+    g: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None,
+    needs: list[bool], act: str, gain: float, clamp: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Gradients of x, b, noise and scale; empty tensors for those that are not needed."""
+    x, (n, c, p, last) = native.layout(x)
+    g = g.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
+    dx = torch.empty_like(x) if needs[0] else x.new_empty([0])
+    dnoise = x.new_empty([n, 1, *x.shape[2:]]) if needs[2] else x.new_empty([0])
+    parts = torch.get_num_threads() if x.device.type == "cpu" else 1
+    sums = [
+        torch.zeros([parts, n, c], dtype=torch.float64, device=x.device) if wanted else None for wanted in needs[1::2]
+    ]
+    count = 0 if noise is None else noise.shape[0]
+    outs = [dx if needs[0] else None, *sums, dnoise if needs[2] else None]
+    kind = list(ACTIVATIONS).index(act)
+    slope = ACTIVATIONS[act].slope or 0.0
+    native.run("bias_act_backward", x, g, x, b, noise, count, scale, *outs, n, c, p, last, kind, slope, gain, clamp)
+    db = x.new_empty([0]) if sums[0] is None else sums[0].sum(dim=[0, 1]).to(x.dtype)
+    dscale = x.new_empty([0]) if sums[1] is None else sums[1].sum(dim=0).to(x.dtype)
+    if needs[2] and noise.shape[0] != n:
+        dnoise = dnoise.sum(dim=0, keepdim=True)
+    return dx, db, dnoise, dscale
+
+
+@_bias_act.register_fake
+def _(x, b, noise, scale, act, gain, clamp):
+    return torch.empty_like(native.layout(x)[0])
+
+
+@_derivative.register_fake
+def _(m, x, b, noise, scale, order, act, gain, clamp):
+    return torch.empty_like(native.layout(x)[0])
+
+
+@_backward.register_fake
+def _(g, x, b, noise, scale, needs, act, gain, clamp):
+    given = (native.layout(x)[0], b, noise, scale)
+    return tuple(torch.empty_like(t) if wanted else x.new_empty([0]) for t, wanted in zip(given, needs))
+
+
+def _keep(ctx, inputs, output) -> None:
+    *tensors, ctx.act, ctx.gain, ctx.clamp = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _first(ctx, g):
+    x, b, noise, scale = ctx.saved_tensors
+    settings = ctx.act, ctx.gain, ctx.clamp
+    needs = list(ctx.needs_input_grad[:4])
+    if not torch.is_grad_enabled():
+        found = torch.ops.stylegan_invert.bias_act_backward(g, x, b, noise, scale, needs, *settings)
+        grads = [t if wanted else None for t, wanted in zip(found, needs)]
+    else:
+        du = torch.ops.stylegan_invert.bias_act_derivative(g, x, b, noise, scale, 1, *settings)
+        grads = _shared(du, x, noise, scale, needs)
+    return *grads, None, None, None
+
+
+def _shared(du, x, noise, scale, needs) -> list[torch.Tensor | None]:
+    """The gradient of u, (N, C, ...), as gradients of x, b, noise and scale, which can be differentiated again."""
+    positions = list(range(2, x.ndim))
+    wide = None if scale is None else scale.reshape([*scale.shape, *[1] * (x.ndim - 2)])
+    dnoise = None
+    if needs[2]:
+        dnoise = du.sum(dim=1, keepdim=True)
+        dnoise = dnoise if noise.shape[0] == x.shape[0] else dnoise.sum(dim=0, keepdim=True)
+    return [
+        (du if scale is None else du * wide) if needs[0] else None,
+        du.sum(dim=[0, *positions]) if needs[1] else None,
+        dnoise,
+        (du * x).flatten(2).sum(dim=2) if needs[3] else None,
+    ]
+
+
+def _keep_derivative(ctx, inputs, output) -> None:
+    *tensors, ctx.order, ctx.act, ctx.gain, ctx.clamp = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _second(ctx, v):
+    m, x, b, noise, scale = ctx.saved_tensors
+    settings = ctx.act, ctx.gain, ctx.clamp
+    needs = ctx.needs_input_grad[:5]
+    dm = (
+        torch.ops.stylegan_invert.bias_act_derivative(v, x, b, noise, scale, ctx.order, *settings) if needs[0] else None
+    )
+    grads = [None] * 4
+    if any(needs[1:]):
+        if ctx.act not in _CURVED:
+            grads = [torch.zeros_like(t) if wanted else None for t, wanted in zip((x, b, noise, scale), needs[1:])]
+        elif ctx.order == 1:
+            du = torch.ops.stylegan_invert.bias_act_derivative(m * v, x, b, noise, scale, 2, *settings)
+            grads = _shared(du, x, noise, scale, needs[1:])
+        else:
+            raise NotImplementedError("bias_act has two derivatives; a third was asked for (--ops reference has it)")
+    return dm, *grads, None, None, None, None
+
+
+_bias_act.register_autograd(_first, setup_context=_keep)
+_derivative.register_autograd(_second, setup_context=_keep_derivative)

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from .bias_act import bias_act
 from .upfirdn2d import _down_padding, _up_padding, upfirdn2d
 
 
@@ -82,20 +83,25 @@ def modulated_conv2d(
     demodulate: bool = True,
     flip_weight: bool = True,
     fused_modconv: bool = False,
+    bias: torch.Tensor | None = None,
+    act: str = "linear",
+    gain: float = 1,
+    clamp: float | None = None,
 ) -> torch.Tensor:
-    """StyleGAN2's convolution: input channels scaled by ``styles``, each output filter brought to unit length.
+    """StyleGAN2's convolution: input channels scaled by ``styles``, each output filter brought to unit length; then `bias_act`.
 
     Args:
         x: (N, I, H, W), float32 or float16.
         weight: (O, I, K, K) float32.
         styles: (N, I) float32.
-        noise: added to the result; broadcasts against (N, O, H', W').
+        noise: (N, 1, H', W'), (1, 1, H', W') or (H', W'), added to the result of the convolution.
         up, padding, resample_filter, flip_weight: as in `conv2d_resample`.
         demodulate: divide by the norm of each modulated filter, rsqrt(sum(w^2) + 1e-8).
         fused_modconv: False scales the activations before and after one convolution with the shared weight: with
             frozen weights no weight gradient is ever formed, and it is the faster form on a CPU. True builds one
             kernel per sample and runs a grouped convolution, as official code does by default in evaluation. Both
             are the same function up to rounding.
+        bias, act, gain, clamp: of the `bias_act` that ends the layer; by default it does nothing.
 
     Returns:
         (N, O, H * up, W * up) for padding K // 2, dtype of ``x``.
@@ -108,6 +114,7 @@ def modulated_conv2d(
         weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * weight[0].numel() ** 0.5)
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
+    scale = None
     if fused_modconv:
         kernels = weight[None] * styles[:, None, :, None, None]  # (N, O, I, K, K)
         if demodulate:
@@ -118,10 +125,10 @@ def modulated_conv2d(
         )  # fmt: skip
         y = y.reshape(n, -1, *y.shape[2:])
     else:
-        y = x * styles.to(x.dtype)[:, :, None, None]
+        y = bias_act(x, gain=1, scale=styles.to(x.dtype))
         y = conv2d_resample(y, weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
         if demodulate:
             # sum over I and K of (w * s)^2 is one small matrix product, with no kernel per sample.
             norms = styles.square() @ weight.square().sum(dim=[2, 3]).t()  # (N, O)
-            y = y * (norms + 1e-8).rsqrt().to(x.dtype)[:, :, None, None]
-    return y if noise is None else y + noise.to(y.dtype)
+            scale = (norms + 1e-8).rsqrt().to(x.dtype)
+    return bias_act(y, bias, act, gain, clamp, noise=noise, scale=scale)

@@ -2,6 +2,8 @@
 
 import torch
 
+from . import native
+
 
 def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
     """Scale ``x`` so that the mean of its squares along ``dim`` is one.
@@ -16,4 +18,71 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
 
     Source: StyleGAN2, the normalisation in front of the mapping network (formats.md, section 5).
     """
+    if dim == 1 and x.ndim >= 2 and x.numel() and native.is_native(x):
+        return torch.ops.stylegan_invert.pixel_norm(x, eps)
+    return reference(x, dim, eps)
+
+
+def reference(x: torch.Tensor, dim: int, eps: float) -> torch.Tensor:
+    """The same in torch's own operations."""
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+# --------------------------------------------------------------------------------------------------------------- native
+
+
+def _run(x: torch.Tensor, g: torch.Tensor | None, eps: float) -> torch.Tensor:
+    x, shape = native.layout(x)
+    g = None if g is None else g.contiguous(memory_format=torch.channels_last if shape[3] else torch.contiguous_format)
+    y = torch.empty_like(x)
+    if x.numel():
+        native.run("pixel_norm", x, x, g, y, *shape, eps)
+    return y
+
+
+@torch.library.custom_op("stylegan_invert::pixel_norm", mutates_args=())
+def _pixel_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
+    return _run(x, None, eps)
+
+
+@torch.library.custom_op("stylegan_invert::pixel_norm_backward", mutates_args=())
+def _backward(g: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
+    return _run(x, g, eps)
+
+
+@_pixel_norm.register_fake
+def _(x, eps):
+    return torch.empty_like(native.layout(x)[0])
+
+
+@_backward.register_fake
+def _(g, x, eps):
+    return torch.empty_like(native.layout(x)[0])
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, ctx.eps = inputs
+    ctx.save_for_backward(x)
+
+
+def _first(ctx, g):
+    return torch.ops.stylegan_invert.pixel_norm_backward(g, *ctx.saved_tensors, ctx.eps), None
+
+
+def _keep_backward(ctx, inputs, output) -> None:
+    g, x, ctx.eps = inputs
+    ctx.save_for_backward(g, x)
+
+
+def _second(ctx, v):
+    # With r = rsqrt(mean x^2 + eps): dx = r g - r^3 x mean(g x). It is symmetric in g, whose derivative is the same again; that
+    # of x is written out in torch's own operations, which may be differentiated further.
+    g, x = ctx.saved_tensors
+    r = (x.square().mean(dim=1, keepdim=True) + ctx.eps).rsqrt()
+    gx, vx, gv = ((a * b).mean(dim=1, keepdim=True) for a, b in ((g, x), (v, x), (g, v)))
+    dx = -r.pow(3) * (x * gv + v * gx + g * vx) + 3 * r.pow(5) * x * gx * vx
+    return torch.ops.stylegan_invert.pixel_norm_backward(v, x, ctx.eps), dx, None
+
+
+_pixel_norm.register_autograd(_first, setup_context=_keep)
+_backward.register_autograd(_second, setup_context=_keep_backward)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from . import native
+
 
 def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor | None) -> torch.Tensor:
     """The float32 filter that a network stores for the given taps, normalised to sum one.
@@ -36,7 +38,7 @@ def upfirdn2d(
 
     Args:
         x: floating tensor (N, C, H, W).
-        f: float32 filter (T,), applied along both axes, or (FH, FW); see `setup_filter`.
+        f: float32 filter (T,), applied along both axes, or (FH, FW); see `setup_filter`. It has no gradient.
         up: after each pixel ``up - 1`` zeros are inserted.
         down: decimation after the filter.
         padding: pixels added (or, if negative, cropped) left, right, above and below, counted after the upsampling.
@@ -44,11 +46,28 @@ def upfirdn2d(
 
     Returns:
         (N, C, H', W') with H' = (H * up + above + below - FH) // down + 1, dtype of ``x``.
+
+    Raises:
+        ValueError: a wrong number of axes, or nothing is left of the picture.
     """
     if x.ndim != 4 or f.ndim not in (1, 2):
         raise ValueError(
             f"upfirdn2d: input {tuple(x.shape)} and filter {tuple(f.shape)}; expected (N, C, H, W) and (T,) or (H, W)"
         )
+    height, width = _size(x, f, up, down, padding)
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"upfirdn2d: a picture of {x.shape[3]}x{x.shape[2]} is smaller than the filter, after padding by {padding}"
+        )
+    if x.numel() and native.is_native(x):
+        return torch.ops.stylegan_invert.upfirdn2d(x, f, up, down, list(padding), False, float(gain))
+    return reference(x, f, up, down, padding, gain)
+
+
+def reference(
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int], gain: float
+) -> torch.Tensor:
+    """The same in torch's own operations."""
     n, c, h, w = x.shape
     if up > 1:
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)
@@ -62,6 +81,101 @@ def upfirdn2d(
         return x[:, :, ::down, ::down]
     f = f.flip(0, 1) * gain
     return F.conv2d(x, f.expand(c, 1, *f.shape), groups=c, stride=down)
+
+
+def _size(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int]) -> tuple[int, int]:
+    left, right, above, below = padding
+    fh, fw = f.shape[0], f.shape[-1]
+    return (x.shape[2] * up + above + below - fh) // down + 1, (x.shape[3] * up + left + right - fw) // down + 1
+
+
+# --------------------------------------------------------------------------------------------------------------- native
+
+
+@torch.library.custom_op("stylegan_invert::upfirdn2d", mutates_args=())
+def _upfirdn2d(
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], correlate: bool, gain: float
+) -> torch.Tensor:
+    x, (n, c, _, last) = native.layout(x)
+    height, width = _size(x, f, up, down, padding)
+    format_ = torch.channels_last if last else torch.contiguous_format
+    y = torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=format_)
+    if not y.numel():
+        return y
+    planes, inner = (n, c) if last else (n * c, 1)
+    shape = [
+        planes,
+        x.shape[2],
+        x.shape[3],
+        inner,
+        height,
+        width,
+        f.shape[0],
+        f.shape[-1],
+        up,
+        down,
+        padding[0],
+        padding[2],
+    ]
+    taps = f if correlate else f.flip(*range(f.ndim))
+    if x.device.type == "cpu":
+        parts = _separated(taps.to(torch.float64))
+        if parts is not None:
+            fx, fy = (part.to(x.dtype) for part in (parts[0] * gain, parts[1]))
+            native.run("upfirdn2d_separable", x, x, fx, fy, y, *shape)
+            return y
+    taps = (torch.outer(taps, taps) if taps.ndim == 1 else taps).to(
+        torch.float64 if x.dtype == torch.float64 else torch.float32
+    )
+    native.run(
+        "upfirdn2d_full",
+        x,
+        x,
+        (taps * gain).to(x.dtype if x.device.type == "cpu" else taps.dtype).contiguous(),
+        y,
+        *shape,
+    )
+    return y
+
+
+def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Taps along x and along y whose product a filter is; None if there are none."""
+    if f.ndim == 1:
+        return f, f
+    row, column = divmod(int(f.abs().argmax()), f.shape[1])
+    if f[row, column] == 0:
+        return None
+    fx, fy = f[row], f[:, column] / f[row, column]
+    return (
+        (fx, fy) if torch.allclose(torch.outer(fy, fx), f, rtol=1e-6, atol=1e-7 * float(f[row, column].abs())) else None
+    )
+
+
+@_upfirdn2d.register_fake
+def _(x, f, up, down, padding, correlate, gain):
+    last = native.layout(x)[1][3]
+    format_ = torch.channels_last if last else torch.contiguous_format
+    return x.new_empty([*x.shape[:2], *_size(x, f, up, down, padding)]).contiguous(memory_format=format_)
+
+
+def _keep(ctx, inputs, output) -> None:
+    x, f, ctx.up, ctx.down, ctx.padding, ctx.correlate, ctx.gain = inputs
+    ctx.save_for_backward(f)
+    ctx.size, ctx.out = x.shape[2:], output.shape[2:]
+
+
+def _adjoint(ctx, g):
+    """The transposed operation is of the same kind: the filter turned round, up and down exchanged."""
+    (f,) = ctx.saved_tensors
+    (h, w), (oh, ow), up, down = ctx.size, ctx.out, ctx.up, ctx.down
+    left, _, above, _ = ctx.padding
+    fh, fw = f.shape[0], f.shape[-1]
+    padding = [fw - 1 - left, w * up - ow * down + left - up + 1, fh - 1 - above, h * up - oh * down + above - up + 1]
+    x = torch.ops.stylegan_invert.upfirdn2d(g, f, down, up, padding, not ctx.correlate, ctx.gain)
+    return x, None, None, None, None, None, None
+
+
+_upfirdn2d.register_autograd(_adjoint, setup_context=_keep)
 
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor, up: int = 2) -> torch.Tensor:

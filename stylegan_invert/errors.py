@@ -40,6 +40,10 @@ class TrainingError(StyleganInvertError, ValueError):
     """A training that cannot be started as asked, or went wrong on the way (a loss that is no number)."""
 
 
+class OpsError(StyleganInvertError, RuntimeError):
+    """Native operations that were asked for and cannot be had."""
+
+
 def printable(text: str, length: int) -> str:
     """``text`` cut to a length, with line ends and control characters spelt out."""
     text = text if len(text) <= length else text[:length] + "..."

@@ -4,10 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
+from ..cache import cache_dir
 from ..errors import DownloadError
 from .files import atomic, sha256_of_file
 
@@ -61,15 +61,6 @@ _REASONS = {
 VGG16_URL = f"{_ADA}metrics/vgg16.pt"
 INCEPTION_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
 INCEPTION_SHA256 = "0cc3c7bd"  # its beginning, which torchvision puts into the name of the file
-
-
-def cache_dir() -> Path:
-    """``STYLEGAN_INVERT_CACHE``, else ``stylegan-invert`` in the user's cache folder."""
-    if os.environ.get("STYLEGAN_INVERT_CACHE"):
-        return Path(os.environ["STYLEGAN_INVERT_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "stylegan-invert"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stylegan-invert"
 
 
 def cached_path(url: str) -> Path:

@@ -16,10 +16,10 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ..cache import cache_dir
 from ..errors import CodeFileError
 from ..gaussian import Gaussian
 from ..generator import GeneratorAdapter, StyleGAN2Adapter
-from .download import cache_dir
 from .files import atomic
 
 FORMAT = "stylegan-invert V statistics 1"

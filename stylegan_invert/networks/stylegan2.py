@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..ops import ACTIVATIONS, bias_act, modulated_conv2d, setup_filter, upsample2d
+from ..ops import ACTIVATIONS, modulated_conv2d, setup_filter, upsample2d
 from .layers import (
     ARCHITECTURES,
     RESAMPLE_FILTER,
@@ -91,12 +91,12 @@ class SynthesisLayer(RecordedModule):
                 noise = noise * self.noise_strength
         elif noise is not None:
             raise ValueError("a noise map was given for a layer without noise input")
-        x = modulated_conv2d(
+        clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
+        return modulated_conv2d(
             x, self.weight, self.affine(w), noise=noise, up=self.up, padding=self.padding,
             resample_filter=self.resample_filter, flip_weight=self.up == 1, fused_modconv=fused_modconv,
+            bias=self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp,
         )  # fmt: skip
-        clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
-        return bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
 
 class ToRGBLayer(RecordedModule):
@@ -125,8 +125,9 @@ class ToRGBLayer(RecordedModule):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False) -> torch.Tensor:
         styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x, self.weight, styles, demodulate=False, fused_modconv=fused_modconv)
-        return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+        return modulated_conv2d(
+            x, self.weight, styles, demodulate=False, fused_modconv=fused_modconv, bias=self.bias.to(x.dtype), clamp=self.conv_clamp
+        )  # fmt: skip
 
 
 class SynthesisBlock(RecordedModule):

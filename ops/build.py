@@ -1,0 +1,226 @@
+"""Building the native operations: with ninja, when they are first used, into a cache, and never twice.
+
+The sources in ``csrc/`` include no header of torch: they export plain C functions, compile in seconds, and depend on no ABI
+but C's. A build is made in a folder of its own and moved to its place at once, so what lies there is whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from stylegan_invert.cache import cache_dir
+from stylegan_invert.errors import OpsError
+
+SOURCES = Path(__file__).parent / "csrc"
+NAME = "stylegan_invert_ops"
+CFLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fvisibility=hidden", "-std=c++17"]
+WAIT = 600  # seconds: a lock older than this belongs to nobody, and nobody waits longer
+
+
+class Target(NamedTuple):
+    """What is built: for the CPU alone, or also for the CUDA architecture ``arch``, as "9.0"."""
+
+    arch: str | None = None
+
+
+def compiler() -> str:
+    """The C++ compiler that torch's extensions take."""
+    return os.environ.get("CXX", "c++")
+
+
+def nvcc() -> str | None:
+    """The path of nvcc, where torch's extensions look for it; None if it is not there."""
+    from torch.utils import cpp_extension
+
+    if cpp_extension.CUDA_HOME is None:
+        return None
+    path = Path(cpp_extension.CUDA_HOME) / "bin" / "nvcc"
+    return str(path) if path.exists() else None
+
+
+def version_of(program: str) -> str | None:
+    """What a program answers to --version; None if it cannot be run."""
+    try:
+        found = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def cpu_features() -> str:
+    """A text that differs between processors for which code compiled for the one might not run on the other."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return f"{platform.machine()} {line.partition(':')[2].strip()}"
+    return f"{platform.machine()} {platform.processor()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def flags() -> list[str]:
+    """Of the C++ compiler."""
+    return CFLAGS + ([] if sys.platform == "darwin" else ["-fopenmp"])
+
+
+def key(target: Target) -> str:
+    """What a build depends on, as one name: two machines with the same one can share it."""
+    parts = {
+        "sources": [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(SOURCES.iterdir())],
+        "torch": torch.__version__,
+        "python": sys.implementation.cache_tag,
+        "cuda": torch.version.cuda if target.arch else None,
+        "nvcc": version_of(nvcc() or "nvcc") if target.arch else None,
+        "arch": target.arch,
+        "compiler": version_of(compiler()),
+        "flags": flags(),
+        "cpu": cpu_features(),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+def folder() -> Path:
+    """Where builds are kept."""
+    return cache_dir() / "ops"
+
+
+def built(target: Target) -> Path:
+    """Where the library is, or would be."""
+    return folder() / f"{NAME}-{key(target)}.so"
+
+
+def build(target: Target) -> Path:
+    """The path of the library, built now if it is not there.
+
+    Of several processes that want it at once, one builds and the others wait for it, for ten minutes at most. Where the cache
+    cannot be written to, the library is built for this process alone.
+
+    Raises:
+        OpsError: it cannot be built, with the reason in one line.
+    """
+    path = built(target)
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock"), until=path.exists) as mine:
+            if path.exists():
+                return path
+            if mine:
+                for left in path.parent.glob(f".{path.stem}-*"):  # of a build that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as work:
+                os.replace(compiled(target, Path(work)), path)
+        return path
+    except OSError as e:
+        print(f"stylegan-invert: the cache {path.parent} cannot be used ({e.strerror}); the native operations are built "
+              "for this process alone", file=sys.stderr)  # fmt: skip
+        # The process keeps the library open; its file may go when it ends.
+        return compiled(target, Path(tempfile.mkdtemp(prefix=NAME)))
+
+
+def compiled(target: Target, work: Path) -> Path:
+    """The library, compiled in the folder ``work``.
+
+    Raises:
+        OpsError: that failed.
+    """
+    if sys.platform == "win32":
+        raise OpsError("the native operations are not built on Windows")
+    if version_of(compiler()) is None:
+        raise OpsError(f"there is no C++ compiler ({compiler()}); install g++ or clang, or set CXX")
+    from torch.utils import cpp_extension
+
+    if not cpp_extension.is_ninja_available():
+        raise OpsError("ninja is not installed: pip install ninja")
+    files = [SOURCES / "cpu.cpp"]
+    if target.arch:
+        if nvcc() is None:
+            raise OpsError("there is no nvcc; install the CUDA toolkit that torch is built with, or set CUDA_HOME")
+        files.append(SOURCES / "cuda.cu")
+    before = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    try:
+        if target.arch:
+            os.environ["TORCH_CUDA_ARCH_LIST"] = target.arch
+        cpp_extension.load(
+            NAME, [str(f) for f in files], extra_cflags=flags(), extra_cuda_cflags=["-O3", "-std=c++17"],
+            extra_ldflags=[] if sys.platform == "darwin" else ["-fopenmp"], build_directory=str(work),
+            with_cuda=bool(target.arch), is_python_module=False, verbose=False,
+        )  # fmt: skip
+    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as e:
+        lines = [line for line in str(e).splitlines() if "error" in line.lower()] or str(e).splitlines() or [repr(e)]
+        raise OpsError(f"compiling failed: {lines[0].strip()[:300]}") from e
+    finally:
+        if target.arch:
+            if before is None:
+                os.environ.pop("TORCH_CUDA_ARCH_LIST", None)
+            else:
+                os.environ["TORCH_CUDA_ARCH_LIST"] = before
+    return work / f"{NAME}.so"
+
+
+@contextlib.contextmanager
+def locked(path: Path, until=lambda: False, wait: float = WAIT) -> Iterator[bool]:
+    """Hold a lock file; gives whether it is held: not, when ``until()`` came true or the time was over while waiting.
+
+    The file names its owner. One whose owner is gone, or that is older than ten minutes, is taken away.
+    """
+    mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()})
+    end = time.monotonic() + wait
+    held = False
+    while not until() and time.monotonic() < end:
+        try:
+            with open(path, "x") as f:
+                f.write(mine)
+            held = True
+            break
+        except FileExistsError:
+            if abandoned(path):
+                # Renamed first: of several that see this, one takes it away, and nobody a new one.
+                gone = path.with_name(f"{path.name}.{os.getpid()}")
+                with contextlib.suppress(OSError):
+                    os.replace(path, gone)
+                    gone.unlink()
+            else:
+                time.sleep(0.1)
+    try:
+        yield held
+    finally:
+        if held:
+            with contextlib.suppress(OSError):
+                if path.read_text() == mine:
+                    path.unlink()
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a lock's owner is gone: a process of this machine that no longer runs, or any after ten minutes."""
+    try:
+        age = time.time() - path.stat().st_mtime
+        text = path.read_text()
+    except OSError:
+        return False  # it went away by itself
+    if age > WAIT:
+        return True
+    try:
+        owner = json.loads(text)
+        if owner["host"] != socket.gethostname():
+            return False
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # it runs, and is somebody else's
+    except (ValueError, KeyError, TypeError):
+        return age > 5  # empty: its owner was killed between making it and writing its name
+    return False

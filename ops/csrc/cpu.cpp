@@ -1,0 +1,420 @@
+// The operations of this folder on a CPU: plain C functions over raw pointers, without any header of torch, so that they
+// compile in seconds and depend on no ABI. ops/native.py calls them; the mathematics stands in the Python files beside.
+//
+// Tensors are (n, c, p), p being all positions: contiguous, or channels-last, where c runs fastest.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace {
+
+enum Act { LINEAR, RELU, LRELU, TANH, SIGMOID, ELU, SELU, SOFTPLUS, SWISH };
+
+constexpr double SELU_ALPHA = 1.6732632423543772848170429916717;
+constexpr double SELU_SCALE = 1.0507009873554804934193349852946;
+
+template <class T> inline T sigmoid(T x) { return T(1) / (T(1) + std::exp(-x)); }
+
+// The ORDER-th derivative of an activation at u.
+template <int ACT, int ORDER, class T> inline T activation(T u, T alpha) {
+  if (ACT == LINEAR) return ORDER == 0 ? u : ORDER == 1 ? T(1) : T(0);
+  if (ACT == RELU) return ORDER == 0 ? (u > 0 ? u : T(0)) : ORDER == 1 ? (u > 0 ? T(1) : T(0)) : T(0);
+  if (ACT == LRELU) return ORDER == 0 ? (u > 0 ? u : u * alpha) : ORDER == 1 ? (u > 0 ? T(1) : alpha) : T(0);
+  if (ACT == TANH) {
+    T t = std::tanh(u);
+    return ORDER == 0 ? t : ORDER == 1 ? 1 - t * t : -2 * t * (1 - t * t);
+  }
+  if (ACT == SIGMOID) {
+    T s = sigmoid(u);
+    return ORDER == 0 ? s : ORDER == 1 ? s * (1 - s) : s * (1 - s) * (1 - 2 * s);
+  }
+  if (ACT == ELU) {
+    if (u > 0) return ORDER == 0 ? u : ORDER == 1 ? T(1) : T(0);
+    return ORDER == 0 ? std::expm1(u) : std::exp(u);
+  }
+  if (ACT == SELU) {
+    if (u > 0) return ORDER == 0 ? T(SELU_SCALE) * u : ORDER == 1 ? T(SELU_SCALE) : T(0);
+    return T(SELU_SCALE * SELU_ALPHA) * (ORDER == 0 ? std::expm1(u) : std::exp(u));
+  }
+  if (ACT == SOFTPLUS) {
+    if (ORDER == 0) return std::max(u, T(0)) + std::log1p(std::exp(-std::abs(u)));
+    T s = sigmoid(u);
+    return ORDER == 1 ? s : s * (1 - s);
+  }
+  T s = sigmoid(u);  // SWISH
+  return ORDER == 0 ? u * s : ORDER == 1 ? s + u * s * (1 - s) : s * (1 - s) * (2 + u * (1 - 2 * s));
+}
+
+// gain * act(u), or factor * gain * act'(u), ..., which are zero where the clamp holds the value.
+template <int ACT, int ORDER, class T> inline T element(T factor, T u, T alpha, T gain, T clamp) {
+  if (ORDER == 0) {
+    T y = gain * activation<ACT, 0>(u, alpha);
+    return std::min(std::max(y, -clamp), clamp);
+  }
+  T d = factor * gain * activation<ACT, ORDER>(u, alpha);
+  return std::abs(gain * activation<ACT, 0>(u, alpha)) <= clamp ? d : T(0);
+}
+
+struct Layout {
+  int64_t n, c, p;
+  bool channels_last;
+};
+
+constexpr int64_t CHUNK = 2048;  // positions that are computed together: a row of every channel stays in the cache
+
+// ---------------------------------------------------------------------------------------------------------- bias_act
+
+template <int ACT, int ORDER, class T>
+void bias_act_run(const T* factor, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, T* y, Layout l,
+                  T alpha, T gain, T clamp, int threads) {
+  if (l.channels_last) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < l.n * l.p; i++) {
+      const int64_t n = i / l.p, at = i * l.c;
+      const T add = noise ? noise[(noise_n > 1 ? n : 0) * l.p + i % l.p] : T(0);
+      const T* s = scale ? scale + n * l.c : nullptr;
+#pragma omp simd
+      for (int64_t c = 0; c < l.c; c++) {
+        const T u = (s ? x[at + c] * s[c] : x[at + c]) + add + (bias ? bias[c] : T(0));
+        y[at + c] = element<ACT, ORDER>(ORDER ? factor[at + c] : T(1), u, alpha, gain, clamp);
+      }
+    }
+    return;
+  }
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
+  for (int64_t plane = 0; plane < l.n * l.c; plane++) {
+    for (int64_t first = 0; first < l.p; first += CHUNK) {
+      const int64_t at = plane * l.p + first, count = std::min(CHUNK, l.p - first);
+      const T s = scale ? scale[plane] : T(1), b = bias ? bias[plane % l.c] : T(0);
+      const T* add = noise ? noise + (noise_n > 1 ? plane / l.c : 0) * l.p + first : nullptr;
+      if (add) {
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++)
+          y[at + i] = element<ACT, ORDER>(ORDER ? factor[at + i] : T(1), x[at + i] * s + add[i] + b, alpha, gain, clamp);
+      } else {
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++)
+          y[at + i] = element<ACT, ORDER>(ORDER ? factor[at + i] : T(1), x[at + i] * s + b, alpha, gain, clamp);
+      }
+    }
+  }
+}
+
+// All first derivatives in one pass. dbias and dscale are (threads, n, c) partial sums; dnoise is (n, p).
+template <int ACT, class T>
+void bias_act_backward_run(const T* g, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, T* dx,
+                           double* dbias, double* dscale, T* dnoise, Layout l, T alpha, T gain, T clamp, int threads) {
+  const int64_t chunks = (l.p + CHUNK - 1) / CHUNK;
+#pragma omp parallel num_threads(threads)
+  {
+#ifdef _OPENMP
+    const int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+#else
+    const int64_t me = 0, all = 1;
+#endif
+    double* my_bias = dbias ? dbias + me * l.n * l.c : nullptr;
+    double* my_scale = dscale ? dscale + me * l.n * l.c : nullptr;
+    std::vector<double> sums(2 * l.c);
+    for (int64_t job = me * l.n * chunks / all; job < (me + 1) * l.n * chunks / all; job++) {
+      const int64_t n = job / chunks, first = job % chunks * CHUNK, count = std::min(CHUNK, l.p - first);
+      const T* add = noise ? noise + (noise_n > 1 ? n : 0) * l.p + first : nullptr;
+      T* out_noise = dnoise ? dnoise + n * l.p + first : nullptr;
+      if (l.channels_last) {
+        std::fill(sums.begin(), sums.end(), 0.0);
+        const T* s = scale ? scale + n * l.c : nullptr;
+        for (int64_t i = 0; i < count; i++) {
+          const int64_t at = (n * l.p + first + i) * l.c;
+          const T a = add ? add[i] : T(0);
+          T total = 0;
+#pragma omp simd reduction(+ : total)
+          for (int64_t c = 0; c < l.c; c++) {
+            const T u = (s ? x[at + c] * s[c] : x[at + c]) + a + (bias ? bias[c] : T(0));
+            const T du = element<ACT, 1>(g[at + c], u, alpha, gain, clamp);
+            if (dx) dx[at + c] = s ? du * s[c] : du;
+            sums[c] += du;
+            sums[l.c + c] += double(du) * x[at + c];
+            total += du;
+          }
+          if (out_noise) out_noise[i] = total;
+        }
+        for (int64_t c = 0; c < l.c; c++) {
+          if (my_bias) my_bias[n * l.c + c] += sums[c];
+          if (my_scale) my_scale[n * l.c + c] += sums[l.c + c];
+        }
+        continue;
+      }
+      if (out_noise) std::fill(out_noise, out_noise + count, T(0));
+      T zeros[CHUNK];
+      if (!add) {
+        std::memset(zeros, 0, sizeof(T) * count);
+        add = zeros;
+      }
+      T row[CHUNK];
+      for (int64_t c = 0; c < l.c; c++) {
+        const int64_t plane = n * l.c + c, at = plane * l.p + first;
+        const T s = scale ? scale[plane] : T(1), b = bias ? bias[c] : T(0);
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) row[i] = element<ACT, 1>(g[at + i], x[at + i] * s + add[i] + b, alpha, gain, clamp);
+        if (dx) {
+#pragma omp simd
+          for (int64_t i = 0; i < count; i++) dx[at + i] = row[i] * s;
+        }
+        if (out_noise) {
+#pragma omp simd
+          for (int64_t i = 0; i < count; i++) out_noise[i] += row[i];
+        }
+        // Short sums in T, then long ones in double.
+        for (int64_t k = 0; k < count; k += 128) {
+          const int64_t end = std::min(k + 128, count);
+          T a = 0, d = 0;
+          if (my_bias) {
+#pragma omp simd reduction(+ : a)
+            for (int64_t i = k; i < end; i++) a += row[i];
+            my_bias[plane] += a;
+          }
+          if (my_scale) {
+#pragma omp simd reduction(+ : d)
+            for (int64_t i = k; i < end; i++) d += row[i] * x[at + i];
+            my_scale[plane] += d;
+          }
+        }
+      }
+    }
+  }
+}
+
+template <template <int> class F, class... A> void by_act(int act, A... a) {
+  switch (act) {
+    case LINEAR: return F<LINEAR>::run(a...);
+    case RELU: return F<RELU>::run(a...);
+    case LRELU: return F<LRELU>::run(a...);
+    case TANH: return F<TANH>::run(a...);
+    case SIGMOID: return F<SIGMOID>::run(a...);
+    case ELU: return F<ELU>::run(a...);
+    case SELU: return F<SELU>::run(a...);
+    case SOFTPLUS: return F<SOFTPLUS>::run(a...);
+    default: return F<SWISH>::run(a...);
+  }
+}
+
+template <int ACT> struct Forward {
+  template <class T>
+  static void run(int order, const T* factor, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, T* y,
+                  Layout l, T alpha, T gain, T clamp, int threads) {
+    if (order == 0) bias_act_run<ACT, 0>(factor, x, bias, noise, noise_n, scale, y, l, alpha, gain, clamp, threads);
+    if (order == 1) bias_act_run<ACT, 1>(factor, x, bias, noise, noise_n, scale, y, l, alpha, gain, clamp, threads);
+    if (order == 2) bias_act_run<ACT, 2>(factor, x, bias, noise, noise_n, scale, y, l, alpha, gain, clamp, threads);
+  }
+};
+
+template <int ACT> struct Backward {
+  template <class T>
+  static void run(const T* g, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, T* dx, double* dbias,
+                  double* dscale, T* dnoise, Layout l, T alpha, T gain, T clamp, int threads) {
+    bias_act_backward_run<ACT>(g, x, bias, noise, noise_n, scale, dx, dbias, dscale, dnoise, l, alpha, gain, clamp, threads);
+  }
+};
+
+// --------------------------------------------------------------------------------------------------------- upfirdn2d
+
+// `inner` numbers lie side by side for each pixel: 1 for contiguous planes, c for channels-last.
+struct Fir {
+  int64_t planes, h, w, inner, oh, ow;
+  int64_t fh, fw, up, down, left, top;
+};
+
+// y[i] = sum over k of f[k] x[i + k * step], for i < count.
+template <class T> inline void fir_line(const T* x, const T* f, int64_t taps, int64_t step, T* y, int64_t count) {
+  if (taps == 4) {
+    const T a = f[0], b = f[1], c = f[2], d = f[3];
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] = a * x[i] + b * x[i + step] + c * x[i + 2 * step] + d * x[i + 3 * step];
+    return;
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < count; i++) y[i] = f[0] * x[i];
+  for (int64_t k = 1; k < taps; k++) {
+    const T a = f[k];
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] += a * x[i + k * step];
+  }
+}
+
+// Row `r` of the enlarged and padded picture, in `line`; false if it is all zeros.
+template <class T> bool enlarged_row(const T* plane, const Fir& o, int64_t r, T* line, int64_t width) {
+  const int64_t from = r - o.top;
+  if (from < 0 || from % o.up || from / o.up >= o.h) return false;
+  const T* row = plane + from / o.up * o.w * o.inner;
+  std::memset(line, 0, sizeof(T) * width * o.inner);
+  if (o.up == 1) {
+    const int64_t skip = std::max<int64_t>(-o.left, 0), to = std::max<int64_t>(o.left, 0);
+    const int64_t count = std::min(o.w - skip, width - to);
+    if (count > 0) std::memcpy(line + to * o.inner, row + skip * o.inner, sizeof(T) * count * o.inner);
+    return true;
+  }
+  for (int64_t i = 0; i < o.w; i++) {
+    const int64_t to = i * o.up + o.left;
+    if (to >= 0 && to < width) std::memcpy(line + to * o.inner, row + i * o.inner, sizeof(T) * o.inner);
+  }
+  return true;
+}
+
+// fx (fw) and fy (fh) are the taps, turned round already: y = sum over k of f[k] x[k + ...].
+template <class T> void upfirdn2d_separable(const T* x, const T* fx, const T* fy, T* y, const Fir& o, int threads) {
+  const int64_t width = (o.ow - 1) * o.down + o.fw, rows_per_job = std::max<int64_t>(16, 4096 / std::max<int64_t>(o.ow, 1));
+  const int64_t blocks = (o.oh + rows_per_job - 1) / rows_per_job, out = o.ow * o.inner;
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<T> line(width * o.inner), ring(o.fh * out);
+    std::vector<int64_t> held(o.fh);
+    std::vector<char> empty(o.fh);
+    std::vector<const T*> rows(o.fh);
+    std::vector<T> full(o.down > 1 ? width * o.inner : 0);
+#pragma omp for schedule(static)
+    for (int64_t job = 0; job < o.planes * blocks; job++) {
+      const int64_t plane = job / blocks, first = job % blocks * rows_per_job, last = std::min(o.oh, first + rows_per_job);
+      const T* in = x + plane * o.h * o.w * o.inner;
+      std::fill(held.begin(), held.end(), -1);
+      for (int64_t r = first; r < last; r++) {
+        for (int64_t k = 0; k < o.fh; k++) {  // the rows under the filter, each filtered along x once
+          const int64_t from = r * o.down + k, slot = from % o.fh;
+          if (held[slot] == from) continue;
+          held[slot] = from;
+          empty[slot] = !enlarged_row(in, o, from, line.data(), width);
+          if (empty[slot]) continue;
+          T* to = ring.data() + slot * out;
+          if (o.down == 1) {
+            fir_line(line.data(), fx, o.fw, o.inner, to, out);
+          } else {
+            fir_line(line.data(), fx, o.fw, o.inner, full.data(), (width - o.fw + 1) * o.inner);
+            for (int64_t i = 0; i < o.ow; i++)
+              std::memcpy(to + i * o.inner, full.data() + i * o.down * o.inner, sizeof(T) * o.inner);
+          }
+        }
+        T* to = y + (plane * o.oh + r) * out;
+        bool any = false;
+        for (int64_t k = 0; k < o.fh; k++) {
+          const int64_t slot = (r * o.down + k) % o.fh;
+          rows[k] = empty[slot] ? nullptr : ring.data() + slot * out;
+          any = any || rows[k];
+        }
+        if (!any) {
+          std::memset(to, 0, sizeof(T) * out);
+          continue;
+        }
+        if (o.fh == 4 && rows[0] && rows[1] && rows[2] && rows[3]) {
+          const T a = fy[0], b = fy[1], c = fy[2], d = fy[3];
+          const T *p = rows[0], *q = rows[1], *s = rows[2], *t = rows[3];
+#pragma omp simd
+          for (int64_t i = 0; i < out; i++) to[i] = a * p[i] + b * q[i] + c * s[i] + d * t[i];
+          continue;
+        }
+        bool started = false;
+        for (int64_t k = 0; k < o.fh; k++) {
+          if (!rows[k]) continue;
+          const T a = fy[k];
+          const T* p = rows[k];
+          if (started) {
+#pragma omp simd
+            for (int64_t i = 0; i < out; i++) to[i] += a * p[i];
+          } else {
+#pragma omp simd
+            for (int64_t i = 0; i < out; i++) to[i] = a * p[i];
+          }
+          started = true;
+        }
+      }
+    }
+  }
+}
+
+template <class T> void upfirdn2d_full(const T* x, const T* f, T* y, const Fir& o, int threads) {
+  const int64_t width = (o.ow - 1) * o.down + o.fw, out = o.ow * o.inner;
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<T> line(width * o.inner), sum((width - o.fw + 1) * o.inner);
+#pragma omp for schedule(static)
+    for (int64_t job = 0; job < o.planes * o.oh; job++) {
+      const int64_t plane = job / o.oh, r = job % o.oh;
+      T* to = y + job * out;
+      std::memset(to, 0, sizeof(T) * out);
+      for (int64_t k = 0; k < o.fh; k++) {
+        if (!enlarged_row(x + plane * o.h * o.w * o.inner, o, r * o.down + k, line.data(), width)) continue;
+        fir_line(line.data(), f + k * o.fw, o.fw, o.inner, sum.data(), (width - o.fw + 1) * o.inner);
+        for (int64_t i = 0; i < o.ow; i++)
+          for (int64_t j = 0; j < o.inner; j++) to[i * o.inner + j] += sum[i * o.down * o.inner + j];
+      }
+    }
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------- pixel_norm
+
+// y = x * rsqrt(mean of x^2 over c + eps); or, with g, its gradient.
+template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T eps, int threads) {
+  const int64_t chunk = 256, chunks = (l.p + chunk - 1) / chunk;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t job = 0; job < l.n * chunks; job++) {
+    const int64_t n = job / chunks, first = job % chunks * chunk, count = std::min(chunk, l.p - first);
+    const int64_t step_c = l.channels_last ? 1 : l.p, step_p = l.channels_last ? l.c : 1;
+    const int64_t base = n * l.c * l.p + first * step_p;
+    T squares[256] = {}, along[256] = {};
+    for (int64_t c = 0; c < l.c; c++)
+      for (int64_t i = 0; i < count; i++) {
+        const T v = x[base + c * step_c + i * step_p];
+        squares[i] += v * v;
+        if (g) along[i] += v * g[base + c * step_c + i * step_p];
+      }
+    for (int64_t i = 0; i < count; i++) {
+      squares[i] = T(1) / std::sqrt(squares[i] / l.c + eps);
+      along[i] *= squares[i] * squares[i] / l.c;
+    }
+    for (int64_t c = 0; c < l.c; c++)
+      for (int64_t i = 0; i < count; i++) {
+        const int64_t at = base + c * step_c + i * step_p;
+        y[at] = g ? squares[i] * (g[at] - x[at] * along[i]) : x[at] * squares[i];
+      }
+  }
+}
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+#define FUNCTIONS(T, NAME)                                                                                                     \
+  EXPORT void bias_act_##NAME(int order, const T* factor, const T* x, const T* bias, const T* noise, int64_t noise_n,          \
+                              const T* scale, T* y, int64_t n, int64_t c, int64_t p, int channels_last, int act, double alpha, \
+                              double gain, double clamp, int threads) {                                                        \
+    by_act<Forward>(act, order, factor, x, bias, noise, noise_n, scale, y, Layout{n, c, p, channels_last != 0}, T(alpha),      \
+                    T(gain), T(clamp), threads);                                                                               \
+  }                                                                                                                            \
+  EXPORT void bias_act_backward_##NAME(const T* g, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, \
+                                       T* dx, double* dbias, double* dscale, T* dnoise, int64_t n, int64_t c, int64_t p,       \
+                                       int channels_last, int act, double alpha, double gain, double clamp, int threads) {     \
+    by_act<Backward>(act, g, x, bias, noise, noise_n, scale, dx, dbias, dscale, dnoise,                                        \
+                     Layout{n, c, p, channels_last != 0}, T(alpha), T(gain), T(clamp), threads);                               \
+  }                                                                                                                            \
+  EXPORT void upfirdn2d_separable_##NAME(const T* x, const T* fx, const T* fy, T* y, int64_t planes, int64_t h, int64_t w,     \
+                                         int64_t inner, int64_t oh, int64_t ow, int64_t fh, int64_t fw, int64_t up,            \
+                                         int64_t down, int64_t left, int64_t top, int threads) {                               \
+    upfirdn2d_separable(x, fx, fy, y, Fir{planes, h, w, inner, oh, ow, fh, fw, up, down, left, top}, threads);                 \
+  }                                                                                                                            \
+  EXPORT void upfirdn2d_full_##NAME(const T* x, const T* f, T* y, int64_t planes, int64_t h, int64_t w, int64_t inner,         \
+                                    int64_t oh, int64_t ow, int64_t fh, int64_t fw, int64_t up, int64_t down, int64_t left,    \
+                                    int64_t top, int threads) {                                                                \
+    upfirdn2d_full(x, f, y, Fir{planes, h, w, inner, oh, ow, fh, fw, up, down, left, top}, threads);                           \
+  }                                                                                                                            \
+  EXPORT void pixel_norm_##NAME(const T* x, const T* g, T* y, int64_t n, int64_t c, int64_t p, int channels_last, double eps,  \
+                                int threads) {                                                                                 \
+    pixel_norm_run(x, g, y, Layout{n, c, p, channels_last != 0}, T(eps), threads);                                             \
+  }
+
+FUNCTIONS(float, f32)
+FUNCTIONS(double, f64)

@@ -1,0 +1,143 @@
+"""Which implementation of the operations runs: the native library, loaded when it is first wanted, or the reference.
+
+``mode()`` is "auto" (native where it can be had, else the reference, and one line that says why), "native" (an error where it
+cannot) or "reference". It starts as the environment variable ``STYLEGAN_INVERT_OPS``, or "reference".
+"""
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from stylegan_invert.errors import OpsError
+
+MODES = ("auto", "native", "reference")
+DTYPES = {
+    "cpu": {torch.float32: "f32", torch.float64: "f64"},
+    "cuda": {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"},
+}
+
+counts: Counter[str] = Counter()
+"""How often each kernel has run, as "bias_act cpu": nothing else proves that it was the native one."""
+
+_mode = os.environ.get("STYLEGAN_INVERT_OPS", "reference")
+_libraries: dict[str, ctypes.CDLL | OpsError] = {}
+
+
+def mode() -> str:
+    """The mode in use.
+
+    Raises:
+        OpsError: the environment variable says something else.
+    """
+    if _mode not in MODES:
+        raise OpsError(f"STYLEGAN_INVERT_OPS is {_mode!r}; expected one of {', '.join(MODES)}")
+    return _mode
+
+
+def set_mode(name: str) -> None:
+    """Choose "auto", "native" or "reference", for this process."""
+    global _mode
+    if name not in MODES:
+        raise ValueError(f"ops mode {name!r}; expected one of {', '.join(MODES)}")
+    _mode = name
+
+
+@contextlib.contextmanager
+def using(name: str) -> Iterator[None]:
+    """A mode for a block."""
+    before = _mode
+    set_mode(name)
+    try:
+        yield
+    finally:
+        set_mode(before)
+
+
+def is_native(x: torch.Tensor) -> bool:
+    """Whether operations on this tensor run natively, as far as the mode, its device and its dtype go.
+
+    Raises:
+        OpsError: the mode is "native", and they cannot.
+    """
+    chosen = mode()
+    if chosen == "reference":
+        return False
+    kind = x.device.type
+    if x.dtype not in DTYPES.get(kind, {}):
+        if chosen == "native":
+            raise OpsError(f"there are no native operations for {x.dtype} on {kind}; choose --ops auto or reference")
+        return False
+    found = library(x.device)
+    if isinstance(found, OpsError):
+        if chosen == "native":
+            raise OpsError(f"{found} (--ops native was asked for; 'stylegan-invert doctor' says more)") from found
+        return False
+    return True
+
+
+def library(device: torch.device) -> ctypes.CDLL | OpsError:
+    """The library for a device, built and loaded when first asked for; or why it cannot be had, which is said once."""
+    from . import build
+
+    arch = None
+    if device.type == "cuda":
+        arch = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    name = arch or "cpu"
+    if name not in _libraries:
+        try:
+            _libraries[name] = ctypes.CDLL(str(build.build(build.Target(arch))))
+        except OpsError as e:
+            _libraries[name] = e
+        except OSError as e:
+            _libraries[name] = OpsError(f"the library that was built cannot be loaded: {e}")
+        if isinstance(_libraries[name], OpsError) and mode() == "auto":
+            print(f"stylegan-invert: {_libraries[name]}; the operations run in their reference form", file=sys.stderr)
+    return _libraries[name]
+
+
+def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
+    """Call a function of the library, "NAME_f32" for float32, on the device and in the dtype of ``x``.
+
+    Args:
+        arguments: tensors (their memory is passed), None, whole numbers, and floats, in the function's order. The number of
+            threads, or the CUDA stream, is added.
+    """
+    found = library(x.device)
+    assert isinstance(found, ctypes.CDLL)
+    kind = x.device.type
+    function = getattr(found, f"{op}_{DTYPES[kind][x.dtype]}" + ("_cuda" if kind == "cuda" else ""))
+    function.restype = ctypes.c_int
+    values = [_argument(a) for a in arguments]
+    if kind == "cuda":
+        with torch.cuda.device(x.device):
+            error = function(*values, ctypes.c_void_p(torch.cuda.current_stream(x.device).cuda_stream))
+        if error:
+            raise RuntimeError(f"CUDA error {error} in {op}")
+    else:
+        function(*values, ctypes.c_int(torch.get_num_threads()))
+    counts[f"{op} {kind}"] += 1
+
+
+def _argument(a: Any) -> Any:
+    if a is None:
+        return ctypes.c_void_p(None)
+    if isinstance(a, torch.Tensor):
+        return ctypes.c_void_p(a.data_ptr())
+    return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
+
+
+def layout(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
+    """A tensor (N, C, ...) in one of the layouts that the kernels take, and its n, c, p and whether c runs fastest.
+
+    Contiguous and channels-last tensors are taken as they are; others are copied.
+    """
+    n, c = x.shape[:2]
+    p = x.shape[2:].numel()
+    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return (x if last else x.contiguous()), (n, c, p, int(last))
