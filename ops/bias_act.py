@@ -153,7 +153,8 @@ def _backward(
     b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
     dx = torch.empty_like(x) if needs[0] else x.new_empty([0])
     dnoise = x.new_empty([n, 1, *x.shape[2:]]) if needs[2] else x.new_empty([0])
-    parts = torch.get_num_threads() if x.device.type == "cpu" else 1
+    # The sums are made in parts, one for each thread, or for each stretch of some thousand positions on a GPU.
+    parts = torch.get_num_threads() if x.device.type == "cpu" else max(1, min(64, p // 4096))
     sums = [
         torch.zeros([parts, n, c], dtype=torch.float64, device=x.device) if wanted else None for wanted in needs[1::2]
     ]
@@ -161,7 +162,9 @@ def _backward(
     outs = [dx if needs[0] else None, *sums, dnoise if needs[2] else None]
     kind = list(ACTIVATIONS).index(act)
     slope = ACTIVATIONS[act].slope or 0.0
-    native.run("bias_act_backward", x, g, x, b, noise, count, scale, *outs, n, c, p, last, kind, slope, gain, clamp)
+    native.run(
+        "bias_act_backward", x, g, x, b, noise, count, scale, *outs, parts, n, c, p, last, kind, slope, gain, clamp
+    )
     db = x.new_empty([0]) if sums[0] is None else sums[0].sum(dim=[0, 1]).to(x.dtype)
     dscale = x.new_empty([0]) if sums[1] is None else sums[1].sum(dim=0).to(x.dtype)
     if needs[2] and noise.shape[0] != n:

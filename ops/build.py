@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +58,15 @@ def version_of(program: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == 0 else None
+
+
+def architectures(nvcc_path: str) -> str | None:
+    """The architectures that an nvcc can compile for, as it lists them; None if it does not say."""
+    try:
+        found = subprocess.run([nvcc_path, "--list-gpu-arch"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout if found.returncode == 0 else None
 
 
 def cpu_features() -> str:
@@ -167,17 +176,18 @@ def compiled(target: Target, work: Path) -> Path:
                 os.environ.pop("TORCH_CUDA_ARCH_LIST", None)
             else:
                 os.environ["TORCH_CUDA_ARCH_LIST"] = before
-    return work / f"{NAME}.so"
+    (library,) = work.glob("*.so")  # torch numbers further builds in one process
+    return library
 
 
 @contextlib.contextmanager
-def locked(path: Path, until=lambda: False, wait: float = WAIT) -> Iterator[bool]:
+def locked(path: Path, until: Callable[[], bool] = lambda: False, wait: float | None = None) -> Iterator[bool]:
     """Hold a lock file; gives whether it is held: not, when ``until()`` came true or the time was over while waiting.
 
     The file names its owner. One whose owner is gone, or that is older than ten minutes, is taken away.
     """
     mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()})
-    end = time.monotonic() + wait
+    end = time.monotonic() + (WAIT if wait is None else wait)
     held = False
     while not until() and time.monotonic() < end:
         try:

@@ -65,15 +65,21 @@ def is_native(x: torch.Tensor) -> bool:
     Raises:
         OpsError: the mode is "native", and they cannot.
     """
+    return _is_native(x.device, x.dtype)
+
+
+@torch.compiler.assume_constant_result
+def _is_native(device: torch.device, dtype: torch.dtype) -> bool:
     chosen = mode()
     if chosen == "reference":
         return False
-    kind = x.device.type
-    if x.dtype not in DTYPES.get(kind, {}):
+    if dtype not in DTYPES.get(device.type, {}):
         if chosen == "native":
-            raise OpsError(f"there are no native operations for {x.dtype} on {kind}; choose --ops auto or reference")
+            raise OpsError(
+                f"there are no native operations for {dtype} on {device.type}; choose --ops auto or reference"
+            )
         return False
-    found = library(x.device)
+    found = library(device)
     if isinstance(found, OpsError):
         if chosen == "native":
             raise OpsError(f"{found} (--ops native was asked for; 'stylegan-invert doctor' says more)") from found

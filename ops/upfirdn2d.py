@@ -55,7 +55,8 @@ def upfirdn2d(
             f"upfirdn2d: input {tuple(x.shape)} and filter {tuple(f.shape)}; expected (N, C, H, W) and (T,) or (H, W)"
         )
     height, width = _size(x, f, up, down, padding)
-    if height < 1 or width < 1:
+    left, right, above, below = (max(0, -p) for p in padding)  # what is cropped
+    if height < 1 or width < 1 or left + right >= x.shape[3] * up or above + below >= x.shape[2] * up:
         raise ValueError(
             f"upfirdn2d: a picture of {x.shape[3]}x{x.shape[2]} is smaller than the filter, after padding by {padding}"
         )

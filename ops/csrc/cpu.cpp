@@ -389,17 +389,17 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 #define FUNCTIONS(T, NAME)                                                                                                     \
-  EXPORT void bias_act_##NAME(int order, const T* factor, const T* x, const T* bias, const T* noise, int64_t noise_n,          \
-                              const T* scale, T* y, int64_t n, int64_t c, int64_t p, int channels_last, int act, double alpha, \
+  EXPORT void bias_act_##NAME(int64_t order, const T* factor, const T* x, const T* bias, const T* noise, int64_t noise_n,          \
+                              const T* scale, T* y, int64_t n, int64_t c, int64_t p, int64_t channels_last, int64_t act, double alpha, \
                               double gain, double clamp, int threads) {                                                        \
-    by_act<Forward>(act, order, factor, x, bias, noise, noise_n, scale, y, Layout{n, c, p, channels_last != 0}, T(alpha),      \
+    by_act<Forward>(int(act), int(order), factor, x, bias, noise, noise_n, scale, y, Layout{n, c, p, channels_last != 0}, T(alpha),      \
                     T(gain), T(clamp), threads);                                                                               \
   }                                                                                                                            \
   EXPORT void bias_act_backward_##NAME(const T* g, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, \
-                                       T* dx, double* dbias, double* dscale, T* dnoise, int64_t n, int64_t c, int64_t p,       \
-                                       int channels_last, int act, double alpha, double gain, double clamp, int threads) {     \
-    by_act<Backward>(act, g, x, bias, noise, noise_n, scale, dx, dbias, dscale, dnoise,                                        \
-                     Layout{n, c, p, channels_last != 0}, T(alpha), T(gain), T(clamp), threads);                               \
+                                       T* dx, double* dbias, double* dscale, T* dnoise, int64_t parts, int64_t n, int64_t c, int64_t p,       \
+                                       int64_t channels_last, int64_t act, double alpha, double gain, double clamp, int threads) {     \
+    by_act<Backward>(int(act), g, x, bias, noise, noise_n, scale, dx, dbias, dscale, dnoise,                                        \
+                     Layout{n, c, p, channels_last != 0}, T(alpha), T(gain), T(clamp), int(parts < threads ? parts : threads));   \
   }                                                                                                                            \
   EXPORT void upfirdn2d_separable_##NAME(const T* x, const T* fx, const T* fy, T* y, int64_t planes, int64_t h, int64_t w,     \
                                          int64_t inner, int64_t oh, int64_t ow, int64_t fh, int64_t fw, int64_t up,            \
@@ -411,7 +411,7 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
                                     int64_t top, int threads) {                                                                \
     upfirdn2d_full(x, f, y, Fir{planes, h, w, inner, oh, ow, fh, fw, up, down, left, top}, threads);                           \
   }                                                                                                                            \
-  EXPORT void pixel_norm_##NAME(const T* x, const T* g, T* y, int64_t n, int64_t c, int64_t p, int channels_last, double eps,  \
+  EXPORT void pixel_norm_##NAME(const T* x, const T* g, T* y, int64_t n, int64_t c, int64_t p, int64_t channels_last, double eps,  \
                                 int threads) {                                                                                 \
     pixel_norm_run(x, g, y, Layout{n, c, p, channels_last != 0}, T(eps), threads);                                             \
   }

@@ -99,7 +99,20 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        from ..ops import native
+
+        native.set_mode(name)
+
+
 def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device``, and ``--ops``, which is for the process and not passed on."""
+    function = click.option(
+        "--ops", type=click.Choice(["auto", "native", "reference"]), expose_value=False, callback=_choose_ops,
+        help="The operations' native form, an error where it cannot be had (native), or torch's own (reference).  "
+        "[default: $STYLEGAN_INVERT_OPS, else auto]",
+    )(function)  # fmt: skip
     return click.option(
         "--device",
         type=click.Choice(DEVICES),

@@ -13,6 +13,7 @@ from .common import Commands
 COMMANDS = {
     "demo": "Project the shipped photograph onto the shipped network.",
     "distance": "Measure how far a network's pictures are from real ones.",
+    "doctor": "Say whether the native operations work, and what mends them.",
     "generate": "Render seeds, or codes from a projection.",
     "interpolate": "Render the straight lines between codes.",
     "inspect": "Say what a network file holds.",

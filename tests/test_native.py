@@ -1,0 +1,400 @@
+"""The native operations against the reference ones, and how they are built."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stylegan_invert as si
+from stylegan_invert import ops
+from stylegan_invert.cli.main import cli
+from stylegan_invert.ops import ACTIVATIONS, build, native
+
+from conftest import make_network
+
+ROOT = Path(__file__).parent.parent
+needs_compiler = pytest.mark.skipif(
+    build.version_of(build.compiler()) is None, reason="needs a C++ compiler: install g++, or set CXX"
+)
+pytestmark = needs_compiler
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built(tmp_path_factory):
+    """A cache for this file, with the library in it."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        m.setattr(native, "_libraries", {})
+        with native.using("native"):
+            yield
+
+
+def both(function, *inputs):
+    """Outputs and gradients of a function, native and reference, for the same gradient of the output."""
+    results = []
+    for name in ("native", "reference"):
+        own = [t.detach().clone().requires_grad_(True) for t in inputs]
+        with native.using(name):
+            y = function(*own)
+            g = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+            results.append([y.detach(), *torch.autograd.grad(y, own, g)])
+    return results
+
+
+def agree(function, *inputs, tolerance=1e-5):
+    before = sum(native.counts.values())
+    for a, b in zip(*both(function, *inputs)):
+        limit = tolerance if a.dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(a, b, rtol=limit, atol=limit * max(1.0, float(b.abs().max()) if b.numel() else 1))
+    assert sum(native.counts.values()) > before, "the native kernel did not run"
+
+
+def random(*shape, dtype=torch.float64, seed=0, last=False):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return x.to(memory_format=torch.channels_last) if last else x
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    act=st.sampled_from(list(ACTIVATIONS)),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7), st.integers(1, 50)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    clamp=st.sampled_from([None, 0.7]),
+    parts=st.tuples(st.booleans(), st.sampled_from(["none", "one", "each"]), st.booleans()),
+    last=st.booleans(),
+)
+def test_bias_act(act, shape, dtype, clamp, parts, last):
+    has_bias, noise_for, has_scale = parts
+    n, c, h, w = shape
+    inputs = {"x": random(*shape, dtype=dtype, last=last)}
+    if has_bias:
+        inputs["b"] = random(c, dtype=dtype, seed=2)
+    if noise_for != "none":
+        inputs["noise"] = random(n if noise_for == "each" else 1, 1, h, w, dtype=dtype, seed=3)
+    if has_scale:
+        inputs["scale"] = random(n, c, dtype=dtype, seed=4)
+    agree(
+        lambda *t: ops.bias_act(**dict(zip(inputs, t)), act=act, gain=1.3, clamp=clamp),
+        *inputs.values(),
+        tolerance=1e-4,
+    )
+
+
+def test_bias_act_on_large_planes_and_other_shapes():
+    """More than one chunk of positions, two axes, a view that is in neither layout, and nothing at all."""
+    agree(
+        lambda x, n, s: ops.bias_act(x, None, "lrelu", noise=n, scale=s),
+        random(2, 3, 70, 80),
+        random(1, 1, 70, 80),
+        random(2, 3),
+    )
+    agree(lambda x, b: ops.bias_act(x, b, "swish"), random(5, 7), random(7))
+    agree(lambda x: ops.bias_act(x.transpose(2, 3), None, "tanh"), random(2, 3, 4, 5))
+    assert ops.bias_act(torch.zeros([0, 3, 4, 4]), torch.zeros([3])).shape == (0, 3, 4, 4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    taps=st.sampled_from(
+        [[1, 3, 3, 1], [1, 2, 1], [1, 1], [1], [1, 2, 3, 4, 4, 3, 2, 1], [[1, 2, 0], [0, 1, 5]], [[1, 2], [2, 4]]]
+    ),
+    up=st.integers(1, 3),
+    down=st.integers(1, 3),
+    padding=st.tuples(*[st.integers(-2, 5)] * 4),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    last=st.booleans(),
+)
+def test_upfirdn2d(taps, up, down, padding, size, dtype, last):
+    f = ops.setup_filter(taps)
+    x = random(2, 3, *size, dtype=dtype, last=last)
+    try:
+        with native.using("reference"):
+            ops.upfirdn2d(x, f, up, down, padding)
+    except (ValueError, RuntimeError):
+        with pytest.raises(ValueError, match="smaller than the filter"):
+            ops.upfirdn2d(x, f, up, down, padding)
+        return
+    agree(lambda x: ops.upfirdn2d(x, f, up, down, padding, 1.7), x)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (2, 5, 3, 4), (1, 3, 20, 30)])
+@pytest.mark.parametrize("last", [False, True])
+def test_pixel_norm(shape, last):
+    if last and len(shape) < 4:
+        return
+    agree(ops.normalize_2nd_moment, random(*shape, last=last))
+    agree(ops.normalize_2nd_moment, random(*shape, last=last, dtype=torch.float32))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    up=st.sampled_from([1, 2]),
+    kernel=st.sampled_from([1, 3]),
+    demodulate=st.booleans(),
+    fused=st.booleans(),
+    n=st.integers(1, 2),
+    size=st.integers(4, 9),
+)
+def test_modulated_conv2d(up, kernel, demodulate, fused, n, size):
+    f = ops.setup_filter([1, 3, 3, 1])
+    inputs = [
+        random(n, 3, size, size),
+        random(4, 3, kernel, kernel, seed=1),
+        random(n, 3, seed=2),
+        random(1, 1, size * up, size * up, seed=3),
+    ]
+
+    def layer(x, weight, styles, noise, b):
+        return ops.modulated_conv2d(
+            x, weight, styles, noise, up, kernel // 2, f, demodulate, flip_weight=up == 1, fused_modconv=fused, bias=b, act="lrelu"
+        )  # fmt: skip
+
+    agree(layer, *inputs, random(4, seed=5))
+
+
+@pytest.mark.parametrize("act", list(ACTIVATIONS))
+def test_derivatives_of_bias_act(act):
+    inputs = [
+        t.requires_grad_(True)
+        for t in (random(2, 3, 2, 2), random(3, seed=1), random(1, 1, 2, 2, seed=2), random(2, 3, seed=3))
+    ]
+
+    def function(x, b, noise, scale):
+        return ops.bias_act(x, b, act, 1.3, 2.0, noise, scale)
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_derivatives_of_the_others():
+    f = ops.setup_filter([1, 3, 3, 1])
+    x = random(1, 2, 4, 5).requires_grad_(True)
+    functions = [
+        lambda x: ops.upfirdn2d(x, f, 2, 1, [2, 1, 2, 1], 4),
+        lambda x: ops.upfirdn2d(x, f, 1, 2, [1, 1, 1, 1]),
+        ops.normalize_2nd_moment,
+    ]
+    for function in functions:
+        assert torch.autograd.gradcheck(function, x) and torch.autograd.gradgradcheck(function, x)
+    weight, styles = random(3, 2, 3, 3, seed=1).requires_grad_(True), random(1, 2, seed=2).requires_grad_(True)
+
+    def layer(x, weight, styles):
+        return ops.modulated_conv2d(
+            x, weight, styles, up=2, padding=1, resample_filter=f, flip_weight=False, act="swish", gain=1
+        )
+
+    assert torch.autograd.gradcheck(layer, (x, weight, styles))
+    assert torch.autograd.gradgradcheck(layer, (x, weight, styles))
+
+
+def test_operators_are_registered_well():
+    x, b = random(2, 3, 4, 4).requires_grad_(True), random(3, seed=1).requires_grad_(True)
+    library = torch.ops.stylegan_invert
+    f = ops.setup_filter([1, 3, 3, 1])
+    for operator, arguments in (
+        (library.bias_act, (x, b, None, None, "swish", 1.4, math.inf)),
+        (library.bias_act_derivative, (x.detach().clone().requires_grad_(True), x, b, None, None, 1, "swish", 1.4, math.inf)),
+        (library.bias_act_backward, (x.detach(), x.detach(), b.detach(), None, None, [True, True, False, False], "swish", 1.4, math.inf)),
+        (library.upfirdn2d, (x, f, 2, 1, [2, 1, 2, 1], False, 4.0)),
+        (library.pixel_norm, (x, 1e-8)),
+        (library.pixel_norm_backward, (x.detach().clone().requires_grad_(True), x, 1e-8)),
+    ):  # fmt: skip
+        torch.library.opcheck(operator, arguments)
+
+
+def test_compiled_whole():
+    f = ops.setup_filter([1, 3, 3, 1])
+
+    def layer(x, w, s, b):
+        return ops.modulated_conv2d(
+            x, w, s, up=2, padding=1, resample_filter=f, flip_weight=False, bias=b, act="lrelu", gain=1
+        )
+
+    inputs = [random(1, 2, 4, 4), random(3, 2, 3, 3), random(1, 2), random(3)]
+    inputs = [t.requires_grad_(True) for t in inputs]
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), layer(*inputs))
+    for a, b in zip(*(torch.autograd.grad(run(*inputs).sum(), inputs) for run in (compiled, layer))):
+        torch.testing.assert_close(a, b)
+
+
+def test_networks_agree_and_follow_their_weights():
+    G = make_network(resolution=16).G
+    ws = torch.randn([2, G.num_ws, 8])
+    for _ in range(2):
+        agree(lambda w: G.synthesis(w, noise_mode="const"), ws, tolerance=1e-4)
+        for p in G.parameters():
+            p.data.mul_(1.1)
+
+
+def test_modes():
+    x = torch.randn([1, 2, 3, 3])
+    before = native.counts.copy()
+    with native.using("reference"):
+        ops.bias_act(x)
+    assert native.counts == before
+    with pytest.raises(si.OpsError, match="no native operations for torch.float16 on cpu"):
+        ops.bias_act(x.half())
+    with native.using("auto"):
+        assert ops.bias_act(x.half()).dtype == torch.float16
+    with pytest.raises(ValueError, match="expected one of auto, native, reference"):
+        native.set_mode("fast")
+
+
+# ----------------------------------------------------------------------------------------------------------------- build
+
+
+def test_the_key_follows_what_matters(monkeypatch, tmp_path):
+    first = build.key(build.Target())
+    assert first == build.key(build.Target()) != build.key(build.Target("9.0"))
+    with monkeypatch.context() as m:
+        m.setattr(build, "CFLAGS", ["-O1"])
+        assert build.key(build.Target()) != first
+    with monkeypatch.context() as m:
+        m.setattr(build, "cpu_features", lambda: "another processor")
+        assert build.key(build.Target()) != first
+    with monkeypatch.context() as m:
+        m.setattr(torch, "__version__", "2.99")
+        assert build.key(build.Target()) != first
+    shutil.copytree(build.SOURCES, tmp_path / "csrc")
+    with open(tmp_path / "csrc" / "cpu.cpp", "a") as f:
+        f.write("// changed\n")
+    with monkeypatch.context() as m:
+        m.setattr(build, "SOURCES", tmp_path / "csrc")
+        assert build.key(build.Target()) != first
+
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from stylegan_invert.ops import build
+def compiled(target, work):
+    with open(sys.argv[1], "a") as f: f.write("began\\n")
+    time.sleep(2)
+    (work / "x.so").write_text("whole")
+    return work / "x.so"
+build.compiled = compiled
+path = build.build(build.Target())
+assert path.read_text() == "whole"
+print("done")
+"""
+
+
+def start(cache, log):
+    environment = {**os.environ, "STYLEGAN_INVERT_CACHE": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW_BUILD, str(log)], env=environment, stdout=subprocess.PIPE, cwd=ROOT
+    )
+
+
+def test_ten_processes_and_one_is_killed(tmp_path):
+    """The one that builds is killed in the middle; another takes over, and all the others finish, with one build more."""
+    log = tmp_path / "log"
+    processes = [start(tmp_path / "cache", log) for _ in range(10)]
+    while not log.exists():
+        time.sleep(0.05)
+    (lock,) = (tmp_path / "cache" / "ops").glob("*.lock")
+    time.sleep(0.3)
+    owner = json.loads(lock.read_text())["pid"]
+    os.kill(owner, signal.SIGKILL)
+    outputs = {p.pid: p.communicate(timeout=120)[0] for p in processes}
+    assert {pid for pid, out in outputs.items() if out != b"done\n"} == {owner}
+    assert log.read_text().count("began") == 2
+    left = [p.name for p in (tmp_path / "cache" / "ops").iterdir()]
+    assert len(left) == 1 and left[0].endswith(".so")
+
+
+def test_stale_locks_are_taken_away(tmp_path, monkeypatch):
+    lock = tmp_path / "x.lock"
+    here = build.socket.gethostname()
+    for owner, age, gone in (
+        ({"pid": 999_999_999, "host": here}, 0, True),
+        ({"pid": os.getpid(), "host": here}, 0, False),
+        ({"pid": 1, "host": "elsewhere"}, 10, False),
+        ({"pid": 1, "host": "elsewhere"}, build.WAIT + 10, True),
+        (None, 1, False),
+        (None, 60, True),
+    ):
+        lock.write_text("" if owner is None else json.dumps(owner))
+        os.utime(lock, (time.time() - age,) * 2)
+        assert build.abandoned(lock) == gone, owner
+        with build.locked(lock, wait=0.3) as held:
+            assert held == gone
+    # Nobody waits for ever: when the time is over, each builds for itself.
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "WAIT", 0.3)
+    monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("whole"))[0])
+    build.folder().mkdir()
+    build.built(build.Target()).with_suffix(".lock").write_text(json.dumps({"pid": os.getpid(), "host": "elsewhere"}))
+    monkeypatch.setattr(build, "abandoned", lambda path: False)
+    assert build.build(build.Target()).read_text() == "whole"
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """An empty cache, and no library loaded."""
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(native, "_libraries", {})
+    return tmp_path / "cache"
+
+
+def test_without_a_compiler(fresh, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(si.OpsError, match="there is no C\\+\\+ compiler .*install g"):
+        ops.bias_act(torch.zeros([1, 1, 2, 2]))
+    monkeypatch.setattr(native, "_libraries", {})
+    with native.using("auto"):
+        for _ in range(3):
+            assert ops.bias_act(torch.ones([1, 1, 2, 2])).sum() == 4
+    assert capsys.readouterr().err.count("no C++ compiler") == 1  # said once
+
+
+def test_a_compiler_that_fails(fresh, monkeypatch, tmp_path):
+    shutil.copytree(build.SOURCES, tmp_path / "csrc")
+    (tmp_path / "csrc" / "cpu.cpp").write_text("this is no C++")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "csrc")
+    with pytest.raises(si.OpsError, match="compiling failed"):
+        ops.bias_act(torch.zeros([1, 1, 2, 2]))
+    assert not [p for p in (fresh / "ops").iterdir() if p.suffix == ".so"]
+
+
+def test_a_cache_that_cannot_be_used(fresh, monkeypatch, capsys):
+    fresh.write_text("a file where the folder should be")
+    monkeypatch.setattr(build, "compiled", lambda target, work: work / "x.so")
+    assert build.build(build.Target()).name == "x.so"
+    assert "cannot be used" in capsys.readouterr().err
+
+
+def test_doctor(fresh, monkeypatch, built):
+    whole = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
+    assert whole.exit_code == 0 and json.loads(whole.stdout)["works"]
+    assert "they work" in CliRunner().invoke(cli, ["doctor", "--device", "cpu"]).stdout
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    broken = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
+    found = {c["name"]: c for c in json.loads(broken.stdout)["checks"]}
+    assert broken.exit_code == 1 and "apt install" in found["C++ compiler"]["remedy"] and not found["library"]["ok"]
+
+
+@pytest.mark.skipif(
+    build.nvcc() is None and shutil.which("nvcc") is None, reason="needs nvcc: install the CUDA toolkit"
+)
+def test_cuda_sources_compile(tmp_path):
+    """By nvcc alone, without a GPU and without torch."""
+    codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (75, 80, 90)]
+    command = [build.nvcc() or "nvcc", "-O1", "-std=c++17", "--threads", "0", *codes, "-Xcompiler", "-fPIC", "-shared"]
+    result = subprocess.run(
+        [*command, build.SOURCES / "cuda.cu", "-o", tmp_path / "x.so"], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
