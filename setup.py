@@ -20,7 +20,10 @@ setup(
     packages=find_packages(include=["stylegan_invert", "stylegan_invert.*"])
     + [f"stylegan_invert.{name}" for name in AT_THE_TOP],
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
-    package_data={"stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"]},
+    package_data={
+        "stylegan_invert.ops": ["csrc/*"],
+        "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
+    },
     install_requires=[
         "torch>=2.4",
         "numpy",

@@ -27,7 +27,7 @@ from stylegan_invert.errors import OpsError
 SOURCES = Path(__file__).parent / "csrc"
 NAME = "stylegan_invert_ops"
 CFLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fvisibility=hidden", "-std=c++17"]
-WAIT = 600  # seconds: a lock older than this belongs to nobody, and nobody waits longer
+WAIT = 600  # seconds: nobody waits longer for another's build
 
 
 class Target(NamedTuple):
@@ -118,6 +118,8 @@ def build(target: Target) -> Path:
     Raises:
         OpsError: it cannot be built, with the reason in one line.
     """
+    if sys.platform == "win32":
+        raise OpsError("the native operations are not built on Windows")
     path = built(target)
     if path.exists():
         return path
@@ -145,8 +147,6 @@ def compiled(target: Target, work: Path) -> Path:
     Raises:
         OpsError: that failed.
     """
-    if sys.platform == "win32":
-        raise OpsError("the native operations are not built on Windows")
     if version_of(compiler()) is None:
         raise OpsError(f"there is no C++ compiler ({compiler()}); install g++ or clang, or set CXX")
     from torch.utils import cpp_extension
@@ -182,55 +182,37 @@ def compiled(target: Target, work: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, until: Callable[[], bool] = lambda: False, wait: float | None = None) -> Iterator[bool]:
-    """Hold a lock file; gives whether it is held: not, when ``until()`` came true or the time was over while waiting.
+    """Hold a lock; gives whether it is held: not, when ``until()`` came true or the time was over while waiting.
 
-    The file names its owner. One whose owner is gone, or that is older than ten minutes, is taken away.
+    The system takes the lock back when its owner ends, however it ends, so a file that is left behind holds nobody up. It
+    names the owner, for whoever wonders.
     """
-    mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()})
+    import fcntl
+
     end = time.monotonic() + (WAIT if wait is None else wait)
-    held = False
-    while not until() and time.monotonic() < end:
-        try:
-            with open(path, "x") as f:
-                f.write(mine)
-            held = True
-            break
-        except FileExistsError:
-            if abandoned(path):
-                # Renamed first: of several that see this, one takes it away, and nobody a new one.
-                gone = path.with_name(f"{path.name}.{os.getpid()}")
-                with contextlib.suppress(OSError):
-                    os.replace(path, gone)
-                    gone.unlink()
-            else:
+    with open(path, "a+") as f:
+        held = False
+        while not held and not until() and time.monotonic() < end:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
+            except BlockingIOError:
                 time.sleep(0.1)
-    try:
-        yield held
-    finally:
         if held:
-            with contextlib.suppress(OSError):
-                if path.read_text() == mine:
-                    path.unlink()
+            f.truncate(0)
+            f.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "began": time.strftime("%F %T")}))
+            f.flush()
+        yield held
 
 
-def abandoned(path: Path) -> bool:
-    """Whether a lock's owner is gone: a process of this machine that no longer runs, or any after ten minutes."""
-    try:
-        age = time.time() - path.stat().st_mtime
-        text = path.read_text()
-    except OSError:
-        return False  # it went away by itself
-    if age > WAIT:
-        return True
-    try:
-        owner = json.loads(text)
-        if owner["host"] != socket.gethostname():
-            return False
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False  # it runs, and is somebody else's
-    except (ValueError, KeyError, TypeError):
-        return age > 5  # empty: its owner was killed between making it and writing its name
-    return False
+def held_by(path: Path) -> str | None:
+    """Whom a lock file names, if somebody holds it; else None."""
+    import fcntl
+
+    with open(path, "a+") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            f.seek(0)
+            return f.read(300) or "somebody"

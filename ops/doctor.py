@@ -125,10 +125,13 @@ def _cache() -> Check:
 
 def _locks() -> list[Check]:
     found = []
-    for path in sorted(build.folder().glob("*.lock")) if build.folder().is_dir() else []:
-        left = build.abandoned(path)
-        what = "its owner is gone; the next build takes it away" if left else "a build is under way"
-        found.append(Check("lock", True, f"{path.name}: {what}"))
+    for path in (
+        sorted(build.folder().glob("*.lock")) if build.folder().is_dir() and os.access(build.folder(), os.W_OK) else []
+    ):
+        owner = build.held_by(path)
+        if owner is not None:
+            remedy = "wait for it, or end that process; a build of your own begins after ten minutes"
+            found.append(Check("lock", True, f"a build is under way, by {owner}", remedy))
     return found
 
 

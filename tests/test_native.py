@@ -312,34 +312,38 @@ def test_ten_processes_and_one_is_killed(tmp_path):
     outputs = {p.pid: p.communicate(timeout=120)[0] for p in processes}
     assert {pid for pid, out in outputs.items() if out != b"done\n"} == {owner}
     assert log.read_text().count("began") == 2
-    left = [p.name for p in (tmp_path / "cache" / "ops").iterdir()]
-    assert len(left) == 1 and left[0].endswith(".so")
+    assert sorted(p.suffix for p in (tmp_path / "cache" / "ops").iterdir()) == [".lock", ".so"]
 
 
-def test_stale_locks_are_taken_away(tmp_path, monkeypatch):
+def test_locks(tmp_path, monkeypatch):
     lock = tmp_path / "x.lock"
-    here = build.socket.gethostname()
-    for owner, age, gone in (
-        ({"pid": 999_999_999, "host": here}, 0, True),
-        ({"pid": os.getpid(), "host": here}, 0, False),
-        ({"pid": 1, "host": "elsewhere"}, 10, False),
-        ({"pid": 1, "host": "elsewhere"}, build.WAIT + 10, True),
-        (None, 1, False),
-        (None, 60, True),
-    ):
-        lock.write_text("" if owner is None else json.dumps(owner))
-        os.utime(lock, (time.time() - age,) * 2)
-        assert build.abandoned(lock) == gone, owner
-        with build.locked(lock, wait=0.3) as held:
-            assert held == gone
+    lock.write_text('{"pid": 1, "host": "elsewhere"}')  # left behind by somebody
+    assert build.held_by(lock) is None
+    with build.locked(lock) as held:
+        assert held and json.loads(build.held_by(lock))["pid"] == os.getpid()
+        began = time.monotonic()
+        with build.locked(lock, wait=0.5) as again:
+            assert not again and time.monotonic() - began > 0.4
+        with build.locked(lock, until=lambda: True) as again:
+            assert not again
+    assert build.held_by(lock) is None
     # Nobody waits for ever: when the time is over, each builds for itself.
     monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "WAIT", 0.3)
     monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("whole"))[0])
     build.folder().mkdir()
-    build.built(build.Target()).with_suffix(".lock").write_text(json.dumps({"pid": os.getpid(), "host": "elsewhere"}))
-    monkeypatch.setattr(build, "abandoned", lambda path: False)
+    with build.locked(build.built(build.Target()).with_suffix(".lock")):
+        assert build.build(build.Target()).read_text() == "whole"
+
+
+def test_half_built_folders_heal(fresh, monkeypatch):
+    build.folder().mkdir(parents=True)
+    name = build.built(build.Target()).stem
+    (build.folder() / f".{name}-killed").mkdir()
+    (build.folder() / f".{name}-killed" / "x.o").write_text("half")
+    monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("whole"))[0])
     assert build.build(build.Target()).read_text() == "whole"
+    assert {p.suffix for p in build.folder().iterdir()} == {".so", ".lock"}
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
         "--ops", type=click.Choice(["auto", "native", "reference"]), expose_value=False, callback=_choose_ops,
         help="The operations' native form, an error where it cannot be had (native), or torch's own (reference).  "
-        "[default: $STYLEGAN_INVERT_OPS, else auto]",
+        "[default: $STYLEGAN_INVERT_OPS, else reference]",
     )(function)  # fmt: skip
     return click.option(
         "--device",

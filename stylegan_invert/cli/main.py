@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "Render seeds, or codes from a projection.",
     "interpolate": "Render the straight lines between codes.",
     "inspect": "Say what a network file holds.",
+    "prebuild": "Build the native operations, for images and clusters.",
     "project": "Find the latent codes of pictures.",
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Find the Gaussian of a network's V space.",
