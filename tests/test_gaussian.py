@@ -45,8 +45,8 @@ def shipped(kept, cats):
 def some_gaussian(d=5, slope=0.2, seed=0):
     """A Gaussian whose covariance is far from diagonal, and that covariance."""
     random = np.random.RandomState(seed)
-    root = random.randn(d, d) * np.geomspace(1, 0.05, d)
-    covariance = root @ root.T
+    turned = np.linalg.qr(random.randn(d, d))[0]
+    covariance = (turned * np.geomspace(1, 0.003, d)) @ turned.T
     values, vectors = np.linalg.eigh(covariance)
     moments = (torch.from_numpy(x.copy()) for x in (random.randn(d), values[::-1], vectors[:, ::-1]))
     return Gaussian(*moments, slope, 1000, 0.0), covariance

@@ -346,7 +346,8 @@ def test_stylegan2_is_split_at_a_feature_map():
     assert torch.equal(held.code.tensors["w"][:, 0], held.code.tensors["w"][:, -1])
     assert not torch.equal(free.code.tensors["w"][:, -2], held.code.tensors["w"][:, -2])
     start = si.project(net, target, "w+", loss="mse", steps=5)
-    found = si.project(net, target, "dense", init=start, first_step="none", **{**common, "layer_steps": 50})
+    settings = {**{k: v for k, v in common.items() if k != "steps"}, "layer_steps": 50}
+    found = si.project(net, target, "dense", init=start, first_step="none", **settings)
     assert float(found.distance[-1]) < float(found.distance[0])
 
 

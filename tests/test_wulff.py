@@ -46,9 +46,9 @@ def test_the_prior_study(network, tmp_path, monkeypatch):
         "--data",
         network / "real",
         "--count",
-        4,
-        "--pairs",
         3,
+        "--pairs",
+        1,
         "--steps",
         4,
     ]
@@ -84,7 +84,7 @@ def test_the_prior_study(network, tmp_path, monkeypatch):
     generator = adapt(si.load(network / "net.pkl").G)
     center = generator.center("w").tensors["w"]
     for name, mixed in (("single", False), ("mixed", True)):
-        true = prior.drawn(generator, 4, mixed, seed=1).tensors["w"]
+        true = prior.drawn(generator, 3, mixed, seed=1).tensors["w"]
         away = (true - (center[:, None] if mixed else center)).double().flatten(1).norm(dim=1).mean()
         assert results["sets"][name]["mean"]["w"] == pytest.approx(float(away), rel=1e-5)
         rows = results["sets"][name]

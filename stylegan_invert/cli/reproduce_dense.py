@@ -46,7 +46,7 @@ SHOWN = 4
 @click.option(
     "--lambda-delta",
     type=Number(0, 1e9),
-    default=0.2,
+    default=1.0,
     show_default=True,
     help="Weight of the displacement's L1 norm, a mean.",
 )
