@@ -114,16 +114,24 @@ def reference(
 # first derivatives in one pass, where nobody asks for second ones.
 
 
-def _order(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
+def _given(m, x, b, noise, scale) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
+    """x in a layout that the kernels take, its shape, and what they read, in their order: m, x, b, noise, its number, scale."""
     x, shape = native.layout(x)
     m = None if m is None else m.contiguous(memory_format=torch.channels_last if shape[3] else torch.contiguous_format)
     b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
+    return x, shape, [m, x, b, noise, 0 if noise is None else noise.shape[0], scale]
+
+
+def _numbered(act: str) -> tuple[int, float]:
+    """An activation's number in the kernels, and its slope."""
+    return list(ACTIVATIONS).index(act), ACTIVATIONS[act].slope or 0.0
+
+
+def _order(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
+    x, shape, given = _given(m, x, b, noise, scale)
     y = torch.empty_like(x)
-    count = 0 if noise is None else noise.shape[0]
-    kind = list(ACTIVATIONS).index(act)
-    slope = ACTIVATIONS[act].slope or 0.0
     if x.numel():
-        native.run("bias_act", x, order, m, x, b, noise, count, scale, y, *shape, kind, slope, gain, clamp)
+        native.run("bias_act", x, order, *given, y, *shape, *_numbered(act), gain, clamp)
     return y
 
 
@@ -148,9 +156,7 @@ def _backward(
     needs: list[bool], act: str, gain: float, clamp: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Gradients of x, b, noise and scale; empty tensors for those that are not needed."""
-    x, (n, c, p, last) = native.layout(x)
-    g = g.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-    b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
+    x, (n, c, p, last), given = _given(g, x, b, noise, scale)
     dx = torch.empty_like(x) if needs[0] else x.new_empty([0])
     dnoise = x.new_empty([n, 1, *x.shape[2:]]) if needs[2] else x.new_empty([0])
     # The sums are made in parts, one for each thread, or for each stretch of some thousand positions on a GPU.
@@ -158,13 +164,8 @@ def _backward(
     sums = [
         torch.zeros([parts, n, c], dtype=torch.float64, device=x.device) if wanted else None for wanted in needs[1::2]
     ]
-    count = 0 if noise is None else noise.shape[0]
     outs = [dx if needs[0] else None, *sums, dnoise if needs[2] else None]
-    kind = list(ACTIVATIONS).index(act)
-    slope = ACTIVATIONS[act].slope or 0.0
-    native.run(
-        "bias_act_backward", x, g, x, b, noise, count, scale, *outs, parts, n, c, p, last, kind, slope, gain, clamp
-    )
+    native.run("bias_act_backward", x, *given, *outs, parts, n, c, p, last, *_numbered(act), gain, clamp)
     db = x.new_empty([0]) if sums[0] is None else sums[0].sum(dim=[0, 1]).to(x.dtype)
     dscale = x.new_empty([0]) if sums[1] is None else sums[1].sum(dim=0).to(x.dtype)
     if needs[2] and noise.shape[0] != n:

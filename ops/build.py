@@ -4,6 +4,7 @@ The sources in ``csrc/`` include no header of torch: they export plain C functio
 but C's. A build is made in a folder of its own and moved to its place at once, so what lies there is whole.
 """
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -137,8 +138,9 @@ def build(target: Target) -> Path:
     except OSError as e:
         print(f"stylegan-invert: the cache {path.parent} cannot be used ({e.strerror}); the native operations are built "
               "for this process alone", file=sys.stderr)  # fmt: skip
-        # The process keeps the library open; its file may go when it ends.
-        return compiled(target, Path(tempfile.mkdtemp(prefix=NAME)))
+        work = tempfile.mkdtemp(prefix=NAME)
+        atexit.register(shutil.rmtree, work, ignore_errors=True)
+        return compiled(target, Path(work))
 
 
 def compiled(target: Target, work: Path) -> Path:

@@ -301,10 +301,15 @@ class StyleGAN2Adapter(Adapter):
     def layer_module(self, name: str) -> torch.nn.Module:
         return self.network.synthesis.get_submodule(name)
 
-    def _slope(self) -> float | None:
+    def _ending(self) -> str | None:
+        """The activation that ends the mapping network; None if it has no layers."""
         mapping = self.network.mapping
         last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
-        return ACTIVATIONS[last.activation].slope if last is not None else None
+        return last.activation if last is not None else None
+
+    def _slope(self) -> float | None:
+        ending = self._ending()
+        return ACTIVATIONS[ending].slope if ending is not None else None
 
     def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
         """See the protocol. Computed when first asked for, unless `set_gaussian` has given it."""
@@ -323,9 +328,7 @@ class StyleGAN2Adapter(Adapter):
         """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
         slope = self._slope()
         if slope is None:
-            mapping = self.network.mapping
-            last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
-            ends = f"ends in {last.activation!r}" if last is not None else "has no layers"
+            ends = f"ends in {self._ending()!r}" if self._ending() is not None else "has no layers"
             raise ValueError(
                 f"the mapping network {ends}; V is W before a leaky ReLU, which can be undone, so this network has no V"
             )

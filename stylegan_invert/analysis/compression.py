@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from ..generator import GeneratorAdapter
-from ..io.images import as_images
 from ..spaces import Code
-from .distribution import BATCH, PictureFeatures
+from .distribution import BATCH, PictureFeatures, rounded
 
 COMPONENTS = 30  # that Figure 5 shows
 NEIGHBOURS = 3
@@ -27,27 +26,13 @@ class Correction(NamedTuple):
             return code
         return (generator.truncated if self.kind == "truncation" else generator.compressed)(code, self.value)
 
-    @property
-    def title(self) -> str:
-        return {"none": "uncorrected", "truncation": f"ψ = {self.value:.3g}", "compression": f"τ = {self.value:.3g}"}[
-            self.kind
-        ]
-
-
-def drawn(generator: GeneratorAdapter, count: int, seed: int) -> Code:
-    """Codes in W of latents from the prior; they depend on the seed and on their number only."""
-    (shape,) = generator.code_shapes("z").values()
-    z = generator.prior.sample([count, *shape], torch.Generator().manual_seed(seed))
-    parts = [generator.convert(Code("z", {"z": p.to(generator.device)}), "w").tensors["w"] for p in z.split(4096)]
-    return Code("w", {"w": torch.cat(parts)})
-
 
 def pictures(generator: GeneratorAdapter, code: Code, correction: Correction) -> Iterator[torch.Tensor]:
     """Corrected pictures (<= 64, C, R, R) uint8 at a time."""
     for first in range(0, len(code), BATCH):
         with torch.no_grad():
             x = generator.render(correction(generator, code[first : first + BATCH]))
-        yield ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        yield rounded(x)
 
 
 def aligned(
@@ -96,13 +81,6 @@ def realism(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     kept, radii = real[dense], radii[dense]
     parts = [(radii / torch.cdist(part, kept).clamp_min(1e-12)).amax(dim=1) for part in features.split(1000)]
     return torch.cat(parts)
-
-
-def logits(D: torch.nn.Module, shown: np.ndarray) -> torch.Tensor:
-    """A discriminator's value of each picture (N, C, R, R) uint8, judged alone: (N,)."""
-    device = next(D.parameters()).device
-    with torch.no_grad():
-        return torch.cat([D(x[None], None) for x in as_images(shown, device)]).flatten().cpu()
 
 
 def components(generator: GeneratorAdapter, code: Code, flagged: torch.Tensor) -> dict[str, list[float]]:

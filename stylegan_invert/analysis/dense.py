@@ -21,7 +21,6 @@ from ..projectors.dense import DenseOptions, dense
 from ..projectors.latent import drawn, latent
 from ..projectors.projection import render_pixels
 from ..spaces import Code, joined
-from .distribution import FEWEST, PictureFeatures, kid
 from .paths import between, onto_span, underlying
 
 BATCH = 8  # pictures that share passes
@@ -143,22 +142,6 @@ def midpoints(generator: GeneratorAdapter, found: Sequence[Found]) -> np.ndarray
     """The pictures half-way between codes 0 and 1, 1 and 2, ..., and the last and the first: (N, C, R, R) uint8."""
     pairs = zip(found, [*found[1:], found[0]])
     return np.stack([render_pixels(generator, between(generator, a.code, b.code, [0.5])[0]) for a, b in pairs])
-
-
-def realism(
-    pictures: np.ndarray, reference: torch.Tensor, features: PictureFeatures, D: torch.nn.Module | None = None
-) -> dict[str, float]:
-    """How real pictures (N, C, R, R) uint8 look: the discriminator's mean logit where there is one, and their kernel distance to
-    generated pictures, whose features are the reference, with its standard error (from 8 pictures on)."""
-    result = {}
-    if D is not None:
-        device = next(D.parameters()).device
-        with torch.no_grad():
-            shown = as_images(pictures, device)
-            result["logit"] = float(torch.cat([D(x[None]) for x in shown]).mean())
-    if len(pictures) >= FEWEST:
-        result["kid"], result["kid_stderr"] = kid(features(torch.from_numpy(pictures)), reference)
-    return result
 
 
 def gap(generator: GeneratorAdapter, code: Code, frames: int) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from ..losses import Distance, picture_metrics, reported_lpips
 from ..networks.direction import DirectionDiscriminator, angle_degrees
 from ..projectors.optimise import Options, optimise
 from ..projectors.projection import render_pixels
-from ..spaces import Code
+from ..spaces import Code, joined
 
 BATCH = 50  # pictures that are optimised side by side
 SHOWN = 8  # pictures of each set in the sheets
@@ -78,7 +78,7 @@ def reconstruct(
             code = Code("z", {"z": z})
             if way.steps:
                 start = (
-                    generator.convert(code, "w") if way.start == "de" else _repeated(generator.center("w"), len(shown))
+                    generator.convert(code, "w") if way.start == "de" else joined([generator.center("w")] * len(shown))
                 )
                 code = optimise(generator, shown, loss, start, Options(steps=way.steps)).code.without_noise()
             images = np.stack([render_pixels(generator, one) for one in code])
@@ -107,10 +107,6 @@ def _parts(sets: dict[str, np.ndarray], ways: Sequence[Way], batch: int) -> Iter
             chosen = pictures[: way.first]
             for first in range(0, len(chosen), batch):
                 yield name, way, first, chosen[first : first + batch]
-
-
-def _repeated(code: Code, n: int) -> Code:
-    return Code(code.space, {k: v.repeat(n, *[1] * (v.ndim - 1)) for k, v in code.tensors.items()})
 
 
 def gather(folder: Path, name: str, way: Way) -> dict[str, np.ndarray]:

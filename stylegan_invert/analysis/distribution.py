@@ -5,6 +5,7 @@ The network is not Inception, so the numbers are no FID and cannot be compared w
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,37 @@ def generated_pictures(
         labels = None if c is None or c.shape[1] == 0 else c[torch.randint(len(c), [count], generator=random)]
         with torch.no_grad():
             x = generator.render(Code("z", {"z": z}, labels).to(generator.device))
-        yield ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        yield rounded(x)
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Pictures in [-1, 1] as uint8, on the CPU: to the nearest, which shifts no mean."""
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def stored_pictures(data: Any) -> Iterator[torch.Tensor]:
+    """All pictures (<= 64, C, R, R) uint8 at a time, of a `training.data.PictureSet`."""
+    for first in range(0, len(data), BATCH):
+        yield torch.from_numpy(data.pictures(range(first, min(first + BATCH, len(data)))))
+
+
+def logits(D: torch.nn.Module, pictures: np.ndarray) -> torch.Tensor:
+    """A discriminator's value of each picture (N, C, R, R) uint8, judged alone: (N,)."""
+    with torch.no_grad():
+        return torch.cat([D(x[None], None) for x in as_images(pictures, next(D.parameters()).device)]).flatten().cpu()
+
+
+def realism(
+    pictures: np.ndarray, reference: torch.Tensor, features: PictureFeatures, D: torch.nn.Module | None = None
+) -> dict[str, float]:
+    """How real pictures (N, C, R, R) uint8 look: the discriminator's mean logit where there is one, and their kernel distance to
+    generated pictures, whose features are the reference, with its standard error (from 8 pictures on)."""
+    result = {}
+    if D is not None:
+        result["logit"] = float(logits(D, pictures).mean())
+    if len(pictures) >= FEWEST:
+        result["kid"], result["kid_stderr"] = kid(features(torch.from_numpy(pictures)), reference)
+    return result
 
 
 def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:

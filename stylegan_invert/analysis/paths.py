@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ..generator import FEATURES, GeneratorAdapter, base_code
+from ..io.images import as_images
+from ..losses import Distance
+from ..projectors.projection import render_pixels
 from ..spaces import Code
 
 
@@ -44,6 +48,17 @@ def latent_distances(generator: GeneratorAdapter, found: Code, true: Code) -> di
         a, b = (generator.styles(code)[0] for code in (found, true))
         v = gaussian.whiten(a) - gaussian.whiten(b)
         return {"w": float((a - b).double().norm()), "v": float(v.expand(len(a - b), -1).norm())}
+
+
+def line_errors(
+    generator: GeneratorAdapter, found: Sequence[Code], true: Sequence[Code], lpips: Distance
+) -> dict[str, list[float]]:
+    """How far each code of a line (N = 1 each) is from that of the true line: "lpips" of the pictures, and `latent_distances`."""
+    shown = [as_images(np.stack([render_pixels(generator, code) for code in line])) for line in (found, true)]
+    with torch.no_grad():
+        distances = lpips.between(*shown).tolist()
+    away = [latent_distances(generator, a, b) for a, b in zip(found, true)]
+    return {"lpips": distances, **{key: [d[key] for d in away] for key in ("w", "v")}}
 
 
 def underlying(generator: GeneratorAdapter, code: Code) -> Code:

@@ -29,7 +29,7 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
     """Errors along interpolations, as a figure: a column for each panel, and a row for each kind of error.
 
     Args:
-        panels: of each, name to a curve: "alpha", and values of the keys of `CURVES`. A name that begins with "-" is dashed.
+        panels: of each, name to a curve: "alpha", and values of the keys of `CURVES`.
         titles: of the panels.
     """
     drawing, axes = figure(len(CURVES), len(panels), side=2.5, ratio=1.4)
@@ -37,7 +37,7 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
         for i, (key, title) in enumerate(CURVES.items()):
             ax = axes[i][j]
             for name, curve in panel.items():
-                ax.plot(curve["alpha"], curve[key], "--" if name.startswith("-") else "-", label=name.lstrip("-"))
+                ax.plot(curve["alpha"], curve[key], label=name)
             ax.set_ylim(bottom=0)
             ax.set_ylabel(title)
             if i == 0 and any(panel):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..generator import GeneratorAdapter
+from ..generator import GeneratorAdapter, StyleGAN2Adapter
 from ..io.codes import write_codes
 from ..io.images import as_images
 from ..losses import Distance, SqueezeLPIPS, picture_metrics
@@ -15,7 +15,7 @@ from ..projectors.optimise import Options, optimise
 from ..projectors.prior import v_prior
 from ..projectors.projection import render_pixels
 from ..spaces import Code, joined
-from .paths import between, latent_distances
+from .paths import between, latent_distances, line_errors
 
 WEIGHT = 1e-4  # the paper's
 HISTORY = 100  # points that are kept of a run's distances
@@ -57,19 +57,13 @@ def ways(name: str, weights: Sequence[float], steps: Mapping[str, int]) -> list[
     return found + [Way(s, WEIGHT, steps[s]) for s in (space.replace("w", "v") for space in spaces)]
 
 
-def drawn(generator: GeneratorAdapter, count: int, mixed: bool, seed: int) -> Code:
+def drawn(generator: StyleGAN2Adapter, count: int, mixed: bool, seed: int) -> Code:
     """Codes of generated pictures: in W, or in W+ with another w for each layer."""
-    (shape,) = generator.code_shapes("z").values()
-    random = torch.Generator().manual_seed(seed)
-
-    def w(n: int) -> torch.Tensor:
-        code = Code("z", {"z": generator.prior.sample([n, *shape], random)}).to(generator.device)
-        return generator.convert(code, "w").tensors["w"]
-
+    sample = generator.sample_w(None, seed)
     if not mixed:
-        return Code("w", {"w": w(count)})
+        return Code("w", {"w": sample(count)}).to(generator.device)
     layers, dimensions = generator.code_shapes("w+")["w"]
-    return Code("w+", {"w": w(count * layers).reshape(count, layers, dimensions)})
+    return Code("w+", {"w": sample(count * layers).reshape(count, layers, dimensions)}).to(generator.device)
 
 
 def pictures(generator: GeneratorAdapter, code: Code) -> np.ndarray:
@@ -173,16 +167,14 @@ def curves(
         "alpha", and "lpips", "w" and "v" at each, means over the pairs.
     """
     lpips = SqueezeLPIPS()
-    rows: dict[str, list[list[float]]] = {"lpips": [], "w": [], "v": []}
-    for i, j in chosen:
-        lines = [between(generator, x[i : i + 1], x[j : j + 1], alphas) for x in (code, true)]
-        a, b = (as_images(pictures(generator, joined(line))) for line in lines)
-        with torch.no_grad():
-            rows["lpips"].append(lpips.between(a, b).tolist())
-        away = [latent_distances(generator, x, y) for x, y in zip(*lines)]
-        for key in ("w", "v"):
-            rows[key].append([d[key] for d in away])
-    return {"alpha": [float(a) for a in alphas], **{k: np.mean(v, axis=0).tolist() for k, v in rows.items()}}
+    rows = [
+        line_errors(
+            generator, *(between(generator, x[i : i + 1], x[j : j + 1], alphas) for x in (code, true)), lpips=lpips
+        )
+        for i, j in chosen
+    ]
+    means = {key: np.mean([row[key] for row in rows], axis=0).tolist() for key in rows[0]}
+    return {"alpha": [float(a) for a in alphas], **means}
 
 
 def midpoints(generator: GeneratorAdapter, code: Code, chosen: Sequence[tuple[int, int]]) -> np.ndarray:

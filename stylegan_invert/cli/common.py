@@ -147,6 +147,26 @@ def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--data`` and ``--pictures`` of studies that do without real pictures, too; see `real_pictures`."""
+    function = click.option(
+        "--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names, as 15300:."
+    )(function)  # fmt: skip
+    return click.option(
+        "--data",
+        type=UserPath(),
+        metavar="PATH",
+        help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
+    )(function)
+
+
+def loss_option(default: str) -> Callable[..., Any]:
+    """``--loss`` of a study."""
+    return click.option(
+        "--loss", default=default, show_default=True, metavar="NAME=W,...", help="Distances of the optimisations."
+    )
+
+
 def quiet_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(function)
 

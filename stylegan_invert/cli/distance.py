@@ -42,7 +42,7 @@ def command(
     """
     import torch
 
-    from ..analysis.distribution import BATCH, PictureFeatures, distances, generated_pictures
+    from ..analysis.distribution import PictureFeatures, distances, generated_pictures, stored_pictures
     from ..generator import adapt
     from ..io.network_file import load
     from ..training.data import PictureSet
@@ -59,8 +59,7 @@ def command(
         say(quiet, f"left out {len(real.broken)} pictures that cannot be read, as {next(iter(real.broken))}")
     features = PictureFeatures(where)
     with counting(len(real) + samples, "features", quiet) as progress:
-        parts = (range(i, min(i + BATCH, len(real))) for i in range(0, len(real), BATCH))
-        a = features.of((torch.from_numpy(real.pictures(part)) for part in parts), progress)
+        a = features.of(stored_pictures(real), progress)
         labels = torch.from_numpy(real.labels) if G.c_dim else None
         b = features.of(generated_pictures(adapt(G), samples, seed, labels), progress)
     result = distances(a, b)

@@ -59,12 +59,12 @@ def command(
     import numpy as np
     import torch
 
-    from ..analysis.paths import between, latent_distances
+    from ..analysis.paths import between, line_errors
     from ..analysis.plots import curves, write_figure
     from ..analysis.sheets import sheet
     from ..generator import adapt, label, set_prior
     from ..io.files import staged
-    from ..io.images import as_images, write_png
+    from ..io.images import write_png
     from ..io.network_file import load
     from ..io.statistics import keep_gaussian
     from ..io.video import write_mp4
@@ -98,16 +98,9 @@ def command(
     pictures = rows[0] + [picture for row in rows[1:] for picture in row[1:]]
     errors: list[dict[str, Any]] = []
     if true_ends:
-        lpips = SqueezeLPIPS().to(where)
-        for line, row, true_line in zip(found, rows, lines(true_ends)):
-            true_row = [render_pixels(generator, code) for code in true_line]
-            shown, true_shown = (as_images(np.stack(r), where) for r in (row, true_row))
-            with torch.no_grad():
-                distances = lpips.between(shown, true_shown).tolist()
-            latents = [latent_distances(generator, a, b) for a, b in zip(line, true_line)]
-            errors.append(
-                {"alpha": alphas.tolist(), "lpips": distances, **{k: [d[k] for d in latents] for k in ("w", "v")}}
-            )
+        lpips = SqueezeLPIPS()
+        for line, true_line in zip(found, lines(true_ends)):
+            errors.append({"alpha": alphas.tolist(), **line_errors(generator, line, true_line, lpips)})
     with staged(outdir) as folder:
         for i, picture in enumerate(pictures):
             write_png(folder / f"frame{i:04d}.png", picture)

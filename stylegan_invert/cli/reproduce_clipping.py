@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from .common import SEED, counting, device_option, network_option, outdir_option, pick_device, quiet_option, write_study
+from .common import (
+    SEED,
+    counting,
+    device_option,
+    loss_option,
+    network_option,
+    outdir_option,
+    pick_device,
+    quiet_option,
+    write_study,
+)
 
 PRIORS = ("normal", "uniform")
 GOOD = 30  # dB
@@ -18,9 +28,7 @@ GOOD = 30  # dB
     "--restarts", type=click.IntRange(min=1), default=3, show_default=True, help="Starts per picture; the best counts."
 )
 @click.option("--seed", type=SEED, default=303, show_default=True, help="Random seed of the starts.")
-@click.option(
-    "--loss", default="mse=1", show_default=True, metavar="NAME=W,...", help="Distances of the optimisations."
-)
+@loss_option("mse=1")
 @outdir_option
 @device_option
 @quiet_option

@@ -86,8 +86,9 @@ def command(
     import torch
 
     from ..analysis import compression as study
-    from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance
+    from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance, logits, stored_pictures
     from ..analysis.plots import write_figure
+    from ..analysis.prior import drawn
     from ..analysis.sheets import sheet
     from ..errors import StyleganInvertError
     from ..generator import adapt
@@ -119,7 +120,7 @@ def command(
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
     features = PictureFeatures(where)
-    code = study.drawn(generator, max(samples, compared), seed)
+    code = drawn(generator, max(samples, compared), False, seed)
     few, plain = code[:compared], study.Correction("none")
 
     corrections = [study.Correction("truncation", psi) for psi in truncations]
@@ -128,8 +129,7 @@ def command(
     with counting(len(corrections) + 1, "distances", quiet) as progress_distances:
         path = parts / "real.npy"
         if not path.exists():
-            every = (range(i, min(i + BATCH, len(real_set.names))) for i in range(0, len(real_set.names), BATCH))
-            found = features.of(torch.from_numpy(real_set.pictures(part)) for part in every)
+            found = features.of(stored_pictures(real_set))
             with atomic(path) as temporary:
                 np.save(temporary, found.numpy())
         real = torch.from_numpy(np.load(path))
@@ -146,12 +146,14 @@ def command(
     def rendered(correction: Any) -> Any:
         return torch.cat(list(study.pictures(generator, few, correction))).numpy()
 
+    def described(x: Any) -> Any:
+        return features.of(torch.from_numpy(x).split(BATCH))
+
+    D = net.D.to(where) if net.D is not None else None
     uncorrected = rendered(plain)
-    before = features(torch.from_numpy(uncorrected))
-    if flag == "discriminator":
-        value = study.logits(net.D.to(where), uncorrected)
-    else:
-        value = study.realism(before, real)
+    before = described(uncorrected)
+    scores = logits(D, uncorrected) if D is not None else None
+    value = scores if flag == "discriminator" else study.realism(before, real)
     flagged = value <= value.quantile(share)
     rows: list[dict[str, Any]] = []
     for psi, tau, distance in study.aligned(measured["truncation"], measured["compression"]):
@@ -161,25 +163,23 @@ def command(
             row[correction.kind] = {
                 "value": correction.value,
                 "diversity": study.diversity(after),
-                "similarity": study.similarity(before, features(torch.from_numpy(after))),
+                "similarity": study.similarity(before, described(after)),
             }
-            if net.D is not None:
-                scores = study.logits(net.D.to(where), after)
-                row[correction.kind] |= {"logit": float(scores.mean()), "logit_flagged": float(scores[flagged].mean())}
+            if D is not None:
+                row[correction.kind] |= _scored(logits(D, after), flagged)
         rows.append(row)
     results: dict[str, Any] = {
         **settings, "curves": measured, "aligned": rows, "diversity": study.diversity(uncorrected),
         "components": study.components(generator, few, flagged),
     }  # fmt: skip
-    if net.D is not None:
-        scores = study.logits(net.D.to(where), uncorrected)
-        results |= {"logit": float(scores.mean()), "logit_flagged": float(scores[flagged].mean())}
+    if scores is not None:
+        results |= _scored(scores, flagged)
     if rows:
         row = min(rows, key=lambda r: abs(r["truncation"]["value"] - shown))
         chosen = [plain, *(study.Correction(kind, row[kind]["value"]) for kind in ("truncation", "compression"))]
         lines = []
         for correction in chosen:
-            x = rendered(correction)
+            x = uncorrected if correction is plain else rendered(correction)
             deviation = x.astype(np.float64).std(axis=0) * 2
             summary = [np.round(p).clip(0, 255).astype(np.uint8) for p in (x.mean(axis=0), deviation)]
             lines.append([*x[:COLUMNS], *summary])
@@ -187,6 +187,10 @@ def command(
         write_figure(folder / "figure6.png", study.figure6(measured["truncation"], measured["compression"], rows))
     write_figure(folder / "figure5.png", study.figure5(results["components"]))
     write_study(folder, results, table(results), quiet, " and figures 4 to 6")
+
+
+def _scored(scores: Any, flagged: Any) -> dict[str, float]:
+    return {"logit": float(scores.mean()), "logit_flagged": float(scores[flagged].mean())}
 
 
 def table(results: dict[str, Any]) -> str:

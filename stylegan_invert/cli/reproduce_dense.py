@@ -7,11 +7,11 @@ import click
 
 from .common import (
     Number,
-    Span,
-    UserPath,
     counting,
+    data_option,
     device_option,
     hashes,
+    loss_option,
     network_option,
     outdir_option,
     pick_device,
@@ -28,13 +28,7 @@ SHOWN = 4
 
 @click.command()
 @network_option
-@click.option(
-    "--data",
-    type=UserPath(),
-    metavar="PATH",
-    help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
-)
-@click.option("--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names.")
+@data_option
 @click.option("--generated", type=click.IntRange(min=2), default=100, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=2), default=100, show_default=True, help="Real pictures, at most.")
 @click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
@@ -50,13 +44,7 @@ SHOWN = 4
     show_default=True,
     help="Weight of the displacement's L1 norm, a mean.",
 )
-@click.option(
-    "--loss",
-    default="mse=0.25,features=1",
-    show_default=True,
-    metavar="NAME=W,...",
-    help="Distances of the optimisations.",
-)
+@loss_option("mse=0.25,features=1")
 @outdir_option
 @z_prior_option
 @device_option
@@ -78,7 +66,7 @@ def command(
     import numpy as np
 
     from ..analysis import dense as study
-    from ..analysis.distribution import PictureFeatures, generated_pictures
+    from ..analysis.distribution import PictureFeatures, generated_pictures, realism
     from ..analysis.sheets import sheet
     from ..generator import adapt, set_prior
     from ..io.images import write_png
@@ -129,7 +117,7 @@ def command(
         results["sets"][name] = {
             way: {
                 **{key: study.quartiles(v) for key, v in study.errors(f, shown).items()},
-                "midpoints": study.realism(study.midpoints(generator, f), reference, features, D),
+                "midpoints": realism(study.midpoints(generator, f), reference, features, D),
             }
             for way, f in found.items()
         }

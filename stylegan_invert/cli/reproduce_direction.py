@@ -7,11 +7,11 @@ import click
 
 from .common import (
     SEED,
-    Span,
-    UserPath,
     counting,
+    data_option,
     device_option,
     hashes,
+    loss_option,
     network_option,
     outdir_option,
     pick_device,
@@ -48,24 +48,10 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
 
 @click.command()
 @network_option
-@click.option(
-    "--data",
-    type=UserPath(),
-    metavar="PATH",
-    help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
-)
-@click.option(
-    "--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names, as 15300:."
-)
+@data_option
 @click.option("--generated", type=click.IntRange(min=2), default=1000, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=2), default=400, show_default=True, help="Real pictures, at most.")
-@click.option(
-    "--loss",
-    default="lpips-squeeze=1,mse=1",
-    show_default=True,
-    metavar="NAME=W,...",
-    help="Distances of the optimisations.",
-)
+@loss_option("lpips-squeeze=1,mse=1")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @click.option(
     "--ways", default="de:0,de:50,mean:300,mean:1000:100", show_default=True, metavar="START:STEPS[:FIRST],...", callback=_ways,

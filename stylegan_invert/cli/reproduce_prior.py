@@ -7,11 +7,11 @@ import click
 
 from .common import (
     SEED,
-    Span,
-    UserPath,
     counting,
+    data_option,
     device_option,
     hashes,
+    loss_option,
     network_option,
     numbers,
     outdir_option,
@@ -45,15 +45,7 @@ FRAMES = 11
 
 @click.command()
 @network_option
-@click.option(
-    "--data",
-    type=UserPath(),
-    metavar="PATH",
-    help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
-)
-@click.option(
-    "--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names, as 15300:."
-)
+@data_option
 @click.option("--count", type=click.IntRange(min=2), default=20, show_default=True, help="Pictures of each kind.")
 @click.option(
     "--pairs",
@@ -76,9 +68,7 @@ FRAMES = 11
     metavar="LIST",
     help="Weights of the prior.",
 )
-@click.option(
-    "--loss", default="lpips-squeeze=1", show_default=True, metavar="NAME=W,...", help="Distances of the optimisations."
-)
+@loss_option("lpips-squeeze=1")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Pictures optimised side by side."
@@ -103,8 +93,7 @@ def command(
     import numpy as np
 
     from ..analysis import prior as study
-    from ..analysis.dense import realism
-    from ..analysis.distribution import PictureFeatures, generated_pictures
+    from ..analysis.distribution import PictureFeatures, generated_pictures, realism
     from ..analysis.paths import between
     from ..analysis.plots import curves as draw
     from ..analysis.plots import write_figure
@@ -116,6 +105,7 @@ def command(
     from ..io.statistics import keep_gaussian
     from ..losses import SqueezeLPIPS
     from ..projectors.run import build_loss
+    from ..spaces import joined
 
     where = pick_device(device)
     net = load(network)
@@ -147,19 +137,11 @@ def command(
     found: dict[str, dict[Any, Any]] = {}
     for name, (pixels, chosen) in sets.items():
         found[name] = {way: study.gather(generator, folder / "parts", name, way) for way in chosen}
-        rows = {"mean": study.errors(generator, _mean(generator, len(pixels)), pixels, true.get(name))}
+        rows = {"mean": study.errors(generator, joined([generator.center("w")] * len(pixels)), pixels, true.get(name))}
         for way, f in found[name].items():
             rows[way.name] = study.errors(generator, f.code, pixels, true.get(name))
             rows[way.name]["steps"] = way.steps
         results["sets"][name] = rows
-        couples = study.pairs(len(pixels), wanted)
-        with counting(len(chosen) * (name != "real"), "interpolations", quiet) as progress_curves:
-            for way, f in found[name].items():
-                if name != "real":
-                    results["curves"].setdefault(name, {})[way.name] = study.curves(
-                        generator, f.code, true[name], couples, alphas
-                    )
-                    progress_curves(1)
         for way in chosen:
             if way.space.startswith("v"):
                 plain = next(w for w in chosen if w.space == way.space.replace("v", "w") and w.weight == way.weight)
@@ -167,6 +149,13 @@ def command(
                 results["steps_saved"][f"{name} {way.space}"] = {
                     "distance": reached, plain.space: plain.steps, way.space: study.steps_to(found[name][way], reached),
                 }  # fmt: skip
+    with counting(sum(len(found[name]) for name in true), "interpolations", quiet) as progress_curves:
+        for name, code in true.items():
+            couples = study.pairs(count, wanted)
+            curves = results["curves"][name] = {}
+            for way, f in found[name].items():
+                curves[way.name] = study.curves(generator, f.code, code, couples, alphas)
+                progress_curves(1)
     if "real" in sets:
         features = PictureFeatures(where)
         reference = features.of(generated_pictures(generator, 1000, seed=99))
@@ -180,7 +169,7 @@ def command(
         for i in range(0, min(6, len(shown[name]) - 1), 2):
             for way in _plain_and_prior(chosen):
                 ends = [found[name][way].code[k : k + 1] for k in (i, i + 1)]
-                line = study.pictures(generator, study.joined(between(generator, *ends, alphas)))
+                line = study.pictures(generator, joined(between(generator, *ends, alphas)))
                 rows.append([shown[name][i], *line, shown[name][i + 1]])
         write_png(folder / f"figure3-{name}.png", sheet(rows, 64))
     panels = {name: {w.title: results["curves"][name][w.name] for w in sets[name][1]} for name in ("single", "mixed")}
@@ -190,12 +179,6 @@ def command(
         plain = {w.title: panels[name][w.title] for w in sets[name][1] if w.space.startswith("w")}
         write_figure(folder / f"figure{number}.png", draw([plain], [SETS[name]]))
     write_study(folder, results, table(results), quiet, " and figures 2, 3, 7 and 8")
-
-
-def _mean(generator: Any, count: int) -> Any:
-    from ..spaces import joined
-
-    return joined([generator.center("w")] * count)
 
 
 def _plain_and_prior(chosen: Any) -> list[Any]:
