@@ -79,9 +79,7 @@ def bias_act(
     gain = ACTIVATIONS[act].gain if gain is None else float(gain)
     if x.numel() and native.is_native(x):
         b, noise, scale = (None if t is None else t.to(x.dtype) for t in (b, noise, scale))
-        return torch.ops.stylegan_invert.bias_act(
-            x, b, noise, scale, act, gain, math.inf if clamp is None else float(clamp)
-        )
+        return _bias_act(x, b, noise, scale, act, gain, math.inf if clamp is None else float(clamp))
     return reference(x, b, act, gain, clamp, noise, scale)
 
 
@@ -135,14 +133,12 @@ def _order(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
     return y
 
 
-@torch.library.custom_op("stylegan_invert::bias_act", mutates_args=())
-def _bias_act(
+def _forward(
     x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, act: str, gain: float, clamp: float
 ) -> torch.Tensor:  # fmt: skip
     return _order(0, None, x, b, noise, scale, act, gain, clamp)
 
 
-@torch.library.custom_op("stylegan_invert::bias_act_derivative", mutates_args=())
 def _derivative(
     m: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, order: int,
     act: str, gain: float, clamp: float,
@@ -150,7 +146,6 @@ def _derivative(
     return _order(order, m, x, b, noise, scale, act, gain, clamp)
 
 
-@torch.library.custom_op("stylegan_invert::bias_act_backward", mutates_args=())
 def _backward(
     g: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None,
     needs: list[bool], act: str, gain: float, clamp: float,
@@ -173,18 +168,15 @@ def _backward(
     return dx, db, dnoise, dscale
 
 
-@_bias_act.register_fake
-def _(x, b, noise, scale, act, gain, clamp):
+def _fake(x, b, noise, scale, act, gain, clamp):
     return torch.empty_like(native.layout(x)[0])
 
 
-@_derivative.register_fake
-def _(m, x, b, noise, scale, order, act, gain, clamp):
+def _fake_derivative(m, x, b, noise, scale, order, act, gain, clamp):
     return torch.empty_like(native.layout(x)[0])
 
 
-@_backward.register_fake
-def _(g, x, b, noise, scale, needs, act, gain, clamp):
+def _fake_backward(g, x, b, noise, scale, needs, act, gain, clamp):
     given = (native.layout(x)[0], b, noise, scale)
     return tuple(torch.empty_like(t) if wanted else x.new_empty([0]) for t, wanted in zip(given, needs))
 
@@ -199,10 +191,10 @@ def _first(ctx, g):
     settings = ctx.act, ctx.gain, ctx.clamp
     needs = list(ctx.needs_input_grad[:4])
     if not torch.is_grad_enabled():
-        found = torch.ops.stylegan_invert.bias_act_backward(g, x, b, noise, scale, needs, *settings)
+        found = _bias_act_backward(g, x, b, noise, scale, needs, *settings)
         grads = [t if wanted else None for t, wanted in zip(found, needs)]
     else:
-        du = torch.ops.stylegan_invert.bias_act_derivative(g, x, b, noise, scale, 1, *settings)
+        du = _bias_act_derivative(g, x, b, noise, scale, 1, *settings)
         grads = _shared(du, x, noise, scale, needs)
     return *grads, None, None, None
 
@@ -232,20 +224,19 @@ def _second(ctx, v):
     m, x, b, noise, scale = ctx.saved_tensors
     settings = ctx.act, ctx.gain, ctx.clamp
     needs = ctx.needs_input_grad[:5]
-    dm = (
-        torch.ops.stylegan_invert.bias_act_derivative(v, x, b, noise, scale, ctx.order, *settings) if needs[0] else None
-    )
+    dm = _bias_act_derivative(v, x, b, noise, scale, ctx.order, *settings) if needs[0] else None
     grads = [None] * 4
     if any(needs[1:]):
         if ctx.act not in _CURVED:
             grads = [torch.zeros_like(t) if wanted else None for t, wanted in zip((x, b, noise, scale), needs[1:])]
         elif ctx.order == 1:
-            du = torch.ops.stylegan_invert.bias_act_derivative(m * v, x, b, noise, scale, 2, *settings)
+            du = _bias_act_derivative(m * v, x, b, noise, scale, 2, *settings)
             grads = _shared(du, x, noise, scale, needs[1:])
         else:
             raise NotImplementedError("bias_act has two derivatives; a third was asked for (--ops reference has it)")
     return dm, *grads, None, None, None, None
 
 
-_bias_act.register_autograd(_first, setup_context=_keep)
-_derivative.register_autograd(_second, setup_context=_keep_derivative)
+_bias_act = native.operation("bias_act", _forward, _fake, _first, _keep)
+_bias_act_derivative = native.operation("bias_act_derivative", _derivative, _fake_derivative, _second, _keep_derivative)
+_bias_act_backward = native.operation("bias_act_backward", _backward, _fake_backward)

@@ -84,20 +84,32 @@ def flags() -> list[str]:
     return CFLAGS + ([] if sys.platform == "darwin" else ["-fopenmp"])
 
 
+def openmp() -> list[str]:
+    """What links OpenMP: torch's own copy where it brings one, since threads of two copies would wait in each other's way."""
+    if sys.platform == "darwin":
+        return []
+    package = Path(torch.__file__).parent
+    own = sorted([*package.glob("lib/libgomp*.so*"), *package.parent.glob("torch.libs/libgomp*.so*")])
+    return [str(own[0])] if own and "clang" not in (version_of(compiler()) or "") else ["-fopenmp"]
+
+
 def key(target: Target) -> str:
-    """What a build depends on, as one name: two machines with the same one can share it."""
+    """What a build depends on, but for the compilers, as one name: two machines with the same one can share it."""
     parts = {
         "sources": [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(SOURCES.iterdir())],
         "torch": torch.__version__,
         "python": sys.implementation.cache_tag,
         "cuda": torch.version.cuda if target.arch else None,
-        "nvcc": version_of(nvcc() or "nvcc") if target.arch else None,
         "arch": target.arch,
-        "compiler": version_of(compiler()),
         "flags": flags(),
         "cpu": cpu_features(),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+def compilers(target: Target) -> list[str | None]:
+    """What the compilers answer; None for one that is not there."""
+    return [version_of(compiler()), *([version_of(nvcc() or "nvcc")] if target.arch else [])]
 
 
 def folder() -> Path:
@@ -106,8 +118,12 @@ def folder() -> Path:
 
 
 def built(target: Target) -> Path:
-    """Where the library is, or would be."""
-    return folder() / f"{NAME}-{key(target)}.so"
+    """Where the library is, or would be; where a compiler is missing, one that another has made will do."""
+    name, versions = f"{NAME}-{key(target)}", compilers(target)
+    if None in versions:
+        for made in sorted(folder().glob(f"{name}-*.so")):
+            return made
+    return folder() / f"{name}-{hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:8]}.so"
 
 
 def build(target: Target) -> Path:
@@ -132,6 +148,8 @@ def build(target: Target) -> Path:
             if mine:
                 for left in path.parent.glob(f".{path.stem}-*"):  # of a build that was killed
                     shutil.rmtree(left, ignore_errors=True)
+            if sys.stderr.isatty():
+                print("stylegan-invert: compiling the native operations, once; a minute at most", file=sys.stderr)
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as work:
                 os.replace(compiled(target, Path(work)), path)
         return path
@@ -166,7 +184,7 @@ def compiled(target: Target, work: Path) -> Path:
             os.environ["TORCH_CUDA_ARCH_LIST"] = target.arch
         cpp_extension.load(
             NAME, [str(f) for f in files], extra_cflags=flags(), extra_cuda_cflags=["-O3", "-std=c++17"],
-            extra_ldflags=[] if sys.platform == "darwin" else ["-fopenmp"], build_directory=str(work),
+            extra_ldflags=openmp(), build_directory=str(work),
             with_cuda=bool(target.arch), is_python_module=False, verbose=False,
         )  # fmt: skip
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as e:

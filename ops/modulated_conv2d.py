@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from . import native
 from .bias_act import bias_act
+from .frozen import kept
 from .upfirdn2d import _down_padding, _up_padding, upfirdn2d
 
 
@@ -40,36 +42,61 @@ def conv2d_resample(
         raise ValueError(
             f"conv2d_resample: up={up}, down={down}, filter {given}; expected one of the two, with a filter"
         )
-    kh, kw = weight.shape[2:]
+    kernel = _kernel(weight, _transposed(weight, up), flip_weight, groups, _channels_last(x, groups))
+    return _resampled(x, kernel, weight.shape[2:], f, up, down, padding, groups)
+
+
+def _transposed(weight: torch.Tensor, up: int) -> bool:
+    """Whether the convolution is a transposed one, which upsamples and convolves at once."""
+    return up > 1 and weight.shape[2:].numel() > 1
+
+
+def _channels_last(x: torch.Tensor, groups: int) -> bool:
+    """Whether channels should run fastest: torch's convolutions on a CPU then read and write memory as it is, where they copy
+    into blocks of channels and back otherwise. The reference operations are slow so, and grouped convolutions too."""
+    return groups == 1 and x.device.type == "cpu" and native.is_native(x)
+
+
+def _kernel(
+    weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool
+) -> torch.Tensor:
+    """The weight as torch's convolution takes it."""
+    if flip_weight == transposed:  # a transposed convolution turns the kernel round by itself
+        weight = weight.flip(2, 3)
+    if transposed:
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return weight.contiguous(memory_format=torch.channels_last) if channels_last else weight
+
+
+def _resampled(
+    x: torch.Tensor, kernel: torch.Tensor, size: torch.Size, f: torch.Tensor | None, up: int, down: int, padding: int, groups: int
+) -> torch.Tensor:  # fmt: skip
+    """`conv2d_resample` with what `_kernel` made of a weight of this size."""
+    kh, kw = size
     pad = [padding] * 4
     if up > 1:
         pad = [p + q for p, q in zip(pad, _up_padding(f, up))]
     if down > 1:
         pad = [p + q for p, q in zip(pad, _down_padding(f, down))]
-    transposed = up > 1 and (kh > 1 or kw > 1)
-    if flip_weight == transposed:  # a transposed convolution turns the kernel round by itself
-        weight = weight.flip(2, 3)
-
-    if up > 1 and not transposed:  # the convolution mixes channels only: cheapest at the small size
-        x = F.conv2d(x, weight, groups=groups)
+    if _channels_last(x, groups):
+        x = x.contiguous(memory_format=torch.channels_last)
+    if up > 1 and kh == kw == 1:  # the convolution mixes channels only: cheapest at the small size
+        x = F.conv2d(x, kernel, groups=groups)
         return upfirdn2d(x, f, up=up, padding=pad, gain=up**2)
-    if transposed:
-        # A transposed convolution upsamples and convolves at once; the filter, being linear, may follow it. It adds
-        # k - 1 pixels before and k - up after, which the padding gives back: partly by cropping inside the
-        # convolution, the rest as padding of the filter.
-        o, i = weight.shape[:2]
-        turned = weight.reshape(groups, o // groups, i, kh, kw).transpose(1, 2).reshape(groups * i, o // groups, kh, kw)
+    if up > 1:
+        # The filter, being linear, may follow the transposed convolution. That adds k - 1 pixels before and k - up after,
+        # which the padding gives back: partly by cropping inside the convolution, the rest as padding of the filter.
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
-        x = F.conv_transpose2d(x, turned, stride=up, padding=crop, groups=groups)
+        x = F.conv_transpose2d(x, kernel, stride=up, padding=crop, groups=groups)
         return upfirdn2d(
             x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2
         )
     if down > 1 and kh == kw == 1:
-        return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), weight, groups=groups)
+        return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), kernel, groups=groups)
     if down > 1:
-        return F.conv2d(upfirdn2d(x, f, padding=pad), weight, stride=down, groups=groups)
-    return F.conv2d(x, weight, padding=padding, groups=groups)
+        return F.conv2d(upfirdn2d(x, f, padding=pad), kernel, stride=down, groups=groups)
+    return F.conv2d(x, kernel, padding=padding, groups=groups)
 
 
 def modulated_conv2d(
@@ -124,11 +151,26 @@ def modulated_conv2d(
             f=resample_filter, up=up, padding=padding, flip_weight=flip_weight, groups=n,
         )  # fmt: skip
         y = y.reshape(n, -1, *y.shape[2:])
+    elif up == 1 and not demodulate and weight.shape[2:] == (1, 1) and not padding:
+        # A matrix product for each sample, whose matrix is small: the activations need not be scaled.
+        kernels = (weight.flatten(1)[None] * styles[:, None]).to(x.dtype)  # (N, O, I)
+        flat = x.flatten(2)
+        if x.is_contiguous():
+            y = kernels @ flat
+        else:  # channels last: so that the gradient is so, too
+            y = (flat.transpose(1, 2) @ kernels.transpose(1, 2)).transpose(1, 2)
+        y = y.unflatten(2, x.shape[2:])
     else:
+        transposed, channels_last = _transposed(weight, up), _channels_last(x, 1)
+
+        def prepared(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)
+            return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last), squares
+
+        kernel, squares = kept(weight, (x.dtype, transposed, flip_weight, channels_last, demodulate), prepared)
         y = bias_act(x, gain=1, scale=styles.to(x.dtype))
-        y = conv2d_resample(y, weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+        y = _resampled(y, kernel, weight.shape[2:], resample_filter, up, 1, padding, 1)
         if demodulate:
             # sum over I and K of (w * s)^2 is one small matrix product, with no kernel per sample.
-            norms = styles.square() @ weight.square().sum(dim=[2, 3]).t()  # (N, O)
-            scale = (norms + 1e-8).rsqrt().to(x.dtype)
+            scale = (styles.square() @ squares + 1e-8).rsqrt().to(x.dtype)
     return bias_act(y, bias, act, gain, clamp, noise=noise, scale=scale)

@@ -1,7 +1,7 @@
 """Which implementation of the operations runs: the native library, loaded when it is first wanted, or the reference.
 
 ``mode()`` is "auto" (native where it can be had, else the reference, and one line that says why), "native" (an error where it
-cannot) or "reference". It starts as the environment variable ``STYLEGAN_INVERT_OPS``, or "reference".
+cannot) or "reference". It starts as the environment variable ``STYLEGAN_INVERT_OPS``, or "auto".
 """
 
 import contextlib
@@ -9,10 +9,11 @@ import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from stylegan_invert.errors import OpsError
 
@@ -22,10 +23,12 @@ DTYPES = {
     "cuda": {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"},
 }
 
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # what has memory to point at, unlike fake tensors
+
 counts: Counter[str] = Counter()
 """How often each kernel has run, as "bias_act cpu": nothing else proves that it was the native one."""
 
-_mode = os.environ.get("STYLEGAN_INVERT_OPS", "reference")
+_mode = os.environ.get("STYLEGAN_INVERT_OPS", "auto")
 _libraries: dict[str, ctypes.CDLL | OpsError] = {}
 
 
@@ -130,12 +133,52 @@ def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
     counts[f"{op} {kind}"] += 1
 
 
+def checksum(x: torch.Tensor) -> int:
+    """A number of 64 bits that changes with any number of a contiguous tensor on the CPU, and with their order and shape."""
+    result = torch.zeros([], dtype=torch.int64)
+    run("checksum", x, x, x.numel(), result)
+    return hash((int(result), x.shape))
+
+
 def _argument(a: Any) -> Any:
     if a is None:
         return ctypes.c_void_p(None)
     if isinstance(a, torch.Tensor):
         return ctypes.c_void_p(a.data_ptr())
     return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
+
+
+def operation(
+    name: str,
+    forward: Callable[..., Any],
+    fake: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Register an operator with `torch.library`, as ``torch.ops.stylegan_invert.NAME``.
+
+    Args:
+        forward: runs the kernel; its annotations make the operator's schema.
+        fake: tensors like its results, without numbers.
+        backward, setup_context: as for `torch.library.register_autograd`.
+
+    Returns:
+        The operator to call. Where no compiler, tracer or other mode of torch looks on, it goes by `torch.library`, whose price
+        is some hundred microseconds for a call and its gradient: more than a small picture's arithmetic.
+    """
+    registered = torch.library.custom_op(f"stylegan_invert::{name}", forward, mutates_args=())
+    registered.register_fake(fake)
+    direct = forward
+    if backward is not None:
+        registered.register_autograd(backward, setup_context=setup_context)
+        methods = {"forward": forward, "setup_context": setup_context, "backward": backward}
+        direct = type(name, (torch.autograd.Function,), {k: staticmethod(v) for k, v in methods.items()}).apply
+
+    def call(x: torch.Tensor, *arguments: Any) -> Any:
+        watched = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        return (registered if watched or type(x) not in PLAIN else direct)(x, *arguments)
+
+    return call
 
 
 def layout(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int, int]]:

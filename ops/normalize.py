@@ -19,7 +19,7 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
     Source: StyleGAN2, the normalisation in front of the mapping network (formats.md, section 5).
     """
     if dim == 1 and x.ndim >= 2 and x.numel() and native.is_native(x):
-        return torch.ops.stylegan_invert.pixel_norm(x, eps)
+        return _pixel_norm(x, eps)
     return reference(x, dim, eps)
 
 
@@ -40,24 +40,8 @@ def _run(x: torch.Tensor, g: torch.Tensor | None, eps: float) -> torch.Tensor:
     return y
 
 
-@torch.library.custom_op("stylegan_invert::pixel_norm", mutates_args=())
-def _pixel_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
+def _forward(x: torch.Tensor, eps: float) -> torch.Tensor:
     return _run(x, None, eps)
-
-
-@torch.library.custom_op("stylegan_invert::pixel_norm_backward", mutates_args=())
-def _backward(g: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
-    return _run(x, g, eps)
-
-
-@_pixel_norm.register_fake
-def _(x, eps):
-    return torch.empty_like(native.layout(x)[0])
-
-
-@_backward.register_fake
-def _(g, x, eps):
-    return torch.empty_like(native.layout(x)[0])
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -66,7 +50,11 @@ def _keep(ctx, inputs, output) -> None:
 
 
 def _first(ctx, g):
-    return torch.ops.stylegan_invert.pixel_norm_backward(g, *ctx.saved_tensors, ctx.eps), None
+    return _pixel_norm_backward(g, *ctx.saved_tensors, ctx.eps), None
+
+
+def _backward(g: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
+    return _run(x, g, eps)
 
 
 def _keep_backward(ctx, inputs, output) -> None:
@@ -81,8 +69,16 @@ def _second(ctx, v):
     r = (x.square().mean(dim=1, keepdim=True) + ctx.eps).rsqrt()
     gx, vx, gv = ((a * b).mean(dim=1, keepdim=True) for a, b in ((g, x), (v, x), (g, v)))
     dx = -r.pow(3) * (x * gv + v * gx + g * vx) + 3 * r.pow(5) * x * gx * vx
-    return torch.ops.stylegan_invert.pixel_norm_backward(v, x, ctx.eps), dx, None
+    return _pixel_norm_backward(v, x, ctx.eps), dx, None
 
 
-_pixel_norm.register_autograd(_first, setup_context=_keep)
-_backward.register_autograd(_second, setup_context=_keep_backward)
+def _fake(x, eps):
+    return torch.empty_like(native.layout(x)[0])
+
+
+def _fake_backward(g, x, eps):
+    return _fake(x, eps)
+
+
+_pixel_norm = native.operation("pixel_norm", _forward, _fake, _first, _keep)
+_pixel_norm_backward = native.operation("pixel_norm_backward", _backward, _fake_backward, _second, _keep_backward)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from . import native
+from .frozen import kept
 
 
 def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor | None) -> torch.Tensor:
@@ -61,7 +62,7 @@ def upfirdn2d(
             f"upfirdn2d: a picture of {x.shape[3]}x{x.shape[2]} is smaller than the filter, after padding by {padding}"
         )
     if x.numel() and native.is_native(x):
-        return torch.ops.stylegan_invert.upfirdn2d(x, f, up, down, list(padding), False, float(gain))
+        return _upfirdn2d(x, f, up, down, list(padding), False, float(gain))
     return reference(x, f, up, down, padding, gain)
 
 
@@ -93,8 +94,7 @@ def _size(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequenc
 # --------------------------------------------------------------------------------------------------------------- native
 
 
-@torch.library.custom_op("stylegan_invert::upfirdn2d", mutates_args=())
-def _upfirdn2d(
+def _forward(
     x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], correlate: bool, gain: float
 ) -> torch.Tensor:
     x, (n, c, _, last) = native.layout(x)
@@ -118,25 +118,24 @@ def _upfirdn2d(
         padding[0],
         padding[2],
     ]
-    taps = f if correlate else f.flip(*range(f.ndim))
     if x.device.type == "cpu":
-        parts = _separated(taps.to(torch.float64))
-        if parts is not None:
-            fx, fy = (part.to(x.dtype) for part in (parts[0] * gain, parts[1]))
-            native.run("upfirdn2d_separable", x, x, fx, fy, y, *shape)
-            return y
-    taps = (torch.outer(taps, taps) if taps.ndim == 1 else taps).to(
-        torch.float64 if x.dtype == torch.float64 else torch.float32
-    )
-    native.run(
-        "upfirdn2d_full",
-        x,
-        x,
-        (taps * gain).to(x.dtype if x.device.type == "cpu" else taps.dtype).contiguous(),
-        y,
-        *shape,
-    )
+        separable, taps = kept(f, (correlate, gain, x.dtype), lambda f: _cpu_taps(f, correlate, gain, x.dtype))
+        native.run("upfirdn2d_separable" if separable else "upfirdn2d_full", x, x, *taps, y, *shape)
+    else:
+        taps = f if correlate else f.flip(*range(f.ndim))
+        taps = torch.outer(taps, taps) if taps.ndim == 1 else taps
+        taps = (taps * gain).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+        native.run("upfirdn2d_full", x, x, taps.contiguous(), y, *shape)
     return y
+
+
+def _cpu_taps(f: torch.Tensor, correlate: bool, gain: float, dtype: torch.dtype) -> tuple[bool, list[torch.Tensor]]:
+    """Whether a filter is a product, and its taps along x and y, or all of them, turned round for a correlation."""
+    taps = (f if correlate else f.flip(*range(f.ndim))).to(torch.float64)
+    parts = _separated(taps)
+    if parts is None:
+        return False, [(taps * gain).to(dtype).contiguous()]
+    return True, [(parts[0] * gain).to(dtype), parts[1].to(dtype)]
 
 
 def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -152,8 +151,7 @@ def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     )
 
 
-@_upfirdn2d.register_fake
-def _(x, f, up, down, padding, correlate, gain):
+def _fake(x, f, up, down, padding, correlate, gain):
     last = native.layout(x)[1][3]
     format_ = torch.channels_last if last else torch.contiguous_format
     return x.new_empty([*x.shape[:2], *_size(x, f, up, down, padding)]).contiguous(memory_format=format_)
@@ -172,11 +170,11 @@ def _adjoint(ctx, g):
     left, _, above, _ = ctx.padding
     fh, fw = f.shape[0], f.shape[-1]
     padding = [fw - 1 - left, w * up - ow * down + left - up + 1, fh - 1 - above, h * up - oh * down + above - up + 1]
-    x = torch.ops.stylegan_invert.upfirdn2d(g, f, down, up, padding, not ctx.correlate, ctx.gain)
+    x = _upfirdn2d(g, f, down, up, padding, not ctx.correlate, ctx.gain)
     return x, None, None, None, None, None, None
 
 
-_upfirdn2d.register_autograd(_adjoint, setup_context=_keep)
+_upfirdn2d = native.operation("upfirdn2d", _forward, _fake, _adjoint, _keep)
 
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor, up: int = 2) -> torch.Tensor:

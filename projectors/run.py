@@ -34,6 +34,7 @@ from stylegan_invert.spaces import Code, joined
 
 from .base import Step, build_options
 from .latent import drawn
+from .memory import free, measure
 from .methods import OWN, find_method
 from .projection import Projection, render_pixels
 
@@ -82,7 +83,7 @@ def project_each(
     sequence: bool = False,
     save_noise: bool = False,
     keep_steps: bool = False,
-    batch: int = 1,
+    batch: int | str = 1,
     fit: str = "crop",
     background: str = "white",
     callback: Callable[[int, Step], None] | None = None,
@@ -111,7 +112,8 @@ def project_each(
         save_noise: keep the optimised noise maps in the code, and render with them. Without them the picture is
             rendered with the network's stored maps, as the official tool does.
         keep_steps: keep the code after each step, for a video.
-        batch: targets that share a pass on a GPU. A CPU takes them one after another whatever this says: for networks of
+        batch: targets that share a pass on a GPU; "auto" measures what one takes, and lets as many share as its memory
+            holds (result.json then says how much that is). A CPU takes them one after another whatever this says: for networks of
             official sizes that is about as fast, and the results are then those of single runs to the bit.
         fit, background: how files are brought to shape; see `io.images.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
@@ -158,8 +160,8 @@ def project_each(
         )
     if not targets:
         raise ProjectionError("no targets were given")
-    if type(batch) is not int or batch < 1:
-        raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1")
+    if batch != "auto" and (type(batch) is not int or batch < 1):
+        raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1, or 'auto'")
     inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
     if len(inits) != len(targets):
         raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
@@ -177,7 +179,17 @@ def project_each(
     lpips = lpips.to(generator.device)
 
     run = chosen.load()
-    together = max(batch, 64) if chosen.one_pass else 1 if generator.device.type == "cpu" or sequence else batch
+    memory = None
+    if chosen.one_pass:
+        together = 64 if batch == "auto" else max(batch, 64)
+    elif generator.device.type == "cpu" or sequence:
+        together = 1
+    elif batch == "auto":
+        one = as_images(_picture(targets[0], generator, fit, background)[0][None], generator.device)
+        memory = measure(generator, distance, one, generator.center(chosen.space or "z", c))
+        together = min(memory.fitting(free(generator.device)), len(targets))
+    else:
+        together = batch
     for first in range(0, len(targets), together):
         pictures = [_picture(t, generator, fit, background) for t in targets[first : first + together]]
         pixels = torch.from_numpy(np.stack([p for p, _ in pictures]))
@@ -211,6 +223,7 @@ def project_each(
                         **({"z_prior": generator.prior.family} if hasattr(G, "z_prior") else {}),
                         "noise": "optimised, saved with the code" if save_noise else "the network's own",
                         "batch": together,
+                        **({"memory": dataclasses.asdict(memory)} if memory is not None else {}),
                     },
                     **{name: values[i] for name, values in found.notes.items()},
                     "network": {"resolution": generator.img_resolution, **_source(G)},

@@ -15,7 +15,7 @@ from .errors import CodeFileError
 from .gaussian import Gaussian, fit_gaussian
 from .networks.stylegan2 import Generator as StyleGAN2
 from .networks.stylegan2 import SynthesisLayer
-from .ops import ACTIVATIONS
+from .ops import ACTIVATIONS, native
 from .spaces import NOISE, Code
 
 FEATURES = "f:"  # the space "f:NAME" is that of the outputs of the layer NAME
@@ -456,9 +456,10 @@ class StyleGAN2Adapter(Adapter):
         noise = (
             {name: value[:, None] for name, value in code.noise.items()} if noise_mode == "const" else None
         )  # (N, 1, H, W)
-        # One picture at a time is computed in the form that official code takes by default, so that runs follow official
-        # ones; the activation-scaling form of a batch agrees with it to rounding, which long optimisations amplify.
-        return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=len(ws) == 1)
+        # The reference operations compute one picture at a time in the form that official code takes by default, so that runs
+        # follow official ones; the activation-scaling form agrees with it to rounding, which long optimisations amplify.
+        fused = len(ws) == 1 and not native.is_native(ws)
+        return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=fused)
 
 
 class LatentGenerator(Protocol):

@@ -1,6 +1,9 @@
 """Fixtures: small networks made here, and a feature network as a TorchScript file."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import PIL.Image
 import pytest
@@ -16,7 +19,13 @@ from stylegan_invert.training.trainer import build
 
 from official import HERE, fill
 
-os.environ["STYLEGAN_INVERT_CACHE"] = os.devnull  # no test may download or use what a user has downloaded
+# The reference operations, unless the environment says otherwise; test_native.py compares the native ones with them.
+os.environ.setdefault("STYLEGAN_INVERT_OPS", "reference")
+# No test may download, or use what a user has downloaded. Native operations are built once for all processes of a run.
+os.environ["STYLEGAN_INVERT_CACHE"] = os.devnull
+if os.environ["STYLEGAN_INVERT_OPS"] != "reference":
+    os.environ["STYLEGAN_INVERT_CACHE"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_CACHE"], ignore_errors=True)
 os.environ.pop("STYLEGAN_INVERT_VGG16", None)
 
 

@@ -20,6 +20,7 @@ from stylegan_invert.networks.direction import (
     cartesian_to_spherical,
     embedding_loss,
     latent_weights,
+    nearest_normalized,
     spherical_to_cartesian,
     z_to_angles,
 )
@@ -99,6 +100,29 @@ def test_latents_and_angles_are_inverse():
     assert z_to_angles(torch.tensor([[-99.0, 99.0]]), normalize=False).flatten().tolist() == pytest.approx(
         [1e-6 * math.pi / 2, (1 - 1e-6) * math.pi / 2]
     )
+
+
+@pytest.mark.parametrize("length", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("d", [1, 7, 127])
+def test_the_nearest_normalized_latents(d, length):
+    """No other latents of that length are nearer, in the measure in which entries move the point on the sphere."""
+    random = torch.Generator().manual_seed(d)
+    z = length * normalize_2nd_moment(torch.randn([6, d], generator=random))
+    x = nearest_normalized(z)
+    torch.testing.assert_close(x.square().mean(dim=1), torch.ones(6))
+    weights = latent_weights(d)
+
+    def cost(candidate):
+        return ((candidate - z) * weights).square().sum(dim=1)
+
+    for near in (0.01, 0.1, 1.0):
+        for _ in range(50):
+            other = x + near * torch.randn([6, d], generator=random)
+            other = other / other.square().mean(dim=1, keepdim=True).sqrt()
+            assert (cost(x) <= cost(other) + 1e-5).all()
+    if length == 1:
+        torch.testing.assert_close(x, z, rtol=1e-4, atol=1e-5)
+    assert torch.isfinite(nearest_normalized(torch.zeros([2, d]))).all()
 
 
 def test_embedding_loss_is_the_tangent_of_the_angle():

@@ -253,6 +253,34 @@ def test_modes():
         native.set_mode("fast")
 
 
+def test_what_is_kept_follows_the_weights():
+    """Also where torch's own count of changes does not see them."""
+    x, s = random(1, 6, 5, 5, dtype=torch.float32), random(1, 6, dtype=torch.float32, seed=1)
+    weight = torch.nn.Parameter(random(4, 6, 3, 3, dtype=torch.float32, seed=2), requires_grad=False)
+
+    def same():
+        with native.using("reference"):
+            expected = ops.modulated_conv2d(x, weight, s, padding=1)
+        found = ops.modulated_conv2d(x, weight, s, padding=1)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        return found
+
+    first = same()
+    assert torch.equal(same(), first)
+    for change in (
+        lambda: weight[:, 0].mul_(2),
+        lambda: weight.data.mul_(-1),
+        lambda: weight.data.copy_(weight.data.flip(0)),  # the same numbers in another order
+        lambda: weight.data.view(-1)[7].add_(1),
+        lambda: setattr(weight, "data", weight.data + 1),
+    ):
+        change()
+        assert not torch.equal(same(), first)
+    weight.requires_grad_(True)  # while training nothing is kept: its gradient has to come through
+    ops.modulated_conv2d(x, weight, s, padding=1).sum().backward()
+    assert weight.grad.abs().sum() > 0
+
+
 # ----------------------------------------------------------------------------------------------------------------- build
 
 
@@ -268,6 +296,10 @@ def test_the_key_follows_what_matters(monkeypatch, tmp_path):
     with monkeypatch.context() as m:
         m.setattr(torch, "__version__", "2.99")
         assert build.key(build.Target()) != first
+    with monkeypatch.context() as m:
+        m.setattr(build, "version_of", lambda program: "another compiler")
+        other = build.built(build.Target())
+    assert other != build.built(build.Target()) and build.key(build.Target()) in other.stem
     shutil.copytree(build.SOURCES, tmp_path / "csrc")
     with open(tmp_path / "csrc" / "cpu.cpp", "a") as f:
         f.write("// changed\n")
@@ -381,11 +413,14 @@ def test_a_cache_that_cannot_be_used(fresh, monkeypatch, capsys):
     assert "cannot be used" in capsys.readouterr().err
 
 
-def test_doctor(fresh, monkeypatch, built):
+def test_doctor(fresh, monkeypatch, built, tmp_path):
     whole = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
     assert whole.exit_code == 0 and json.loads(whole.stdout)["works"]
     assert "they work" in CliRunner().invoke(cli, ["doctor", "--device", "cpu"]).stdout
+    # Without a compiler the library that another machine has made, as in an image, is still found.
     monkeypatch.setenv("CXX", "no-such-compiler")
+    assert CliRunner().invoke(cli, ["doctor", "--device", "cpu"]).exit_code == 0
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path / "empty"))
     broken = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
     found = {c["name"]: c for c in json.loads(broken.stdout)["checks"]}
     assert broken.exit_code == 1 and "apt install" in found["C++ compiler"]["remedy"] and not found["library"]["ok"]

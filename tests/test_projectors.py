@@ -1,5 +1,6 @@
 """Projection: the official trajectory, batches, seeds, noise, starts, classes."""
 
+import copy
 import json
 import math
 
@@ -15,6 +16,7 @@ from stylegan_invert.generator import adapt, label
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, Distance
 from stylegan_invert.projectors import Options
+from stylegan_invert.projectors.memory import Memory
 from stylegan_invert.projectors.optimise import noise_penalty, optimise
 from stylegan_invert.projectors.projection import render_pixels
 from stylegan_invert.spaces import Code
@@ -253,6 +255,7 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
         ({"steps": 0}, "steps is 0; expected an integer from 1"),
         ({"speed": 3}, "option speed is unknown to this method; there are: prior_weight, steps, seed"),
         ({"batch": 0}, "batch is 0"),
+        ({"batch": "all"}, "batch is 'all'.*or 'auto'"),
         ({"steps": 2.5}, "steps is 2.5; expected an integer"),
         ({"seed": None}, "seed is None; expected an integer"),
         ({"lr_rampup_length": 0}, "lr_rampup_length is 0; expected a number from 1e-06"),
@@ -322,3 +325,23 @@ def test_other_devices_agree_with_the_cpu(cats, device):
     other = si.project(si.load("cats32").G.to(device), CHELSEA, steps=20, initial_noise_factor=0)
     here = si.project(cats.G, CHELSEA, steps=20, initial_noise_factor=0)
     assert_close("w", other.code.tensors["w"].numpy(), here.code.tensors["w"].numpy(), 0.05)
+
+
+def test_as_many_targets_as_fit():
+    """The largest number whose memory, as two measurements make it a line, is within nine tenths of what is free."""
+    memory = Memory(fixed=1000, per_target=300)
+    assert memory.fitting(free=10_000) == 26  # 1000 + 26 * 300 = 8800; 27 would be 9100
+    assert memory.fitting(free=100) == 1
+
+
+def test_automatic_batches_on_a_cpu_are_single_targets(cats):
+    found = si.project(cats.G, [CHELSEA] * 2, steps=2, batch="auto")
+    assert [p.record["options"]["batch"] for p in found] == [1, 1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_automatic_batches_on_a_gpu(cats):
+    G = copy.deepcopy(cats.G).cuda()
+    found = si.project(G, [CHELSEA] * 3, steps=2, batch="auto")
+    assert [p.record["options"]["batch"] for p in found] == [3, 3, 3]
+    assert found[0].record["options"]["memory"]["per_target"] > 0

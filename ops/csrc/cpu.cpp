@@ -4,6 +4,7 @@
 // Tensors are (n, c, p), p being all positions: contiguous, or channels-last, where c runs fastest.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -107,11 +108,33 @@ void bias_act_run(const T* factor, const T* x, const T* bias, const T* noise, in
   }
 }
 
+// One position with all its channels: dx, and what is added to the sums of the bias and of the scale; returns that of the noise.
+template <int ACT, bool BIAS, bool SCALE, bool NOISE, class T>
+inline T backward_position(const T* g, const T* x, const T* scale, T noise, const T* bias, T* dx, T* dbias, T* dscale, int64_t count,
+                           T alpha, T gain, T clamp) {
+  T total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t c = 0; c < count; c++) {
+    const T du = element<ACT, 1>(g[c], x[c] * scale[c] + noise + bias[c], alpha, gain, clamp);
+    dx[c] = du * scale[c];
+    if (BIAS) dbias[c] += du;
+    if (SCALE) dscale[c] += du * x[c];
+    if (NOISE) total += du;
+  }
+  return total;
+}
+
 // All first derivatives in one pass. dbias and dscale are (threads, n, c) partial sums; dnoise is (n, p).
 template <int ACT, class T>
 void bias_act_backward_run(const T* g, const T* x, const T* bias, const T* noise, int64_t noise_n, const T* scale, T* dx,
                            double* dbias, double* dscale, T* dnoise, Layout l, T alpha, T gain, T clamp, int threads) {
   const int64_t chunks = (l.p + CHUNK - 1) / CHUNK;
+  const auto position = std::array{
+      backward_position<ACT, false, false, false, T>, backward_position<ACT, false, false, true, T>,
+      backward_position<ACT, false, true, false, T>,  backward_position<ACT, false, true, true, T>,
+      backward_position<ACT, true, false, false, T>,  backward_position<ACT, true, false, true, T>,
+      backward_position<ACT, true, true, false, T>,   backward_position<ACT, true, true, true, T>,
+  }[4 * (dbias != nullptr) + 2 * (dscale != nullptr) + (dnoise != nullptr)];
 #pragma omp parallel num_threads(threads)
   {
 #ifdef _OPENMP
@@ -121,32 +144,26 @@ void bias_act_backward_run(const T* g, const T* x, const T* bias, const T* noise
 #endif
     double* my_bias = dbias ? dbias + me * l.n * l.c : nullptr;
     double* my_scale = dscale ? dscale + me * l.n * l.c : nullptr;
-    std::vector<double> sums(2 * l.c);
+    std::vector<T> sums(2 * l.c), ones(l.c, T(1)), zeros_c(l.c), unused(l.c);
     for (int64_t job = me * l.n * chunks / all; job < (me + 1) * l.n * chunks / all; job++) {
       const int64_t n = job / chunks, first = job % chunks * CHUNK, count = std::min(CHUNK, l.p - first);
       const T* add = noise ? noise + (noise_n > 1 ? n : 0) * l.p + first : nullptr;
       T* out_noise = dnoise ? dnoise + n * l.p + first : nullptr;
       if (l.channels_last) {
-        std::fill(sums.begin(), sums.end(), 0.0);
-        const T* s = scale ? scale + n * l.c : nullptr;
-        for (int64_t i = 0; i < count; i++) {
-          const int64_t at = (n * l.p + first + i) * l.c;
-          const T a = add ? add[i] : T(0);
-          T total = 0;
-#pragma omp simd reduction(+ : total)
-          for (int64_t c = 0; c < l.c; c++) {
-            const T u = (s ? x[at + c] * s[c] : x[at + c]) + a + (bias ? bias[c] : T(0));
-            const T du = element<ACT, 1>(g[at + c], u, alpha, gain, clamp);
-            if (dx) dx[at + c] = s ? du * s[c] : du;
-            sums[c] += du;
-            sums[l.c + c] += double(du) * x[at + c];
-            total += du;
+        const T* s = scale ? scale + n * l.c : ones.data();
+        const T* b = bias ? bias : zeros_c.data();
+        for (int64_t from = 0; from < count; from += 32) {  // short sums in T, then long ones in double
+          std::fill(sums.begin(), sums.end(), T(0));
+          for (int64_t i = from; i < std::min(from + 32, count); i++) {
+            const int64_t at = (n * l.p + first + i) * l.c;
+            const T total = position(g + at, x + at, s, add ? add[i] : T(0), b, dx ? dx + at : unused.data(), sums.data(),
+                                     sums.data() + l.c, l.c, alpha, gain, clamp);
+            if (out_noise) out_noise[i] = total;
           }
-          if (out_noise) out_noise[i] = total;
-        }
-        for (int64_t c = 0; c < l.c; c++) {
-          if (my_bias) my_bias[n * l.c + c] += sums[c];
-          if (my_scale) my_scale[n * l.c + c] += sums[l.c + c];
+          for (int64_t c = 0; c < l.c; c++) {
+            if (my_bias) my_bias[n * l.c + c] += sums[c];
+            if (my_scale) my_scale[n * l.c + c] += sums[l.c + c];
+          }
         }
         continue;
       }
@@ -384,6 +401,28 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
   }
 }
 
+// A checksum of `count` 32-bit words, in which their order counts.
+uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
+  const int64_t block = 1 << 16, blocks = (count + block - 1) / block;
+  uint64_t total = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : total)
+  for (int64_t job = 0; job < blocks; job++) {
+    uint32_t lanes[64];
+    for (int k = 0; k < 64; k++) lanes[k] = 2166136261u + k;
+    const int64_t first = job * block, last = std::min(count, first + block);
+    int64_t i = first;
+    for (; i + 64 <= last; i += 64) {
+#pragma omp simd
+      for (int k = 0; k < 64; k++) lanes[k] = (lanes[k] ^ x[i + k]) * 16777619u;
+    }
+    for (int k = 0; i < last; i++, k++) lanes[k] = (lanes[k] ^ x[i]) * 16777619u;
+    uint64_t sum = job + 1;
+    for (int k = 0; k < 64; k++) sum = (sum ^ lanes[k]) * 1099511628211ull;
+    total += sum;
+  }
+  return total;
+}
+
 }  // namespace
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -418,3 +457,10 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
 
 FUNCTIONS(float, f32)
 FUNCTIONS(double, f64)
+
+EXPORT void checksum_f32(const float* x, int64_t count, uint64_t* result, int threads) {
+  *result = checksum_run(reinterpret_cast<const uint32_t*>(x), count, threads);
+}
+EXPORT void checksum_f64(const double* x, int64_t count, uint64_t* result, int threads) {
+  *result = checksum_run(reinterpret_cast<const uint32_t*>(x), 2 * count, threads);
+}

@@ -74,8 +74,8 @@ def reconstruct(
             shown = as_images(pixels, generator.device)
             began = time.perf_counter()
             with torch.no_grad():
-                z = direction.invert(shown)
-            code = Code("z", {"z": z})
+                embedding = direction.embed(shown).direction
+                code = Code("z", {"z": direction.latents(embedding)})
             if way.steps:
                 start = (
                     generator.convert(code, "w") if way.start == "de" else joined([generator.center("w")] * len(shown))
@@ -90,7 +90,7 @@ def reconstruct(
             values = {
                 key: np.array([np.nan if r[key] is None else r[key] for r in rows]) for key in ("lpips", "psnr", "ssim")
             }
-            kept = {"z": z.cpu().numpy(), "images": images[: max(0, SHOWN - first)], "seconds": np.float64(seconds)}
+            kept = {"embedding": embedding.cpu().numpy(), "images": images[: max(0, SHOWN - first)], "seconds": np.float64(seconds)}
             write_codes(path, {**kept, **values})
         if progress is not None:
             progress(len(pixels) * max(way.steps, 1))
@@ -110,7 +110,7 @@ def _parts(sets: dict[str, np.ndarray], ways: Sequence[Way], batch: int) -> Iter
 
 
 def gather(folder: Path, name: str, way: Way) -> dict[str, np.ndarray]:
-    """What `reconstruct` kept of one set in one way: "lpips", "psnr", "ssim", "z", "seconds" for each picture; "images"."""
+    """What `reconstruct` kept of one set in one way: "lpips", "psnr", "ssim", "embedding", "seconds" for each picture; "images"."""
     parts = []
     for path in sorted(folder.glob(f"{name}-{way.start}-{way.steps}-*.npz")):
         with np.load(path) as part:
@@ -119,12 +119,22 @@ def gather(folder: Path, name: str, way: Way) -> dict[str, np.ndarray]:
 
 
 def angles(direction: DirectionDiscriminator, found: np.ndarray, true: torch.Tensor) -> dict[str, float]:
-    """Mean angles in degrees between Cartesian latents: found and true, random pairs, the best constant and true."""
+    """Mean angles in degrees to the points on the sphere of true latents (N, z_dim).
+
+    Args:
+        found: the embeddings (N, n) of their pictures.
+
+    Returns:
+        Those of the embeddings ("found"), of the latents that are made of them ("latents"), of other true latents ("random
+        pairs"), and of the best constant ("best constant").
+    """
     with torch.no_grad():
-        a, b = direction.target(torch.from_numpy(found)), direction.target(true)
+        a, b = torch.from_numpy(found), direction.target(true)
+        latents = direction.target(direction.latents(a))
     n = len(b) // 2
     return {
         "found": float(angle_degrees(a, b).mean()),
+        "latents": float(angle_degrees(latents, b).mean()),
         "random pairs": float(angle_degrees(b[:n], b[n : 2 * n]).mean()),
         "best constant": float(angle_degrees(b.mean(dim=0, keepdim=True).expand_as(b), b).mean()),
     }

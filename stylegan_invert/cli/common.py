@@ -95,7 +95,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=UserPath(),
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
-        "or one that comes with this package: cats32, faces64.",
+        "or one that comes with this package: cats32-de, cats32, faces64.",
     )(function)
 
 
@@ -110,8 +110,8 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--device``, and ``--ops``, which is for the process and not passed on."""
     function = click.option(
         "--ops", type=click.Choice(["auto", "native", "reference"]), expose_value=False, callback=_choose_ops,
-        help="The operations' native form, an error where it cannot be had (native), or torch's own (reference).  "
-        "[default: $STYLEGAN_INVERT_OPS, else reference]",
+        help="Which operations: native ones where they can be had (auto) or must be (native), or torch's own (reference).  "
+        "[default: $STYLEGAN_INVERT_OPS, else auto]",
     )(function)  # fmt: skip
     return click.option(
         "--device",

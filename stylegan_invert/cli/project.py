@@ -22,6 +22,17 @@ from .common import (
     z_prior_option,
 )
 
+
+class Batch(click.IntRange):
+    """A number of targets, or "auto"."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
 
 
@@ -144,7 +155,12 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
     "--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation."
 )
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Targets that share a pass on a GPU."
+    "--batch",
+    type=Batch(),
+    default=1,
+    show_default=True,
+    metavar="N|auto",
+    help="Targets that share a pass on a GPU; auto: as many as its memory holds.",
 )
 @click.option(
     "--fit",

@@ -23,6 +23,7 @@ from .common import (
 
 FOUND = {
     "angle": ("angle, degrees", 1),
+    "angle_of_z": ("that of z", 1),
     "lpips": ("LPIPS", 4),
     "psnr": ("PSNR, dB", 2),
     "ssim": ("SSIM", 3),
@@ -117,13 +118,13 @@ def command(
             found = study.gather(folder / "parts", name, way)
             row = {key: float(found[key].mean()) for key in ("lpips", "psnr", "ssim", "seconds")}
             if name == "generated" and not way.steps:
-                row["angle"] = study.angles(D, found["z"], z)["found"]
+                known = study.angles(D, found["embedding"], z)
+                row |= {"angle": known["found"], "angle_of_z": known["latents"]}
             limited = f" (first {len(found['lpips'])})" if way.first else ""
             rows[way.name + limited] = row
             if way.first is None:
                 columns.append(found["images"][: study.SHOWN])
         if name == "generated":
-            known = study.angles(D, z.numpy(), z)
             rows["random pairs"] = {"angle": known["random pairs"]}
             rows["best constant guess"] = {"angle": known["best constant"]}
         rows.setdefault("random pairs", {})["lpips"] = study.random_pairs_lpips(shown, distance)

@@ -75,7 +75,7 @@ GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said ane
     help="Weight of the direction's loss, at first.",
 )
 @click.option("--embedding-weight-later", type=Number(0, 1e6), default=10, show_default=True, help="And later.")
-@click.option("--embedding-later-kimg", type=Number(0, 1e9), default=200, show_default=True, help="When later begins.")
+@click.option("--embedding-later-kimg", type=Number(0, 1e9), default=300, show_default=True, help="When later begins.")
 @click.option(
     "--sampling", type=click.Choice(["normal", "angles"]), default="normal", show_default=True,
     help="normal: as official networks, which normalise z. angles: as in the paper of the direction head, without that.",
@@ -92,8 +92,8 @@ GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said ane
 @click.option("--w-dim", type=click.IntRange(1, 4096), help="Size of w.  [default: by resolution]")
 @click.option("--mapping-layers", type=click.IntRange(1, 64), help="Layers of the mapping.  [default: by resolution]")
 @click.option(
-    "--mapping-lr", type=Number(0, 100, min_open=True), default=0.01, show_default=True,
-    help="The mapping's learning rate, as a share of --lr.",
+    "--mapping-lr", type=Number(0, 100, min_open=True),
+    help="The mapping's learning rate, as a share of --lr.  [default: 0.01; 0.1 with --head direction]",
 )  # fmt: skip
 @click.option(
     "--channel-base",

@@ -32,7 +32,8 @@ EXTRA_KEY = "stylegan_invert"
 NETWORK_KEYS = ("G", "D", "G_ema")
 
 SHIPPED = {
-    "cats32": pretrained.DEMO_NETWORK,
+    "cats32-de": pretrained.DEMO_NETWORK,
+    "cats32": "cats32-stylegan2-ada.pkl",
     "faces64": "faces64-dcgan.pt",
 }  # short names of the networks that come with this package
 
@@ -144,7 +145,7 @@ def load(source: str | os.PathLike) -> NetworkFile:
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
-            that comes with this package ("cats32", "faces64").
+            that comes with this package ("cats32-de", "cats32", "faces64").
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.

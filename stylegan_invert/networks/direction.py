@@ -99,6 +99,27 @@ def angles_to_z(angles: torch.Tensor) -> torch.Tensor:
     return torch.special.ndtri((angles * (2 / math.pi)).clamp(CLAMP, 1 - CLAMP))
 
 
+def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
+    """The latents (N, d) of root mean square one whose points on the sphere lie closest to those of ``z``, (N, d).
+
+    What is found of a latent is nearer to zero than it was where it is uncertain. To divide it by its root mean square would
+    magnify what is known, and known to be small, with the rest. Here the length that lacks goes where it moves the point
+    least: with a_k = `latent_weights`, sum a_k^2 (x_k - z_k)^2 is least, among x with mean x_k^2 = 1, for
+    x_k = z_k a_k^2 / (a_k^2 - t), and t is found by bisection. float32; gradients do not go through.
+    """
+    with torch.no_grad():
+        squares = latent_weights(z.shape[1]).to(z.device, torch.float64).square()
+        x = z.to(torch.float64)
+        x = torch.where(x.abs() < 1e-6, torch.where(x < 0, -1e-6, 1e-6), x)  # what is zero could not be made longer
+        low = torch.full([len(x), 1], -1e6, dtype=torch.float64, device=z.device)
+        high = squares.min().expand_as(low)
+        for _ in range(100):
+            t = (low + high) / 2
+            long = (x * squares / (squares - t)).square().mean(dim=1, keepdim=True) > 1
+            low, high = torch.where(long, low, t), torch.where(long, t, high)
+        return normalize_2nd_moment((x * squares / (squares - low)).to(torch.float32))
+
+
 def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The tangent of the angle between unit vectors with no negative coordinate, (N, n) each: (N,).
 
@@ -204,5 +225,9 @@ class DirectionDiscriminator(RecordedModule):
 
     def invert(self, img: torch.Tensor) -> torch.Tensor:
         """The latents z (N, z_dim) of pictures, in one pass. With ``normalize_z``, of root mean square one."""
-        z = angles_to_z(cartesian_to_spherical(self.embed(img).direction))
-        return normalize_2nd_moment(z) if self.normalize_z else z
+        return self.latents(self.embed(img).direction)
+
+    def latents(self, direction: torch.Tensor) -> torch.Tensor:
+        """The latents z (N, z_dim) of unit vectors (N, n); with ``normalize_z`` those that `nearest_normalized` gives."""
+        z = angles_to_z(cartesian_to_spherical(direction))
+        return nearest_normalized(z) if self.normalize_z else z

@@ -40,10 +40,11 @@ def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint
 
 
 def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_fp32: bool):
-    """The dtype and memory format a block computes in: half only on CUDA, and only where the file asks for it."""
+    """The dtype and memory format a block computes in: half only on CUDA, and only where the file asks for it. On a CPU the
+    operations choose the format."""
     if use_fp16 and not force_fp32 and x.device.type == "cuda":
         return torch.float16, torch.channels_last if channels_last else torch.contiguous_format
-    return torch.float32, torch.contiguous_format
+    return torch.float32, torch.preserve_format if x.device.type == "cpu" else torch.contiguous_format
 
 
 def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:

@@ -1,0 +1,471 @@
+"""Times this project beside the official code, alternately, in one process: ratios of medians.
+
+    python benchmarks/bench.py --official STYLEGAN2_ADA_PYTORCH [-o docs/benchmarks]
+
+Needs no installation of this project, no network and no particular torch; without a checkout of the official code only this
+project's own forms are timed. NAME.json and NAME.md are written, after the name of the processor or GPU.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from stylegan_invert import ops
+from stylegan_invert.generator import adapt
+from stylegan_invert.losses.lpips import load_vgg_lpips
+from stylegan_invert.networks.backbones import VGG16
+from stylegan_invert.networks.discriminators import Discriminator
+from stylegan_invert.networks.stylegan2 import Generator
+from stylegan_invert.ops import native
+from stylegan_invert.projectors.optimise import Options, optimise
+from stylegan_invert.training.loss import StyleGAN2Loss
+
+PARTS = ("ops", "step", "training", "project")
+FORMS = ("reference", "native")  # of this project; the official code is a third
+BASES = {32: 1024, 256: 16384, 1024: 32768}  # channel_base by resolution
+Timed = dict[str, float]
+
+
+def alternately(todo: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> Timed:
+    """Median seconds of each, timed in turn, after a round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in todo}
+    for i in range(rounds + 1):
+        for name, function in todo.items():
+            synchronize(device)
+            start = time.perf_counter()
+            function()
+            synchronize(device)
+            if i:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def forms(function: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The same with each form of this project's operations."""
+
+    def using(form: str) -> Callable[[], Any]:
+        def run() -> Any:
+            with native.using(form):
+                return function()
+
+        return run
+
+    return {form: using(form) for form in FORMS}
+
+
+# ---------------------------------------------------------------------------------------------------------- the networks
+
+
+def settings_of(resolution: int) -> dict[str, Any]:
+    base = BASES.get(resolution, 32768)
+    dims = 128 if resolution <= 32 else 512
+    return dict(
+        z_dim=dims, c_dim=0, w_dim=dims, img_resolution=resolution, img_channels=3, mapping_kwargs={"num_layers": 2},
+        synthesis_kwargs={"channel_base": base, "channel_max": 96 if resolution <= 32 else 512},
+    )  # fmt: skip
+
+
+def generators(resolution: int, official: bool, device: torch.device) -> dict[str, torch.nn.Module]:
+    """Frozen generators with the same weights: "ours", and "official" if it is there."""
+    torch.manual_seed(0)
+    ours = Generator(**settings_of(resolution)).eval().requires_grad_(False).to(device)
+    found = {"ours": ours}
+    if official:
+        from training.networks import Generator as Official
+
+        theirs = Official(**settings_of(resolution)).eval().requires_grad_(False).to(device)
+        theirs.load_state_dict(ours.state_dict())
+        found["official"] = theirs
+    return found
+
+
+class ScriptedVGG(torch.nn.Module):
+    """A VGG16 with random weights that is called as the official ``vgg16.pt`` is: both codes get the same file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = VGG16().features.eval().requires_grad_(False)
+
+    def forward(self, x: torch.Tensor, resize_images: bool = False, return_lpips: bool = True) -> torch.Tensor:
+        found = []
+        x = x / 127.5 - 1
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i in (3, 8, 15, 22, 29):
+                unit = x / (x.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+                found.append((unit / (unit.shape[2] * unit.shape[3]) ** 0.5).flatten(1))
+        return torch.cat(found, dim=1) * 0.1
+
+
+def feature_file(folder: str) -> Path:
+    torch.manual_seed(0)
+    path = Path(folder, "vgg16.pt")
+    torch.jit.script(ScriptedVGG()).save(str(path))
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------- the parts
+
+
+def bench_ops(official: bool, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Forward and backward of each operation on one picture of 256x256 with 64 channels; on a GPU on 16 of them."""
+    n = 16 if device.type == "cuda" else 1
+    x = torch.randn([n, 64, 256, 256], device=device)
+    b, noise = torch.randn([64], device=device), torch.randn([256, 256], device=device)
+    weight, styles = torch.randn([64, 64, 3, 3], device=device), torch.randn([n, 64], device=device)
+    f = ops.setup_filter([1, 3, 3, 1]).to(device)
+
+    def both(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            leaf = x.requires_grad_(True)
+            y = function(leaf)
+            torch.autograd.grad(y, leaf, torch.ones_like(y))
+
+        return run
+
+    cases = {
+        "bias_act": lambda x: ops.bias_act(x, b, "lrelu", clamp=256),
+        "upfirdn2d, filter": lambda x: ops.upfirdn2d(x, f, padding=[2, 1, 2, 1]),
+        "upfirdn2d, up 2": lambda x: ops.upsample2d(x[:, :, :128, :128], f),
+        "upfirdn2d, down 2": lambda x: ops.downsample2d(x, f),
+        "modulated_conv2d": lambda x: ops.modulated_conv2d(x, weight, styles, noise, padding=1, bias=b, act="lrelu"),
+        "modulated_conv2d, up 2": lambda x: ops.modulated_conv2d(
+            x[:, :, :128, :128], weight, styles, noise, 2, 1, f, flip_weight=False, bias=b, act="lrelu"
+        ),
+    }
+    theirs: dict[str, Any] = {}
+    if official:
+        from torch_utils.ops import bias_act, upfirdn2d
+        from training.networks import modulated_conv2d
+
+        def convolved(x: torch.Tensor, **more: Any) -> torch.Tensor:
+            y = modulated_conv2d(x, weight, styles, noise, padding=1, fused_modconv=True, **more)
+            return bias_act.bias_act(y, b, act="lrelu")
+
+        theirs = {
+            "bias_act": lambda x: bias_act.bias_act(x, b, act="lrelu", clamp=256),
+            "upfirdn2d, filter": lambda x: upfirdn2d.upfirdn2d(x, f, padding=[2, 1, 2, 1]),
+            "upfirdn2d, up 2": lambda x: upfirdn2d.upsample2d(x[:, :, :128, :128], f),
+            "upfirdn2d, down 2": lambda x: upfirdn2d.downsample2d(x, f),
+            "modulated_conv2d": convolved,
+            "modulated_conv2d, up 2": lambda x: convolved(
+                x[:, :, :128, :128], up=2, resample_filter=f, flip_weight=False
+            ),
+        }
+    rows = {}
+    for name, case in cases.items():
+        todo = forms(both(case)) | ({"official": both(theirs[name])} if name in theirs else {})
+        rows[name] = row(alternately(todo, 5 * rounds, device))
+    return rows
+
+
+def bench_bandwidth(device: torch.device, rounds: int) -> dict[str, Any]:
+    """Of a GPU: bytes read and written per second by the elementwise operations and the filter, as a share of `copy_`'s."""
+    x = torch.randn([32, 64, 256, 256], device=device)  # 512 MiB
+    y, b, f = torch.empty_like(x), torch.randn([64], device=device), ops.setup_filter([1, 3, 3, 1]).to(device)
+    todo = {
+        "copy_": lambda: y.copy_(x),
+        "bias_act": lambda: ops.bias_act(x, b, "lrelu"),
+        "pixel_norm": lambda: ops.normalize_2nd_moment(x),
+        "upfirdn2d": lambda: ops.upfirdn2d(x, f, padding=[2, 1, 2, 1]),
+    }
+    with native.using("native"), torch.no_grad():
+        seconds = alternately(todo, 10 * rounds, device)
+    return {
+        name: {"seconds": s, "share_of_copy": seconds["copy_"] / s, "gigabytes_per_second": 2 * x.nbytes / s / 1e9}
+        for name, s in seconds.items()
+    }
+
+
+def bench_step(
+    resolution: int, official: bool, device: torch.device, rounds: int, features: Path | None, batch: int = 1
+) -> dict[str, Any]:
+    """One step of a projection: forward and backward to w and the noise maps, alone or with a VGG16 behind."""
+    nets = generators(resolution, official, device)
+    ws = torch.randn([batch, nets["ours"].num_ws, nets["ours"].w_dim], device=device)
+    vgg = None if features is None else torch.jit.load(str(features)).eval().to(device)
+    goal = None
+
+    def pictures(x: torch.Tensor) -> torch.Tensor:
+        x = (x + 1) * 127.5
+        return torch.nn.functional.interpolate(x, size=(256, 256), mode="area") if x.shape[2] > 256 else x
+
+    if vgg is not None:
+        goal = vgg(pictures(nets["ours"].synthesis(ws)), resize_images=False, return_lpips=True)
+
+    def step(name: str) -> Callable[[], None]:
+        net = nets[name]
+        maps = [m for key, m in net.synthesis.named_buffers() if "noise_const" in key]
+
+        def run() -> None:
+            for m in maps:
+                m.requires_grad_(True)
+            leaf = ws.clone().requires_grad_(True)
+            x = net.synthesis(leaf, noise_mode="const")
+            if vgg is None:
+                total = x.sum()
+            else:
+                total = (vgg(pictures(x), resize_images=False, return_lpips=True) - goal).square().sum()
+            torch.autograd.grad(total, [leaf, *maps])
+
+        return run
+
+    todo = forms(step("ours")) | ({"official": step("official")} if official else {})
+    result = row(alternately(todo, rounds, device))
+    if vgg is None:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter, native.using("reference"):
+            step("ours")()
+        result["gigaflop"] = counter.get_total_flops() / 1e9
+        rate = matrix_rate(device)
+        result["matrix_product_gigaflop_per_second"] = rate
+        result["share_of_matrix_product"] = result["gigaflop"] / result["native"] / rate
+    return result
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Gigaflop per second of a large float32 matrix product: the best of ten."""
+    side = 8192 if device.type == "cuda" else 2048
+    a = torch.randn([side, side], device=device)
+    best = 0.0
+    for _ in range(10):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ a
+        synchronize(device)
+        best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def bench_training(official: bool, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Seconds for a picture at 32x32, batch 32: all four phases, at their shares of the official rhythm (4 and 16)."""
+    resolution, batch = 32, 32
+    kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=1024, channel_max=96)
+    nets = {"ours": (generators(resolution, False, device)["ours"], Discriminator(**kwargs).to(device), StyleGAN2Loss)}
+    if official:
+        from training.loss import StyleGAN2Loss as OfficialLoss
+        from training.networks import Discriminator as OfficialDiscriminator
+
+        G = generators(resolution, True, device)["official"]
+        nets["official"] = (G, OfficialDiscriminator(**kwargs).to(device), OfficialLoss)
+    real, z = torch.randn([batch, 3, resolution, resolution], device=device), torch.randn([batch, 128], device=device)
+    c = torch.zeros([batch, 0], device=device)
+
+    def cycle(name: str) -> dict[str, Callable[[], None]]:
+        G, D, kind = nets[name]
+        loss = kind(device, G.mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
+
+        def phase(which: str) -> Callable[[], None]:
+            def run() -> None:
+                G.requires_grad_(which == "Gmain").train()
+                D.requires_grad_(which != "Gmain").train()
+                for p in (*G.parameters(), *D.parameters()):
+                    p.grad = None
+                loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, sync=True, gain=1)
+
+            return run
+
+        return {which: phase(which) for which in ("Gmain", "Dmain", "Dreg")}
+
+    ours, theirs = cycle("ours"), cycle("official") if official else {}
+    shares = {"Gmain": 1, "Dmain": 1, "Dreg": 1 / 16}
+    total = dict.fromkeys((*FORMS, *(["official"] if official else [])), 0.0)
+    for which, share in shares.items():
+        todo = forms(ours[which]) | ({"official": theirs[which]} if official else {})
+        for name, seconds in alternately(todo, rounds, device).items():
+            total[name] += seconds * share
+    return row({name: seconds / batch for name, seconds in total.items()})
+
+
+def bench_project(resolution: int, official: bool, device: torch.device, features: Path, steps: int) -> dict[str, Any]:
+    """A whole run in W, and the time until the distance at which the official run ends."""
+    nets = generators(resolution, official, device)
+    pixels = (torch.rand([3, resolution // 8, resolution // 8]) * 255)[None]
+    pixels = torch.nn.functional.interpolate(pixels, size=resolution, mode="bilinear")[0].to(torch.uint8)
+    result: dict[str, Any] = {"steps": steps}
+    reached = float("inf")
+    if official:
+        import dnnlib
+        import projector
+
+        dnnlib.util.open_url = lambda url: contextlib.nullcontext(open(features, "rb"))
+        np.random.seed(0)
+        torch.manual_seed(0)
+        distances = []
+        original = torch.Tensor.square
+
+        def square(self: torch.Tensor) -> torch.Tensor:  # the official code says its distance to two decimals only
+            found = original(self)
+            if found.ndim == 2 and found.requires_grad:
+                distances.append(float(found.detach().sum()))
+            return found
+
+        torch.Tensor.square = square
+        synchronize(device)
+        start = time.perf_counter()
+        projector.project(nets["official"], pixels.to(device), num_steps=steps, device=device)
+        synchronize(device)
+        result["official"] = time.perf_counter() - start
+        torch.Tensor.square = original
+        reached = distances[-1]
+    target = (pixels[None].to(device).float() / 127.5) - 1
+    for form in FORMS:
+        with native.using(form):
+            seconds, seen = _projected(nets["ours"], target, features, steps, device)
+        until = [at for at, distance in seen if distance <= reached * 1.01]
+        result |= {form: seconds, f"{form}_until_official_distance": until[0] if until else None}
+    if official:
+        result["ratio"] = result["official"] / result["native"]
+    return result
+
+
+def _projected(
+    G: torch.nn.Module, target: torch.Tensor, features: Path, steps: int, device: torch.device
+) -> tuple[float, list[tuple[float, float]]]:
+    """Seconds of a run, and the distance after so many of them, for each step."""
+    seen: list[tuple[float, float]] = []
+    synchronize(device)
+    start = time.perf_counter()
+    generator = adapt(G)
+    optimise(
+        generator, target, load_vgg_lpips(features).to(device), generator.center("w"), Options(steps=steps),
+        lambda step: seen.append((time.perf_counter() - start, float(step.distance[0]))),
+    )  # fmt: skip
+    synchronize(device)
+    return time.perf_counter() - start, seen
+
+
+def row(seconds: Timed) -> dict[str, Any]:
+    result: dict[str, Any] = dict(seconds)
+    if "official" in seconds:
+        result["ratio"] = seconds["official"] / seconds["native"]
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------------- the command
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        f"# {results['device']}, {results['threads']} threads, torch {results['torch']}",
+        "",
+        "Milliseconds, medians of runs in turn; ratio: official by native. Made by `benchmarks/bench.py`.",
+        "",
+        "| | official | reference | native | ratio |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, r in results["rows"].items():
+        cells = [f"{r[k] * 1000:.4g}" if k in r else "" for k in ("official", "reference", "native")]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | {r['ratio']:.2f} |"
+            if "ratio" in r
+            else f"| {name} | {' | '.join(cells)} | |"
+        )
+    shares = {k: r for k, r in results["rows"].items() if "share_of_matrix_product" in r}
+    lines += [""] + [
+        f"* {name}: {r['gigaflop']:.3g} Gflop, {r['share_of_matrix_product']:.0%} of a matrix product's "
+        f"{r['matrix_product_gigaflop_per_second']:.0f} Gflop/s." for name, r in shares.items()
+    ]  # fmt: skip
+    lines += [
+        f"* {name}: {r['gigabytes_per_second']:.0f} GB/s, {r['share_of_copy']:.0%} of copy_'s."
+        for name, r in results.get("bandwidth", {}).items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.option("--official", metavar="DIR", help="A checkout of stylegan2-ada-pytorch.", envvar="STYLEGAN2_ADA_REPO")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda if there is one]")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's]")
+@click.option("--only", default=",".join(PARTS), show_default=True, help="Which parts.")
+@click.option("--resolutions", default="32,256,1024", show_default=True, help="Of the steps.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that each median is of.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Targets of the batched step.")
+@click.option("--steps", type=click.IntRange(min=2), default=30, show_default=True, help="Of the whole projections.")
+@click.option("--outdir", "-o", metavar="DIR", help="Write NAME.json and NAME.md there.")
+def main(
+    official: str | None, device: str | None, threads: int | None, only: str, resolutions: str, rounds: int, batch: int, steps: int,
+    outdir: str | None,
+) -> None:  # fmt: skip
+    """Time this project beside the official code."""
+    if threads:
+        torch.set_num_threads(threads)
+    if official:
+        sys.path.insert(1, official)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if where.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    there = official is not None
+    parts = only.split(",")
+    rows: dict[str, Any] = {}
+    results: dict[str, Any] = {
+        "device": device_name(where), "threads": torch.get_num_threads(), "torch": torch.__version__, "rows": rows,
+    }  # fmt: skip
+
+    def keep(name: str, found: dict[str, Any]) -> None:
+        rows[name] = found
+        print(name, json.dumps(found), flush=True)
+        if outdir:
+            stem = re.sub(r"[^A-Za-z0-9]+", "-", results["device"]).strip("-").lower()
+            Path(outdir).mkdir(parents=True, exist_ok=True)
+            Path(outdir, f"{stem}.json").write_text(json.dumps(results, indent=2) + "\n")
+            Path(outdir, f"{stem}.md").write_text(table(results))
+
+    with tempfile.TemporaryDirectory() as folder:
+        features = feature_file(folder)
+        if "ops" in parts:
+            for name, found in bench_ops(there, where, rounds).items():
+                keep(f"{name}, 64x256x256", found)
+            if where.type == "cuda":
+                results["bandwidth"] = bench_bandwidth(where, rounds)
+        if "step" in parts:
+            for resolution in map(int, resolutions.split(",")):
+                keep(f"step {resolution}", bench_step(resolution, there, where, rounds, None))
+                keep(f"step {resolution} with VGG16", bench_step(resolution, there, where, rounds, features))
+            if where.type == "cuda":
+                one = bench_step(256, there, where, rounds, features)
+                many = bench_step(256, False, where, rounds, features, batch)
+                if there:
+                    one = {"official": batch * one["official"]}
+                keep(
+                    f"{batch} targets of 256 with VGG16",
+                    row({**many, **{k: v for k, v in one.items() if k == "official"}}),
+                )
+        if "training" in parts:
+            keep("training 32, a picture", bench_training(there, where, rounds))
+        if "project" in parts:
+            keep("project 256", bench_project(256, there, where, features, steps))
+
+
+if __name__ == "__main__":
+    main()
