@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs bench reproduce clean
 
 demo: $(VENV)/installed
 	$(BIN)/stylegan-invert demo --outdir out/demo
@@ -16,6 +16,25 @@ test: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(BIN)/python tests/test_docs.py --write
+
+# make bench OFFICIAL=../stylegan2-ada-pytorch times this project beside the official code.
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) --outdir docs/benchmarks
+
+# The papers' experiments, in hours: make reproduce CATS=cats64.zip; docs/reproduce/README.md says what each is.
+REPRODUCE := $(BIN)/stylegan-invert reproduce
+CATS ?= ../shared/data/cats64.zip
+
+reproduce: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt scikit-image
+	$(BIN)/python docs/reproduce/make_faces.py out/faces
+	$(REPRODUCE) direction -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/direction
+	$(REPRODUCE) dense -n faces64 --data out/faces/faces --generated 20 --steps 200 -o out/reproduce/dense
+	$(REPRODUCE) dense -n faces64 --data out/faces/astronaut --generated 2 --steps 200 -o out/reproduce/dense-astronaut
+	$(REPRODUCE) dense -n cats32-de --data $(CATS) --pictures 15300: --generated 20 --real 40 --layer b8.conv1 --steps 200 --layer-steps 300 -o out/reproduce/dense-cats
+	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
+	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
+	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'

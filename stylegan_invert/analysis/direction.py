@@ -26,7 +26,10 @@ SHOWN = 8  # pictures of each set in the sheets
 
 
 class Way(NamedTuple):
-    """One row of the table: where it starts, how many steps it takes, for how many pictures."""
+    """One row of the table: where it starts, how many steps it takes, for how many pictures.
+
+    ``start`` is a key of `STARTS`.
+    """
 
     start: str
     steps: int
@@ -34,9 +37,16 @@ class Way(NamedTuple):
 
     @property
     def name(self) -> str:
-        if not self.steps:
-            return "DE, one pass"
-        return f"{'DE + ' if self.start == 'de' else ''}{self.steps} steps of W{' from the mean' if self.start != 'de' else ''}"
+        return STARTS[self.start].format(self.steps) if self.steps else "DE, one pass"
+
+
+NEAR = {"initial_noise_factor": 0.0, "noise_maps": "fixed"}  # what exploration and noise maps find, is found already
+STARTS = {
+    "de": "DE + {} steps of W",
+    "mean": "{} steps of W from the mean",
+    "mean-near": "{} steps of W from the mean, with the settings of DE +",
+}
+"""The mean is searched from as the official projector does; DE, without exploration and with the network's own noise maps."""
 
 
 def generated(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -77,10 +87,10 @@ def reconstruct(
                 embedding = direction.embed(shown).direction
                 code = Code("z", {"z": direction.latents(embedding)})
             if way.steps:
-                start = (
-                    generator.convert(code, "w") if way.start == "de" else joined([generator.center("w")] * len(shown))
-                )
-                code = optimise(generator, shown, loss, start, Options(steps=way.steps)).code.without_noise()
+                mean = joined([generator.center("w")] * len(shown))
+                start = generator.convert(code, "w") if way.start == "de" else mean
+                options = Options(steps=way.steps, **({} if way.start == "mean" else NEAR))
+                code = optimise(generator, shown, loss, start, options).code.without_noise()
             images = np.stack([render_pixels(generator, one) for one in code])
             seconds = (time.perf_counter() - began) / len(shown)
             rows = [
@@ -90,7 +100,11 @@ def reconstruct(
             values = {
                 key: np.array([np.nan if r[key] is None else r[key] for r in rows]) for key in ("lpips", "psnr", "ssim")
             }
-            kept = {"embedding": embedding.cpu().numpy(), "images": images[: max(0, SHOWN - first)], "seconds": np.float64(seconds)}
+            kept = {
+                "embedding": embedding.cpu().numpy(),
+                "images": images[: max(0, SHOWN - first)],
+                "seconds": np.float64(seconds),
+            }
             write_codes(path, {**kept, **values})
         if progress is not None:
             progress(len(pixels) * max(way.steps, 1))

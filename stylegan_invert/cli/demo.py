@@ -36,6 +36,7 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     import PIL.Image
 
     from .. import pretrained
+    from ..analysis.direction import NEAR
     from ..analysis.sheets import sheet
     from ..io.images import write_png
     from ..io.network_file import load
@@ -46,7 +47,7 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
         "w+": {"method": "w+", "steps": steps},
     }
     if load(NETWORK).direction is not None:
-        ways = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50}, **ways}
+        ways = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50, **NEAR}, **ways}
     picture = pretrained.path(pretrained.DEMO_PICTURE)
     where = pick_device(device)
     for name, way in ways.items():

@@ -103,6 +103,10 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
     help="The Gaussian, as 'stylegan-invert stats' writes it.  [default: made once, and kept in the cache]",
 )  # fmt: skip
 @click.option(
+    "--noise-factor", "initial_noise_factor", type=Number(0, 1e6),
+    help="Exploration noise on w at the start, in its deviations; 0 suits a start that is near.  [default: 0.05]",
+)  # fmt: skip
+@click.option(
     "--noise-maps", type=click.Choice(["optimised", "fixed"]),
     help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.  [default: optimised; wulff-...: fixed]",
 )  # fmt: skip

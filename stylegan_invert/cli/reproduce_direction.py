@@ -32,13 +32,16 @@ FOUND = {
 
 
 def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
-    from ..analysis.direction import Way
+    from ..analysis.direction import STARTS, Way
 
     ways = []
     for part in text.split(","):
         start, *numbers = part.strip().split(":")
-        if start not in ("de", "mean") or not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
-            raise click.BadParameter(f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100")
+        if start not in STARTS or not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
+            raise click.BadParameter(
+                f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100; "
+                f"starts are {', '.join(STARTS)}"
+            )
         ways.append(Way(start, *map(int, numbers)))
     if len({way[:2] for way in ways}) < len(ways):
         raise click.BadParameter("two of them are the same")
@@ -55,7 +58,8 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
 @loss_option("lpips-squeeze=1,mse=1")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @click.option(
-    "--ways", default="de:0,de:50,mean:300,mean:1000:100", show_default=True, metavar="START:STEPS[:FIRST],...", callback=_ways,
+    "--ways", default="de:0,de:50,mean:300,mean:1000:100,mean-near:300:100", show_default=True,
+    metavar="START:STEPS[:FIRST],...", callback=_ways,
     help="The rows: where to start, how many steps of W, and for how many pictures of each set.",
 )  # fmt: skip
 @outdir_option
@@ -68,9 +72,11 @@ def command(
 ) -> None:  # fmt: skip
     """Reconstruct generated and real pictures with a direction-embedding discriminator, as Cho's Figures 3 and 4.
 
-    Each picture is found by the discriminator in one pass, by that and 50 steps of W, by 300 steps of W from the mean and,
-    for the first 100 of each set, by 1000. DIR gets table.md, results.json, and a sheet per set: picture, one pass, 50
-    steps from there, 300 from the mean. A study that was stopped goes on when it is called again with the same options.
+    Each picture is found by the discriminator in one pass; by that and 50 steps of W, without exploration and with the
+    network's own noise maps; by 300 steps of W from the mean as the official projector takes them; and, for the first 100
+    of each set, by 1000 of these, and by 300 with the settings of the 50. DIR gets table.md, results.json, and a sheet per
+    set: picture, one pass, 50 steps from there, 300 from the mean. A study that was stopped goes on when it is called again
+    with the same options.
 
     \b
     stylegan-invert reproduce direction -n cats32-de --data cats64.zip --pictures 15300: -o out/direction
