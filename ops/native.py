@@ -1,7 +1,7 @@
 """Which implementation of the operations runs: the native library, loaded when it is first wanted, or the reference.
 
 ``mode()`` is "auto" (native where it can be had, else the reference, and one line that says why), "native" (an error where it
-cannot) or "reference". It starts as the environment variable ``STYLEGAN_INVERT_OPS``, or "auto".
+cannot) or "reference": what `set_mode` chose, else the environment variable ``STYLEGAN_INVERT_OPS``, or "auto".
 """
 
 import contextlib
@@ -28,7 +28,7 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)  # what has memory to point at, unlik
 counts: Counter[str] = Counter()
 """How often each kernel has run, as "bias_act cpu": nothing else proves that it was the native one."""
 
-_mode = os.environ.get("STYLEGAN_INVERT_OPS", "auto")
+_mode: str | None = None  # what was chosen in this process
 _libraries: dict[str, ctypes.CDLL | OpsError] = {}
 
 
@@ -38,9 +38,12 @@ def mode() -> str:
     Raises:
         OpsError: the environment variable says something else.
     """
-    if _mode not in MODES:
-        raise OpsError(f"STYLEGAN_INVERT_OPS is {_mode!r}; expected one of {', '.join(MODES)}")
-    return _mode
+    if _mode is not None:
+        return _mode
+    name = os.environ.get("STYLEGAN_INVERT_OPS", "auto")
+    if name not in MODES:
+        raise OpsError(f"STYLEGAN_INVERT_OPS is {name!r}; expected one of {', '.join(MODES)}")
+    return name
 
 
 def set_mode(name: str) -> None:
@@ -54,12 +57,13 @@ def set_mode(name: str) -> None:
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
     """A mode for a block."""
+    global _mode
     before = _mode
     set_mode(name)
     try:
         yield
     finally:
-        set_mode(before)
+        _mode = before
 
 
 def is_native(x: torch.Tensor) -> bool:
