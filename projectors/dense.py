@@ -42,7 +42,7 @@ class DenseOptions(LatentOptions):
     layer_steps: int = option(500, 1, 10**9, whole=True)
     layer_learning_rate: float = option(0.05, 1e-12)
     layer_lr_drops: int = option(2, 1, 1000, whole=True)
-    lambda_delta: float = option(1.0)
+    lambda_delta: float = option(0.9)
     delta_unit: str = option("spread", words=("one", "spread"))
     styles: str = option("held", words=("held", "optimised"))
 

@@ -413,7 +413,7 @@ def test_the_defaults_of_the_commands_are_those_of_the_python_face():
     for text, value in (
         ("1000 for w, w+, v and v+", Options().steps), ("500 for z", LatentOptions().steps), ("default: 303", Options().seed),
         ("default: 0.1]", LatentOptions().initial_learning_rate), ("default: 0.1]", Options().initial_learning_rate),
-        (f"default: {DEFAULT_LOSS}", DEFAULT_LOSS), ("default: 1]", DenseOptions().lambda_delta),
+        (f"default: {DEFAULT_LOSS}", DEFAULT_LOSS), ("default: 0.9]", DenseOptions().lambda_delta),
         ("default: 0.05]", DenseOptions().layer_learning_rate), ("default: 500]", DenseOptions().layer_steps),
     ):  # fmt: skip
         assert text in shown and str(value).removesuffix(".0") in text

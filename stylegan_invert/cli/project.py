@@ -119,7 +119,7 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
 @z_prior_option
 @click.option("--lambda-z", type=Number(0, 1e9), help="For z: weight of -log P(z).  [default: 0]")
 @click.option(
-    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 1]"
+    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 0.9]"
 )
 @click.option(
     "--penalty",

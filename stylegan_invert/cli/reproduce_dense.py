@@ -40,7 +40,7 @@ SHOWN = 4
 @click.option(
     "--lambda-delta",
     type=Number(0, 1e9),
-    default=1.0,
+    default=0.9,
     show_default=True,
     help="Weight of the displacement's L1 norm, a mean.",
 )
