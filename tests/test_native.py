@@ -197,6 +197,15 @@ def test_derivatives_of_the_others():
 
     assert torch.autograd.gradcheck(layer, (x, weight, styles))
     assert torch.autograd.gradgradcheck(layer, (x, weight, styles))
+    # A matrix product in place of a 1x1 convolution: in both layouts, for a picture and for two.
+    flat = random(4, 2, 1, 1, seed=1).requires_grad_(True)
+    for n, last in ((1, False), (1, True), (2, True)):
+        inputs = random(n, 2, 3, 4, last=last).requires_grad_(True), flat, random(n, 2, seed=2).requires_grad_(True)
+
+        def pointwise(x, weight, styles):
+            return ops.modulated_conv2d(x, weight, styles, demodulate=False, act="tanh")
+
+        assert torch.autograd.gradcheck(pointwise, inputs) and torch.autograd.gradgradcheck(pointwise, inputs)
 
 
 def test_operators_are_registered_well():
