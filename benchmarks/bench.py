@@ -219,14 +219,14 @@ def bench_step(
 
         def run() -> None:
             for m in maps:
-                m.requires_grad_(True)
+                m.requires_grad_(True).grad = None
             leaf = ws.clone().requires_grad_(True)
             x = net.synthesis(leaf, noise_mode="const")
             if vgg is None:
                 total = x.sum()
             else:
                 total = (vgg(pictures(x), resize_images=False, return_lpips=True) - goal).square().sum()
-            torch.autograd.grad(total, [leaf, *maps])
+            total.backward()
 
         return run
 

@@ -23,6 +23,8 @@ DTYPES = {
     "cuda": {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"},
 }
 
+GRAIN = 32768  # numbers for each thread of a CPU, at least
+
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # what has memory to point at, unlike fake tensors
 
 counts: Counter[str] = Counter()
@@ -133,7 +135,9 @@ def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
         if error:
             raise RuntimeError(f"CUDA error {error} in {op}")
     else:
-        function(*values, ctypes.c_int(torch.get_num_threads()))
+        # As torch's own operations do, take no more threads than have some thousand numbers each: waking them costs time.
+        threads = max(1, min(torch.get_num_threads(), x.numel() // GRAIN))
+        function(*values, ctypes.c_int(threads))
     counts[f"{op} {kind}"] += 1
 
 

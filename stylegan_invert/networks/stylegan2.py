@@ -225,7 +225,7 @@ class SynthesisBlock(RecordedModule):
             img = upsample2d(img, self.resample_filter)
         if self.is_last or self.architecture == "skip":
             y = self.torgb(x, w[self.num_conv], fused_modconv=bool(fused_modconv))
-            y = y.to(dtype=torch.float32, memory_format=torch.contiguous_format)
+            y = y.to(torch.float32).contiguous()
             img = y if img is None else img + y
         return x, img
 
