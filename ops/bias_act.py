@@ -115,7 +115,7 @@ def reference(
 def _given(m, x, b, noise, scale) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
     """x in a layout that the kernels take, its shape, and what they read, in their order: m, x, b, noise, its number, scale."""
     x, shape = native.layout(x)
-    m = None if m is None else m.contiguous(memory_format=torch.channels_last if shape[3] else torch.contiguous_format)
+    m = None if m is None else m.contiguous(memory_format=native.memory_format(shape[3]))
     b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
     return x, shape, [m, x, b, noise, 0 if noise is None else noise.shape[0], scale]
 

@@ -36,6 +36,13 @@ class Target(NamedTuple):
 
     arch: str | None = None
 
+    @classmethod
+    def of(cls, device: torch.device) -> "Target":
+        """What tensors on a device need."""
+        if device.type != "cuda":
+            return cls()
+        return cls(".".join(map(str, torch.cuda.get_device_capability(device))))
+
 
 def compiler() -> str:
     """The C++ compiler that torch's extensions take."""
@@ -54,20 +61,20 @@ def nvcc() -> str | None:
 
 def version_of(program: str) -> str | None:
     """What a program answers to --version; None if it cannot be run."""
-    try:
-        found = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return _answer(program, "--version")
 
 
 def architectures(nvcc_path: str) -> str | None:
     """The architectures that an nvcc can compile for, as it lists them; None if it does not say."""
+    return _answer(nvcc_path, "--list-gpu-arch")
+
+
+def _answer(program: str, flag: str) -> str | None:
     try:
-        found = subprocess.run([nvcc_path, "--list-gpu-arch"], capture_output=True, text=True, timeout=60)
+        found = subprocess.run([program, flag], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout if found.returncode == 0 else None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def cpu_features() -> str:

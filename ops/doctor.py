@@ -27,15 +27,15 @@ def examine(device: torch.device) -> dict[str, Any]:
     Returns:
         "device"; "checks", a list of `Check` as dictionaries; "works", whether the native operations do on this device.
     """
-    arch = ".".join(map(str, torch.cuda.get_device_capability(device))) if device.type == "cuda" else None
+    target = build.Target.of(device)
     checks = [
         Check("torch", True, f"{torch.__version__}, Python {sys.version.split()[0]}"),
-        _mode(), _device(device), _compiler(), _ninja(), *_cuda(device, arch), _cache(), *_locks(), *_weights(),
+        _mode(), _device(device), _compiler(), _ninja(), *_cuda(device, target.arch), _cache(), *_locks(), *_weights(),
     ]  # fmt: skip
     works = False
     if device.type in native.DTYPES:
         try:
-            path = build.build(build.Target(arch))
+            path = build.build(target)
             checks.append(Check("library", True, str(path)))
             _run(device)
             checks.append(Check("operations", True, "each ran, and agreed with its reference"))

@@ -100,13 +100,11 @@ def library(device: torch.device) -> ctypes.CDLL | OpsError:
     """The library for a device, built and loaded when first asked for; or why it cannot be had, which is said once."""
     from . import build
 
-    arch = None
-    if device.type == "cuda":
-        arch = ".".join(map(str, torch.cuda.get_device_capability(device)))
-    name = arch or "cpu"
+    target = build.Target.of(device)
+    name = target.arch or "cpu"
     if name not in _libraries:
         try:
-            _libraries[name] = ctypes.CDLL(str(build.build(build.Target(arch))))
+            _libraries[name] = ctypes.CDLL(str(build.build(target)))
         except OpsError as e:
             _libraries[name] = e
         except OSError as e:
@@ -117,12 +115,17 @@ def library(device: torch.device) -> ctypes.CDLL | OpsError:
 
 
 def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
-    """Call a function of the library, "NAME_f32" for float32, on the device and in the dtype of ``x``.
+    """Run a kernel and count it: the library's "NAME_f32" for float32, on the device and in the dtype of ``x``.
 
     Args:
         arguments: tensors (their memory is passed), None, whole numbers, and floats, in the function's order. The number of
             threads, or the CUDA stream, is added.
     """
+    _call(op, x, *arguments)
+    counts[f"{op} {x.device.type}"] += 1
+
+
+def _call(op: str, x: torch.Tensor, *arguments: Any) -> None:
     found = library(x.device)
     assert isinstance(found, ctypes.CDLL)
     kind = x.device.type
@@ -138,13 +141,12 @@ def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
         # As torch's own operations do, take no more threads than have some thousand numbers each: waking them costs time.
         threads = max(1, min(torch.get_num_threads(), x.numel() // GRAIN))
         function(*values, ctypes.c_int(threads))
-    counts[f"{op} {kind}"] += 1
 
 
 def checksum(x: torch.Tensor) -> int:
     """A number of 64 bits that changes with any number of a contiguous tensor on the CPU, and with their order and shape."""
     result = torch.zeros([], dtype=torch.int64)
-    run("checksum", x, x, x.numel(), result)
+    _call("checksum", x, x, x.numel(), result)  # no operation, so it is not counted as one
     return hash((int(result), x.shape))
 
 
@@ -171,8 +173,8 @@ def operation(
         backward, setup_context: as for `torch.library.register_autograd`.
 
     Returns:
-        The operator to call. Where no compiler, tracer or other mode of torch looks on, it goes by `torch.library`, whose price
-        is some hundred microseconds for a call and its gradient: more than a small picture's arithmetic.
+        The operator to call. Where no compiler, tracer or other mode of torch looks on, it does without `torch.library`, whose
+        price is some hundred microseconds for a call and its gradient: more than a small picture's arithmetic.
     """
     registered = torch.library.custom_op(f"stylegan_invert::{name}", forward, mutates_args=())
     registered.register_fake(fake)
@@ -187,6 +189,11 @@ def operation(
         return (registered if watched or type(x) not in PLAIN else direct)(x, *arguments)
 
     return call
+
+
+def memory_format(last: int | bool) -> torch.memory_format:
+    """Torch's name for a layout of `layout`."""
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def layout(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int, int]]:

@@ -33,7 +33,7 @@ def reference(x: torch.Tensor, dim: int, eps: float) -> torch.Tensor:
 
 def _run(x: torch.Tensor, g: torch.Tensor | None, eps: float) -> torch.Tensor:
     x, shape = native.layout(x)
-    g = None if g is None else g.contiguous(memory_format=torch.channels_last if shape[3] else torch.contiguous_format)
+    g = None if g is None else g.contiguous(memory_format=native.memory_format(shape[3]))
     y = torch.empty_like(x)
     if x.numel():
         native.run("pixel_norm", x, x, g, y, *shape, eps)

@@ -99,8 +99,7 @@ def _forward(
 ) -> torch.Tensor:
     x, (n, c, _, last) = native.layout(x)
     height, width = _size(x, f, up, down, padding)
-    format_ = torch.channels_last if last else torch.contiguous_format
-    y = torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=format_)
+    y = torch.empty([n, c, height, width], dtype=x.dtype, device=x.device, memory_format=native.memory_format(last))
     if not y.numel():
         return y
     planes, inner = (n, c) if last else (n * c, 1)
@@ -153,8 +152,9 @@ def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 def _fake(x, f, up, down, padding, correlate, gain):
     last = native.layout(x)[1][3]
-    format_ = torch.channels_last if last else torch.contiguous_format
-    return x.new_empty([*x.shape[:2], *_size(x, f, up, down, padding)]).contiguous(memory_format=format_)
+    return x.new_empty([*x.shape[:2], *_size(x, f, up, down, padding)]).contiguous(
+        memory_format=native.memory_format(last)
+    )
 
 
 def _keep(ctx, inputs, output) -> None:
