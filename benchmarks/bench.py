@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -100,11 +100,19 @@ def generators(resolution: int, official: bool, device: torch.device) -> dict[st
 
 
 class ScriptedVGG(torch.nn.Module):
-    """A VGG16 with random weights that is called as the official ``vgg16.pt`` is: both codes get the same file."""
+    """A VGG16 that is called as the official ``vgg16.pt`` is."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: VGG16) -> None:
         super().__init__()
-        self.layers = VGG16().features.eval().requires_grad_(False)
+        layers: list[torch.nn.Module] = []
+        for layer in network.features:
+            if isinstance(layer, torch.nn.Conv2d):
+                plain = torch.nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
+                plain.load_state_dict(layer.state_dict())
+                layers += [plain, torch.nn.ReLU()]
+            elif isinstance(layer, torch.nn.MaxPool2d):
+                layers.append(layer)
+        self.layers = torch.nn.Sequential(*layers).eval().requires_grad_(False)
 
     def forward(self, x: torch.Tensor, resize_images: bool = False, return_lpips: bool = True) -> torch.Tensor:
         found = []
@@ -117,11 +125,20 @@ class ScriptedVGG(torch.nn.Module):
         return torch.cat(found, dim=1) * 0.1
 
 
-def feature_file(folder: str) -> Path:
+class Features(NamedTuple):
+    """Files of one VGG16 with random weights."""
+
+    script: Path  # both codes read it
+    weights: Path  # as torchvision's are; only this project reads them, and convolves by itself
+
+
+def feature_files(folder: str) -> Features:
     torch.manual_seed(0)
-    path = Path(folder, "vgg16.pt")
-    torch.jit.script(ScriptedVGG()).save(str(path))
-    return path
+    network = VGG16()
+    files = Features(Path(folder, "vgg16.pt"), Path(folder, "vgg16.pth"))
+    torch.jit.script(ScriptedVGG(network)).save(str(files.script))
+    torch.save(network.state_dict(), files.weights)
+    return files
 
 
 # ------------------------------------------------------------------------------------------------------------- the parts
@@ -198,20 +215,34 @@ def bench_bandwidth(device: torch.device, rounds: int) -> dict[str, Any]:
 
 
 def bench_step(
-    resolution: int, official: bool, device: torch.device, rounds: int, features: Path | None, batch: int = 1
-) -> dict[str, Any]:
-    """One step of a projection: forward and backward to w and the noise maps, alone or with a VGG16 behind."""
+    resolution: int, official: bool, device: torch.device, rounds: int, script: Path | None, own: Path | None = None,
+    batch: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """One step of a projection: forward and backward to w and the noise maps, alone or with a VGG16 behind.
+
+    Args:
+        script: the official code's VGG16.
+        own: this project's, if it is another file.
+    """
     nets = generators(resolution, official, device)
     ws = torch.randn([batch, nets["ours"].num_ws, nets["ours"].w_dim], device=device)
-    vgg = None if features is None else torch.jit.load(str(features)).eval().to(device)
-    goal = None
 
     def pictures(x: torch.Tensor) -> torch.Tensor:
         x = (x + 1) * 127.5
         return torch.nn.functional.interpolate(x, size=(256, 256), mode="area") if x.shape[2] > 256 else x
 
-    if vgg is not None:
-        goal = vgg(pictures(nets["ours"].synthesis(ws)), resize_images=False, return_lpips=True)
+    distance: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"ours": torch.sum, "official": torch.sum}
+    if script is not None:
+        with torch.no_grad():
+            target = nets["ours"].synthesis(ws)
+        theirs = torch.jit.load(str(script)).eval().to(device)
+        goal = theirs(pictures(target), resize_images=False, return_lpips=True)
+        ours = load_vgg_lpips(own or script).to(device)
+        prepared = ours.prepare(target)
+        distance = {
+            "ours": lambda x: ours(prepared, x).sum(),
+            "official": lambda x: (theirs(pictures(x), resize_images=False, return_lpips=True) - goal).square().sum(),
+        }
 
     def step(name: str) -> Callable[[], None]:
         net = nets[name]
@@ -221,18 +252,13 @@ def bench_step(
             for m in maps:
                 m.requires_grad_(True).grad = None
             leaf = ws.clone().requires_grad_(True)
-            x = net.synthesis(leaf, noise_mode="const")
-            if vgg is None:
-                total = x.sum()
-            else:
-                total = (vgg(pictures(x), resize_images=False, return_lpips=True) - goal).square().sum()
-            total.backward()
+            distance[name](net.synthesis(leaf, noise_mode="const")).backward()
 
         return run
 
     todo = forms(step("ours")) | ({"official": step("official")} if official else {})
     result = row(alternately(todo, rounds, device))
-    if vgg is None:
+    if script is None:
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False) as counter, native.using("reference"):
@@ -441,7 +467,7 @@ def main(
             Path(outdir, f"{stem}.md").write_text(table(results))
 
     with tempfile.TemporaryDirectory() as folder:
-        features = feature_file(folder)
+        features = feature_files(folder)
         if "ops" in parts:
             for name, found in bench_ops(there, where, rounds).items():
                 keep(f"{name}, 64x256x256", found)
@@ -449,17 +475,21 @@ def main(
                 results["bandwidth"] = bench_bandwidth(where, rounds)
         if "step" in parts:
             for resolution in map(int, resolutions.split(",")):
-                keep(f"step {resolution}", bench_step(resolution, there, where, rounds, None))
-                keep(f"step {resolution} with VGG16", bench_step(resolution, there, where, rounds, features))
+                for kind, files in (
+                    ("", [None]),
+                    (", VGG16 by TorchScript", [features.script]),
+                    (", VGG16 of its own", features),
+                ):
+                    keep(f"step {resolution}{kind}", bench_step(resolution, there, where, rounds, *files))
             if where.type == "cuda":
-                many = bench_step(256, False, where, rounds, features, batch)
+                many = bench_step(256, False, where, rounds, *features, batch)
                 if there:  # the official code takes one after another
-                    many["official"] = batch * bench_step(256, True, where, rounds, features)["official"]
-                keep(f"{batch} targets of 256 with VGG16", row(many))
+                    many["official"] = batch * bench_step(256, True, where, rounds, *features)["official"]
+                keep(f"{batch} targets of 256, VGG16 of its own", row(many))
         if "training" in parts:
             keep("training 32, a picture", bench_training(there, where, rounds))
         if "project" in parts:
-            keep("project 256", bench_project(256, there, where, features, steps))
+            keep("project 256", bench_project(256, there, where, features.script, steps))
 
 
 if __name__ == "__main__":

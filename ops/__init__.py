@@ -11,13 +11,14 @@ if not __name__.startswith("stylegan_invert."):
     )
 
 from .bias_act import ACTIVATIONS, bias_act
-from .modulated_conv2d import conv2d_resample, modulated_conv2d
+from .modulated_conv2d import conv2d, conv2d_resample, modulated_conv2d
 from .normalize import normalize_2nd_moment
 from .upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
 
 __all__ = [
     "ACTIVATIONS",
     "bias_act",
+    "conv2d",
     "conv2d_resample",
     "downsample2d",
     "modulated_conv2d",

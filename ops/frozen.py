@@ -13,13 +13,9 @@ T = TypeVar("T")
 _kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight: (its checksum, {key: what was made})
 
 
-def kept(weight: torch.Tensor, key: Hashable, make: Callable[[torch.Tensor], T]) -> T:
-    """``make(weight)``, which is remembered with native operations on a CPU, if no gradient of the weight is wanted.
-
-    A checksum of all its numbers is taken at each call, so that no change goes unseen, be it through ``.data``; that takes a
-    fraction of what it saves.
-    """
-    remember = (
+def keeps(weight: torch.Tensor) -> bool:
+    """Whether what `kept` makes of a weight is remembered: with native operations on a CPU, if no gradient of it is wanted."""
+    return (
         weight.device.type == "cpu"
         and weight.is_contiguous()
         and not (weight.requires_grad and torch.is_grad_enabled())
@@ -27,7 +23,15 @@ def kept(weight: torch.Tensor, key: Hashable, make: Callable[[torch.Tensor], T])
         and type(weight) in native.PLAIN
         and native.is_native(weight)
     )
-    if not remember:
+
+
+def kept(weight: torch.Tensor, key: Hashable, make: Callable[[torch.Tensor], T]) -> T:
+    """``make(weight)``, which is remembered if the weight `keeps`.
+
+    A checksum of all its numbers is taken at each call, so that no change goes unseen, be it through ``.data``; that takes a
+    fraction of what it saves.
+    """
+    if not keeps(weight):
         return make(weight)
     checksum = native.checksum(weight)
     known = _kept.get(weight)

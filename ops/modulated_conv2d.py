@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from . import native
+from . import native, winograd
 from .bias_act import bias_act
-from .frozen import kept
+from .frozen import keeps, kept
 from .upfirdn2d import _down_padding, _up_padding, upfirdn2d
 
 
@@ -57,19 +57,57 @@ def _channels_last(x: torch.Tensor, groups: int) -> bool:
     return groups == 1 and x.device.type == "cpu" and native.is_native(x)
 
 
-def _kernel(
-    weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool
+def conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    act: str = "linear",
 ) -> torch.Tensor:
-    """The weight as torch's convolution takes it."""
+    """Torch's conv2d and an activation, for a weight that does not change: the fastest way there is.
+
+    Args:
+        x: (N, I, H, W).
+        weight: (O, I, K, K) of the dtype of ``x``.
+        bias: (O,) or None.
+        stride, padding: as of torch's conv2d.
+        act: of `bias_act`, with gain 1.
+
+    Returns:
+        (N, O, H', W'), dtype of ``x``.
+    """
+    if not x.numel() or not _channels_last(x, 1):
+        return bias_act(F.conv2d(x, weight, bias, stride, padding), act=act, gain=1)
+    quick = stride == 1 and _quick(x, weight, 1, padding)
+    kernel = kept(weight, ("conv2d", quick), lambda w: _kernel(w, False, True, 1, True, quick))
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = winograd.conv3x3(x, kernel) if quick else F.conv2d(x, kernel, stride=stride, padding=padding)
+    return bias_act(y, bias, act, gain=1)
+
+
+def _quick(x: torch.Tensor, weight: torch.Tensor, up: int, padding: int) -> bool:
+    """Whether a convolution takes Winograd's way."""
+    same = up == padding == 1 and x.dtype == weight.dtype
+    return same and _channels_last(x, 1) and keeps(weight) and winograd.suits(x, weight)
+
+
+def _kernel(
+    weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool, quick: bool = False
+) -> torch.Tensor | winograd.Kernel:
+    """The weight as the convolution takes it."""
     if flip_weight == transposed:  # a transposed convolution turns the kernel round by itself
         weight = weight.flip(2, 3)
+    if quick:
+        return winograd.transformed(weight)
     if transposed:
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return weight.contiguous(memory_format=torch.channels_last) if channels_last else weight
 
 
 def _resampled(
-    x: torch.Tensor, kernel: torch.Tensor, size: torch.Size, f: torch.Tensor | None, up: int, down: int, padding: int, groups: int
+    x: torch.Tensor, kernel: torch.Tensor | winograd.Kernel, size: torch.Size, f: torch.Tensor | None, up: int, down: int,
+    padding: int, groups: int,
 ) -> torch.Tensor:  # fmt: skip
     """`conv2d_resample` with what `_kernel` made of a weight of this size."""
     kh, kw = size
@@ -96,6 +134,8 @@ def _resampled(
         return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), kernel, groups=groups)
     if down > 1:
         return F.conv2d(upfirdn2d(x, f, padding=pad), kernel, stride=down, groups=groups)
+    if isinstance(kernel, winograd.Kernel):
+        return winograd.conv3x3(x, kernel)
     return F.conv2d(x, kernel, padding=padding, groups=groups)
 
 
@@ -182,12 +222,14 @@ def modulated_conv2d(
         y = y.unflatten(2, x.shape[2:])
     else:
         transposed, channels_last = _transposed(weight, up), _channels_last(x, 1)
+        quick = _quick(x, weight, up, padding)
 
-        def prepared(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def prepared(weight: torch.Tensor) -> tuple[torch.Tensor | winograd.Kernel, torch.Tensor | None]:
             squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)
-            return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last), squares
+            return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last, quick), squares
 
-        kernel, squares = kept(weight, (x.dtype, transposed, flip_weight, channels_last, demodulate), prepared)
+        key = (x.dtype, transposed, flip_weight, channels_last, demodulate, quick)
+        kernel, squares = kept(weight, key, prepared)
         y = bias_act(x, gain=1, scale=styles.to(x.dtype))
         y = _resampled(y, kernel, weight.shape[2:], resample_filter, up, 1, padding, 1)
         if demodulate:

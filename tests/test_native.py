@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import stylegan_invert as si
 from stylegan_invert import ops
 from stylegan_invert.cli.main import cli
-from stylegan_invert.ops import ACTIVATIONS, build, native
+from stylegan_invert.ops import ACTIVATIONS, build, native, winograd
 
 from conftest import make_network
 
@@ -164,6 +164,39 @@ def test_modulated_conv2d(up, kernel, demodulate, fused, n, size):
     agree(layer, *inputs, random(4, seed=5))
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    channels=st.tuples(*[st.sampled_from([3, 16, 32, 48, 112])] * 2),
+    size=st.tuples(st.integers(3, 21), st.integers(3, 21)),
+    n=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 1),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    last=st.booleans(),
+)
+def test_conv2d(channels, size, n, stride, padding, dtype, last):
+    """By Winograd's tiles where there are enough of them, which have to end where the picture does."""
+    (i, o), tiles = channels, n * -(-size[0] // 2) * -(-size[1] // 2)
+    weight, b = random(o, i, 3, 3, seed=1, dtype=dtype), random(o, seed=2, dtype=dtype)
+    before = native.counts["winograd cpu"]
+    agree(lambda x: ops.conv2d(x, weight, b, stride, padding, "relu"), random(n, i, *size, dtype=dtype, last=last))
+    assert (native.counts["winograd cpu"] > before) == (
+        stride == padding == 1 and i % 16 == o % 16 == 0 and tiles >= winograd.TILES
+    )
+
+
+@pytest.mark.parametrize("flip_weight", [False, True])
+def test_modulated_conv2d_by_tiles(flip_weight):
+    weight = random(16, 32, 3, 3, seed=3)
+
+    def layer(x, styles, noise):
+        return ops.modulated_conv2d(x, weight, styles, noise, padding=1, flip_weight=flip_weight, act="lrelu")
+
+    before = native.counts["winograd cpu"]
+    agree(layer, random(2, 32, 16, 17), random(2, 32, seed=1), random(16, 17, seed=2))
+    assert native.counts["winograd cpu"] == before + 2
+
+
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
 def test_derivatives_of_bias_act(act):
     inputs = [
@@ -197,6 +230,10 @@ def test_derivatives_of_the_others():
 
     assert torch.autograd.gradcheck(layer, (x, weight, styles))
     assert torch.autograd.gradgradcheck(layer, (x, weight, styles))
+    many = random(64, 16, 1, 2).requires_grad_(True)
+    kernel = winograd.transformed(random(16, 16, 3, 3, seed=1))
+    assert torch.autograd.gradcheck(lambda x: winograd.conv3x3(x, kernel).square(), many, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: winograd.conv3x3(x, kernel).square(), many, fast_mode=True)
     # A matrix product in place of a 1x1 convolution: in both layouts, for a picture and for two.
     flat = random(4, 2, 1, 1, seed=1).requires_grad_(True)
     for n, last in ((1, False), (1, True), (2, True)):
@@ -217,6 +254,7 @@ def test_operators_are_registered_well():
         (library.bias_act_derivative, (x.detach().clone().requires_grad_(True), x, b, None, None, 1, "swish", 1.4, math.inf)),
         (library.bias_act_backward, (x.detach(), x.detach(), b.detach(), None, None, [True, True, False, False], "swish", 1.4, math.inf)),
         (library.upfirdn2d, (x, f, 2, 1, [2, 1, 2, 1], False, 4.0)),
+        (library.conv3x3, (random(1, 16, 4, 4).requires_grad_(True), *winograd.transformed(random(32, 16, 3, 3))[:2], 32)),
         (library.pixel_norm, (x, 1e-8)),
         (library.pixel_norm_backward, (x.detach().clone().requires_grad_(True), x, 1e-8)),
     ):  # fmt: skip

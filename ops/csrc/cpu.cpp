@@ -401,6 +401,146 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
   }
 }
 
+// ---------------------------------------------------------------------------------------------------------- winograd
+//
+// 3x3 correlation with one pixel of padding, by Winograd's F(2x2, 3x3): tiles of 4x4 pixels and the kernel are transformed, every
+// one of the 16 places is a matrix product over the channels, and what comes back is 2x2 pixels: 16 multiplications for 36.
+// Pictures are (n, h, w, c); c and o are multiples of 16.
+
+#if defined(__AVX512F__)
+constexpr int64_t BYTES = 64, REGISTERS = 32;  // of a vector; of these there are so many
+#elif defined(__AVX__)
+constexpr int64_t BYTES = 32, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int64_t BYTES = 16, REGISTERS = 32;
+#else
+constexpr int64_t BYTES = 16, REGISTERS = 16;
+#endif
+
+template <class T> struct Vector {
+  typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+};
+template <class T> using vec = typename Vector<T>::type;
+template <class T> constexpr int64_t LANES = BYTES / sizeof(T);
+template <class T> constexpr int64_t PANEL = 2 * LANES<T>;     // channels of the result that are computed together
+constexpr int64_t ROWS = REGISTERS == 32 ? 12 : 6;             // with as many tiles: the sums fill most registers
+constexpr int64_t TILES = 96;                                  // what one thread does at a time: stays in the cache
+
+template <class T> inline vec<T> load(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
+template <class T> inline void store(T* p, vec<T> v) { *reinterpret_cast<vec<T>*>(p) = v; }
+
+// u (16, panels, i, PANEL) of the kernel w (o, i, 3, 3); or of its adjoint, in which o and i change places.
+template <class T> void winograd_kernel_run(const T* w, T* u, int64_t o, int64_t i, bool adjoint, int threads) {
+  const int64_t out = adjoint ? i : o, in = adjoint ? o : i, panels = (out + PANEL<T> - 1) / PANEL<T>;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t a = 0; a < panels * PANEL<T>; a++)
+    for (int64_t b = 0; b < in; b++) {
+      double g[3][3] = {}, t[4][3];
+      if (a < out)
+        for (int64_t k = 0; k < 9; k++) g[k / 3][k % 3] = adjoint ? w[(b * i + a) * 9 + 8 - k] : w[(a * i + b) * 9 + k];
+      for (int64_t k = 0; k < 3; k++) {
+        t[0][k] = g[0][k];
+        t[1][k] = (g[0][k] + g[1][k] + g[2][k]) / 2;
+        t[2][k] = (g[0][k] - g[1][k] + g[2][k]) / 2;
+        t[3][k] = g[2][k];
+      }
+      for (int64_t k = 0; k < 4; k++) {
+        const double row[4] = {t[k][0], (t[k][0] + t[k][1] + t[k][2]) / 2, (t[k][0] - t[k][1] + t[k][2]) / 2, t[k][2]};
+        for (int64_t j = 0; j < 4; j++)
+          u[(((4 * k + j) * panels + a / PANEL<T>) * in + b) * PANEL<T> + a % PANEL<T>] = T(row[j]);
+      }
+    }
+}
+
+// ROWS rows of v (., c) times a panel of u (c, PANEL).
+template <class T> inline void winograd_product(const T* v, const T* u, T* m, int64_t c) {
+  vec<T> low[ROWS] = {}, high[ROWS] = {};
+  for (int64_t k = 0; k < c; k++) {
+    const vec<T> a = load(u + k * PANEL<T>), b = load(u + k * PANEL<T> + LANES<T>);
+#pragma GCC unroll 12
+    for (int64_t r = 0; r < ROWS; r++) {
+      const T x = v[r * c + k];
+      low[r] += x * a;
+      high[r] += x * b;
+    }
+  }
+#pragma GCC unroll 12
+  for (int64_t r = 0; r < ROWS; r++) {
+    store(m + r * PANEL<T>, low[r]);
+    store(m + r * PANEL<T> + LANES<T>, high[r]);
+  }
+}
+
+template <class T> void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t o, int threads) {
+  const int64_t down = (h + 1) / 2, across = (w + 1) / 2, tiles = n * down * across, panels = (o + PANEL<T> - 1) / PANEL<T>;
+  const int64_t each = std::min(TILES, ((tiles + threads - 1) / threads + ROWS - 1) / ROWS * ROWS);
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<T> v(16 * each * c), m(16 * each * PANEL<T>);
+#pragma omp for schedule(static)
+    for (int64_t first = 0; first < tiles; first += each) {
+      const int64_t count = std::min(each, tiles - first);
+      for (int64_t tile = 0; tile < count; tile++) {
+        const int64_t plane = (first + tile) / (down * across);
+        const int64_t top = (first + tile) / across % down * 2 - 1, left = (first + tile) % across * 2 - 1;
+        const T* at[16];  // the pixels, or null outside
+        for (int64_t k = 0; k < 16; k++) {
+          const int64_t row = top + k / 4, column = left + k % 4;
+          at[k] = row < 0 || row >= h || column < 0 || column >= w ? nullptr : x + ((plane * h + row) * w + column) * c;
+        }
+        for (int64_t from = 0; from < c; from += LANES<T>) {
+          vec<T> d[16], t[16];
+#pragma GCC unroll 16
+          for (int64_t k = 0; k < 16; k++) d[k] = at[k] ? load(at[k] + from) : vec<T>{};
+#pragma GCC unroll 4
+          for (int64_t j = 0; j < 4; j++) {
+            t[j] = d[j] - d[8 + j];
+            t[4 + j] = d[4 + j] + d[8 + j];
+            t[8 + j] = d[8 + j] - d[4 + j];
+            t[12 + j] = d[4 + j] - d[12 + j];
+          }
+#pragma GCC unroll 4
+          for (int64_t j = 0; j < 16; j += 4) {
+            T* to = v.data() + (j * each + tile) * c + from;
+            store(to, t[j] - t[j + 2]);
+            store(to + each * c, t[j + 1] + t[j + 2]);
+            store(to + 2 * each * c, t[j + 2] - t[j + 1]);
+            store(to + 3 * each * c, t[j + 1] - t[j + 3]);
+          }
+        }
+      }
+      for (int64_t panel = 0; panel < panels; panel++) {
+        for (int64_t k = 0; k < 16; k++)
+          for (int64_t r = 0; r < count; r += ROWS)
+            winograd_product(v.data() + (k * each + r) * c, u + (k * panels + panel) * c * PANEL<T>,
+                             m.data() + (k * each + r) * PANEL<T>, c);
+        for (int64_t tile = 0; tile < count; tile++) {
+          const int64_t plane = (first + tile) / (down * across);
+          const int64_t row = (first + tile) / across % down * 2, column = (first + tile) % across * 2;
+          const T* from = m.data() + tile * PANEL<T>;
+          for (int64_t l = 0; l < PANEL<T> && panel * PANEL<T> + l < o; l += LANES<T>) {
+            vec<T> t[8];
+#pragma GCC unroll 4
+            for (int64_t j = 0; j < 4; j++) {
+              const int64_t step = 4 * each * PANEL<T>;
+              const T* p = from + j * each * PANEL<T> + l;
+              const vec<T> b = load(p + step), d = load(p + 2 * step);
+              t[j] = load(p) + b + d;
+              t[4 + j] = b - d - load(p + 3 * step);
+            }
+#pragma GCC unroll 2
+            for (int64_t j = 0; j < 2 && row + j < h; j++) {
+              T* to = y + ((plane * h + row + j) * w + column) * o + panel * PANEL<T> + l;
+              store(to, t[4 * j] + t[4 * j + 1] + t[4 * j + 2]);
+              if (column + 1 < w) store(to + o, t[4 * j + 1] - t[4 * j + 2] - t[4 * j + 3]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 // A checksum of `count` 32-bit words, in which their order counts.
 uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
   const int64_t block = 1 << 16, blocks = (count + block - 1) / block;
@@ -453,6 +593,13 @@ uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
   EXPORT void pixel_norm_##NAME(const T* x, const T* g, T* y, int64_t n, int64_t c, int64_t p, int64_t channels_last, double eps,  \
                                 int threads) {                                                                                 \
     pixel_norm_run(x, g, y, Layout{n, c, p, channels_last != 0}, T(eps), threads);                                             \
+  }                                                                                                                            \
+  EXPORT void winograd_kernel_##NAME(const T* w, T* u, int64_t o, int64_t i, int64_t adjoint, int threads) {                   \
+    winograd_kernel_run(w, u, o, i, adjoint != 0, threads);                                                                    \
+  }                                                                                                                            \
+  EXPORT void winograd_##NAME(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t o,             \
+                              int threads) {                                                                                   \
+    winograd_run(x, u, y, n, h, w, c, o, threads);                                                                             \
   }
 
 FUNCTIONS(float, f32)

@@ -3,6 +3,15 @@
 import torch
 import torch.nn.functional as F
 
+from .. import ops
+
+
+class ConvReLU(torch.nn.Conv2d):
+    """A frozen convolution and its ReLU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ops.conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0], "relu")
+
 
 class Fire(torch.nn.Module):
     """SqueezeNet's unit: (N, in, H, W) to (N, 2 * expand, H, W)."""
@@ -51,7 +60,8 @@ class VGG16(torch.nn.Module):
         channels = 3
         for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
             for _ in range(count):
-                layers += [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()]
+                # Identity stands where torchvision has the ReLU.
+                layers += [ConvReLU(channels, width, 3, padding=1), torch.nn.Identity()]
                 channels = width
             layers.append(torch.nn.MaxPool2d(2))
         self.features = torch.nn.Sequential(*layers[:-1])
