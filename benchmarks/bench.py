@@ -234,7 +234,7 @@ def bench_step(
     distance: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"ours": torch.sum, "official": torch.sum}
     if script is not None:
         with torch.no_grad():
-            target = nets["ours"].synthesis(ws)
+            target = nets["ours"].synthesis(ws).clamp(-1, 1)
         theirs = torch.jit.load(str(script)).eval().to(device)
         goal = theirs(pictures(target), resize_images=False, return_lpips=True)
         ours = load_vgg_lpips(own or script).to(device)

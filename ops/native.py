@@ -126,21 +126,32 @@ def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
 
 
 def _call(op: str, x: torch.Tensor, *arguments: Any) -> None:
-    found = library(x.device)
-    assert isinstance(found, ctypes.CDLL)
     kind = x.device.type
-    function = getattr(found, f"{op}_{DTYPES[kind][x.dtype]}" + ("_cuda" if kind == "cuda" else ""))
-    function.restype = ctypes.c_int
-    values = [_argument(a) for a in arguments]
+    function = _function(op, x.device, x.dtype)
+    if not function.argtypes:
+        function.argtypes = [*map(_c_type, arguments), ctypes.c_void_p if kind == "cuda" else ctypes.c_int]
+    values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
     if kind == "cuda":
         with torch.cuda.device(x.device):
-            error = function(*values, ctypes.c_void_p(torch.cuda.current_stream(x.device).cuda_stream))
+            error = function(*values, torch.cuda.current_stream(x.device).cuda_stream)
         if error:
             raise RuntimeError(f"CUDA error {error} in {op}")
     else:
         # As torch's own operations do, take no more threads than have some thousand numbers each: waking them costs time.
-        threads = max(1, min(torch.get_num_threads(), x.numel() // GRAIN))
-        function(*values, ctypes.c_int(threads))
+        function(*values, max(1, min(torch.get_num_threads(), x.numel() // GRAIN)))
+
+
+def _function(op: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """The library's function; ctypes keeps it, so that its types have to be said once."""
+    found = library(device)
+    assert isinstance(found, ctypes.CDLL)
+    return getattr(found, f"{op}_{DTYPES[device.type][dtype]}" + ("_cuda" if device.type == "cuda" else ""))
+
+
+def _c_type(a: Any) -> type:
+    if a is None or isinstance(a, torch.Tensor):
+        return ctypes.c_void_p
+    return ctypes.c_double if isinstance(a, float) else ctypes.c_int64
 
 
 def checksum(x: torch.Tensor) -> int:
@@ -148,14 +159,6 @@ def checksum(x: torch.Tensor) -> int:
     result = torch.zeros([], dtype=torch.int64)
     _call("checksum", x, x, x.numel(), result)  # no operation, so it is not counted as one
     return hash((int(result), x.shape))
-
-
-def _argument(a: Any) -> Any:
-    if a is None:
-        return ctypes.c_void_p(None)
-    if isinstance(a, torch.Tensor):
-        return ctypes.c_void_p(a.data_ptr())
-    return ctypes.c_double(a) if isinstance(a, float) else ctypes.c_int64(a)
 
 
 def operation(
@@ -173,19 +176,30 @@ def operation(
         backward, setup_context: as for `torch.library.register_autograd`.
 
     Returns:
-        The operator to call. Where no compiler, tracer or other mode of torch looks on, it does without `torch.library`, whose
-        price is some hundred microseconds for a call and its gradient: more than a small picture's arithmetic.
+        The operator to call. Where no compiler, tracer or other transformation of torch looks on, it does without
+        `torch.library`, whose price is some hundred microseconds for a call and its gradient: more than a small picture's
+        arithmetic.
     """
     registered = torch.library.custom_op(f"stylegan_invert::{name}", forward, mutates_args=())
     registered.register_fake(fake)
     direct = forward
     if backward is not None:
         registered.register_autograd(backward, setup_context=setup_context)
-        methods = {"forward": forward, "setup_context": setup_context, "backward": backward}
-        direct = type(name, (torch.autograd.Function,), {k: staticmethod(v) for k, v in methods.items()}).apply
+
+        def together(ctx: Any, *arguments: Any) -> Any:  # torch takes long to call a setup_context of its own
+            output = forward(*arguments)
+            setup_context(ctx, arguments, output)
+            return output
+
+        methods = {"forward": staticmethod(together), "backward": staticmethod(backward)}
+        direct = type(name, (torch.autograd.Function,), methods).apply
 
     def call(x: torch.Tensor, *arguments: Any) -> Any:
-        watched = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        watched = (
+            torch.compiler.is_compiling()
+            or _get_current_dispatch_mode() is not None
+            or torch._C._are_functorch_transforms_active()
+        )
         return (registered if watched or type(x) not in PLAIN else direct)(x, *arguments)
 
     return call

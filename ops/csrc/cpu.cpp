@@ -473,13 +473,15 @@ template <class T> inline void winograd_product(const T* v, const T* u, T* m, in
 
 template <class T> void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t o, int threads) {
   const int64_t down = (h + 1) / 2, across = (w + 1) / 2, tiles = n * down * across, panels = (o + PANEL<T> - 1) / PANEL<T>;
-  const int64_t each = std::min(TILES, ((tiles + threads - 1) / threads + ROWS - 1) / ROWS * ROWS);
+  // Jobs of about TILES tiles, as many for every thread.
+  const int64_t groups = (tiles + ROWS - 1) / ROWS, rounds = (tiles + threads * TILES - 1) / (threads * TILES);
+  const int64_t jobs = std::min(groups, rounds * threads), each = (groups + jobs - 1) / jobs * ROWS;
 #pragma omp parallel num_threads(threads)
   {
     std::vector<T> v(16 * each * c), m(16 * each * PANEL<T>);
 #pragma omp for schedule(static)
-    for (int64_t first = 0; first < tiles; first += each) {
-      const int64_t count = std::min(each, tiles - first);
+    for (int64_t job = 0; job < jobs; job++) {
+      const int64_t first = groups * job / jobs * ROWS, count = std::min(tiles, groups * (job + 1) / jobs * ROWS) - first;
       for (int64_t tile = 0; tile < count; tile++) {
         const int64_t plane = (first + tile) / (down * across);
         const int64_t top = (first + tile) / across % down * 2 - 1, left = (first + tile) % across * 2 - 1;
