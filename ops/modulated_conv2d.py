@@ -79,17 +79,16 @@ def conv2d(
     """
     if not x.numel() or not _channels_last(x, 1):
         return bias_act(F.conv2d(x, weight, bias, stride, padding), act=act, gain=1)
-    quick = stride == 1 and _quick(x, weight, 1, padding)
+    quick = stride == padding == 1 and _quick(x, weight)
     kernel = kept(weight, ("conv2d", quick), lambda w: _kernel(w, False, True, 1, True, quick))
     x = x.contiguous(memory_format=torch.channels_last)
-    y = winograd.conv3x3(x, kernel) if quick else F.conv2d(x, kernel, stride=stride, padding=padding)
+    y = winograd.convolve(x, kernel) if quick else F.conv2d(x, kernel, stride=stride, padding=padding)
     return bias_act(y, bias, act, gain=1)
 
 
-def _quick(x: torch.Tensor, weight: torch.Tensor, up: int, padding: int) -> bool:
-    """Whether a convolution takes Winograd's way."""
-    same = up == padding == 1 and x.dtype == weight.dtype
-    return same and _channels_last(x, 1) and keeps(weight) and winograd.suits(x, weight)
+def _quick(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether Winograd's way is open to a convolution, and the faster one."""
+    return _channels_last(x, 1) and x.dtype == weight.dtype and keeps(weight) and winograd.suits(x, weight)
 
 
 def _kernel(
@@ -99,7 +98,7 @@ def _kernel(
     if flip_weight == transposed:  # a transposed convolution turns the kernel round by itself
         weight = weight.flip(2, 3)
     if quick:
-        return winograd.transformed(weight)
+        return winograd.transformed(weight, winograd.UP if transposed else winograd.SAME)
     if transposed:
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return weight.contiguous(memory_format=torch.channels_last) if channels_last else weight
@@ -126,7 +125,11 @@ def _resampled(
         # which the padding gives back: partly by cropping inside the convolution, the rest as padding of the filter.
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
-        x = F.conv_transpose2d(x, kernel, stride=up, padding=crop, groups=groups)
+        if isinstance(kernel, winograd.Kernel):
+            x = winograd.convolve(x, kernel)
+            x = x[:, :, crop[0] : x.shape[2] - crop[0], crop[1] : x.shape[3] - crop[1]]
+        else:
+            x = F.conv_transpose2d(x, kernel, stride=up, padding=crop, groups=groups)
         return upfirdn2d(
             x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2
         )
@@ -135,7 +138,7 @@ def _resampled(
     if down > 1:
         return F.conv2d(upfirdn2d(x, f, padding=pad), kernel, stride=down, groups=groups)
     if isinstance(kernel, winograd.Kernel):
-        return winograd.conv3x3(x, kernel)
+        return winograd.convolve(x, kernel)
     return F.conv2d(x, kernel, padding=padding, groups=groups)
 
 
@@ -222,7 +225,7 @@ def modulated_conv2d(
         y = y.unflatten(2, x.shape[2:])
     else:
         transposed, channels_last = _transposed(weight, up), _channels_last(x, 1)
-        quick = _quick(x, weight, up, padding)
+        quick = up <= 2 and padding == 1 and _quick(x, weight)
 
         def prepared(weight: torch.Tensor) -> tuple[torch.Tensor | winograd.Kernel, torch.Tensor | None]:
             squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)

@@ -181,20 +181,28 @@ def test_conv2d(channels, size, n, stride, padding, dtype, last):
     before = native.counts["winograd cpu"]
     agree(lambda x: ops.conv2d(x, weight, b, stride, padding, "relu"), random(n, i, *size, dtype=dtype, last=last))
     assert (native.counts["winograd cpu"] > before) == (
-        stride == padding == 1 and i % 16 == o % 16 == 0 and tiles >= winograd.TILES
+        stride == padding == 1 and i % 16 == o % 16 == 0 and min(i, o) >= 32 and tiles >= 64
     )
 
 
-@pytest.mark.parametrize("flip_weight", [False, True])
-def test_modulated_conv2d_by_tiles(flip_weight):
-    weight = random(16, 32, 3, 3, seed=3)
+@settings(deadline=None, max_examples=20)
+@given(
+    up=st.integers(1, 3),
+    flip_weight=st.booleans(),
+    size=st.tuples(st.integers(12, 20), st.integers(12, 20)),
+    taps=st.sampled_from([[1, 3, 3, 1], [1, 2, 1], [1, 1]]),
+)
+def test_modulated_conv2d_by_tiles(up, flip_weight, size, taps):
+    weight, f = random(48, 32, 3, 3, seed=3), ops.setup_filter(taps)
 
-    def layer(x, styles, noise):
-        return ops.modulated_conv2d(x, weight, styles, noise, padding=1, flip_weight=flip_weight, act="lrelu")
+    def layer(x, styles):
+        return ops.modulated_conv2d(
+            x, weight, styles, up=up, padding=1, resample_filter=f, flip_weight=flip_weight, act="lrelu"
+        )
 
     before = native.counts["winograd cpu"]
-    agree(layer, random(2, 32, 16, 17), random(2, 32, seed=1), random(16, 17, seed=2))
-    assert native.counts["winograd cpu"] == before + 2
+    agree(layer, random(2, 32, *size), random(2, 32, seed=1))
+    assert native.counts["winograd cpu"] == before + (2 if up < 3 else 0)
 
 
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
@@ -231,9 +239,10 @@ def test_derivatives_of_the_others():
     assert torch.autograd.gradcheck(layer, (x, weight, styles))
     assert torch.autograd.gradgradcheck(layer, (x, weight, styles))
     many = random(64, 16, 1, 2).requires_grad_(True)
-    kernel = winograd.transformed(random(16, 16, 3, 3, seed=1))
-    assert torch.autograd.gradcheck(lambda x: winograd.conv3x3(x, kernel).square(), many, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda x: winograd.conv3x3(x, kernel).square(), many, fast_mode=True)
+    for way in (winograd.SAME, winograd.UP):
+        kernel = winograd.transformed(random(32, 16, 3, 3, seed=1), way)
+        assert torch.autograd.gradcheck(lambda x: winograd.convolve(x, kernel).square(), many, fast_mode=True)  # noqa: B023
+        assert torch.autograd.gradgradcheck(lambda x: winograd.convolve(x, kernel).square(), many, fast_mode=True)  # noqa: B023
     # A matrix product in place of a 1x1 convolution: in both layouts, for a picture and for two.
     flat = random(4, 2, 1, 1, seed=1).requires_grad_(True)
     for n, last in ((1, False), (1, True), (2, True)):
@@ -248,13 +257,13 @@ def test_derivatives_of_the_others():
 def test_operators_are_registered_well():
     x, b = random(2, 3, 4, 4).requires_grad_(True), random(3, seed=1).requires_grad_(True)
     library = torch.ops.stylegan_invert
-    f = ops.setup_filter([1, 3, 3, 1])
+    f, up = ops.setup_filter([1, 3, 3, 1]), winograd.transformed(random(32, 16, 3, 3), winograd.UP)
     for operator, arguments in (
         (library.bias_act, (x, b, None, None, "swish", 1.4, math.inf)),
         (library.bias_act_derivative, (x.detach().clone().requires_grad_(True), x, b, None, None, 1, "swish", 1.4, math.inf)),
         (library.bias_act_backward, (x.detach(), x.detach(), b.detach(), None, None, [True, True, False, False], "swish", 1.4, math.inf)),
         (library.upfirdn2d, (x, f, 2, 1, [2, 1, 2, 1], False, 4.0)),
-        (library.conv3x3, (random(1, 16, 4, 4).requires_grad_(True), *winograd.transformed(random(32, 16, 3, 3))[:2], 32)),
+        (library.winograd, (random(1, 16, 4, 4).requires_grad_(True), *up[1:3], winograd.UP, 32)),
         (library.pixel_norm, (x, 1e-8)),
         (library.pixel_norm_backward, (x.detach().clone().requires_grad_(True), x, 1e-8)),
     ):  # fmt: skip

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #ifdef _OPENMP
@@ -403,9 +404,42 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
 
 // ---------------------------------------------------------------------------------------------------------- winograd
 //
-// 3x3 correlation with one pixel of padding, by Winograd's F(2x2, 3x3): tiles of 4x4 pixels and the kernel are transformed, every
-// one of the 16 places is a matrix product over the channels, and what comes back is 2x2 pixels: 16 multiplications for 36.
-// Pictures are (n, h, w, c); c and o are multiples of 16.
+// 3x3 convolutions by Winograd's minimal filtering. A tile of pixels and the kernel are transformed, along both axes; each place is
+// then a matrix product over the channels; what comes back is a tile of the result. Pictures are (n, h, w, c), and c and o are
+// multiples of 16. The three ways below say what is done along one axis, for a kernel k.
+
+// The size stays: F(2, 3), y[i] = sum of x[i + j - 1] k[j]. 16 products make 2x2 pixels, in place of 36.
+struct Same {
+  static constexpr int64_t IN = 4, STEP = 2, OFFSET = -1, OUT = 2;  // pixels: read, between tiles, of the first, made
+  static constexpr int64_t VALUES = 4, PRODUCTS = 4, OF[] = {0, 1, 2, 3};  // which of the values is in a product
+  template <class V> static void values(const V* x, V* v) {
+    v[0] = x[0] - x[2], v[1] = x[1] + x[2], v[2] = x[2] - x[1], v[3] = x[1] - x[3];
+  }
+  static void kernel(const double* k, double* u) {
+    u[0] = k[0], u[1] = (k[0] + k[1] + k[2]) / 2, u[2] = (k[0] - k[1] + k[2]) / 2, u[3] = k[2];
+  }
+  template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1] + m[2], y[1] = m[1] - m[2] - m[3]; }
+};
+
+// A transposed convolution of stride 2: y[2 i] = x[i] k[0] + x[i - 1] k[2] by F(2, 2), and y[2 i + 1] = x[i] k[1]. 25 for 36.
+struct Up {
+  static constexpr int64_t IN = 3, STEP = 2, OFFSET = -1, OUT = 4;
+  static constexpr int64_t VALUES = 4, PRODUCTS = 5, OF[] = {0, 1, 2, 1, 3};
+  template <class V> static void values(const V* x, V* v) { v[0] = x[0] - x[1], v[1] = x[1], v[2] = x[2] - x[1], v[3] = x[2]; }
+  static void kernel(const double* k, double* u) { u[0] = k[2], u[1] = k[0] + k[2], u[2] = k[0], u[3] = u[4] = k[1]; }
+  template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1], y[1] = m[3], y[2] = m[1] + m[2], y[3] = m[4]; }
+};
+
+// Its adjoint, of stride 2: y[i] = x[2 i] k[0] + x[2 i + 1] k[1] + x[2 i + 2] k[2].
+struct Down {
+  static constexpr int64_t IN = 5, STEP = 4, OFFSET = 0, OUT = 2;
+  static constexpr int64_t VALUES = 5, PRODUCTS = 5, OF[] = {0, 1, 2, 3, 4};
+  template <class V> static void values(const V* x, V* v) {
+    v[0] = x[0] - x[2], v[1] = x[2], v[2] = x[4] - x[2], v[3] = x[1], v[4] = x[3];
+  }
+  static void kernel(const double* k, double* u) { u[0] = k[0], u[1] = k[0] + k[2], u[2] = k[2], u[3] = u[4] = k[1]; }
+  template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1] + m[3], y[1] = m[1] + m[2] + m[4]; }
+};
 
 #if defined(__AVX512F__)
 constexpr int64_t BYTES = 64, REGISTERS = 32;  // of a vector; of these there are so many
@@ -429,25 +463,23 @@ constexpr int64_t TILES = 96;                                  // what one threa
 template <class T> inline vec<T> load(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
 template <class T> inline void store(T* p, vec<T> v) { *reinterpret_cast<vec<T>*>(p) = v; }
 
-// u (16, panels, i, PANEL) of the kernel w (o, i, 3, 3); or of its adjoint, in which o and i change places.
-template <class T> void winograd_kernel_run(const T* w, T* u, int64_t o, int64_t i, bool adjoint, int threads) {
+// u (products, panels, i, PANEL) of a kernel w (o, i, 3, 3); or of its adjoint, in which o and i change places.
+template <class Way, class T> void winograd_kernel_run(const T* w, T* u, int64_t o, int64_t i, bool adjoint, int threads) {
+  constexpr int64_t P = Way::PRODUCTS;
+  const bool turned = adjoint && std::is_same<Way, Same>::value;
   const int64_t out = adjoint ? i : o, in = adjoint ? o : i, panels = (out + PANEL<T> - 1) / PANEL<T>;
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t a = 0; a < panels * PANEL<T>; a++)
     for (int64_t b = 0; b < in; b++) {
-      double g[3][3] = {}, t[4][3];
+      double taps[3][3] = {}, half[3][P], column[3], whole[P];
       if (a < out)
-        for (int64_t k = 0; k < 9; k++) g[k / 3][k % 3] = adjoint ? w[(b * i + a) * 9 + 8 - k] : w[(a * i + b) * 9 + k];
-      for (int64_t k = 0; k < 3; k++) {
-        t[0][k] = g[0][k];
-        t[1][k] = (g[0][k] + g[1][k] + g[2][k]) / 2;
-        t[2][k] = (g[0][k] - g[1][k] + g[2][k]) / 2;
-        t[3][k] = g[2][k];
-      }
-      for (int64_t k = 0; k < 4; k++) {
-        const double row[4] = {t[k][0], (t[k][0] + t[k][1] + t[k][2]) / 2, (t[k][0] - t[k][1] + t[k][2]) / 2, t[k][2]};
-        for (int64_t j = 0; j < 4; j++)
-          u[(((4 * k + j) * panels + a / PANEL<T>) * in + b) * PANEL<T> + a % PANEL<T>] = T(row[j]);
+        for (int64_t k = 0; k < 9; k++) taps[k / 3][k % 3] = w[(adjoint ? b * i + a : a * i + b) * 9 + (turned ? 8 - k : k)];
+      for (int64_t k = 0; k < 3; k++) Way::kernel(taps[k], half[k]);
+      for (int64_t q = 0; q < P; q++) {
+        for (int64_t k = 0; k < 3; k++) column[k] = half[k][q];
+        Way::kernel(column, whole);
+        for (int64_t p = 0; p < P; p++)
+          u[(((P * p + q) * panels + a / PANEL<T>) * in + b) * PANEL<T> + a % PANEL<T>] = T(whole[p]);
       }
     }
 }
@@ -471,70 +503,75 @@ template <class T> inline void winograd_product(const T* v, const T* u, T* m, in
   }
 }
 
-template <class T> void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t o, int threads) {
-  const int64_t down = (h + 1) / 2, across = (w + 1) / 2, tiles = n * down * across, panels = (o + PANEL<T> - 1) / PANEL<T>;
+// x (n, h, w, c) to y (n, oh, ow, o).
+template <class Way, class T>
+void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t o,
+                  int threads) {
+  constexpr int64_t IN = Way::IN, OUT = Way::OUT, VALUES = Way::VALUES, P = Way::PRODUCTS;
+  const int64_t down = (oh + OUT - 1) / OUT, across = (ow + OUT - 1) / OUT, tiles = n * down * across;
+  const int64_t panels = (o + PANEL<T> - 1) / PANEL<T>;
   // Jobs of about TILES tiles, as many for every thread.
   const int64_t groups = (tiles + ROWS - 1) / ROWS, rounds = (tiles + threads * TILES - 1) / (threads * TILES);
   const int64_t jobs = std::min(groups, rounds * threads), each = (groups + jobs - 1) / jobs * ROWS;
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<T> v(16 * each * c), m(16 * each * PANEL<T>);
+    std::vector<T> v(VALUES * VALUES * each * c), m(P * P * each * PANEL<T>);
 #pragma omp for schedule(static)
     for (int64_t job = 0; job < jobs; job++) {
       const int64_t first = groups * job / jobs * ROWS, count = std::min(tiles, groups * (job + 1) / jobs * ROWS) - first;
       for (int64_t tile = 0; tile < count; tile++) {
         const int64_t plane = (first + tile) / (down * across);
-        const int64_t top = (first + tile) / across % down * 2 - 1, left = (first + tile) % across * 2 - 1;
-        const T* at[16];  // the pixels, or null outside
-        for (int64_t k = 0; k < 16; k++) {
-          const int64_t row = top + k / 4, column = left + k % 4;
+        const int64_t top = (first + tile) / across % down * Way::STEP + Way::OFFSET;
+        const int64_t left = (first + tile) % across * Way::STEP + Way::OFFSET;
+        const T* at[IN * IN];  // the pixels, or null outside
+        for (int64_t k = 0; k < IN * IN; k++) {
+          const int64_t row = top + k / IN, column = left + k % IN;
           at[k] = row < 0 || row >= h || column < 0 || column >= w ? nullptr : x + ((plane * h + row) * w + column) * c;
         }
         for (int64_t from = 0; from < c; from += LANES<T>) {
-          vec<T> d[16], t[16];
-#pragma GCC unroll 16
-          for (int64_t k = 0; k < 16; k++) d[k] = at[k] ? load(at[k] + from) : vec<T>{};
-#pragma GCC unroll 4
-          for (int64_t j = 0; j < 4; j++) {
-            t[j] = d[j] - d[8 + j];
-            t[4 + j] = d[4 + j] + d[8 + j];
-            t[8 + j] = d[8 + j] - d[4 + j];
-            t[12 + j] = d[4 + j] - d[12 + j];
+          vec<T> half[IN][VALUES], line[IN], whole[VALUES];
+#pragma GCC unroll 5
+          for (int64_t k = 0; k < IN; k++) {
+#pragma GCC unroll 5
+            for (int64_t j = 0; j < IN; j++) line[j] = at[k * IN + j] ? load(at[k * IN + j] + from) : vec<T>{};
+            Way::values(line, half[k]);
           }
-#pragma GCC unroll 4
-          for (int64_t j = 0; j < 16; j += 4) {
-            T* to = v.data() + (j * each + tile) * c + from;
-            store(to, t[j] - t[j + 2]);
-            store(to + each * c, t[j + 1] + t[j + 2]);
-            store(to + 2 * each * c, t[j + 2] - t[j + 1]);
-            store(to + 3 * each * c, t[j + 1] - t[j + 3]);
+#pragma GCC unroll 5
+          for (int64_t q = 0; q < VALUES; q++) {
+#pragma GCC unroll 5
+            for (int64_t k = 0; k < IN; k++) line[k] = half[k][q];
+            Way::values(line, whole);
+#pragma GCC unroll 5
+            for (int64_t p = 0; p < VALUES; p++) store(v.data() + ((VALUES * p + q) * each + tile) * c + from, whole[p]);
           }
         }
       }
       for (int64_t panel = 0; panel < panels; panel++) {
-        for (int64_t k = 0; k < 16; k++)
+        for (int64_t k = 0; k < P * P; k++)
           for (int64_t r = 0; r < count; r += ROWS)
-            winograd_product(v.data() + (k * each + r) * c, u + (k * panels + panel) * c * PANEL<T>,
-                             m.data() + (k * each + r) * PANEL<T>, c);
+            winograd_product(v.data() + ((VALUES * Way::OF[k / P] + Way::OF[k % P]) * each + r) * c,
+                             u + (k * panels + panel) * c * PANEL<T>, m.data() + (k * each + r) * PANEL<T>, c);
         for (int64_t tile = 0; tile < count; tile++) {
           const int64_t plane = (first + tile) / (down * across);
-          const int64_t row = (first + tile) / across % down * 2, column = (first + tile) % across * 2;
-          const T* from = m.data() + tile * PANEL<T>;
+          const int64_t row = (first + tile) / across % down * OUT, column = (first + tile) % across * OUT;
           for (int64_t l = 0; l < PANEL<T> && panel * PANEL<T> + l < o; l += LANES<T>) {
-            vec<T> t[8];
-#pragma GCC unroll 4
-            for (int64_t j = 0; j < 4; j++) {
-              const int64_t step = 4 * each * PANEL<T>;
-              const T* p = from + j * each * PANEL<T> + l;
-              const vec<T> b = load(p + step), d = load(p + 2 * step);
-              t[j] = load(p) + b + d;
-              t[4 + j] = b - d - load(p + 3 * step);
+            vec<T> half[OUT][P], line[P], whole[OUT];
+#pragma GCC unroll 5
+            for (int64_t q = 0; q < P; q++) {
+#pragma GCC unroll 5
+              for (int64_t p = 0; p < P; p++) line[p] = load(m.data() + ((P * p + q) * each + tile) * PANEL<T> + l);
+              Way::result(line, whole);
+#pragma GCC unroll 5
+              for (int64_t j = 0; j < OUT; j++) half[j][q] = whole[j];
             }
-#pragma GCC unroll 2
-            for (int64_t j = 0; j < 2 && row + j < h; j++) {
-              T* to = y + ((plane * h + row + j) * w + column) * o + panel * PANEL<T> + l;
-              store(to, t[4 * j] + t[4 * j + 1] + t[4 * j + 2]);
-              if (column + 1 < w) store(to + o, t[4 * j + 1] - t[4 * j + 2] - t[4 * j + 3]);
+#pragma GCC unroll 5
+            for (int64_t j = 0; j < OUT; j++) {
+              if (row + j >= oh) break;
+              Way::result(half[j], whole);
+              T* to = y + ((plane * oh + row + j) * ow + column) * o + panel * PANEL<T> + l;
+#pragma GCC unroll 5
+              for (int64_t i = 0; i < OUT; i++)
+                if (column + i < ow) store(to + i * o, whole[i]);
             }
           }
         }
@@ -596,12 +633,14 @@ uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
                                 int threads) {                                                                                 \
     pixel_norm_run(x, g, y, Layout{n, c, p, channels_last != 0}, T(eps), threads);                                             \
   }                                                                                                                            \
-  EXPORT void winograd_kernel_##NAME(const T* w, T* u, int64_t o, int64_t i, int64_t adjoint, int threads) {                   \
-    winograd_kernel_run(w, u, o, i, adjoint != 0, threads);                                                                    \
+  EXPORT void winograd_kernel_##NAME(int64_t way, const T* w, T* u, int64_t o, int64_t i, int64_t adjoint, int threads) {      \
+    (way == 0 ? winograd_kernel_run<Same, T> : way == 1 ? winograd_kernel_run<Up, T> : winograd_kernel_run<Down, T>)(          \
+        w, u, o, i, adjoint != 0, threads);                                                                                    \
   }                                                                                                                            \
-  EXPORT void winograd_##NAME(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t o,             \
-                              int threads) {                                                                                   \
-    winograd_run(x, u, y, n, h, w, c, o, threads);                                                                             \
+  EXPORT void winograd_##NAME(int64_t way, const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, \
+                              int64_t ow, int64_t o, int threads) {                                                            \
+    (way == 0 ? winograd_run<Same, T> : way == 1 ? winograd_run<Up, T> : winograd_run<Down, T>)(x, u, y, n, h, w, c, oh, ow,   \
+                                                                                                o, threads);                   \
   }
 
 FUNCTIONS(float, f32)
