@@ -8,6 +8,7 @@ project's own forms are timed. NAME.json and NAME.md are written, after the name
 
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -35,7 +36,7 @@ from stylegan_invert.ops import native
 from stylegan_invert.projectors.optimise import Options, optimise
 from stylegan_invert.training.loss import StyleGAN2Loss
 
-PARTS = ("ops", "step", "training", "project")
+PARTS = ("ops", "step", "memory", "training", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third
 BASES = {32: 1024, 256: 16384, 1024: 32768}  # channel_base by resolution
 Timed = dict[str, float]
@@ -270,6 +271,43 @@ def bench_step(
     return result
 
 
+def bench_memory(resolution: int, official: str | None, device: torch.device) -> dict[str, Any]:
+    """Bytes at the peak of a step without a feature network, for one target and for each more; each in a process of its own."""
+    found = {}
+    for form in (*FORMS, *(["official"] if official else [])):
+        one, two = (_peak(form, resolution, official, device, count) for count in (1, 2))
+        found[form] = {"one_target": one, "each_more": two - one}
+    return found
+
+
+def _peak(form: str, resolution: int, official: str | None, device: torch.device, count: int) -> int:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_step_in, (form, resolution, official, device, count, torch.get_num_threads()))
+
+
+def _step_in(form: str, resolution: int, official: str | None, device: torch.device, count: int, threads: int) -> int:
+    torch.set_num_threads(threads)
+    if official:
+        sys.path.insert(1, official)
+    before = _resident()
+    net = generators(resolution, form == "official", device)["official" if form == "official" else "ours"]
+    maps = [m for key, m in net.synthesis.named_buffers() if "noise_const" in key]
+    with native.using("reference" if form == "official" else form):
+        for m in maps:
+            m.requires_grad_(True)
+        ws = torch.randn([count, net.num_ws, net.w_dim], device=device, requires_grad=True)
+        net.synthesis(ws, noise_mode="const").sum().backward()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _resident() - before
+
+
+def _resident() -> int:
+    """Bytes that this process has held at most: what Linux counts from its start, which `getrusage` does not."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
 def matrix_rate(device: torch.device) -> float:
     """Gigaflop per second of a large float32 matrix product: the best of ten."""
     side = 8192 if device.type == "cuda" else 2048
@@ -425,6 +463,11 @@ def table(results: dict[str, Any]) -> str:
         f"* {name}: {r['gigabytes_per_second']:.0f} GB/s, {r['share_of_copy']:.0%} of copy_'s."
         for name, r in results.get("bandwidth", {}).items()
     ]
+    lines += [
+        f"* Memory of a step at {resolution}, {form}: {m['one_target'] / 1e6:.0f} MB with one target, "
+        f"{m['each_more'] / 1e6:.0f} MB for each more."
+        for resolution, found in results.get("memory", {}).items() for form, m in found.items()
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -486,6 +529,10 @@ def main(
                 if there:  # the official code takes one after another
                     many["official"] = batch * bench_step(256, True, where, rounds, *features)["official"]
                 keep(f"{batch} targets of 256, VGG16 of its own", row(many))
+        if "memory" in parts:
+            found = {r: bench_memory(int(r), official, where) for r in resolutions.split(",")}
+            results["memory"] = found
+            print("memory", json.dumps(found), flush=True)
         if "training" in parts:
             keep("training 32, a picture", bench_training(there, where, rounds))
         if "project" in parts:

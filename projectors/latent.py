@@ -19,9 +19,11 @@ from stylegan_invert.spaces import Code
 from .base import SEED, Fit, Step, check_numbers, look_now, option, staircase
 from .prior import PriorOptions
 
+CLASSES = ("held", "relaxed")
 CLIPS = ("none", "standard", "stochastic")
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
 PENALTIES = ("mean", "sum")
+LEAST = 1e-2  # what a class that the start does not name has at first, as a share of an equal part
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class LatentOptions(PriorOptions):
         penalty: "sum" takes that as it is, "mean" divides it by the number of entries of z.
         restarts: this many starts are optimised, and the best of them is the result.
         start_bound: starts are drawn from the prior, given that no entry exceeds this; None for the whole prior.
+        class_vector: "held", or "relaxed": the class is the softmax of as many numbers as there are classes, which are found
+            together with z.
     """
 
     steps: int = option(500, 1, 10**9, whole=True)
@@ -55,6 +59,7 @@ class LatentOptions(PriorOptions):
     penalty: str = option("mean", words=PENALTIES)
     restarts: int = option(1, 1, 10**6, whole=True)
     start_bound: float | None = option(None, 0, or_none=True)
+    class_vector: str = option("held", words=CLASSES)
 
     def without_effect(self) -> dict[str, str]:
         """The options that do nothing beside the others, and why."""
@@ -111,6 +116,10 @@ def latent(
     if options.clip != "none":
         z = z.clamp(-bound, bound)
     c = None if start.c is None else start.c.repeat_interleave(options.restarts, dim=0)
+    if options.class_vector == "relaxed":
+        if c is None:
+            raise ProjectionError("class_vector is 'relaxed', and this network has no classes; leave it 'held'")
+        z = torch.cat([z, c.clamp(min=LEAST / c.shape[1]).log()], dim=1)  # a row of the search: z, then the classes
     prepared = _repeated(loss.prepare(target), options.restarts)
     objective = Objective(generator, loss, prepared, c, options)
 
@@ -120,7 +129,7 @@ def latent(
                 distance.reshape(n, options.restarts).argmin(dim=1)
                 + torch.arange(n, device=z.device) * options.restarts
             )
-            callback(Step(step, distance[best], Code("z", {"z": z[best]}, None if c is None else c[best]), total))
+            callback(Step(step, distance[best], objective.code(z)[best], total))
 
     run = _adam if options.optimizer == "adam" else _one_by_one
     z, history = run(objective, z, bound, randoms, watch)
@@ -129,25 +138,39 @@ def latent(
     history = torch.cat([history, distance[None].cpu()])
     scores = torch.where(torch.isfinite(total), total, torch.inf).reshape(n, options.restarts)
     best = scores.argmin(dim=1) + torch.arange(n, device=z.device) * options.restarts
-    code = Code("z", {"z": z[best]}, None if c is None else c[best])
+    code = objective.code(z)[best]
     notes = {"objective_of_restarts": scores.tolist(), **options.prior_notes(generator, code)}
     return Fit(code.detach(), history[:, best.cpu()], notes)
 
 
 class Objective:
-    """distance + lambda_z * -log P(z) + prior_weight * the prior in V, of latents (M, d): both the sum and the distance alone, (M,)."""
+    """distance + lambda_z * -log P(z) + prior_weight * the prior in V, of rows (M, d): both the sum and the distance alone, (M,).
+
+    A row is z; with a relaxed class the logarithms of its parts, up to a constant, follow.
+    """
 
     def __init__(
         self, generator: GeneratorAdapter, loss: Distance, prepared, c: torch.Tensor | None, options: LatentOptions
     ):
         self.generator, self.loss, self.prepared, self.c, self.options = generator, loss, prepared, c, options
+        ((self.size,),) = generator.code_shapes("z").values()
 
-    def __call__(self, z: torch.Tensor, which: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        c = None if self.c is None else self.c[which]
-        code = Code("z", {"z": z}, c)
+    def code(self, rows: torch.Tensor, which: slice = slice(None)) -> Code:
+        """The codes that rows of this place stand for."""
+        if self.options.class_vector == "relaxed":
+            return Code("z", {"z": rows[:, : self.size]}, rows[:, self.size :].softmax(dim=1))
+        return Code("z", {"z": rows}, None if self.c is None else self.c[which])
+
+    def inside(self, rows: torch.Tensor, bound: float, randoms: list[torch.Generator]) -> torch.Tensor:
+        """The rows with their z `clipped`."""
+        z = clipped(rows[:, : self.size], self.options.clip, bound, self.generator.prior, randoms)
+        return torch.cat([z, rows[:, self.size :]], dim=1)
+
+    def __call__(self, rows: torch.Tensor, which: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        code = self.code(rows, which)
         distance = self.loss(_part(self.prepared, which), self.generator.render(code))
-        weight = self.options.lambda_z / (z.shape[1] if self.options.penalty == "mean" else 1)
-        total = distance + weight * self.generator.prior.negative_log(z)
+        weight = self.options.lambda_z / (self.size if self.options.penalty == "mean" else 1)
+        total = distance + weight * self.generator.prior.negative_log(code.tensors["z"])
         return total + self.options.prior(self.generator, code), distance
 
 
@@ -192,7 +215,7 @@ def _adam(
         total.sum().backward()
         adam.step()
         with torch.no_grad():
-            z.copy_(clipped(z, o.clip, bound, objective.generator.prior, randoms))
+            z.copy_(objective.inside(z, bound, randoms))
         history.append(distance.detach())
         if look_now(step, o.steps, z.device):
             remedy = f"try a lower learning rate (it was {o.initial_learning_rate:g})"
@@ -265,7 +288,7 @@ def _lbfgs(
         seen.clear()
         lbfgs.step(closure)
         with torch.no_grad():
-            inside = clipped(z, o.clip, bound, objective.generator.prior, [random])
+            inside = objective.inside(z, bound, [random])
             moved = not torch.equal(inside, z)
             z.copy_(inside)
         note(seen[0], z.detach()[0])
@@ -301,7 +324,8 @@ def _lbfgs_b(
         if x.tobytes() in known:
             before[0] = x.copy()
 
-    bounds = None if o.clip == "none" else [(-bound, bound)] * len(first)
+    free = len(first) - objective.size
+    bounds = None if o.clip == "none" else [(-bound, bound)] * objective.size + [(None, None)] * free
     found = scipy.optimize.minimize(
         value, first, jac=True, method="L-BFGS-B", bounds=bounds, callback=after,
         options={"maxiter": o.steps, "maxfun": 20 * o.steps, "maxcor": 20, "ftol": 0, "gtol": 0},

@@ -13,8 +13,6 @@ import torch
 
 from .errors import CodeFileError
 from .gaussian import Gaussian, fit_gaussian
-from .networks.stylegan2 import Generator as StyleGAN2
-from .networks.stylegan2 import SynthesisLayer
 from .ops import ACTIVATIONS, native
 from .spaces import NOISE, Code
 
@@ -257,8 +255,33 @@ class Statistics(NamedTuple):
     std: float
 
 
-class StyleGAN2Adapter(Adapter):
-    """StyleGAN2 as projectors see it: spaces z, w, w+, v and v+, those of its convolutions, and noise maps.
+class StyleGenerator(Protocol):
+    """What a network with a mapping to W must have to be used by `StyleAdapter`: StyleGAN 1, 2 and 3 have it.
+
+    Attributes:
+        family: its name.
+        z_dim, c_dim, w_dim, num_ws, img_channels, img_resolution: sizes.
+        mapping: a module, called with z (N, z_dim), labels (N, c_dim) or None, and ``truncation_psi``, which gives ws (N,
+            num_ws, w_dim). It has ``w_avg`` (w_dim,), ``num_layers``, ``normalize_z``, and layers ``fc0``, ... with an
+            ``activation``.
+        synthesis: a module, called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``, which gives pictures. It has
+            ``noise_shapes()``, ``layer_shapes``, name to (C, H, W) of the submodules whose output can be exchanged, and
+            ``details()``, what `stylegan-invert inspect` says of it.
+    """
+
+    family: str
+    z_dim: int
+    c_dim: int
+    w_dim: int
+    num_ws: int
+    img_channels: int
+    img_resolution: int
+    mapping: torch.nn.Module
+    synthesis: torch.nn.Module
+
+
+class StyleAdapter(Adapter):
+    """A network with a mapping to W as projectors see it: spaces z, w, w+, v and v+, those of its layers, and noise maps.
 
     In "v" and "v+" the tensor "v" holds whitened coordinates of V, see `Gaussian.whiten`: their mean is zero and their
     covariance one. Straight lines are the same as in V itself. A network whose mapping does not end in a leaky ReLU has no V.
@@ -269,7 +292,7 @@ class StyleGAN2Adapter(Adapter):
 
     base = "w+"
 
-    def __init__(self, network: StyleGAN2, w_avg_samples: int = 10000):
+    def __init__(self, network: torch.nn.Module, w_avg_samples: int = 10000):
         super().__init__(network)
         self.w_avg_samples = w_avg_samples
         self._statistics: dict[tuple[float, ...], Statistics] = {}
@@ -278,9 +301,8 @@ class StyleGAN2Adapter(Adapter):
 
     def info(self) -> Mapping[str, Any]:
         g = self.network
-        blocks = [getattr(g.synthesis, f"b{r}") for r in g.synthesis.block_resolutions]
         return {
-            "family": "stylegan2",
+            "family": g.family,
             "resolution": g.img_resolution,
             "channels": g.img_channels,
             "classes": g.c_dim,
@@ -288,15 +310,13 @@ class StyleGAN2Adapter(Adapter):
             "parameters": sum(p.numel() for p in g.parameters()),
             "mapping_layers": g.mapping.num_layers,
             "normalizes_z": g.mapping.normalize_z,
-            "architecture": blocks[-1].architecture,
+            **g.synthesis.details(),
             "noise_maps": len(g.synthesis.noise_shapes()),
-            "fp16_resolutions": [b.resolution for b in blocks if b.use_fp16],
             "layers": {name: list(shape) for name, shape in self.layers().items()},
         }
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
-        found = [(name, m) for name, m in self.network.synthesis.named_modules() if isinstance(m, SynthesisLayer)]
-        return {name: (m.out_channels, m.resolution, m.resolution) for name, m in found}
+        return self.network.synthesis.layer_shapes
 
     def layer_module(self, name: str) -> torch.nn.Module:
         return self.network.synthesis.get_submodule(name)
@@ -544,17 +564,16 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     """The adapter for a network; an adapter is returned as it is.
 
     Raises:
-        TypeError: it is neither a StyleGAN2 nor a `LatentGenerator`.
+        TypeError: it is neither a `StyleGenerator` nor a `LatentGenerator`.
     """
-    if isinstance(network, StyleGAN2):
-        return StyleGAN2Adapter(network)
-    missing = [name for name in LatentGenerator.__annotations__ if not hasattr(network, name)]
-    if isinstance(network, torch.nn.Module) and not missing:
-        return LatentAdapter(network)
+    for kind, adapter in ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter)):
+        missing = [name for name in kind.__annotations__ if not hasattr(network, name)]
+        if isinstance(network, torch.nn.Module) and not missing:
+            return adapter(network)
     if isinstance(network, GeneratorAdapter):
         return network
     raise TypeError(
-        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; expected a StyleGAN2, or a network "
+        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; expected a StyleGAN, or a network "
         f"from z to pictures with the attributes of LatentGenerator (it lacks {', '.join(missing)})"
     )
 

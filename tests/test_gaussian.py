@@ -336,7 +336,7 @@ def test_a_gaussian_is_made_once(cache, monkeypatch):
     first = statistics.keep_gaussian(adapt(net.G))
     (file,) = (cache / "statistics").iterdir()
     with monkeypatch.context() as m:
-        m.setattr(statistics.StyleGAN2Adapter, "fit_gaussian", lambda *_: pytest.fail("it was made again"))
+        m.setattr(statistics.StyleAdapter, "fit_gaussian", lambda *_: pytest.fail("it was made again"))
         again = statistics.keep_gaussian(adapt(net.G))
     assert torch.equal(first.axes, again.axes) and (first.slope, first.samples, first.error) == (
         again.slope,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..gaussian import Gaussian
-from ..generator import StyleGAN2Adapter
+from ..generator import StyleAdapter
 
 SAMPLES = 20_000
 SEED = 1  # not that of the samples that the Gaussian is from
@@ -20,7 +20,7 @@ class HeldOut(NamedTuple):
     whitened: torch.Tensor
 
 
-def held_out(generator: StyleGAN2Adapter, c: torch.Tensor | None = None, count: int = SAMPLES) -> HeldOut:
+def held_out(generator: StyleAdapter, c: torch.Tensor | None = None, count: int = SAMPLES) -> HeldOut:
     """Samples that the Gaussian has not seen."""
     w = generator.sample_w(c, SEED)(count)
     gaussian = generator.gaussian(c).to("cpu")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..generator import GeneratorAdapter, StyleGAN2Adapter
+from ..generator import GeneratorAdapter, StyleAdapter
 from ..io.codes import write_codes
 from ..io.images import as_images
 from ..losses import Distance, SqueezeLPIPS, picture_metrics
@@ -57,7 +57,7 @@ def ways(name: str, weights: Sequence[float], steps: Mapping[str, int]) -> list[
     return found + [Way(s, WEIGHT, steps[s]) for s in (space.replace("w", "v") for space in spaces)]
 
 
-def drawn(generator: StyleGAN2Adapter, count: int, mixed: bool, seed: int) -> Code:
+def drawn(generator: StyleAdapter, count: int, mixed: bool, seed: int) -> Code:
     """Codes of generated pictures: in W, or in W+ with another w for each layer."""
     sample = generator.sample_w(None, seed)
     if not mixed:

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import NetworkFileError
+from . import tensorflow
 from .persistence import GLOBALS, parse_all
-from .pickled import Machine, Refusal
+from .pickled import Global, Machine, Refusal
 from .tensors import MAGIC_NUMBER, STORAGE_GLOBALS, STORAGES, Storage, storage_id
 
 MAX_ZIP_ENTRIES = 20_000
 
 
 def read_records(data: memoryview, file: object) -> Any:
-    """The object in a network file, its modules as `ModuleRecord`s.
+    """The object in a network file, its modules as `ModuleRecord`s, its TensorFlow networks as `TFNetwork`s.
 
     Raises:
         NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds what no network file needs.
@@ -23,7 +24,7 @@ def read_records(data: memoryview, file: object) -> Any:
     if data[:2] == b"PK":
         root = _read_torch_zip(data, file)
     elif data[:1] == b"\x80":
-        machine = Machine(data, file, GLOBALS)
+        machine = Machine(data, file, {**GLOBALS, **tensorflow.GLOBALS})
         root, end = machine.load()
         if root == MAGIC_NUMBER:
             raise NetworkFileError(
@@ -31,6 +32,11 @@ def read_records(data: memoryview, file: object) -> Any:
                 "",
                 "it was written by torch.save in its old format, which is not read; load and save it with a newer torch",
             )
+        if isinstance(root, Global):
+            hint = (
+                "This looks like a TensorFlow network" if root.construct is tensorflow.new_network else "This is a name"
+            )
+            raise NetworkFileError(file, "", f"it holds {str(root)!r} and nothing else. {hint} without its contents")
         if end != len(data):
             raise NetworkFileError(
                 file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?"
@@ -41,6 +47,7 @@ def read_records(data: memoryview, file: object) -> Any:
         parse_all(root)
     except Refusal as e:
         raise NetworkFileError(file, "", str(e)) from None
+    tensorflow.parse_all(root, file)
     return root
 
 

@@ -165,6 +165,17 @@ ADOPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
     "w_avg_beta": ("None or a number from 0 to 1", lambda v: v is None or (_is(v, _number) and 0 <= v <= 1)),
     "group_size": ("None or a positive integer", lambda v: v is None or (_is(v, int) and v > 0)),
+    # StyleGAN3. What follows from powers of floats depends on the machine in the last digit.
+    "output_scale": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
+    "magnitude_ema_beta": ("a number from 0 to 1", lambda v: _is(v, _number) and 0 <= v <= 1),
+    **{
+        name: ("a positive number", lambda v: _is(v, _number) and 0 < v < _LARGE)
+        for name in ("sampling_rate", "bandwidth", "in_cutoff", "out_cutoff")
+    },
+    **{
+        name: ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE)
+        for name in ("in_half_width", "out_half_width")
+    },
 }
 NEEDS_BUFFER = {"use_noise": "noise_const", "w_avg_beta": "w_avg"}
 IGNORED = {"num_fp16_res"}  # says what use_fp16 of each block says, and those count

@@ -176,6 +176,15 @@ class Machine:
         self.charge(len(raw) // 32 if len(raw) <= MAX_TEXT else 1)
         self.stack.append(_decode(bytes(raw)) if len(raw) <= MAX_TEXT else LongText(raw))
 
+    def old_text(self, form: str) -> None:
+        """What Python 2 calls a string: a short one is a text, a long one holds numbers."""
+        n = self._number(form)
+        if n < 0:
+            raise Refusal(f"a byte string of {n} bytes")
+        raw = self._take(n)
+        self.charge(n // 32 if n <= MAX_TEXT else 1)
+        self.stack.append(str(raw, "latin1") if n <= MAX_TEXT else raw)
+
     def integer(self) -> None:
         n = self._take(1)[0]
         if n > MAX_INT_BYTES:
@@ -289,6 +298,8 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     0x8C: lambda m: m.text("<B"),
     ord("X"): lambda m: m.text("<I"),
     0x8D: lambda m: m.text("<Q"),
+    ord("U"): lambda m: m.old_text("<B"),
+    ord("T"): lambda m: m.old_text("<i"),
     ord("C"): lambda m: m.stack.append(m._take(m._number("<B"))),
     ord("B"): lambda m: m.stack.append(m._take(m._number("<I"))),
     0x8E: lambda m: m.stack.append(m._take(m._number("<Q"))),
@@ -335,7 +346,7 @@ def _key(key: Any) -> Any:
 
 def _hint(module: str) -> str:
     if "tflib" in module or module in ("tfutil", "network"):
-        return ". This looks like a TensorFlow network, which this version does not read; convert it with NVIDIA's legacy.py"
+        return ". This looks like a TensorFlow file with something else than official networks in it"
     if module.startswith("torch.nn."):
         return ". This looks like a pickled PyTorch module of another project"
     return ""

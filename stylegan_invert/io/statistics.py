@@ -19,7 +19,7 @@ import torch
 from ..cache import cache_dir
 from ..errors import CodeFileError
 from ..gaussian import Gaussian
-from ..generator import GeneratorAdapter, StyleGAN2Adapter
+from ..generator import GeneratorAdapter, StyleAdapter
 from .files import atomic
 
 FORMAT = "stylegan-invert V statistics 1"
@@ -36,7 +36,7 @@ def mapping_sha256(mapping: torch.nn.Module) -> str:
     return total.hexdigest()
 
 
-def statistics_path(generator: StyleGAN2Adapter, c: torch.Tensor | None = None) -> Path:
+def statistics_path(generator: StyleAdapter, c: torch.Tensor | None = None) -> Path:
     """Where the Gaussian of a network (and class) is kept in the cache."""
     name = mapping_sha256(generator.network.mapping)[:24] + ("" if c is None else f"-class{int(c.argmax())}")
     return cache_dir() / "statistics" / f"{name}.safetensors"
@@ -60,7 +60,7 @@ def keep_gaussian(
         CodeFileError: ``path`` is of another network or class, or damaged.
         ValueError: the network has no V.
     """
-    if not isinstance(generator, StyleGAN2Adapter) or "v" not in generator.spaces:
+    if not isinstance(generator, StyleAdapter) or "v" not in generator.spaces:
         return generator.gaussian(c)  # raises, and says why
     own = statistics_path(generator, c) if path is None else Path(path)
     found = None
@@ -81,7 +81,7 @@ def keep_gaussian(
 
 
 def write_gaussian(
-    path: str | os.PathLike, gaussian: Gaussian, generator: StyleGAN2Adapter, c: torch.Tensor | None = None
+    path: str | os.PathLike, gaussian: Gaussian, generator: StyleAdapter, c: torch.Tensor | None = None
 ) -> None:
     """Write a Gaussian and whose it is, at once or not at all."""
     tensors = {"mean": gaussian.mean, "variances": gaussian.variances, "axes": gaussian.axes.contiguous()}
@@ -95,7 +95,7 @@ def write_gaussian(
         safetensors.torch.save_file(tensors, temporary, about)
 
 
-def read_gaussian(path: str | os.PathLike, generator: StyleGAN2Adapter, c: torch.Tensor | None = None) -> Gaussian:
+def read_gaussian(path: str | os.PathLike, generator: StyleAdapter, c: torch.Tensor | None = None) -> Gaussian:
     """The Gaussian in a file, which must be that of the network and class.
 
     Raises:

@@ -30,7 +30,11 @@ STORAGES: dict[str, tuple[str, torch.dtype]] = {
 }
 """Storage class in the file -> (NumPy type of its bytes, torch dtype)."""
 
-NUMPY_TYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
+NUMPY_TYPES = {
+    code: next(kind for kind, (type_, _) in STORAGES.items() if type_ == code)
+    for code in ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
+}
+"""NumPy type in the file -> the storage class of the same numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,20 +195,46 @@ class NumpyType:
 
 
 class NumpyArray:
-    """numpy.core.multiarray._reconstruct, whose contents are set by a later state. Nobody needs them: they are checked, not kept."""
+    """numpy.core.multiarray._reconstruct, whose contents are set by a later state.
+
+    ``record`` is then a view of the file, like a tensor's; None before.
+    """
+
+    record: TensorRecord | None = None
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], NumpyType):
             raise Refusal("a NumPy array in an unknown form")
-        _, shape, type_, _, raw = state
-        if not isinstance(shape, tuple) or len(shape) > MAX_DIMENSIONS or not all(type(n) is int for n in shape):
+        _, shape, type_, fortran, raw = state
+        fits = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS and isinstance(fortran, bool | int)
+        if not fits or not all(type(n) is int and 0 <= n < 2**48 for n in shape):
             raise Refusal("a NumPy array whose shape makes no sense")
-        if not isinstance(raw, (memoryview, bytes)) or len(raw) != math.prod(shape) * np.dtype(type_.code).itemsize:
+        raw = _raw(raw)
+        if raw is None or len(raw) != math.prod(shape) * np.dtype(type_.code).itemsize:
             raise Refusal("a NumPy array whose size does not add up")
+        if math.prod(max(n, 1) for n in shape) >= 2**48:
+            raise Refusal("a NumPy array whose shape makes no sense")
+        strides = [math.prod(shape[:i] if fortran else shape[i + 1 :]) for i in range(len(shape))]
+        self.record = TensorRecord(Storage(NUMPY_TYPES[type_.code], memoryview(raw)), 0, shape, tuple(strides))
+
+
+def number_record(value: bool | int | float) -> TensorRecord:
+    """A plain number of a file as a tensor of shape ()."""
+    return TensorRecord(Storage("DoubleStorage", memoryview(struct.pack("<d", value))), 0, (), ())
+
+
+def _raw(value: Any) -> memoryview | bytes | None:
+    """The bytes of a byte string; Python 2 wrote short ones as texts. None if there are none."""
+    if isinstance(value, str):
+        try:
+            return value.encode("latin1")
+        except UnicodeError:
+            return None
+    return value if isinstance(value, (memoryview, bytes)) else None
 
 
 def numpy_dtype(machine: Machine, args: tuple) -> NumpyType:
-    if not args or args[0] not in NUMPY_TYPES:
+    if not args or not isinstance(args[0], str) or args[0] not in NUMPY_TYPES:
         raise Refusal(f"a NumPy type {show(args[0]) if args else ''}; expected one of {', '.join(NUMPY_TYPES)}")
     return NumpyType(args[0])
 
@@ -214,11 +244,12 @@ def numpy_reconstruct(machine: Machine, args: tuple) -> NumpyArray:
 
 
 def numpy_scalar(machine: Machine, args: tuple) -> bool | int | float:
-    if len(args) != 2 or not isinstance(args[0], NumpyType) or not isinstance(args[1], (memoryview, bytes)):
+    raw = _raw(args[1]) if len(args) == 2 else None
+    if raw is None or not isinstance(args[0], NumpyType):
         raise Refusal("a NumPy number in an unknown form")
-    if len(args[1]) != np.dtype(args[0].code).itemsize:
-        raise Refusal(f"a NumPy number of type {args[0].code} in {len(args[1])} bytes")
-    return np.frombuffer(bytes(args[1]), args[0].code)[0].item()
+    if len(raw) != np.dtype(args[0].code).itemsize:
+        raise Refusal(f"a NumPy number of type {args[0].code} in {len(raw)} bytes")
+    return np.frombuffer(bytes(raw), args[0].code)[0].item()
 
 
 def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:

@@ -273,6 +273,18 @@ class SynthesisNetwork(RecordedModule):
             setattr(self, f"b{res}", block)
             self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
 
+    @property
+    def layer_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Names ("b8.conv0") and shapes (C, H, W) of what the convolutions make, in the order of computation."""
+        layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer)]
+        return {name: (m.out_channels, m.resolution, m.resolution) for name, m in layers}
+
+    def details(self) -> dict[str, Any]:
+        """What `stylegan-invert inspect` says of it."""
+        blocks = [getattr(self, f"b{r}") for r in self.block_resolutions]
+        fp16 = [b.resolution for b in blocks if b.use_fp16]
+        return {"architecture": blocks[-1].architecture, "fp16_resolutions": fp16}
+
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order of the network's buffers."""
         layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer) and m.use_noise]
@@ -330,6 +342,8 @@ class Generator(RecordedModule):
         img_resolution: side of the picture. img_channels: its channels.
         mapping_kwargs: for `MappingNetwork`. synthesis_kwargs: for `SynthesisNetwork`.
     """
+
+    family = "stylegan2"
 
     def __init__(
         self,
