@@ -33,6 +33,7 @@ from stylegan_invert.losses import (
 from stylegan_invert.spaces import Code, joined
 
 from .base import Step, build_options
+from .classes import find_class
 from .latent import drawn
 from .memory import free, measure
 from .methods import OWN, find_method
@@ -76,7 +77,7 @@ def project_each(
     loss: str | Distance | None = None,
     vgg16: str | os.PathLike | None = None,
     inception: str | os.PathLike | None = None,
-    class_idx: int | None = None,
+    class_idx: int | str | None = None,
     statistics: str | os.PathLike | None = None,
     z_prior: str | None = None,
     init: Start | Sequence[Start] | None = None,
@@ -102,7 +103,8 @@ def project_each(
             `losses.DEFAULT_LOSS` but for presets.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         inception: file for "features", or "download"; None takes ``STYLEGAN_INVERT_INCEPTION``, else the shipped SqueezeNet.
-        class_idx: the class, for a network that has classes.
+        class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`;
+            "relaxed" optimises a mixture of all classes together with z, from equal parts on, for methods that search z.
         statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
             cache, which is made when it is first needed.
         z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
@@ -146,7 +148,35 @@ def project_each(
     net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
     set_prior(generator, z_prior)
-    c = label(generator.c_dim, class_idx)
+    if class_idx == "search":
+        if sequence or not generator.c_dim:
+            why = "the frames of a sequence are of one class" if sequence else "this network has no classes"
+            raise ProjectionError(f"the class is to be searched for, and {why}")
+        arguments = dict(
+            vgg16=vgg16, inception=inception, statistics=statistics, z_prior=z_prior, save_noise=save_noise, keep_steps=keep_steps,
+            fit=fit, background=background, progress=progress, **options,
+        )  # fmt: skip
+        inits = _one_for_each(init, targets)
+        distance = build_loss(loss, vgg16, inception, generator.device)[0]
+        for target in targets:
+            _picture(target, generator, fit, background)
+        for i, target in enumerate(targets):
+            shown = as_images(_picture(target, generator, fit, background)[0][None], generator.device)
+            found = find_class(generator, shown, distance, getattr(settings, "seed", 0))
+            watch = None if callback is None else lambda first, step, i=i: callback(i, step)
+            more = dict(loss=loss, class_idx=found, init=inits[i], callback=watch)
+            for result in project_each(net or G, [target], method, **more, **arguments):
+                result.record["options"]["class_found_by"] = "search"
+                yield result
+        return
+    if class_idx == "relaxed":
+        if not generator.c_dim or not hasattr(settings, "class_vector"):
+            why = f"the method {method!r} does not search z" if generator.c_dim else "this network has no classes"
+            raise ProjectionError(f"a relaxed class was asked for, and {why}")
+        settings = dataclasses.replace(settings, class_vector="relaxed")
+        c = torch.full([1, generator.c_dim], 1 / generator.c_dim)
+    else:
+        c = label(generator.c_dim, class_idx)
     c = None if c is None else c.to(generator.device)
     if getattr(settings, "prior_weight", 0) or str(chosen.space).startswith("v"):
         keep_gaussian(generator, c, statistics, progress)
@@ -162,10 +192,7 @@ def project_each(
         raise ProjectionError("no targets were given")
     if batch != "auto" and (type(batch) is not int or batch < 1):
         raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1, or 'auto'")
-    inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
-    if len(inits) != len(targets):
-        raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
-    inits = [chosen.start if i is None else i for i in inits]
+    inits = [chosen.start if i is None else i for i in _one_for_each(init, targets)]
     encode = _encoder(net, generator, chosen.space or "z", c) if any(_is(i, "de") for i in inits) else None
     own = drawn(generator, settings, 1, c) if any(i is OWN for i in inits) else None
     searches_z = chosen.start == OWN and getattr(settings, "first_step", "z") == "z"
@@ -234,6 +261,13 @@ def project_each(
                 steps=[codes[i : i + 1] for codes in watch.trail] or None,
                 generator=generator,
             )
+
+
+def _one_for_each(init: Start | Sequence[Start] | None, targets: Sequence[Picture]) -> list[Start | None]:
+    inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
+    if len(inits) != len(targets):
+        raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
+    return inits
 
 
 class _Watch:

@@ -531,7 +531,7 @@ class LatentAdapter(Adapter):
             "classes": g.c_dim,
             "spaces": {"z": [g.z_dim]},
             "parameters": sum(p.numel() for p in g.parameters()),
-            "assumed": f"{g.assumed}, a {self.prior.family} prior of z",
+            "assumed": ", ".join(filter(None, [g.assumed, f"a {self.prior.family} prior of z"])),
             "dense_layer": self.dense,
             "layers": {name: list(shape) for name, shape in self.layers().items()},
         }
@@ -624,7 +624,7 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
             )
 
 
-def label(c_dim: int, class_idx: int | None) -> torch.Tensor | None:
+def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
     """The one-hot label (1, c_dim) of a class; None for a network without classes.
 
     Raises:
@@ -638,6 +638,6 @@ def label(c_dim: int, class_idx: int | None) -> torch.Tensor | None:
         raise ValueError(
             f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}"
         )
-    if not 0 <= class_idx < c_dim:
-        raise ValueError(f"class {class_idx} was given; this network has the classes 0 ... {c_dim - 1}")
+    if type(class_idx) is not int or not 0 <= class_idx < c_dim:
+        raise ValueError(f"class {class_idx!r} was given; this network has the classes 0 ... {c_dim - 1}")
     return torch.eye(c_dim)[class_idx : class_idx + 1]

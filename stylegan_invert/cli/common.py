@@ -87,7 +87,42 @@ def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
+ASSUME = "stylegan_invert.assume"  # where a command's context keeps --assume
+
+
+def _keep_assumptions(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    found: dict[str, Any] = {}
+    for part in text.split(",") if text else []:
+        name, equals, value = part.partition("=")
+        if not (equals and name.strip() and value.strip()):
+            raise click.BadParameter(f"{part!r}; expected NAME=VALUE, as in bn_eps=1e-4")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            found[name.strip()] = value.strip()
+    ctx.meta[ASSUME] = found
+
+
+def assume_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--assume``, which `open_network` reads and which is not passed on."""
+    return click.option(
+        "--assume", metavar="NAME=VALUE,...", expose_value=False, callback=_keep_assumptions,
+        help="What the network file does not say, as bn_eps=1e-4 for a bare BigGAN. What is assumed is printed.",
+    )(function)  # fmt: skip
+
+
+def open_network(source: str, quiet: bool = False) -> Any:
+    """The network file of ``--network``, with what ``--assume`` says; what is assumed is printed."""
+    from ..io.network_file import load
+
+    net = load(source, click.get_current_context().meta.get(ASSUME))
+    if net.assumed:
+        say(quiet, f"{source} does not say everything; assumed: {net.assumed}")
+    return net
+
+
 def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--network`` and ``--assume``; see `open_network`."""
     return click.option(
         "--network",
         "-n",
@@ -96,7 +131,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or one that comes with this package: cats32-de, cats32, faces64.",
-    )(function)
+    )(assume_option(function))
 
 
 def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) -> None:

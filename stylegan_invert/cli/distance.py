@@ -4,7 +4,18 @@ import json
 
 import click
 
-from .common import SEED, Span, UserPath, counting, device_option, network_option, pick_device, quiet_option, say
+from .common import (
+    SEED,
+    Span,
+    UserPath,
+    counting,
+    device_option,
+    network_option,
+    open_network,
+    pick_device,
+    quiet_option,
+    say,
+)
 
 
 @click.command()
@@ -44,11 +55,10 @@ def command(
 
     from ..analysis.distribution import PictureFeatures, distances, generated_pictures, stored_pictures
     from ..generator import adapt
-    from ..io.network_file import load
     from ..training.data import PictureSet
 
     where = pick_device(device)
-    G = load(network).G.to(where)
+    G = open_network(network, quiet).G.to(where)
     first, last = pictures or (0, None)
     real = PictureSet(
         data, G.img_resolution, G.img_channels, use_labels=G.c_dim > 0, mirror=mirror, first=first, last=last

@@ -10,6 +10,7 @@ from .common import (
     class_option,
     device_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -79,7 +80,8 @@ def command(
 ) -> None:
     """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...).
 
-    A projected code renders to the very picture that the projection saved.
+    A projected code renders to the very picture that the projection saved; with --class, for a network from z and a class, to
+    the same of another class.
 
     \b
     stylegan-invert generate -n ffhq --seeds 85,265 --trunc 0.7 -o out
@@ -88,25 +90,28 @@ def command(
     """
     if (seeds is None) == (projected_w is None):
         raise click.UsageError("Give either --seeds or --projected-w.")
-    if projected_w is not None and class_idx is not None and tau is None:
-        raise click.UsageError("--class is for --seeds and for --compress; a projected code already has its w.")
     import torch
 
     from ..generator import adapt, check_code, label, set_prior
     from ..io.codes import read_codes
     from ..io.files import staged
     from ..io.images import generator_pixels, projector_pixels, write_png
-    from ..io.network_file import load
     from ..io.statistics import keep_gaussian
     from ..spaces import Code
 
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
-    generator = adapt(load(network).G.to(where))
+    generator = adapt(open_network(network, quiet).G.to(where))
     set_prior(generator, z_prior)
     # A saved code of a network with classes has its w, but not the class, whose Gaussian is wanted.
-    c = label(generator.c_dim, class_idx) if code is None or tau is not None else None
+    c = label(generator.c_dim, class_idx) if code is None or tau is not None or class_idx is not None else None
     c = None if c is None else c.to(where)
+    if code is not None and c is not None and tau is None:
+        if generator.base != "z":
+            raise click.UsageError(
+                "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in it."
+            )
+        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1))
     with torch.no_grad():
         if code is not None:
             check_code(code, generator, projected_w)

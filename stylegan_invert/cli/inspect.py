@@ -5,20 +5,19 @@ from typing import Any
 
 import click
 
-from .common import UserPath
+from .common import UserPath, assume_option, open_network
 
 
 @click.command()
 @click.argument("network", metavar="NET", type=UserPath())
+@assume_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(network: str, as_json: bool) -> None:
     """Say what a network file holds: family, resolution, channels, classes, spaces, parameters, SHA-256.
 
     NET is a path, a URL or an official short name. The file is read as data; nothing in it is executed.
     """
-    from ..io.network_file import load
-
-    info = load(network).info
+    info = open_network(network, quiet=True).info  # which has it
     if as_json:
         click.echo(json.dumps(info, indent=2))
         return

@@ -10,6 +10,7 @@ from .common import (
     class_option,
     device_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -65,7 +66,6 @@ def command(
     from ..generator import adapt, label, set_prior
     from ..io.files import staged
     from ..io.images import write_png
-    from ..io.network_file import load
     from ..io.statistics import keep_gaussian
     from ..io.video import write_mp4
     from ..losses import SqueezeLPIPS
@@ -74,7 +74,7 @@ def command(
     if len(ends) < 2:
         raise click.UsageError("Give at least two ends.")
     where = pick_device(device)
-    generator = adapt(load(network).G.to(where))
+    generator = adapt(open_network(network, quiet).G.to(where))
     set_prior(generator, z_prior)
     if true_ends and len(true_ends) != len(ends):
         raise click.UsageError(f"--true was given {len(true_ends)} times for {len(ends)} ends.")

@@ -11,6 +11,7 @@ from ..errors import StyleganInvertError
 from .common import Commands
 
 COMMANDS = {
+    "convert": "Write a network file in another format, and compare.",
     "demo": "Project the shipped photograph onto the shipped network.",
     "distance": "Measure how far a network's pictures are from real ones.",
     "doctor": "Say whether the native operations work, and what mends them.",

@@ -11,9 +11,9 @@ from .common import (
     Progress,
     UserPath,
     check_outdir,
-    class_option,
     device_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -31,6 +31,19 @@ class Batch(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class Class(click.ParamType):
+    """The number of a class, or how it is found."""
+
+    name = "class"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value in ("search", "relaxed") or isinstance(value, int):
+            return value
+        if not value.lstrip("-").isdigit():
+            self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
+        return int(value)
 
 
 METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
@@ -83,7 +96,11 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
     "--inception", type=UserPath(), metavar="[FILE|download]",
     help="InceptionV3 for features: torchvision's state dict.  [default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet]",
 )  # fmt: skip
-@class_option
+@click.option(
+    "--class", "class_idx", type=Class(), metavar="INT|search|relaxed",
+    help="Class, for networks that have classes. search: the one whose pictures come nearest. relaxed: a mixture of all of them, "
+    "found together with z; for z and dense.",
+)  # fmt: skip
 @click.option(
     "--init",
     type=UserPath(),
@@ -247,7 +264,6 @@ def run(
     **options: Any,
 ) -> None:
     """Project pictures and save each as soon as it is done."""
-    from ..io.network_file import load
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
@@ -256,7 +272,7 @@ def run(
     parse_terms(options.get("loss") or method.preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
-    net = load(network)
+    net = open_network(network, quiet)
     net.G.to(device)
     say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}")
     bar: Progress | None = None

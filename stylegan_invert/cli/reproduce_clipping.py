@@ -10,6 +10,7 @@ from .common import (
     device_option,
     loss_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -48,12 +49,11 @@ def command(
     from ..analysis.clipping import recover
     from ..analysis.dense import quartiles
     from ..generator import adapt
-    from ..io.network_file import load
     from ..projectors.latent import CLIPS, LatentOptions
     from ..projectors.run import build_loss
 
     where = pick_device(device)
-    net = load(network)
+    net = open_network(network, quiet)
     generator = adapt(net.G.to(where))
     if generator.c_dim:
         raise click.ClickException(f"{network}: it has classes; this study is for networks without")

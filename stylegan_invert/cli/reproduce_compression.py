@@ -14,6 +14,7 @@ from .common import (
     hashes,
     network_option,
     numbers,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -94,12 +95,11 @@ def command(
     from ..generator import adapt
     from ..io.files import atomic
     from ..io.images import write_png
-    from ..io.network_file import load
     from ..io.statistics import keep_gaussian
     from ..training.data import PictureSet
 
     where = pick_device(device)
-    net = load(network)
+    net = open_network(network, quiet)
     generator = adapt(net.G.to(where))
     if generator.c_dim:
         raise StyleganInvertError(f"{network}: it has classes; this study is for networks without")

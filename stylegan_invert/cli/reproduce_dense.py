@@ -13,6 +13,7 @@ from .common import (
     hashes,
     loss_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -70,14 +71,13 @@ def command(
     from ..analysis.sheets import sheet
     from ..generator import adapt, set_prior
     from ..io.images import write_png
-    from ..io.network_file import load
     from ..projectors.dense import DenseOptions
     from ..projectors.projection import render_pixels
     from ..projectors.run import build_loss
     from ..spaces import Code
 
     where = pick_device(device)
-    net = load(network)
+    net = open_network(network, quiet)
     generator = adapt(net.G.to(where))
     set_prior(generator, z_prior)
     if generator.c_dim:

@@ -13,6 +13,7 @@ from .common import (
     hashes,
     loss_option,
     network_option,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -86,11 +87,10 @@ def command(
     from ..errors import StyleganInvertError
     from ..generator import adapt
     from ..io.images import write_png
-    from ..io.network_file import load
     from ..projectors.run import build_loss
 
     where = pick_device(device)
-    net = load(network)
+    net = open_network(network, quiet)
     D = net.direction
     if D is None or net.G.c_dim:
         lacks = (

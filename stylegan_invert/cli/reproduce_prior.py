@@ -14,6 +14,7 @@ from .common import (
     loss_option,
     network_option,
     numbers,
+    open_network,
     outdir_option,
     pick_device,
     quiet_option,
@@ -101,14 +102,13 @@ def command(
     from ..errors import StyleganInvertError
     from ..generator import adapt
     from ..io.images import write_png
-    from ..io.network_file import load
     from ..io.statistics import keep_gaussian
     from ..losses import SqueezeLPIPS
     from ..projectors.run import build_loss
     from ..spaces import joined
 
     where = pick_device(device)
-    net = load(network)
+    net = open_network(network, quiet)
     generator = adapt(net.G.to(where))
     if generator.c_dim:
         raise StyleganInvertError(f"{network}: it has classes; this study is for networks without")

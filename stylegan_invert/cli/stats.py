@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .common import UserPath, device_option, pick_device, quiet_option, sampling, say
+from .common import UserPath, assume_option, device_option, open_network, pick_device, quiet_option, sampling, say
 
 LINES = {
     "samples": "samples",
@@ -27,6 +27,7 @@ LINES = {
 
 @click.command()
 @click.argument("network", metavar="NET", type=UserPath())
+@assume_option
 @click.option("--class", "class_idx", type=int, metavar="INT", help="One class; without, all that there are.")
 @click.option(
     "--out", type=UserPath(), metavar="FILE", help="Keep the Gaussian in this file (.safetensors), not in the cache."
@@ -51,11 +52,10 @@ def command(
     """
     from ..analysis import gaussianity
     from ..generator import adapt, label
-    from ..io.network_file import load
     from ..io.statistics import keep_gaussian
 
     where = pick_device(device)
-    generator = adapt(load(network).G.to(where))
+    generator = adapt(open_network(network, quiet).G.to(where))
     if generator.c_dim and class_idx is None:
         if out is not None:
             raise click.UsageError("--out is for one class; choose it with --class.")

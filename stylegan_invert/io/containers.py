@@ -1,7 +1,8 @@
-"""From the bytes of a network file to its records: plain pickles, and the zips that torch.save writes."""
+"""From the bytes of a network file to its records: plain pickles, and what torch.save writes, now (zips) and before."""
 
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,27 @@ from ..errors import NetworkFileError
 from . import tensorflow
 from .persistence import GLOBALS, parse_all
 from .pickled import Global, Machine, Refusal
-from .tensors import MAGIC_NUMBER, STORAGE_GLOBALS, STORAGES, Storage, storage_id
+from .tensors import MAGIC_NUMBER, PROTOCOL_VERSION, STORAGE_GLOBALS, STORAGES, AwaitedStorage, Storage, storage_id
 
 MAX_ZIP_ENTRIES = 20_000
 
 
-def read_records(data: memoryview, file: object) -> Any:
+def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], Any] | None = None) -> Any:
     """The object in a network file, its modules as `ModuleRecord`s, its TensorFlow networks as `TFNetwork`s.
+
+    Args:
+        more: what the file may name besides, see `pickled.Machine`.
 
     Raises:
         NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds what no network file needs.
     """
     if data[:2] == b"PK":
-        root = _read_torch_zip(data, file)
+        root = _read_torch_zip(data, file, more or {})
     elif data[:1] == b"\x80":
-        machine = Machine(data, file, {**GLOBALS, **tensorflow.GLOBALS})
+        machine = Machine(data, file, {**GLOBALS, **tensorflow.GLOBALS, **(more or {})})
         root, end = machine.load()
         if root == MAGIC_NUMBER:
-            raise NetworkFileError(
-                file,
-                "",
-                "it was written by torch.save in its old format, which is not read; load and save it with a newer torch",
-            )
+            root, end = _read_torch_stream(data, file, end, more or {})
         if isinstance(root, Global):
             hint = (
                 "This looks like a TensorFlow network" if root.construct is tensorflow.new_network else "This is a name"
@@ -63,7 +63,7 @@ def _looks_like(head: bytes) -> str:
     return f"it begins with {head[:8]!r}; expected a pickle (first byte 0x80) or a torch zip (PK)"
 
 
-def _read_torch_zip(data: memoryview, file: object) -> Any:
+def _read_torch_zip(data: memoryview, file: object, more: Mapping[tuple[str, str], Any]) -> Any:
     """``torch.save(G)``: <name>/data.pkl, and each storage as <name>/data/<key>."""
     entries = _zip_entries(data, file)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
@@ -85,9 +85,54 @@ def _read_torch_zip(data: memoryview, file: object) -> Any:
         return storages[kind, key]
 
     machine = Machine(
-        entries[pickles[0]], file, {**GLOBALS, **STORAGE_GLOBALS}, persistent=persistent, where=f"{pickles[0]}: "
+        entries[pickles[0]],
+        file,
+        {**GLOBALS, **STORAGE_GLOBALS, **more},
+        persistent=persistent,
+        where=f"{pickles[0]}: ",
     )
     return machine.load()[0]
+
+
+def _read_torch_stream(
+    data: memoryview, file: object, start: int, more: Mapping[tuple[str, str], Any]
+) -> tuple[Any, int]:
+    """``torch.save(obj)`` before torch 1.6, from behind its magic number, and where it ends.
+
+    Pickles of version, system, object and storage keys; then for each key the count of its numbers, and the numbers.
+    """
+    storages: dict[str, AwaitedStorage] = {}
+
+    def persistent(id_: Any) -> AwaitedStorage | Global:
+        if isinstance(id_, tuple) and len(id_) == 4 and id_[0] == "module" and isinstance(id_[1], Global):
+            return id_[1]  # a module's class comes with its source text, which nobody reads
+        kind, key, numel = storage_id(id_)
+        storage = storages.setdefault(key, AwaitedStorage(kind, numel))
+        if (storage.kind, storage.numel) != (kind, numel) or storage.nbytes > len(data):
+            raise Refusal(f"a storage of {numel} numbers that the file cannot hold, or that it describes twice")
+        return storage
+
+    machine = Machine(data, file, {**GLOBALS, **STORAGE_GLOBALS, **more}, persistent=persistent)
+    version, pos = machine.load(start)
+    system, pos = machine.load(pos)
+    if version != PROTOCOL_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise NetworkFileError(
+            file, f"byte {start}", "it does not begin as torch writes files on little-endian machines"
+        )
+    root, pos = machine.load(pos)
+    keys, pos = machine.load(pos)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
+        raise NetworkFileError(file, f"byte {pos}", "its storages are not those that its tensors need")
+    for key in keys:
+        storage, first = storages[key], pos + 8
+        end = first + storage.nbytes
+        if end > len(data) or struct.unpack_from("<q", data, pos) != (storage.numel,):
+            raise NetworkFileError(
+                file, f"byte {pos}", f"expected a storage of {storage.numel} numbers; is the file complete?"
+            )
+        storage.arrived(data[first:end])
+        pos = end
+    return root, pos
 
 
 def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:

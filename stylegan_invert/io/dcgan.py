@@ -4,13 +4,13 @@ Such a file says nothing of activations, and nothing of the prior of z; the netw
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from ..errors import NetworkFileError
-from ..networks.dcgan import DCGAN, Layer
+from ..networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
 from .persistence import Budget
 from .pickled import show
 from .tensors import TensorRecord
@@ -18,6 +18,14 @@ from .tensors import TensorRecord
 MAX_LAYERS = 64
 MAX_RESOLUTION = 4096
 MAX_DEPTH = 4  # of tables inside tables
+
+ASSUMED: dict[str, tuple[Any, tuple[str, Callable[[Any], bool]]]] = {
+    "activation": ("relu", (f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS)),
+    "output": ("tanh", (f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS)),
+    "bn_eps": (1e-5, ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)),
+}
+"""What such a file does not say: name to default, which is what the networks' usual code has, and check."""
+
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
@@ -51,8 +59,13 @@ def _tables(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, dict[
         yield from _tables(child, f"{place}.{key}" if place else str(key), depth + 1)
 
 
-def build(place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget) -> DCGAN:
+def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> DCGAN:
     """The generator of a state dict, in eval mode and without gradients.
+
+    Args:
+        assumed: a value for every name of `ASSUMED`.
 
     Raises:
         NetworkFileError: its layers do not make a generator of this kind; with the layer and the reason.
@@ -62,7 +75,7 @@ def build(place: str, tensors: Mapping[str, TensorRecord], file: object, budget:
     for layer in layers:
         budget.spend(place, 4 * layer.in_channels * layer.out_channels * layer.kernel**2)
     with torch.device("meta"):
-        network = DCGAN(layers)
+        network = DCGAN(layers, assumed["activation"], assumed["output"], assumed["bn_eps"])
     if network.img_resolution > MAX_RESOLUTION:
         raise NetworkFileError(
             file,

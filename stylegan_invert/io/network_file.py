@@ -1,10 +1,12 @@
 """Network files: open, look at, save."""
 
 import errno
+import json
 import os
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +15,25 @@ import torch
 from .. import pretrained
 from ..errors import NetworkFileError, printable
 from ..generator import adapt
+from ..networks import stylegan2 as networks_stylegan2
+from ..networks import stylegan3 as networks_stylegan3
 from ..networks.direction import DirectionDiscriminator
 from ..networks.discriminators import Discriminator
-from ..networks.stylegan2 import Generator
-from . import dcgan
+from . import biggan, families, network_safetensors, rosinality, stylegan3, tensorflow
 from .containers import read_records
 from .direction import NORMALIZE_Z, normalize_z, read_direction
 from .download import SHORT_NAMES, download
+from .families import Unbuilt
 from .files import atomic, sha256
-from .persistence import Budget, ModuleRecord, module_call, persistent_call
-from .pickled import Refusal, dump, show
-from .stylegan2 import build
+from .persistence import MODULE_SRC, Budget, ModuleRecord, module_call, persistent_call
+from .pickled import Refusal, dump
 from .tensors import TensorRecord, tensor_call
-
-STATE_DICTS = (dcgan,)  # families whose files are tables of tensors, in the order in which they are tried
 
 EXTRA_KEY = "stylegan_invert"
 NETWORK_KEYS = ("G", "D", "G_ema")
+
+GENERATORS = {networks_stylegan2.Generator: MODULE_SRC, networks_stylegan3.Generator: stylegan3.MODULE_SRC}
+"""What official pickles can hold, and what stands in them in place of source text."""
 
 SHIPPED = {
     "cats32-de": pretrained.DEMO_NETWORK,
@@ -52,6 +56,7 @@ class NetworkFile:
         training_set_kwargs: what the file says about its training set: plain values, or None.
         extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
             table of such. See `save`.
+        assumed: what the file does not say and was taken for granted, in words; empty for files that say everything.
 
     ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
     generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
@@ -60,37 +65,31 @@ class NetworkFile:
 
     def __init__(
         self,
-        networks: Mapping[str, torch.nn.Module | ModuleRecord | None],
+        networks: Mapping[str, torch.nn.Module | Unbuilt | None],
         file: str = "(in memory)",
         sha256: str | None = None,
         training_set_kwargs: dict[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
-        budget: Budget | None = None,
+        assumed: str = "",
     ):
         self._networks = {key: networks.get(key) for key in NETWORK_KEYS}
         self.file = file
         self.sha256 = sha256
         self.training_set_kwargs = training_set_kwargs
         self.extra = dict(extra or {})
-        self._budget = budget
+        self.assumed = assumed
         self._direction: DirectionDiscriminator | None = None
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
-        if isinstance(value, ModuleRecord):
-            expected = "Discriminator" if key == "D" else "Generator"
-            without = ". To go on without it, set net['D'] = None" if key == "D" else ""
-            if value.class_name != expected:
-                raise NetworkFileError(
-                    self.file, key, f"it is of class {show(value.class_name)}; expected {expected}{without}"
-                )
-            record, value = value, build(value, self.file, key, self._budget)
-            self._networks[key] = value
-            for same in ("G", "G_ema"):  # a file may hold one generator under both keys
-                if self._networks[same] is record:
+        if isinstance(value, Unbuilt):
+            unbuilt, value = value, value.build()
+            for same in NETWORK_KEYS:  # a file may hold one generator under both keys
+                if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
                 value.mapping.normalize_z = False
+        if value is not None and not hasattr(value, "_source"):
             value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
         return value
 
@@ -100,11 +99,11 @@ class NetworkFile:
         self._networks[key] = network
 
     @property
-    def G(self) -> Generator:
+    def G(self) -> torch.nn.Module:
         return self["G_ema"]
 
     @property
-    def D(self) -> Discriminator | None:
+    def D(self) -> torch.nn.Module | None:
         return self["D"]
 
     @property
@@ -114,20 +113,21 @@ class NetworkFile:
         Raises:
             NetworkFileError: the file's tensors for it do not fit.
         """
-        if self._direction is None:
+        if self._direction is None and "direction" in self.extra:
             self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.G.mapping.normalize_z, self.file)
         return self._direction
 
     @property
     def info(self) -> dict[str, Any]:
         """What `stylegan-invert inspect` prints."""
-        record = self._networks["D"]
-        unknown = isinstance(record, ModuleRecord) and record.class_name != "Discriminator"
+        d = self._networks["D"]
+        unknown = isinstance(d, Unbuilt) and not d.known
         d = None if unknown else self.D
-        kind = record.class_name if unknown else type(d).__name__ if d is not None else None
+        kind = self._networks["D"].kind if unknown else type(d).__name__ if d is not None else None
         return {
             "file": self.file,
             "sha256": self.sha256,
+            **({"assumed": self.assumed} if self.assumed else {}),
             **adapt(self.G).info(),
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
             "discriminator": printable(kind, 80) if kind else None,
@@ -137,15 +137,18 @@ class NetworkFile:
         }
 
 
-def load(source: str | os.PathLike) -> NetworkFile:
+def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> NetworkFile:
     """Open a network file as data: nothing in it is executed, imported or looked up.
 
-    Reads StyleGAN2 pickles of stylegan2-ada-pytorch and of the stylegan3 repository, and ``torch.save(G)`` zips as PTI
-    writes them.
+    Reads pickles of stylegan2-ada-pytorch and stylegan3 (StyleGAN2, StyleGAN3 T and R), and ``torch.save(G)`` zips as PTI writes
+    them; TensorFlow pickles of ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA, without TensorFlow; BigGAN and BigGAN-deep of
+    BigGAN-PyTorch, with state_dict*.pth and D*.pth if they lie beside G*.pth; folders of pytorch-pretrained-BigGAN;
+    rosinality's stylegan2-pytorch, and pSp's kin for their decoder; DCGAN state dicts; and this project's safetensors files.
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
             that comes with this package ("cats32-de", "cats32", "faces64").
+        assume: what such a file does not say, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` tells what was assumed.
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
@@ -160,13 +163,23 @@ def load(source: str | os.PathLike) -> NetworkFile:
         path = pretrained.path(SHIPPED[name])
     else:
         path = Path(name).expanduser()
-    # A bytearray: numpy and torch may look at it without a copy, and it stays what was hashed if the file changes.
+    if path.is_dir():
+        return _from_folder(path, name, assume or {})
+    beside = {}
+    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
+    if match is not None:  # BigGAN-PyTorch's names
+        beside = {kind: path.with_name(kind + match[1]) for kind in ("state_dict", "D")}
+        beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in beside.items() if p.is_file()}
+    return from_bytes(_bytes(path, name), name, assume, beside)
+
+
+def _bytes(path: Path, name: str) -> bytearray:
+    """The bytes of a file, which numpy and torch may look at without a copy, and which stay what was hashed if it changes."""
     try:
-        if path.is_dir():
-            raise NetworkFileError(name, "", "it is a directory; expected a network file")
         data = bytearray(path.stat().st_size)
         with open(path, "rb") as f:
             del data[f.readinto(data) :]
+        return data
     except MemoryError:
         raise NetworkFileError(name, "", f"it has {path.stat().st_size:,} bytes, more than memory can hold") from None
     except FileNotFoundError:
@@ -174,31 +187,50 @@ def load(source: str | os.PathLike) -> NetworkFile:
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
-    return from_bytes(data, name)
 
 
-def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
-    """`load` for bytes that are in memory; ``file`` is the name used in errors."""
-    view = memoryview(data)
-    root = read_records(view, file)
+def from_bytes(
+    data: bytes | bytearray,
+    file: str,
+    assume: Mapping[str, Any] | None = None,
+    beside: Mapping[str, tuple[bytes | bytearray, str]] | None = None,
+) -> NetworkFile:
+    """`load` for bytes that are in memory; ``file`` is the name used in errors.
+
+    ``beside`` has the bytes and names of "state_dict" and "D", which lie beside a generator of BigGAN-PyTorch.
+    """
+    view, given = memoryview(data), assume or {}
+    hashed = sha256(view)
     budget = Budget(file, 2 * len(view))
+    if network_safetensors.is_safetensors(view):
+        families.assumptions(network_safetensors, given, file)
+        contents = network_safetensors.read(view, file)
+        return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
+    root = read_records(view, file, families.GLOBALS)
     if isinstance(root, ModuleRecord):  # torch.save(G)
         root = {"G_ema": root}
-    for family in STATE_DICTS:
-        weights = None if _holds_modules(root) else family.find_generator(root)
-        if weights is not None:
-            G = family.build(*weights, file, budget)
-            G._source = {"file": file, "sha256": sha256(view)}
-            return NetworkFile({"G_ema": G}, file, G._source["sha256"], budget=budget)
+    found = tensorflow.find_networks(root)
+    if found is not None:
+        families.assumptions(tensorflow, given, file)
+        net = NetworkFile({k: families.of_record(v, k, file, budget) for k, v in found.items()}, file, hashed)
+        net["G_ema"]  # built now, as below
+        return net
     if not _holds_modules(root):
-        keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
-        raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
-    networks = {}
+        networks, assumed = _from_tensors(root, file, given, budget, beside or {})
+        if not networks:
+            keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
+            raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+        return NetworkFile(networks, file, hashed, assumed=assumed)
+    families.assumptions(None, given, file)
+    records = {}
     for key in NETWORK_KEYS:
         value = root.get(key)
         if value is not None and not isinstance(value, ModuleRecord):
             raise NetworkFileError(file, key, "it is not a network")
-        networks[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
+        records[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
+    unbuilt = {key: families.of_record(value, key, file, budget) for key, value in records.items() if value is not None}
+    if records["G"] is records["G_ema"]:
+        unbuilt["G"] = unbuilt["G_ema"]
     training_set_kwargs = root.get("training_set_kwargs")
     if not isinstance(training_set_kwargs, (dict, type(None))):
         raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
@@ -207,7 +239,7 @@ def from_bytes(data: bytes | bytearray, file: str) -> NetworkFile:
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
     extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
-    net = NetworkFile(networks, file, sha256(view), training_set_kwargs, extra, budget)
+    net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
 
@@ -216,8 +248,64 @@ def _holds_modules(root: Any) -> bool:
     return isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord)
 
 
-def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
-    """Write networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back bit-equal.
+def _from_tensors(
+    root: Any, file: str, given: Mapping[str, Any], budget: Budget, beside: Mapping[str, tuple[bytes | bytearray, str]]
+) -> tuple[dict[str, torch.nn.Module | Unbuilt], str]:
+    """The networks of tables of tensors, by the keys of official files, and what was assumed; none if no family knows them."""
+    for family in families.STATE_DICTS:
+        found = family.find_generator(root)
+        if found is None:
+            continue
+        if family is biggan and "state_dict" in beside:
+            data, name = beside["state_dict"]
+            told = biggan.assumed_of_config(read_records(memoryview(data), name, families.GLOBALS), name) or {}
+            given = {**told, **given}
+        assumed = families.assumptions(family, given, file)
+        if family is rosinality:
+            networks: dict[str, Any] = rosinality.read_networks(root, file, budget, assumed)
+        else:
+            networks = {"G_ema": family.build(*found, file, budget, assumed)}
+        if family is biggan and "D" in beside:
+            data, name = beside["D"]
+            networks["D"] = Unbuilt("Discriminator", True, partial(_biggan_discriminator, data, name, assumed))
+        default = ", ".join(f"{name} {value}" for name, value in assumed.items())
+        return networks, getattr(networks["G_ema"], "assumed", default)
+    return {}, ""
+
+
+def _biggan_discriminator(data: bytes | bytearray, file: str, assumed: Mapping[str, Any]) -> torch.nn.Module:
+    found = biggan.find_discriminator(read_records(memoryview(data), file, families.GLOBALS))
+    if found is None:
+        raise NetworkFileError(
+            file, "", "it holds no discriminator of BigGAN-PyTorch. To go on without it, set net['D'] = None"
+        )
+    return biggan.build_discriminator(*found, file, Budget(file, 2 * len(data)), assumed)
+
+
+def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    """The generator of a folder of pytorch-pretrained-BigGAN: config.json and pytorch_model.bin."""
+    config_file, weights = path / "config.json", path / "pytorch_model.bin"
+    if not (config_file.is_file() and weights.is_file()):
+        raise NetworkFileError(
+            name, "", "it is a directory; expected a network file, or a folder with config.json and pytorch_model.bin"
+        )
+    try:
+        config = json.loads(_bytes(config_file, str(config_file))[: 2**20])
+    except ValueError:
+        config = None
+    if not biggan.is_config(config):
+        raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")
+    families.assumptions(None, given, name)
+    view = memoryview(_bytes(weights, str(weights)))
+    root = read_records(view, str(weights))
+    tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
+    G = biggan.build_folder(config, tensors, str(weights), Budget(str(weights), 2 * len(view)))
+    return NetworkFile({"G_ema": G}, name, sha256(view))
+
+
+def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
+    """Write StyleGAN2 or StyleGAN3 networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back
+    bit-equal.
 
     Args:
         net: what `load` returned, perhaps changed; or a generator, which is then both G and G_ema.
@@ -228,9 +316,7 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
     package reads as None.
     """
-    if isinstance(net, torch.nn.Module) and not isinstance(net, Generator):
-        raise TypeError(f"a {type(net).__name__} cannot be written as an official file; only StyleGAN2 networks can")
-    if isinstance(net, Generator):
+    if isinstance(net, torch.nn.Module):
         net = NetworkFile({"G": net, "G_ema": net})
     if not isinstance(net, NetworkFile):
         raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
@@ -239,8 +325,12 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
     g, d, g_ema = (net[key] for key in NETWORK_KEYS)
     if g_ema is None:
         raise ValueError("there is no G_ema to save")
-    if not isinstance(g_ema, Generator):
-        raise TypeError(f"a {type(g_ema).__name__} cannot be written as an official file; only StyleGAN2 networks can")
+    for network, kinds in ((g_ema, GENERATORS), (g, GENERATORS), (d, (Discriminator,))):
+        if network is not None and not isinstance(network, tuple(kinds)):
+            family = getattr(network, "family", type(network).__name__)
+            raise TypeError(
+                f"a network of the family {family} cannot be written as an official file; only those of StyleGAN2 and StyleGAN3 can"
+            )
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
     if not g_ema.mapping.normalize_z:
@@ -250,11 +340,11 @@ def save(net: NetworkFile | Generator, path: str | os.PathLike, extra: Mapping[s
             "the same z. This package reads the mark that is written into the file",
             stacklevel=2,
         )
-    ema = module_call(g_ema)
+    ema = module_call(g_ema, GENERATORS[type(g_ema)])
     stand_in, source = _NO_DISCRIMINATOR
     contents = {
         "training_set_kwargs": net.training_set_kwargs,
-        "G": ema if g is None or g is g_ema else module_call(g),
+        "G": ema if g is None or g is g_ema else module_call(g, GENERATORS[type(g)]),
         "D": module_call(d)
         if d is not None
         else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),

@@ -247,8 +247,11 @@ def _compare(
 # Writing
 
 
-def module_call(module: torch.nn.Module) -> Call:
-    """The persistence record of one of this package's networks, under the official class name (they are the same)."""
+def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
+    """The persistence record of one of this package's networks, under the official class name (they are the same).
+
+    ``source`` is what stands in place of source text.
+    """
     empty = Call("collections", "OrderedDict")
     state: dict[str, Any] = {
         "training": False,
@@ -276,7 +279,7 @@ def module_call(module: torch.nn.Module) -> Call:
         "_modules": Call(
             "collections",
             "OrderedDict",
-            items={k: v if v is None else module_call(v) for k, v in module._modules.items()},
+            items={k: v if v is None else module_call(v, source) for k, v in module._modules.items()},
         ),
         **{k: v for k, v in module.__dict__.items() if not k.startswith("_") and k != "training"},
         "_init_args": _plain(module.init_args),
@@ -284,7 +287,7 @@ def module_call(module: torch.nn.Module) -> Call:
     }
     if type(module).__name__ == "SynthesisBlock":
         state["fused_modconv_default"] = "inference_only"  # asked for by stylegan3's version of the class
-    return persistent_call(type(module).__name__, state, MODULE_SRC)
+    return persistent_call(type(module).__name__, state, source)
 
 
 def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) -> Call:

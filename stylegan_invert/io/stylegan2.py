@@ -103,10 +103,6 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     kwargs = _bind(record, GENERATOR_ARGS, file, place)
     synthesis = record.modules.get("synthesis")
-    if synthesis is not None and any(name.startswith("L0_") for name in synthesis.modules):
-        raise NetworkFileError(
-            file, place, "it is a StyleGAN3 generator, which this version does not read; it reads StyleGAN2"
-        )
     # stylegan3's StyleGAN2 takes the arguments of the synthesis directly, ada-pytorch's in a dictionary.
     flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
     mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")

@@ -49,6 +49,25 @@ class Storage:
         return len(self.data) // np.dtype(STORAGES[self.kind][0]).itemsize
 
 
+class AwaitedStorage(Storage):
+    """A storage whose numbers come later in the file than the tensors that lie in it; see `arrived`."""
+
+    def __init__(self, kind: str, numel: int):
+        super().__init__(kind, memoryview(b""))
+        self.__dict__["_numel"] = numel
+
+    @property
+    def numel(self) -> int:
+        return self._numel
+
+    @property
+    def nbytes(self) -> int:
+        return self._numel * np.dtype(STORAGES[self.kind][0]).itemsize
+
+    def arrived(self, data: memoryview) -> None:
+        self.__dict__["data"] = data
+
+
 @dataclass(frozen=True, eq=False)
 class TensorRecord:
     """A tensor in the file, checked to lie inside its storage and to be no larger than it."""
@@ -262,6 +281,13 @@ def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:
     return _latin1(memoryview(args[0].encode()))
 
 
+def empty_bytes(machine: Machine, args: tuple) -> bytes:
+    """bytes(): how protocol 2 spells no bytes."""
+    if args:
+        raise Refusal("bytes in an unknown form")
+    return b""
+
+
 def _latin1(utf8: memoryview) -> bytes | memoryview:
     # Looked at before decoding: one wide character would make Python's text four times as large.
     largest = np.frombuffer(utf8, np.uint8).max(initial=0)
@@ -280,6 +306,7 @@ GLOBALS = {
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): load_from_bytes,
     ("_codecs", "encode"): encode_latin1,
+    ("__builtin__", "bytes"): empty_bytes,
     ("numpy", "dtype"): numpy_dtype,
     ("numpy", "ndarray"): None,
     **{(f"numpy.{core}.multiarray", "scalar"): numpy_scalar for core in ("core", "_core")},

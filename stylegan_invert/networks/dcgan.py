@@ -4,8 +4,9 @@ Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convol
 (2016); the same generators serve WGAN. The modules are torch's own, so they compute what the networks' own code does.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -45,6 +46,8 @@ class DCGAN(torch.nn.Module):
         output: after the last; a key of `OUTPUTS`. Sigmoid pictures are brought to [-1, 1].
         eps: of the batch normalisation.
 
+    ``init_kwargs`` holds these as plain values: layers as tables.
+
     Layers are named ``dense`` (the first, before normalisation and activation), ``dense_norm``, ``dense_act``, ``up1``,
     ``up1_norm``, ..., in the order of computation.
     """
@@ -54,9 +57,18 @@ class DCGAN(torch.nn.Module):
     z_prior = "normal"
     dense_layer = "dense"
 
-    def __init__(self, layers: Sequence[Layer], activation: str = "relu", output: str = "tanh", eps: float = 1e-5):
+    def __init__(
+        self,
+        layers: Sequence[Layer | Mapping[str, Any]],
+        activation: str = "relu",
+        output: str = "tanh",
+        eps: float = 1e-5,
+    ):
         super().__init__()
-        self.layers = tuple(layers)
+        self.layers = layers = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in layers)
+        self.init_kwargs = dict(
+            layers=[asdict(layer) for layer in layers], activation=activation, output=output, eps=eps
+        )
         self.z_dim = layers[0].in_channels
         self.img_channels = layers[-1].out_channels
         self.activation, self.output = activation, output
