@@ -21,6 +21,7 @@ def keeps(weight: torch.Tensor) -> bool:
         and not (weight.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and type(weight) in native.PLAIN
+        and not weight.is_inference()
         and native.is_native(weight)
     )
 
@@ -38,6 +39,6 @@ def kept(weight: torch.Tensor, key: Hashable, make: Callable[[torch.Tensor], T])
     if known is None or known[0] != checksum:
         known = _kept[weight] = (checksum, {})
     if key not in known[1]:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # so that later calls with gradients can have it, too
             known[1][key] = make(weight)
     return known[1][key]

@@ -61,7 +61,9 @@ def _size(x: torch.Tensor, way: int) -> list[int]:
 def _forward(x: torch.Tensor, forward: torch.Tensor, adjoint: torch.Tensor, way: int, channels: int) -> torch.Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     n, i, h, w = x.shape
-    y = torch.empty([n, channels, *_size(x, way)], dtype=x.dtype, memory_format=torch.channels_last)
+    y = torch.empty([n, channels, *_size(x, way)], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    if not y.numel():
+        return y
     largest = max(x, forward, key=torch.Tensor.numel)  # threads pay for small pictures with many channels, too
     native.run("winograd", largest, way, x, forward, y, n, h, w, i, *y.shape[2:], channels)
     return y

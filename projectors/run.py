@@ -103,8 +103,9 @@ def project_each(
             `losses.DEFAULT_LOSS` but for presets.
         vgg16: file for "lpips-vgg"; None takes ``STYLEGAN_INVERT_VGG16``, else the official one.
         inception: file for "features", or "download"; None takes ``STYLEGAN_INVERT_INCEPTION``, else the shipped SqueezeNet.
-        class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`;
-            "relaxed" optimises a mixture of all classes together with z, from equal parts on, for methods that search z.
+        class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`,
+            and takes targets one after another; "relaxed" optimises a mixture of all classes together with z, from equal parts
+            on or from that of ``init``, for methods that search z.
         statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
             cache, which is made when it is first needed.
         z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
@@ -148,39 +149,33 @@ def project_each(
     net, G = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
     generator = adapt(_frozen(G))
     set_prior(generator, z_prior)
-    if class_idx == "search":
+    searched = class_idx == "search"
+    if class_idx == "relaxed":
+        if not generator.c_dim or not hasattr(settings, "class_vector") or "class_vector" in idle:
+            why = (
+                f"the method {method!r} as asked for does not search z"
+                if generator.c_dim
+                else "this network has no classes"
+            )
+            raise ProjectionError(f"a relaxed class was asked for, and {why}")
+        if settings.prior_weight:
+            raise ProjectionError(
+                "the Gaussian of V is of one class, so a relaxed class has no prior in V; leave out one"
+            )
+        settings = dataclasses.replace(settings, class_vector="relaxed")
+        c = torch.full([1, generator.c_dim], 1 / generator.c_dim)
+    elif searched:
         if sequence or not generator.c_dim:
             why = "the frames of a sequence are of one class" if sequence else "this network has no classes"
             raise ProjectionError(f"the class is to be searched for, and {why}")
-        arguments = dict(
-            vgg16=vgg16, inception=inception, statistics=statistics, z_prior=z_prior, save_noise=save_noise, keep_steps=keep_steps,
-            fit=fit, background=background, progress=progress, **options,
-        )  # fmt: skip
-        inits = _one_for_each(init, targets)
-        distance = build_loss(loss, vgg16, inception, generator.device)[0]
-        for target in targets:
-            _picture(target, generator, fit, background)
-        for i, target in enumerate(targets):
-            shown = as_images(_picture(target, generator, fit, background)[0][None], generator.device)
-            found = find_class(generator, shown, distance, getattr(settings, "seed", 0))
-            watch = None if callback is None else lambda first, step, i=i: callback(i, step)
-            more = dict(loss=loss, class_idx=found, init=inits[i], callback=watch)
-            for result in project_each(net or G, [target], method, **more, **arguments):
-                result.record["options"]["class_found_by"] = "search"
-                yield result
-        return
-    if class_idx == "relaxed":
-        if not generator.c_dim or not hasattr(settings, "class_vector"):
-            why = f"the method {method!r} does not search z" if generator.c_dim else "this network has no classes"
-            raise ProjectionError(f"a relaxed class was asked for, and {why}")
-        settings = dataclasses.replace(settings, class_vector="relaxed")
-        c = torch.full([1, generator.c_dim], 1 / generator.c_dim)
+        c = label(generator.c_dim, 0)  # for the checks of starts; each target then has its own
     else:
         c = label(generator.c_dim, class_idx)
     c = None if c is None else c.to(generator.device)
-    if getattr(settings, "prior_weight", 0) or str(chosen.space).startswith("v"):
+    in_v = getattr(settings, "prior_weight", 0) or str(chosen.space).startswith("v")
+    if in_v and not searched:
         keep_gaussian(generator, c, statistics, progress)
-    elif statistics is not None:
+    elif statistics is not None and not in_v:
         raise ProjectionError(
             f"method {method!r} was asked for without a prior in V, so statistics have no meaning for it"
         )
@@ -192,16 +187,33 @@ def project_each(
         raise ProjectionError("no targets were given")
     if batch != "auto" and (type(batch) is not int or batch < 1):
         raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1, or 'auto'")
-    inits = [chosen.start if i is None else i for i in _one_for_each(init, targets)]
+    given_inits = _one_for_each(init, targets)
+    inits = [chosen.start if i is None else i for i in given_inits]
     encode = _encoder(net, generator, chosen.space or "z", c) if any(_is(i, "de") for i in inits) else None
     own = drawn(generator, settings, 1, c) if any(i is OWN for i in inits) else None
     searches_z = chosen.start == OWN and getattr(settings, "first_step", "z") == "z"
     starts = [
-        None if _is(i, "de") else own if i is OWN else _start(i, generator, chosen.space, c, searches_z) for i in inits
-    ]
+        None if _is(i, "de") else own if i is OWN
+        else _start(i, generator, chosen.space, c, searches_z, class_idx == "relaxed") for i in inits
+    ]  # fmt: skip
     for target in targets:  # before hours of work; they are read again when their turn comes, and not kept until then
         _picture(target, generator, fit, background)
     distance, loss_record = build_loss(loss, vgg16, inception, generator.device)
+    if searched:
+        arguments = dict(
+            loss=loss, vgg16=vgg16, inception=inception, statistics=statistics, z_prior=z_prior, save_noise=save_noise,
+            keep_steps=keep_steps, fit=fit, background=background, progress=progress, **options,
+        )  # fmt: skip
+        for i, target in enumerate(targets):  # one after another, each in its own class
+            shown = as_images(_picture(target, generator, fit, background)[0][None], generator.device)
+            found = find_class(generator, shown, distance, getattr(settings, "seed", 0))
+            watch = None if callback is None else lambda first, step, i=i: callback(i, step)
+            for result in project_each(
+                net or G, [target], method, class_idx=found, init=given_inits[i], callback=watch, **arguments
+            ):
+                result.record["options"]["class_found_by"] = "search"
+                yield result
+        return
     lpips_network, lpips = reported_lpips(distance)
     lpips = lpips.to(generator.device)
 
@@ -333,9 +345,10 @@ def _encoder(
 
 
 def _start(
-    init: Start, generator: GeneratorAdapter, space: str | None, c: torch.Tensor | None, prefer_z: bool = False
-) -> Code:
-    """One starting code, in the method's space, or where it lies if the method takes any."""
+    init: Start, generator: GeneratorAdapter, space: str | None, c: torch.Tensor | None, prefer_z: bool = False,
+    own_class: bool = False,
+) -> Code:  # fmt: skip
+    """One starting code, in the method's space, or where it lies if the method takes any; in the class ``c``, or its own."""
     if _is(init, "mean"):
         return generator.center(space or "z", c)
     name = _name(init)
@@ -348,6 +361,7 @@ def _start(
     check_code(code, generator, name)
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
+    c = code.c.to(generator.device) if own_class and code.c is not None else c
     code = Code(code.space, {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}, c)
     try:
         return generator.convert(code, space or code.space)

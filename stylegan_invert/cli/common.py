@@ -117,7 +117,7 @@ def open_network(source: str, quiet: bool = False) -> Any:
 
     net = load(source, click.get_current_context().meta.get(ASSUME))
     if net.assumed:
-        say(quiet, f"{source} does not say everything; assumed: {net.assumed}")
+        say(quiet, f"{source} does not say everything itself; taken: {net.assumed}")
     return net
 
 

@@ -6,14 +6,14 @@ import click
 
 from .common import UserPath, assume_option, open_network, quiet_option, say
 
-FORMATS = {".pkl": "pickle", ".pt": "rosinality", ".safetensors": "safetensors"}
+FORMATS = ("pickle", "rosinality", "safetensors")
 
 
 @click.command()
 @click.argument("source", metavar="IN", type=UserPath())
 @click.argument("out", metavar="OUT", type=UserPath())
 @click.option(
-    "--format", "form", type=click.Choice(list(FORMATS.values())),
+    "--format", "form", type=click.Choice(FORMATS),
     help="What to write.  [default: by OUT's ending: .pkl an official pickle, .pt rosinality's state dict, .safetensors]",
 )  # fmt: skip
 @assume_option
@@ -24,15 +24,16 @@ def command(source: str, out: str, form: str | None, quiet: bool) -> None:
     IN is a path, a URL or a short name; it is read as data. OUT is written if networks read from it give the same pictures,
     to 1e-5 of their scale; what its format does not keep is named, and what would change pictures is refused.
     """
-    form = form or FORMATS.get(os.path.splitext(out)[1].lower())
-    if form is None:
-        raise click.UsageError(f"{out} ends in none of {', '.join(FORMATS)}; choose what to write with --format")
-    if os.path.isdir(out):
-        raise click.UsageError(f"{out} is a directory; expected a file name")
     from ..generator import adapt
     from ..io.convert import FORMATS as WRITERS
-    from ..io.convert import convert
+    from ..io.convert import convert, format_of
 
+    form = form or format_of(out)
+    if form is None:
+        endings = ", ".join(writer.ending for writer in WRITERS.values())
+        raise click.UsageError(f"{out} ends in none of {endings}; choose what to write with --format")
+    if os.path.isdir(out):
+        raise click.UsageError(f"{out} is a directory; expected a file name")
     net = open_network(source, quiet)
     info = adapt(net.G).info()
     sizes = f"{info['resolution']}x{info['resolution']}, {info['channels']} channels, {info['classes']} classes"

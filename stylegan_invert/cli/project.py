@@ -41,9 +41,10 @@ class Class(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value in ("search", "relaxed") or isinstance(value, int):
             return value
-        if not value.lstrip("-").isdigit():
+        try:
+            return int(value)
+        except ValueError:
             self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
-        return int(value)
 
 
 METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"

@@ -56,7 +56,8 @@ class NetworkFile:
         training_set_kwargs: what the file says about its training set: plain values, or None.
         extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
             table of such. See `save`.
-        assumed: what the file does not say and was taken for granted, in words; empty for files that say everything.
+        assumed: what the network's own file does not say and was taken for granted, or read beside it, in words; empty for
+            files that say everything.
 
     ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
     generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
@@ -291,7 +292,7 @@ def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile
         )
     try:
         config = json.loads(_bytes(config_file, str(config_file))[: 2**20])
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not biggan.is_config(config):
         raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")

@@ -16,15 +16,11 @@ from ..networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
 from .persistence import Budget
 from .pickled import show
 from .stylegan2 import MAX_SIZE
-from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, whole
+from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, number, whole
 from .tensors import TensorRecord
 
 FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
-
-
-def _number(low: float, high: float) -> Check:
-    return f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
 
 
 _flag: Check = ("True or False", lambda v: isinstance(v, bool))
@@ -37,8 +33,8 @@ COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
     "resolution": ("img_resolution", 32, _resolution),
     "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
     "label_size": ("c_dim", 0, whole(0, MAX_SIZE)),
-    "fmap_base": ("fmap_base", 8192, _number(1, 2**31)),
-    "fmap_decay": ("fmap_decay", 1.0, _number(0, 16)),
+    "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
+    "fmap_decay": ("fmap_decay", 1.0, number(0, 16)),
     "fmap_max": ("fmap_max", 512, whole(1, MAX_SIZE)),
 }
 GENERATOR_ARGS = {
@@ -46,7 +42,7 @@ GENERATOR_ARGS = {
     "latent_size": ("z_dim", None, whole(1, MAX_SIZE, or_none=True)),
     "normalize_latents": ("normalize_latents", True, _flag),
     "use_pixelnorm": ("use_pixelnorm", True, _flag),
-    "pixelnorm_epsilon": ("pixelnorm_epsilon", 1e-8, _number(0, 1)),
+    "pixelnorm_epsilon": ("pixelnorm_epsilon", 1e-8, number(0, 1)),
     "use_leakyrelu": ("use_leakyrelu", True, _flag),
 }
 DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}

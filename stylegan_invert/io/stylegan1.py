@@ -14,13 +14,9 @@ from ..networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator,
 from .persistence import Budget
 from .pickled import show
 from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
-from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, whole
+from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, number, whole
 
 MAX_TAPS = 64  # of a filter, along each axis
-
-
-def _number(low: float, high: float) -> Check:
-    return f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
 
 
 def _taps(value: Any) -> bool:
@@ -41,8 +37,8 @@ filter_: Check = (
 Table = dict[str, tuple[str, Any, Check]]
 """Name of an argument in the file: its name here, its value in the official code, what is allowed."""
 COMMON: Table = {
-    "fmap_base": ("fmap_base", 8192, _number(1, 2**31)),
-    "fmap_decay": ("fmap_decay", 1.0, _number(0, 64)),
+    "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
+    "fmap_decay": ("fmap_decay", 1.0, number(0, 64)),
     "fmap_max": ("fmap_max", 512, whole(1, MAX_SIZE)),
     "nonlinearity": ("nonlinearity", "lrelu", nonlinearity),
     "blur_filter": ("blur_filter", [1, 2, 1], filter_),
@@ -57,7 +53,7 @@ SIZES: Table = {
 MAPPING: Table = {
     "mapping_layers": ("num_layers", 8, whole(1, MAX_LAYERS)),
     "mapping_fmaps": ("layer_features", 512, whole(1, MAX_SIZE)),
-    "mapping_lrmul": ("lr_multiplier", 0.01, _number(1e-9, 1e9)),
+    "mapping_lrmul": ("lr_multiplier", 0.01, number(1e-9, 1e9)),
     "mapping_nonlinearity": ("activation", "lrelu", nonlinearity),
     "normalize_latents": ("normalize_z", True, flag),
 }

@@ -217,6 +217,10 @@ def whole(low: int, high: int, or_none: bool = False) -> Check:
     return text, lambda v: (or_none and v is None) or (type(v) is int and low <= v <= high)
 
 
+def number(low: float, high: float) -> Check:
+    return f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
+
+
 class Arguments:
     """The static arguments of a network, taken one by one with a check of each.
 

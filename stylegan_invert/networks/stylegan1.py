@@ -167,6 +167,8 @@ class MappingNetwork(torch.nn.Module):
         use_wscale: bool = True,
         normalize_z: bool = True,
     ):
+        if activation not in NONLINEARITIES:
+            raise ValueError(f"activation is {activation!r}; expected one of {', '.join(NONLINEARITIES)}")
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
