@@ -208,7 +208,7 @@ def test_networks_under_the_wrong_key(tmp_path):
         si.load(tmp_path / "b.pkl")
 
 
-@pytest.mark.parametrize("contents", ["", "{}", "[1", '{"output_dim": 16}'])
+@pytest.mark.parametrize("contents", ["", "{}", "[1", "[" * 200_000, '{"output_dim": 16}'])
 def test_folders_that_are_none(contents, tmp_path):
     hugging_face(tmp_path)
     (tmp_path / "config.json").write_text(contents)
@@ -217,6 +217,20 @@ def test_folders_that_are_none(contents, tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(si.NetworkFileError, match="it is a directory"):
         si.load(tmp_path)
+
+
+def test_arguments_of_safetensors_are_checked(tmp_path):
+    run("convert", stylegan1(tmp_path), tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    for kind in (b"lrelu", b"exec0"):
+        broken = data.replace(b'\\"activation\\": \\"lrelu\\"', b'\\"activation\\": \\"' + kind + b'\\"')
+        (tmp_path / "b.safetensors").write_bytes(broken)
+        if kind == b"lrelu":
+            si.load(tmp_path / "b.safetensors")
+            continue
+        assert broken != data
+        with pytest.raises(si.NetworkFileError, match="'exec0'; expected one of lrelu, relu"):
+            si.load(tmp_path / "b.safetensors")
 
 
 # Classes
@@ -277,11 +291,37 @@ def test_a_relaxed_class_has_its_gradient(classes):
 @pytest.mark.parametrize(
     "method, class_idx, reason",
     [("z", None, "5 classes and none was given"), ("z", 7, "classes 0 ... 4"), ("z", "any", "'any' was given"),
-     ("w", "relaxed", "does not search z")],
+     ("w", "relaxed", "does not search z"), ("w", "search", "works in w, and this network has z")],
 )  # fmt: skip
 def test_classes_that_make_no_sense(method, class_idx, reason, classes):
     with pytest.raises(ValueError, match=reason):
         si.project(classes, picture(classes), method, class_idx=class_idx, loss="mse=1", steps=2)
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [({"method": "dense", "class_idx": "relaxed", "first_step": "none"}, "as asked for does not search z"),
+     ({"class_idx": "search", "batch": 0}, "batch is 0"), ({"class_idx": "search", "init": "none.npz"}, "no such file"),
+     ({"class_idx": "search", "sequence": True}, "frames of a sequence")],
+)  # fmt: skip
+def test_everything_is_checked_before_a_class_is_searched(arguments, reason, classes, monkeypatch):
+    monkeypatch.setattr("stylegan_invert.projectors.run.find_class", lambda *a: pytest.fail("searched"))
+    with pytest.raises(ValueError, match=reason):
+        si.project(classes, [picture(classes)] * 2, **{"method": "z", "loss": "mse=1", **arguments})
+
+
+def test_a_relaxed_class_has_no_prior_in_v():
+    net = make_network(resolution=16, classes=3)
+    with pytest.raises(ValueError, match="a relaxed class has no prior in V"):
+        si.project(net, picture(net), "z", class_idx="relaxed", prior_weight=1e-4, loss="mse=1")
+
+
+def test_a_relaxed_run_goes_on_where_it_was(classes, tmp_path):
+    options = dict(method="z", loss="mse=1", optimizer="adam", steps=20, class_idx="relaxed")
+    first = si.project(classes, picture(classes), **options)
+    first.save(tmp_path)
+    again = si.project(classes, picture(classes), init=tmp_path, **{**options, "steps": 1})
+    assert float(again.distance[0]) == pytest.approx(float(first.distance[-1]), rel=1e-3)
 
 
 @pytest.mark.parametrize("class_idx", ["search", "relaxed"])

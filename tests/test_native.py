@@ -337,6 +337,18 @@ def test_what_is_kept_follows_the_weights():
     assert weight.grad.abs().sum() > 0
 
 
+def test_what_inference_mode_kept_serves_gradients():
+    x, weight = random(1, 32, 16, 16), random(32, 32, 3, 3, seed=1)
+    with torch.inference_mode():
+        before = ops.conv2d(x, weight, padding=1)
+    y = ops.conv2d(x.clone().requires_grad_(True), weight, padding=1)
+    y.sum().backward()
+    assert torch.equal(y.detach(), before.clone())
+    with torch.inference_mode():
+        ops.conv2d(x, weight.clone(), padding=1)
+    assert winograd.convolve(x[:0], winograd.transformed(weight, winograd.UP)).shape == (0, 32, 33, 33)
+
+
 # ----------------------------------------------------------------------------------------------------------------- build
 
 

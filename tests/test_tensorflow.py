@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import stylegan_invert as si
 from stylegan_invert import NetworkFileError
+from stylegan_invert.io import network_safetensors, tf_stylegan2
 from stylegan_invert.io import tensorflow as tf
-from stylegan_invert.io import tf_stylegan2
 from stylegan_invert.io.containers import read_records
 from stylegan_invert.io.persistence import Budget
 
@@ -109,8 +110,12 @@ def unit(x):
 
 
 def mapping(v, kw, z, c):
-    x = unit(z) if kw.get("normalize_latents", True) else z
-    if kw["label_size"]:
+    normalised = kw.get("normalize_latents", True)
+    x = unit(z) if normalised else z
+    if "mapping/LabelConcat/weight" in v:
+        x = np.concatenate([z, c @ v["mapping/LabelConcat/weight"]], axis=1)
+        x = unit(x) if normalised else x
+    elif kw["label_size"]:
         y = c @ weight(v, "mapping/LabelEmbed/weight") + v["mapping/LabelEmbed/bias"]
         x = np.concatenate([x, unit(y)], axis=1)
     for i in range(kw["mapping_layers"]):
@@ -224,7 +229,10 @@ def generator_state(version, kwargs, growing=False, seed=0, **changes):
     )
     shapes = {"dlatent_avg": (w,), **({"lod": ()} if version == 4 else {})}
     size = kw["latent_size"]
-    if kw["label_size"]:
+    if kw["label_size"] and version == 4:
+        shapes["mapping/LabelConcat/weight"] = (kw["label_size"], size)
+        size *= 2
+    elif kw["label_size"]:
         embed = kw.get("label_fmaps", size)
         shapes |= {"mapping/LabelEmbed/weight": (kw["label_size"], embed), "mapping/LabelEmbed/bias": (embed,)}
         size += embed
@@ -337,11 +345,27 @@ GENERATORS = {
     "config f": (4, {}),
     "config e, resnet": (4, {"architecture": "resnet", "resample_kernel": [1, 2, 1], "nonlinearity": "relu"}),
     "config e, orig": (4, {"architecture": "orig", "dlatent_avg_beta": None, "normalize_latents": False}),
+    "config f, labels": (4, {"label_size": 3}),
+    "config e, labels, not normalised": (4, {"label_size": 2, "normalize_latents": False, "architecture": "resnet"}),
     "config d": (4, {"structure": "fixed"}, True),
     "ada": (5, {"num_fp16_res": 2, "conv_clamp": 1.5, "fmap_const": 6, "label_size": 3, "label_fmaps": 4}),
     "ada, odd": (5, {"use_noise": False, "resample_kernel": [1, 3, 2, 1], "resolution": 8, "mapping_layers": 1}),
     "ada, box": (5, {"resample_kernel": None, "architecture": "resnet", "conv_clamp": 1, "fmap_base": 32.0}),
 }
+
+
+def test_labels_of_version_4_are_not_lost(tmp_path):
+    """Official PyTorch code has no such mapping; this project's own format has."""
+    state = generator_state(4, {"label_size": 3})
+    (tmp_path / "a.pkl").write_bytes(dumps((state, discriminator_state(4, {"label_size": 3}), state)))
+    net = si.load(tmp_path / "a.pkl")
+    with pytest.raises(TypeError, match="joined to z as TensorFlow's StyleGAN2 does"):
+        si.save(net, tmp_path / "b.pkl")
+    with pytest.warns(UserWarning, match="one-hot labels"):  # of the discriminator
+        network_safetensors.write(net, tmp_path / "b.safetensors")
+    again = si.load(tmp_path / "b.safetensors")
+    z, c = torch.randn([3, 6]), torch.eye(3)
+    assert torch.equal(net.G.mapping(z, c), again.G.mapping(z, c))
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -607,7 +631,6 @@ LARGE = {"fmap_base": 1 << 30, "fmap_max": 65536}
     [
         (generator_state(3, {}), "it is of version 3; StyleGAN2 has version 4"),
         (generator_state(4, {}, build_func_name="G_style"), "made by 'G_style'; expected one of G_main, D_stylegan2"),
-        (generator_state(4, {"label_size": 3}), "it has 3 classes in the manner of StyleGAN2's first version"),
         (generator_state(4, {}, components={}), "its components are: none; expected mapping and synthesis"),
         (network("G_main", {}, {}, 4, {"mapping": "G_mapping", "synthesis": "G_other"}), "made by 'G_other'; expected G_synth"),
         (generator_state(4, {"resolution": 16}) | {"static_kwargs": {"resolution": 12}}, "resolution is 12; expected a power of two"),

@@ -332,6 +332,8 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
             raise TypeError(
                 f"a network of the family {family} cannot be written as an official file; only those of StyleGAN2 and StyleGAN3 can"
             )
+    if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
+        raise TypeError("its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot")
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
     if not g_ema.mapping.normalize_z:

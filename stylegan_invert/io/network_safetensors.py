@@ -30,7 +30,7 @@ from torch.nn.modules import module as torch_modules
 from ..errors import NetworkFileError
 from ..networks import biggan, dcgan, progan, stylegan1, stylegan3
 from ..networks.discriminators import Discriminator
-from ..networks.layers import MappingNetwork
+from ..networks.layers import LABEL_PATHS, MappingNetwork
 from ..networks.stylegan2 import Generator
 from . import stylegan3 as stylegan3_file
 from .files import atomic
@@ -80,11 +80,13 @@ def _size(low: int, high: int = MAX_SIZE) -> Check:
     return f"an integer from {low} to {high}", lambda v: type(v) is int and low <= v <= high
 
 
+_label_path: Check = (f"one of {', '.join(LABEL_PATHS)}", lambda v: isinstance(v, str) and v in LABEL_PATHS)
 _SIZES = {"c_dim": _size(0), "img_resolution": _size(4, MAX_RESOLUTION), "img_channels": _size(1)}
 CLASSES: dict[str, Known] = {
     "stylegan2.Generator": Known(
         Generator,
-        {**_SIZES, "z_dim": _size(0), "w_dim": _size(1), "mapping_kwargs": MAPPING_ARGS, "synthesis_kwargs": SYNTHESIS_ARGS},
+        {**_SIZES, "z_dim": _size(0), "w_dim": _size(1), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
+         "synthesis_kwargs": SYNTHESIS_ARGS},
     ),
     "stylegan2.Discriminator": Known(
         Discriminator,

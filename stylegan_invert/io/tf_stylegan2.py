@@ -51,8 +51,7 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     do not know are warned of and ignored, as official code ignores them.
 
     Labels of version 5 are those of stylegan2-ada-pytorch. A version 4 discriminator multiplies its output by the label
-    itself; here an embedding that gives one-hot labels back stands for that, which a warning says. Version 4 generators with
-    labels are refused: they divide z and the embedded label by their joint length, and `MappingNetwork` cannot.
+    itself; here an embedding that gives one-hot labels back stands for that, which a warning says.
 
     Raises:
         NetworkFileError: an unknown function or version, or arguments and variables that describe no network which
@@ -136,14 +135,6 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
     growing = synthesis in GROWING
     z_dim, c_dim = args.take("latent_size", 512, whole(1, MAX_SIZE)), args.take("label_size", 0, whole(0, MAX_SIZE))
     w_dim, resolution = args.take("dlatent_size", 512, whole(1, MAX_SIZE)), _resolution(args, 8 if growing else 4)
-    if c_dim > 0 and version < 5:
-        raise NetworkFileError(
-            file,
-            place,
-            f"it has {c_dim} classes in the manner of StyleGAN2's first version (the label times the matrix 'LabelConcat' joins z "
-            "before both are divided by their joint length), which the mapping network here cannot compute; only "
-            "unconditional version 4 generators and those of StyleGAN2-ADA are read",
-        )
     layers = args.take("mapping_layers", 8, MAPPING_ARGS["num_layers"])
     features = args.take("mapping_fmaps", 512 if version < 5 else None, MAPPING_ARGS["layer_features"])
     mapping_kwargs = {
@@ -155,6 +146,8 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
     if version >= 5:
         embed = args.take("label_fmaps", None, MAPPING_ARGS["embed_features"])
         mapping_kwargs["embed_features"] = z_dim if embed is None else embed
+    elif c_dim > 0:
+        mapping_kwargs |= {"embed_features": z_dim, "label_path": "concat"}
     beta = args.take("dlatent_avg_beta", 0.995, ADOPTED["w_avg_beta"])
     mapping_kwargs["w_avg_beta"] = 1 if beta is None else beta  # the average itself is in the file all the same
     normalize_z = args.take("normalize_latents", True, SYNTHESIS_ARGS["use_noise"])
@@ -199,7 +192,8 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
         variables.ignore(*(n for n in record.variables if re.fullmatch(r"synthesis/ToRGB_lod[1-9]\d*/.*", n)))
     variables.ignore("lod")
     rules = [(re.compile(f"synthesis\\.{pattern}"), *rule) for pattern, *rule in _synthesis_rules(growing)]
-    rules += [(re.compile(f"mapping\\.{pattern}"), *rule) for pattern, *rule in _MAPPING_RULES]
+    own = [(r"embed\.weight", lambda m: "mapping/LabelConcat/weight", _dense)] if version < 5 else []
+    rules += [(re.compile(f"mapping\\.{pattern}"), *rule) for pattern, *rule in (*own, *_MAPPING_RULES)]
     values = _values(G, rules, variables, taps)
     variables.finish()
     return G, values

@@ -132,6 +132,9 @@ class Conv2dLayer(RecordedModule):
         return bias_act(x, b, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
 
+LABEL_PATHS = ("embed", "concat")
+
+
 class MappingNetwork(RecordedModule):
     """From latent z and label c to intermediate latents w.
 
@@ -142,8 +145,11 @@ class MappingNetwork(RecordedModule):
         num_ws: copies of w to return, one per layer of the synthesis; None returns (N, w_dim).
         num_layers, embed_features, layer_features, activation, lr_multiplier: of the dense layers.
         w_avg_beta: decay of the running mean ``w_avg`` kept in training mode; None keeps none.
+        label_path: "embed", as StyleGAN2-ADA has it: z and the embedded label are each divided by their root mean square, then
+            joined; or "concat", as TensorFlow's StyleGAN2 (version 4): the label times a matrix without bias or gain joins
+            z, and both are divided by what they have together.
 
-    ``normalize_z``, an attribute, is true for official networks: z is divided by its root mean square first.
+    ``normalize_z``, an attribute, is true for official networks: without it z (or with "concat" both) is not divided.
     """
 
     normalize_z = True
@@ -160,7 +166,10 @@ class MappingNetwork(RecordedModule):
         activation: str = "lrelu",
         lr_multiplier: float = 0.01,
         w_avg_beta: float | None = 0.995,
+        label_path: str = "embed",
     ):
+        if label_path not in LABEL_PATHS:
+            raise ValueError(f"label_path is {label_path!r}; expected one of {', '.join(LABEL_PATHS)}")
         super().__init__()
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -168,10 +177,13 @@ class MappingNetwork(RecordedModule):
         self.num_ws = num_ws
         self.num_layers = num_layers
         self.w_avg_beta = w_avg_beta
+        self._concat = label_path == "concat" and c_dim > 0
         embed_features = w_dim if embed_features is None else embed_features
         layer_features = w_dim if layer_features is None else layer_features
         if c_dim > 0:
-            self.embed = FullyConnectedLayer(c_dim, embed_features)
+            self.embed = FullyConnectedLayer(c_dim, embed_features, bias=not self._concat)
+            if self._concat:
+                self.embed.weight_gain = 1.0
         first = z_dim + (embed_features if c_dim > 0 else 0)
         sizes = [first] + [layer_features] * (num_layers - 1) + [w_dim]
         for i in range(num_layers):
@@ -201,15 +213,17 @@ class MappingNetwork(RecordedModule):
         if self.z_dim > 0:
             check_shape("z", z, [None, self.z_dim])
             x = z.to(torch.float32)
-            x = normalize_2nd_moment(x) if self.normalize_z else x
+            x = normalize_2nd_moment(x) if self.normalize_z and not self._concat else x
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(
                     f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
                 )
             check_shape("c", c, [None, self.c_dim])
-            y = normalize_2nd_moment(self.embed(c.to(torch.float32)))
+            y = self.embed(c.to(torch.float32))
+            y = y if self._concat else normalize_2nd_moment(y)
             x = y if x is None else torch.cat([x, y], dim=1)
+            x = normalize_2nd_moment(x) if self._concat and self.normalize_z else x
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
         if self.w_avg_beta is not None and self.training and not skip_w_avg_update:
