@@ -369,6 +369,21 @@ def test_labels_of_version_4_are_not_lost(tmp_path):
     assert torch.equal(net.G.mapping(z, c), again.G.mapping(z, c))
 
 
+@pytest.mark.parametrize("ending", ["pkl", "safetensors"])
+def test_what_was_read_can_be_written(ending, tmp_path):
+    """Also a discriminator that embeds labels without layers behind, which is TensorFlow's default."""
+    G = generator_state(5, {"label_size": 3})
+    (tmp_path / "a.pkl").write_bytes(dumps((G, discriminator_state(5, {"label_size": 3}), G)))
+    net = si.load(tmp_path / "a.pkl")
+    path = tmp_path / f"b.{ending}"
+    (si.save if ending == "pkl" else network_safetensors.write)(net, path)
+    again = si.load(path)
+    img, c = torch.randn([3, 2, 16, 16]), torch.eye(3)
+    assert torch.equal(net.D(img, c), again.D(img, c))
+    z = torch.randn([3, 6])
+    assert torch.equal(net.G(z, c, noise_mode="const"), again.G(z, c, noise_mode="const"))
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_generators_compute_what_tensorflow_does(name):
     version, kwargs, *growing = GENERATORS[name]

@@ -38,6 +38,7 @@ from .persistence import ADOPTED, NEEDS_BUFFER, Budget
 from .pickled import show
 from .stylegan2 import (
     BLOCK_ARGS,
+    D_MAPPING_ARGS,
     EPILOGUE_ARGS,
     MAPPING_ARGS,
     MAX_RESOLUTION,
@@ -90,7 +91,7 @@ CLASSES: dict[str, Known] = {
     ),
     "stylegan2.Discriminator": Known(
         Discriminator,
-        {**_SIZES, **OUTER_ARGS, "block_kwargs": BLOCK_ARGS, "mapping_kwargs": MAPPING_ARGS, "epilogue_kwargs": EPILOGUE_ARGS},
+        {**_SIZES, **OUTER_ARGS, "block_kwargs": BLOCK_ARGS, "mapping_kwargs": D_MAPPING_ARGS, "epilogue_kwargs": EPILOGUE_ARGS},
     ),
     "stylegan3.Generator": Known(
         stylegan3.Generator,

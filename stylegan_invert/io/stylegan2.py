@@ -48,6 +48,10 @@ MAPPING_ARGS: dict[str, Check] = {
     "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
     "w_avg_beta": ADOPTED["w_avg_beta"],
 }
+D_MAPPING_ARGS = {
+    **MAPPING_ARGS,
+    "num_layers": _whole(0, MAX_LAYERS),
+}  # a label may be embedded alone, as TensorFlow does
 SYNTHESIS_ARGS: dict[str, Check] = {
     "channel_base": _whole(1, 2**31),
     "channel_max": _whole(1, MAX_SIZE),
@@ -120,7 +124,7 @@ def _discriminator(record: ModuleRecord, file: object, place: str) -> Discrimina
     parts = {}
     for name, known in (
         ("block_kwargs", BLOCK_ARGS),
-        ("mapping_kwargs", MAPPING_ARGS),
+        ("mapping_kwargs", D_MAPPING_ARGS),
         ("epilogue_kwargs", EPILOGUE_ARGS),
     ):
         parts[name] = _table(kwargs.pop(name, {}), known, file, f"{place}: {name}")
