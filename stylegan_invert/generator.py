@@ -555,6 +555,22 @@ class LatentAdapter(Adapter):
     def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         return {"z": {"z": (self.network.z_dim,)}}[space]
 
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        """For networks that say so (``truncates_z``): z as if entries beyond two deviations had been drawn again, times psi.
+
+        That is the truncation trick of Brock et al. (BigGAN, section 3.1); an entry keeps its rank among all that there are.
+        """
+        if truncation_psi == 1 or not getattr(self.network, "truncates_z", False):
+            return super().truncated(code, truncation_psi)
+        if code.space != "z":
+            raise ValueError(
+                f"truncation_psi is {truncation_psi:g}, which is for codes in z; this one lies in {code.space!r}"
+            )
+        tail = torch.special.ndtr(torch.tensor(-2.0, dtype=torch.float64)).item()
+        rank = torch.special.ndtr(code.tensors["z"].double())
+        z = truncation_psi * torch.special.ndtri(tail + (1 - 2 * tail) * rank)
+        return Code("z", {**code.tensors, "z": z.to(torch.float32)}, code.c)
+
     def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
         z = code.tensors["z"]
         return self.network(z) if self.c_dim == 0 else self.network(z, code.c)

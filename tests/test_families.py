@@ -233,6 +233,33 @@ def test_arguments_of_safetensors_are_checked(tmp_path):
             si.load(tmp_path / "b.safetensors")
 
 
+def test_truncation(tmp_path):
+    """BigGAN's trick: entries beyond 2 are as if drawn again, then all are shrunk; and the statistics that belong to it."""
+    path = hugging_face(tmp_path)
+    generator = adapt(si.load(path).G)
+    z = torch.randn([20000, 1], generator=torch.Generator().manual_seed(0))
+    for psi in (0.4, 0.9999):
+        short = generator.truncated(si.Code("z", {"z": z}), psi).tensors["z"]
+        assert short.abs().max() <= 2 * psi + 1e-6 and torch.equal(short.argsort(dim=0), z.argsort(dim=0))
+        kept = z[z.abs() <= 2]  # what drawing again leaves has the same distribution
+        levels = torch.linspace(0.01, 0.99, 50)
+        torch.testing.assert_close(short.flatten().quantile(levels), psi * kept.quantile(levels), rtol=0, atol=0.05)
+    assert torch.equal(generator.truncated(si.Code("z", {"z": z}), 1).tensors["z"], z)
+    pictures = []
+    for more in ([], ["--trunc", 0.4], ["--trunc", 0.4, "--assume", "truncation=0.4"]):
+        out = tmp_path / f"out{len(pictures)}"
+        run("generate", "-n", path, "--seeds", 5, "--class", 1, "-o", out, *more)
+        pictures.append((out / "seed0005.png").read_bytes())
+    assert len(set(pictures)) == 3
+    assert si.load(path, {"truncation": 0.4}).G.truncation == 0.4
+    with pytest.raises(si.NetworkFileError, match="truncation is assumed to be 1.5; expected a number from 0 to 1"):
+        si.load(path, {"truncation": 1.5})
+    with pytest.raises(ValueError, match="is for codes in z"):
+        generator.truncated(generator.center("f:linear", torch.eye(5)[:1]), 0.5)
+    with pytest.raises(ValueError, match="no w to truncate"):
+        adapt(si.load("faces64").G).truncated(si.Code("z", {"z": z}), 0.5)
+
+
 # Classes
 
 

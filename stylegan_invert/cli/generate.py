@@ -51,7 +51,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     default=1,
     show_default=True,
     metavar="PSI",
-    help="Truncation: w is pulled towards the network's mean.",
+    help="Truncation: w is pulled towards the network's mean; a BigGAN's z is drawn from a truncated normal.",
 )
 @click.option(
     "--compress", "tau", type=Number(0, 1e6, min_open=True), metavar="TAU",

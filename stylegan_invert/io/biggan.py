@@ -489,6 +489,12 @@ CONFIG: dict[str, tuple[Any, Check]] = {
 }  # of config.json: name to default and what is accepted
 
 
+FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {
+    "truncation": (1.0, ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)),
+}
+"""What is chosen for a folder: the truncation whose stored statistics normalise. z is drawn accordingly by the caller."""
+
+
 def is_config(config: Any) -> bool:
     """Whether the contents of a config.json are those of a BigGAN."""
     return isinstance(config, dict) and {"channel_width", "layers", "z_dim"} <= config.keys()

@@ -66,13 +66,12 @@ def _tensorflow(record: TFNetwork) -> Any:
     return stylegan1 if record.build_func in stylegan1.FAMILIES else tf_stylegan2
 
 
-def assumptions(family: Any, given: Mapping[str, Any], file: object) -> dict[str, Any]:
-    """A value for everything that a family's files do not say: what is given, else the default.
+def assumptions(table: Mapping[str, Any], given: Mapping[str, Any], file: object) -> dict[str, Any]:
+    """A value for everything that a file does not say, by a table like ``ASSUMED``: what is given, else the default.
 
     Raises:
         NetworkFileError: a name is unknown, or a value is not what it must be.
     """
-    table = getattr(family, "ASSUMED", {})
     unknown = sorted(set(given) - set(table))
     if unknown:
         what = f"this kind of file leaves open {', '.join(table)}" if table else "this kind of file leaves nothing open"

@@ -204,7 +204,7 @@ def from_bytes(
     hashed = sha256(view)
     budget = Budget(file, 2 * len(view))
     if network_safetensors.is_safetensors(view):
-        families.assumptions(network_safetensors, given, file)
+        families.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
         return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
     root = read_records(view, file, families.GLOBALS)
@@ -212,7 +212,7 @@ def from_bytes(
         root = {"G_ema": root}
     found = tensorflow.find_networks(root)
     if found is not None:
-        families.assumptions(tensorflow, given, file)
+        families.assumptions({}, given, file)
         net = NetworkFile({k: families.of_record(v, k, file, budget) for k, v in found.items()}, file, hashed)
         net["G_ema"]  # built now, as below
         return net
@@ -222,7 +222,7 @@ def from_bytes(
             keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
             raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
         return NetworkFile(networks, file, hashed, assumed=assumed)
-    families.assumptions(None, given, file)
+    families.assumptions({}, given, file)
     records = {}
     for key in NETWORK_KEYS:
         value = root.get(key)
@@ -261,7 +261,7 @@ def _from_tensors(
             data, name = beside["state_dict"]
             told = biggan.assumed_of_config(read_records(memoryview(data), name, families.GLOBALS), name) or {}
             given = {**told, **given}
-        assumed = families.assumptions(family, given, file)
+        assumed = families.assumptions(family.ASSUMED, given, file)
         if family is rosinality:
             networks: dict[str, Any] = rosinality.read_networks(root, file, budget, assumed)
         else:
@@ -296,12 +296,13 @@ def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile
         config = None
     if not biggan.is_config(config):
         raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")
-    families.assumptions(None, given, name)
+    assumed = families.assumptions(biggan.FOLDER_ASSUMED, given, name)
     view = memoryview(_bytes(weights, str(weights)))
     root = read_records(view, str(weights))
     tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
     G = biggan.build_folder(config, tensors, str(weights), Budget(str(weights), 2 * len(view)))
-    return NetworkFile({"G_ema": G}, name, sha256(view))
+    G.truncation = assumed["truncation"]
+    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=f"statistics of truncation {G.truncation:g}")
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:

@@ -188,6 +188,7 @@ class _Generator(torch.nn.Module):
     """What the two generators share: everything but their blocks and what these are told."""
 
     z_prior = "normal"
+    truncates_z = True
     dense_layer = "linear"
 
     def __init__(
