@@ -1,7 +1,7 @@
 """Layers that generators and discriminators of the StyleGAN2 family share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -149,6 +149,8 @@ class MappingNetwork(RecordedModule):
             joined; or "concat", as TensorFlow's StyleGAN2 (version 4): the label times a matrix without bias or gain joins
             z, and both are divided by what they have together.
 
+        layer: makes a dense layer from (in_features, out_features, activation=, lr_multiplier=); for families that inherit.
+
     ``normalize_z``, an attribute, is true for official networks: without it z (or with "concat" both) is not divided.
     """
 
@@ -167,6 +169,7 @@ class MappingNetwork(RecordedModule):
         lr_multiplier: float = 0.01,
         w_avg_beta: float | None = 0.995,
         label_path: str = "embed",
+        layer: Callable[..., torch.nn.Module] = FullyConnectedLayer,
     ):
         if label_path not in LABEL_PATHS:
             raise ValueError(f"label_path is {label_path!r}; expected one of {', '.join(LABEL_PATHS)}")
@@ -187,8 +190,8 @@ class MappingNetwork(RecordedModule):
         first = z_dim + (embed_features if c_dim > 0 else 0)
         sizes = [first] + [layer_features] * (num_layers - 1) + [w_dim]
         for i in range(num_layers):
-            layer = FullyConnectedLayer(sizes[i], sizes[i + 1], activation=activation, lr_multiplier=lr_multiplier)
-            setattr(self, f"fc{i}", layer)
+            dense = layer(sizes[i], sizes[i + 1], activation=activation, lr_multiplier=lr_multiplier)
+            setattr(self, f"fc{i}", dense)
         if num_ws is not None and w_avg_beta is not None:
             self.register_buffer("w_avg", torch.zeros([w_dim]))
 
@@ -238,3 +241,44 @@ class MappingNetwork(RecordedModule):
             cut = x.shape[1] if truncation_cutoff is None else truncation_cutoff
             x = torch.cat([self.w_avg.lerp(x[:, :cut], truncation_psi), x[:, cut:]], dim=1)
         return x
+
+
+class StyleGAN(RecordedModule):
+    """Mapping and synthesis: what the generators of all StyleGANs share.
+
+    Args:
+        z_dim: size of z. c_dim: number of classes, 0 for none. w_dim: size of w.
+        synthesis: with img_resolution, img_channels and num_ws.
+        mapping: the class of the mapping network. mapping_kwargs: for it.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        synthesis: torch.nn.Module,
+        mapping: type[MappingNetwork] = MappingNetwork,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.img_resolution = synthesis.img_resolution
+        self.img_channels = synthesis.img_channels
+        self.synthesis = synthesis
+        self.num_ws = synthesis.num_ws
+        self.mapping = mapping(z_dim, c_dim, w_dim, num_ws=self.num_ws, **(mapping_kwargs or {}))
+
+    def forward(
+        self,
+        z: torch.Tensor,
+        c: torch.Tensor | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        **synthesis_kwargs: Any,
+    ) -> torch.Tensor:
+        """Render z (N, z_dim) with labels c (N, c_dim); see `MappingNetwork.forward` and `SynthesisNetwork.forward`."""
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return self.synthesis(ws, **synthesis_kwargs)

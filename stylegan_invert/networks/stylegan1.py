@@ -9,6 +9,7 @@ nothing there, so that the weight itself goes to the convolution.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 
 from ..ops import ACTIVATIONS, conv2d, normalize_2nd_moment, setup_filter, upfirdn2d
 from ..ops.frozen import kept
+from . import layers
 from .discriminators import MinibatchStdLayer
 from .layers import check_shape
 from .stylegan2 import NOISE_MODES
@@ -141,11 +143,12 @@ class ConvLayer(torch.nn.Module):
         return ACTIVATIONS[self.activation].function(x)
 
 
-class MappingNetwork(torch.nn.Module):
+class MappingNetwork(layers.MappingNetwork):
     """From latent z and label c to intermediate latents w.
 
     A label is made a vector of the size of z by a matrix and concatenated with z; both together are then divided by their
-    root mean square. The layers have no gain behind their activation, so w is the leaky ReLU itself of what V holds.
+    root mean square. The layers have no gain behind their activation, so w is the leaky ReLU itself of what V holds. Official
+    tools truncate with psi 0.7 and cutoff 8. ``w_avg`` is the file's, and stays so in training mode.
 
     Args:
         z_dim, c_dim, w_dim: sizes; c_dim is 0 for an unconditional network.
@@ -169,55 +172,11 @@ class MappingNetwork(torch.nn.Module):
     ):
         if activation not in NONLINEARITIES:
             raise ValueError(f"activation is {activation!r}; expected one of {', '.join(NONLINEARITIES)}")
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.num_ws = num_ws
-        self.num_layers = num_layers
+        super().__init__(
+            z_dim, c_dim, w_dim, num_ws, num_layers, embed_features=z_dim, layer_features=layer_features, activation=activation,
+            lr_multiplier=lr_multiplier, w_avg_beta=1, label_path="concat", layer=partial(DenseLayer, use_wscale=use_wscale),
+        )  # fmt: skip
         self.normalize_z = normalize_z
-        if c_dim > 0:
-            self.embed = DenseLayer(c_dim, z_dim, use_wscale=False, bias=False)
-        sizes = [z_dim * (2 if c_dim > 0 else 1)] + [layer_features] * (num_layers - 1) + [w_dim]
-        for i in range(num_layers):
-            layer = DenseLayer(
-                sizes[i], sizes[i + 1], use_wscale=use_wscale, lr_multiplier=lr_multiplier, activation=activation
-            )
-            setattr(self, f"fc{i}", layer)
-        self.register_buffer("w_avg", torch.zeros([w_dim]))
-
-    def forward(
-        self,
-        z: torch.Tensor,
-        c: torch.Tensor | None = None,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-    ) -> torch.Tensor:
-        """Map (N, z_dim) and (N, c_dim) to (N, num_ws, w_dim), float32.
-
-        Args:
-            z: latents from N(0, 1), any floating dtype.
-            c: one-hot labels; needed when c_dim is not 0.
-            truncation_psi: pull towards ``w_avg``: w_avg + psi * (w - w_avg). Official tools take 0.7.
-            truncation_cutoff: number of leading layers that are truncated; None means all. Official tools take 8.
-        """
-        check_shape("z", z, [None, self.z_dim])
-        x = z.to(torch.float32)
-        if self.c_dim > 0:
-            if c is None:
-                raise ValueError(
-                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
-                )
-            check_shape("c", c, [None, self.c_dim])
-            x = torch.cat([x, self.embed(c.to(torch.float32))], dim=1)
-        x = normalize_2nd_moment(x) if self.normalize_z else x
-        for i in range(self.num_layers):
-            x = getattr(self, f"fc{i}")(x)
-        x = x.unsqueeze(1).repeat([1, self.num_ws, 1])  # (N, num_ws, w_dim)
-        if truncation_psi != 1:
-            cut = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            x = torch.cat([self.w_avg.lerp(x[:, :cut], truncation_psi), x[:, cut:]], dim=1)
-        return x
 
 
 class SynthesisLayer(torch.nn.Module):
@@ -505,7 +464,7 @@ class SynthesisNetwork(torch.nn.Module):
         return img.contiguous()
 
 
-class Generator(torch.nn.Module):
+class Generator(layers.StyleGAN):
     """StyleGAN: mapping and synthesis.
 
     Args:
@@ -529,31 +488,8 @@ class Generator(torch.nn.Module):
         mapping_kwargs: Mapping[str, Any] | None = None,
         synthesis_kwargs: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.init_kwargs = dict(
-            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, img_resolution=img_resolution, img_channels=img_channels,
-            mapping_kwargs=dict(mapping_kwargs or {}), synthesis_kwargs=dict(synthesis_kwargs or {}),
-        )  # fmt: skip
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **(synthesis_kwargs or {}))
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
-
-    def forward(
-        self,
-        z: torch.Tensor,
-        c: torch.Tensor | None = None,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        **synthesis_kwargs: Any,
-    ) -> torch.Tensor:
-        """Render z (N, z_dim) with labels c (N, c_dim); see `MappingNetwork.forward` and `SynthesisNetwork.forward`."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws, **synthesis_kwargs)
+        synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **(synthesis_kwargs or {}))
+        super().__init__(z_dim, c_dim, w_dim, synthesis, MappingNetwork, mapping_kwargs)
 
 
 class DiscriminatorBlock(torch.nn.Module):

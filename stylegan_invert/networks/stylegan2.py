@@ -17,8 +17,8 @@ from .layers import (
     RESAMPLE_FILTER,
     Conv2dLayer,
     FullyConnectedLayer,
-    MappingNetwork,
     RecordedModule,
+    StyleGAN,
     check_shape,
     compute_format,
     uses_fp16,
@@ -334,7 +334,7 @@ class SynthesisNetwork(RecordedModule):
         return img
 
 
-class Generator(RecordedModule):
+class Generator(StyleGAN):
     """StyleGAN2: mapping and synthesis.
 
     Args:
@@ -355,24 +355,5 @@ class Generator(RecordedModule):
         mapping_kwargs: Mapping[str, Any] | None = None,
         synthesis_kwargs: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **(synthesis_kwargs or {}))
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, num_ws=self.num_ws, **(mapping_kwargs or {}))
-
-    def forward(
-        self,
-        z: torch.Tensor,
-        c: torch.Tensor | None = None,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        **synthesis_kwargs: Any,
-    ) -> torch.Tensor:
-        """Render z (N, z_dim) with labels c (N, c_dim); see `MappingNetwork.forward` and `SynthesisNetwork.forward`."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return self.synthesis(ws, **synthesis_kwargs)
+        synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **(synthesis_kwargs or {}))
+        super().__init__(z_dim, c_dim, w_dim, synthesis, mapping_kwargs=mapping_kwargs)
