@@ -10,28 +10,27 @@ the same ``u0`` and change nothing; ``sv0`` is a note of training). pytorch-pret
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from ..errors import NetworkFileError
 from ..networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
+from .checks import Check, number, whole
 from .persistence import Budget
 from .pickled import Machine, Refusal, show
-from .stylegan2 import Check, _whole
-from .tensors import TensorRecord
+from .tensors import TensorRecord, tables, unwrapped
 
 MAX_BLOCKS = 64
 MAX_SIZE = 2**20  # of any dimension of a tensor
 MAX_RESOLUTION = 4096
-MAX_DEPTH = 4  # of tables inside tables
 MAX_STATS = 10_001
 
 IGNORED = re.compile(r"(.*\.)?(sv\d+|u[1-9]\d*|accumulation_counter|num_batches_tracked)")
 """Notes of training, and further singular vectors, which no picture depends on."""
 
-_eps: Check = ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)
+_eps = number(0, 1)
 _eps_or_none: Check = (f"None or {_eps[0]}", lambda v: v is None or _eps[1](v))
 
 ASSUMED: dict[str, tuple[Any, Check]] = {
@@ -105,17 +104,9 @@ def find_discriminator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
 
 
 def _find(root: Any, marks: tuple[set[str], ...]) -> tuple[str, dict[str, TensorRecord]] | None:
-    found = [item for item in _tables(root, "") if any(mark <= item[1].keys() for mark in marks)]
+    known = [(place, unwrapped(tensors)) for place, tensors, _ in tables(root)]
+    found = [item for item in known if any(mark <= item[1].keys() for mark in marks)]
     return min(found, key=lambda item: "ema" not in item[0].lower(), default=None)
-
-
-def _tables(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, dict[str, TensorRecord]]]:
-    """Places and contents of the tables of tensors in a file; names without the "module." of a parallel module."""
-    if not isinstance(value, dict) or depth > MAX_DEPTH:
-        return
-    yield place, {str(k).removeprefix("module."): v for k, v in value.items() if isinstance(v, TensorRecord)}
-    for key, child in value.items():
-        yield from _tables(child, f"{place}.{key}" if place else str(key), depth + 1)
 
 
 def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] | None:
@@ -479,18 +470,18 @@ def _blocks(value: Any) -> bool:
 
 
 CONFIG: dict[str, tuple[Any, Check]] = {
-    "z_dim": (128, _whole(1, MAX_SIZE)),
-    "channel_width": (128, _whole(1, 4096)),
-    "num_classes": (1000, _whole(1, MAX_SIZE)),
+    "z_dim": (128, whole(1, MAX_SIZE)),
+    "channel_width": (128, whole(1, 4096)),
+    "num_classes": (1000, whole(1, MAX_SIZE)),
     "layers": (None, ("a list of blocks [upsample, in, out] whose channels go from 16 to 1, kept or halved", _blocks)),
-    "attention_layer_position": (8, _whole(1, MAX_BLOCKS)),
+    "attention_layer_position": (8, whole(1, MAX_BLOCKS)),
     "eps": (1e-4, _eps),
-    "n_stats": (51, _whole(2, MAX_STATS)),
+    "n_stats": (51, whole(2, MAX_STATS)),
 }  # of config.json: name to default and what is accepted
 
 
 FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {
-    "truncation": (1.0, ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)),
+    "truncation": (1.0, number(0, 1)),
 }
 """What is chosen for a folder: the truncation whose stored statistics normalise. z is drawn accordingly by the caller."""
 

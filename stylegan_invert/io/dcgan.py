@@ -4,25 +4,25 @@ Such a file says nothing of activations, and nothing of the prior of z; the netw
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from ..errors import NetworkFileError
 from ..networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
+from .checks import Check, number
 from .persistence import Budget
 from .pickled import show
-from .tensors import TensorRecord
+from .tensors import TensorRecord, tables
 
 MAX_LAYERS = 64
 MAX_RESOLUTION = 4096
-MAX_DEPTH = 4  # of tables inside tables
 
-ASSUMED: dict[str, tuple[Any, tuple[str, Callable[[Any], bool]]]] = {
+ASSUMED: dict[str, tuple[Any, Check]] = {
     "activation": ("relu", (f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS)),
     "output": ("tanh", (f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS)),
-    "bn_eps": (1e-5, ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1)),
+    "bn_eps": (1e-5, number(0, 1)),
 }
 """What such a file does not say: name to default, which is what the networks' usual code has, and check."""
 
@@ -34,7 +34,7 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
 
     If there are several, that whose key says so counts ("netG", "generator", ...), averaged weights ("ema") first.
     """
-    found = list(_tables(root, ""))
+    found = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
     if not found:
         return None
 
@@ -47,16 +47,6 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
         return discriminator, not any(w.lower() == "ema" for w in words), not generator
 
     return min(found, key=lambda item: rank(item[0]))
-
-
-def _tables(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, dict[str, TensorRecord]]]:
-    if not isinstance(value, dict) or depth > MAX_DEPTH:
-        return
-    tensors = {str(k): v for k, v in value.items() if isinstance(v, TensorRecord)}
-    if any(len(v.shape) == 4 for v in tensors.values()):
-        yield place, tensors
-    for key, child in value.items():
-        yield from _tables(child, f"{place}.{key}" if place else str(key), depth + 1)
 
 
 def build(

@@ -33,6 +33,7 @@ from ..networks.discriminators import Discriminator
 from ..networks.layers import LABEL_PATHS, MappingNetwork
 from ..networks.stylegan2 import Generator
 from . import stylegan3 as stylegan3_file
+from .checks import Check, flag, whole
 from .files import atomic
 from .persistence import ADOPTED, NEEDS_BUFFER, Budget
 from .pickled import show
@@ -45,7 +46,6 @@ from .stylegan2 import (
     MAX_SIZE,
     OUTER_ARGS,
     SYNTHESIS_ARGS,
-    Check,
 )
 from .tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
 
@@ -77,16 +77,12 @@ class Known(NamedTuple):
     checks: Mapping[str, Any]
 
 
-def _size(low: int, high: int = MAX_SIZE) -> Check:
-    return f"an integer from {low} to {high}", lambda v: type(v) is int and low <= v <= high
-
-
 _label_path: Check = (f"one of {', '.join(LABEL_PATHS)}", lambda v: isinstance(v, str) and v in LABEL_PATHS)
-_SIZES = {"c_dim": _size(0), "img_resolution": _size(4, MAX_RESOLUTION), "img_channels": _size(1)}
+_SIZES = {"c_dim": whole(0, MAX_SIZE), "img_resolution": whole(4, MAX_RESOLUTION), "img_channels": whole(1, MAX_SIZE)}
 CLASSES: dict[str, Known] = {
     "stylegan2.Generator": Known(
         Generator,
-        {**_SIZES, "z_dim": _size(0), "w_dim": _size(1), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
+        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
          "synthesis_kwargs": SYNTHESIS_ARGS},
     ),
     "stylegan2.Discriminator": Known(
@@ -443,7 +439,6 @@ def _set_attributes(network: torch.nn.Module, table: Any, file: object, role: st
     modules = dict(network.named_modules())
     if not isinstance(table, dict) or not all(isinstance(v, dict) and k in modules for k, v in table.items()):
         raise NetworkFileError(file, f"{role}: attributes", "expected a table by the names of the network's modules")
-    flag: Check = ("True or False", lambda v: isinstance(v, bool))
     for where, values in table.items():
         module, place = modules[where], f"{role}.{where}"
         for name, value in values.items():

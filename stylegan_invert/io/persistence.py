@@ -5,13 +5,14 @@ the source; here it is never looked at.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from ..errors import NetworkFileError
 from ..ops import ACTIVATIONS
+from .checks import Check, flag
 from .pickled import Call, LongText, Machine, Refusal, show
 from .tensors import GLOBALS as TENSOR_GLOBALS
 from .tensors import TensorRecord, tensor_call
@@ -154,12 +155,12 @@ class Budget:
 # Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
 _number = (int, float)
 _LARGE = 1e18
-ADOPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+ADOPTED: dict[str, Check] = {
     "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
     "conv_clamp": ("None or a number of at least 0", lambda v: v is None or (_is(v, _number) and 0 <= v < _LARGE)),
-    "use_fp16": ("True or False", lambda v: isinstance(v, bool)),
-    "channels_last": ("True or False", lambda v: isinstance(v, bool)),
-    "use_noise": ("True or False", lambda v: isinstance(v, bool)),
+    "use_fp16": flag,
+    "channels_last": flag,
+    "use_noise": flag,
     "act_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
     "weight_gain": ("a number", lambda v: _is(v, _number) and (abs(v) < _LARGE or v == math.inf)),  # inf: of no inputs
     "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),

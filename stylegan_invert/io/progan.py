@@ -13,17 +13,17 @@ import torch
 from ..errors import NetworkFileError
 from ..networks.dcgan import DenseMap
 from ..networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
+from .checks import Check, flag, number, whole
 from .persistence import Budget
 from .pickled import show
 from .stylegan2 import MAX_SIZE
-from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, number, whole
+from .tensorflow import Arguments, TFNetwork, Transform, Variables, fill
 from .tensors import TensorRecord
 
 FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
 
 
-_flag: Check = ("True or False", lambda v: isinstance(v, bool))
 _resolution: Check = (
     f"a power of two from 4 to {MAX_RESOLUTION}",
     lambda v: type(v) is int and 4 <= v <= MAX_RESOLUTION and not v & (v - 1),
@@ -40,10 +40,10 @@ COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
 GENERATOR_ARGS = {
     **COMMON_ARGS,
     "latent_size": ("z_dim", None, whole(1, MAX_SIZE, or_none=True)),
-    "normalize_latents": ("normalize_latents", True, _flag),
-    "use_pixelnorm": ("use_pixelnorm", True, _flag),
+    "normalize_latents": ("normalize_latents", True, flag),
+    "use_pixelnorm": ("use_pixelnorm", True, flag),
     "pixelnorm_epsilon": ("pixelnorm_epsilon", 1e-8, number(0, 1)),
-    "use_leakyrelu": ("use_leakyrelu", True, _flag),
+    "use_leakyrelu": ("use_leakyrelu", True, flag),
 }
 DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}
 # How official code computes the same network. Half precision ("dtype") is not taken over.
@@ -92,8 +92,8 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
         arguments.ignore("use_gdrop")  # noise for training
         # As official code converts them.
         arguments.values.update({"fused_scale": False}, **({} if generates else {"mbstd_group_size": 16}))
-    equalised = arguments.take("use_wscale", True, _flag)
-    fused = arguments.take("fused_scale", True, _flag)
+    equalised = arguments.take("use_wscale", True, flag)
+    fused = arguments.take("fused_scale", True, flag)
     table = GENERATOR_ARGS if generates else DISCRIMINATOR_ARGS
     kwargs = {name: arguments.take(theirs, default, check) for theirs, (name, default, check) in table.items()}
     arguments.finish()

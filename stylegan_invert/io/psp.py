@@ -9,7 +9,7 @@ from typing import Any
 
 from . import rosinality
 from .pickled import Machine, Refusal
-from .tensors import TensorRecord
+from .tensors import TensorRecord, unwrapped
 
 PREFIX = "decoder."
 ASSUMED = rosinality.ASSUMED
@@ -21,7 +21,7 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     table = root.get("state_dict") if isinstance(root, dict) else None
     if not isinstance(table, dict):
         return None
-    named = {str(k).removeprefix("module."): v for k, v in table.items() if isinstance(v, TensorRecord)}
+    named = unwrapped({str(k): v for k, v in table.items() if isinstance(v, TensorRecord)})
     tensors = {k.removeprefix(PREFIX): v for k, v in named.items() if k.startswith(PREFIX)}
     if not tensors.keys() >= rosinality.GENERATOR_MARKS:
         return None

@@ -24,12 +24,12 @@ from ..networks.discriminators import Discriminator
 from ..networks.layers import Conv2dLayer, FullyConnectedLayer
 from ..networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ..ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
+from .checks import Check
 from .files import atomic
 from .persistence import Budget
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Check
-from .tensors import TensorRecord
+from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
+from .tensors import TensorRecord, tables, unwrapped
 
-MAX_DEPTH = 4  # of tables inside tables
 MAX_TAPS = 31
 MAX_ROWS = 64  # of latent_avg
 
@@ -120,7 +120,8 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
     """
     generators: dict[str, dict[str, TensorRecord]] = {}
     discriminators: dict[str, dict[str, TensorRecord]] = {}
-    for place, tensors, parent in _tables(root, "", {}):
+    for place, tensors, parent in tables(root):
+        tensors = unwrapped(tensors)
         if GENERATOR_MARKS <= tensors.keys():
             for owner in (root, parent, tensors):
                 mean = owner.get(LATENT_AVG) if isinstance(owner, dict) else None
@@ -148,17 +149,6 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
 
 def _last(place: str) -> str:
     return place.rpartition(".")[2].lower()
-
-
-def _tables(value: Any, place: str, parent: Any, depth: int = 0) -> Iterator[tuple[str, dict[str, TensorRecord], Any]]:
-    if not isinstance(value, dict) or depth > MAX_DEPTH:
-        return
-    # A network that ran on several GPUs has "module." in front of its names.
-    tensors = {str(k).removeprefix("module."): v for k, v in value.items() if isinstance(v, TensorRecord)}
-    if tensors:
-        yield place, tensors, parent
-    for key, child in value.items():
-        yield from _tables(child, f"{place}.{key}" if place else str(key), value, depth + 1)
 
 
 def read_networks(root: Any, file: object, budget: Budget, assumed: Mapping[str, Any]) -> dict[str, torch.nn.Module]:

@@ -11,10 +11,11 @@ import torch
 
 from ..errors import NetworkFileError
 from ..networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
+from .checks import Check, flag, number, whole
 from .persistence import Budget
 from .pickled import show
 from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
-from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, number, whole
+from .tensorflow import Arguments, TFNetwork, Transform, Variables, fill
 
 MAX_TAPS = 64  # of a filter, along each axis
 
@@ -26,7 +27,6 @@ def _taps(value: Any) -> bool:
     return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and abs(sum(numbers)) > 1e-6
 
 
-flag: Check = ("True or False", lambda v: isinstance(v, bool))
 nonlinearity: Check = (f"one of {', '.join(NONLINEARITIES)}", lambda v: isinstance(v, str) and v in NONLINEARITIES)
 fused: Check = ("True, False or 'auto'", lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "auto"))
 filter_: Check = (

@@ -9,6 +9,7 @@ from ..errors import NetworkFileError
 from ..networks.discriminators import Discriminator
 from ..networks.layers import ARCHITECTURES
 from ..networks.stylegan2 import Generator
+from .checks import Check, checked_table, flag, whole
 from .persistence import ADOPTED, Budget, ModuleRecord, fill
 from .pickled import show
 
@@ -22,12 +23,6 @@ DISCRIMINATOR_ARGS = (
     "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp", "cmap_dim",
     "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
 )  # fmt: skip
-Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
-
-
-def _whole(low: int, high: int, or_none: bool = False) -> Check:
-    text = f"{'None or ' if or_none else ''}an integer from {low} to {high}"
-    return text, lambda v: (or_none and v is None) or (type(v) is int and low <= v <= high)
 
 
 def _taps(value: Any) -> bool:
@@ -39,43 +34,42 @@ def _taps(value: Any) -> bool:
     return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and sum(numbers) != 0
 
 
-_flag: Check = ("True or False", lambda v: isinstance(v, bool))
 MAPPING_ARGS: dict[str, Check] = {
-    "num_layers": _whole(1, MAX_LAYERS),
-    "embed_features": _whole(1, MAX_SIZE, or_none=True),
-    "layer_features": _whole(1, MAX_SIZE, or_none=True),
+    "num_layers": whole(1, MAX_LAYERS),
+    "embed_features": whole(1, MAX_SIZE, or_none=True),
+    "layer_features": whole(1, MAX_SIZE, or_none=True),
     "activation": ADOPTED["activation"],
     "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
     "w_avg_beta": ADOPTED["w_avg_beta"],
 }
 D_MAPPING_ARGS = {
     **MAPPING_ARGS,
-    "num_layers": _whole(0, MAX_LAYERS),
+    "num_layers": whole(0, MAX_LAYERS),
 }  # a label may be embedded alone, as TensorFlow does
 SYNTHESIS_ARGS: dict[str, Check] = {
-    "channel_base": _whole(1, 2**31),
-    "channel_max": _whole(1, MAX_SIZE),
-    "num_fp16_res": _whole(0, 64),
+    "channel_base": whole(1, 2**31),
+    "channel_max": whole(1, MAX_SIZE),
+    "num_fp16_res": whole(0, 64),
     "architecture": (f"one of {', '.join(ARCHITECTURES)}", lambda v: isinstance(v, str) and v in ARCHITECTURES),
     "resample_filter": ("a short list of numbers", _taps),
     "conv_clamp": ADOPTED["conv_clamp"],
-    "fp16_channels_last": _flag,
+    "fp16_channels_last": flag,
     "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),
-    "use_noise": _flag,
+    "use_noise": flag,
     "activation": ADOPTED["activation"],
 }
 BLOCK_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("activation", "resample_filter", "fp16_channels_last")},
-    "freeze_layers": _whole(0, 1000),
+    "freeze_layers": whole(0, 1000),
 }
 EPILOGUE_ARGS: dict[str, Check] = {
-    "mbstd_group_size": _whole(1, MAX_SIZE, or_none=True),
-    "mbstd_num_channels": _whole(0, MAX_SIZE),
+    "mbstd_group_size": whole(1, MAX_SIZE, or_none=True),
+    "mbstd_num_channels": whole(0, MAX_SIZE),
     "activation": ADOPTED["activation"],
 }
 OUTER_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
-    "cmap_dim": _whole(0, MAX_SIZE, or_none=True),
+    "cmap_dim": whole(0, MAX_SIZE, or_none=True),
 }
 TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
 
@@ -105,7 +99,7 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 
 
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
-    kwargs = _bind(record, GENERATOR_ARGS, file, place)
+    kwargs = bind(record, GENERATOR_ARGS, file, place)
     synthesis = record.modules.get("synthesis")
     # stylegan3's StyleGAN2 takes the arguments of the synthesis directly, ada-pytorch's in a dictionary.
     flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
@@ -113,14 +107,14 @@ def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     synthesis_kwargs = _table(
         {**kwargs.pop("synthesis_kwargs", {}), **flat}, SYNTHESIS_ARGS, file, f"{place}: synthesis_kwargs"
     )
-    sizes = _sizes(record, kwargs, GENERATOR_ARGS[:5], file, place)
+    sizes = sizes_of(record, kwargs, GENERATOR_ARGS[:5], file, place)
     _check_parts(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
     _check_parts(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
     return Generator(**sizes, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
 
 
 def _discriminator(record: ModuleRecord, file: object, place: str) -> Discriminator:
-    kwargs = _bind(record, DISCRIMINATOR_ARGS, file, place)
+    kwargs = bind(record, DISCRIMINATOR_ARGS, file, place)
     parts = {}
     for name, known in (
         ("block_kwargs", BLOCK_ARGS),
@@ -128,7 +122,7 @@ def _discriminator(record: ModuleRecord, file: object, place: str) -> Discrimina
         ("epilogue_kwargs", EPILOGUE_ARGS),
     ):
         parts[name] = _table(kwargs.pop(name, {}), known, file, f"{place}: {name}")
-    sizes = _sizes(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
+    sizes = sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
     for name in sizes:
         kwargs.pop(name, None)
     _check_parts(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
@@ -145,7 +139,7 @@ FAMILIES: dict[str, Callable[[ModuleRecord, object, str], torch.nn.Module]] = {
 }
 
 
-def _bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str) -> dict[str, Any]:
+def bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str) -> dict[str, Any]:
     """Positional and keyword arguments of the constructor, by name."""
     if len(record.init_args) > len(names):
         raise NetworkFileError(
@@ -155,25 +149,10 @@ def _bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str
 
 
 def _table(table: Any, known: Mapping[str, Check], file: object, place: str) -> dict[str, Any]:
-    """Keyword arguments of known names, each with a value of its kind."""
-    if not isinstance(table, dict):
-        raise NetworkFileError(file, place, f"it is {show(table)}; expected a table of arguments")
-    result = {}
-    for name, value in table.items():
-        if name in TRAINING_ONLY:
-            continue
-        if name not in known:
-            raise NetworkFileError(
-                file, place, f"the argument {show(name)} is unknown; it may mean something else than StyleGAN2"
-            )
-        expectation, accepts = known[name]
-        if not accepts(value):
-            raise NetworkFileError(file, place, f"the argument {name} is {show(value)}; expected {expectation}")
-        result[name] = value
-    return result
+    return checked_table(table, known, file, place, "StyleGAN2", TRAINING_ONLY)
 
 
-def _sizes(
+def sizes_of(
     record: ModuleRecord, kwargs: dict[str, Any], names: tuple[str, ...], file: object, place: str
 ) -> dict[str, int]:
     """The sizes of a network, from its arguments, else from its attributes."""

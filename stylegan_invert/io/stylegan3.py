@@ -6,43 +6,38 @@ import torch
 
 from ..errors import NetworkFileError
 from ..networks.stylegan3 import Generator
+from .checks import Check, checked_table, flag, number, whole
 from .persistence import ADOPTED, Budget, ModuleRecord, fill
-from .pickled import show
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Check, _bind, _flag, _sizes, _whole
+from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, bind, sizes_of
 from .tensors import NumpyArray
 
 # What a written file says in place of source text, see persistence.MODULE_SRC.
 MODULE_SRC = "from training.networks_stylegan3 import *\n"
 
 
-def _between(low: float, high: float) -> Check:
-    """A number, low and high included."""
-    return f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
-
-
 SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 MAPPING_ARGS: dict[str, Check] = {
-    "num_layers": _whole(1, MAX_LAYERS),
+    "num_layers": whole(1, MAX_LAYERS),
     "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
-    "w_avg_beta": _between(0, 1),
+    "w_avg_beta": number(0, 1),
 }
 SYNTHESIS_ARGS: dict[str, Check] = {
-    "channel_base": _whole(1, 2**31),
-    "channel_max": _whole(1, MAX_SIZE),
-    "num_layers": _whole(1, MAX_LAYERS),
-    "num_critical": _whole(0, MAX_LAYERS),
-    "first_cutoff": _between(1e-3, MAX_RESOLUTION),
-    "first_stopband": _between(1e-3, MAX_RESOLUTION),
-    "last_stopband_rel": _between(1e-3, 1e3),
-    "margin_size": _whole(0, 512),
+    "channel_base": whole(1, 2**31),
+    "channel_max": whole(1, MAX_SIZE),
+    "num_layers": whole(1, MAX_LAYERS),
+    "num_critical": whole(0, MAX_LAYERS),
+    "first_cutoff": number(1e-3, MAX_RESOLUTION),
+    "first_stopband": number(1e-3, MAX_RESOLUTION),
+    "last_stopband_rel": number(1e-3, 1e3),
+    "margin_size": whole(0, 512),
     "output_scale": ADOPTED["output_scale"],
-    "num_fp16_res": _whole(0, 64),
-    "conv_kernel": _whole(1, 31),
-    "filter_size": _whole(1, 64),
-    "lrelu_upsampling": _whole(1, 8),
-    "use_radial_filters": _flag,
+    "num_fp16_res": whole(0, 64),
+    "conv_kernel": whole(1, 31),
+    "filter_size": whole(1, 64),
+    "lrelu_upsampling": whole(1, 8),
+    "use_radial_filters": flag,
     "conv_clamp": ADOPTED["conv_clamp"],
-    "magnitude_ema_beta": _between(0, 1),
+    "magnitude_ema_beta": number(0, 1),
 }
 
 
@@ -67,10 +62,14 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
         raise NetworkFileError(
             file, place, f"it is a {record.class_name[:80]!r} without Fourier features; expected a StyleGAN3 generator"
         )
-    kwargs = _bind(record, (*SIZES, "mapping_kwargs"), file, place)
-    sizes = _sizes(record, kwargs, SIZES, file, place)
-    mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")
-    synthesis_kwargs = _table({k: v for k, v in kwargs.items() if k not in SIZES}, SYNTHESIS_ARGS, file, place)
+    kwargs = bind(record, (*SIZES, "mapping_kwargs"), file, place)
+    sizes = sizes_of(record, kwargs, SIZES, file, place)
+    mapping_kwargs = checked_table(
+        kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs", "StyleGAN3"
+    )
+    synthesis_kwargs = checked_table(
+        {k: v for k, v in kwargs.items() if k not in SIZES}, SYNTHESIS_ARGS, file, place, "StyleGAN3"
+    )
     _check_count(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 2), file, f"{place}.mapping")
     layers = synthesis_kwargs.get("num_layers", 14) + 1  # and ToRGB
     _check_count(record.modules["synthesis"], "L", layers, file, f"{place}.synthesis")
@@ -91,21 +90,6 @@ def _pair(value: Any) -> Any:
     """An array of two numbers as a tuple; anything else as it is, which then agrees with nothing."""
     tensor = value.record if isinstance(value, NumpyArray) else None
     return tuple(tensor.to_tensor().tolist()) if tensor is not None and tensor.shape == (2,) else value
-
-
-def _table(table: Any, known: dict[str, Check], file: object, place: str) -> dict[str, Any]:
-    """Keyword arguments of known names, each with a value of its kind."""
-    if not isinstance(table, dict):
-        raise NetworkFileError(file, place, f"it is {show(table)}; expected a table of arguments")
-    for name, value in table.items():
-        if name not in known:
-            raise NetworkFileError(
-                file, place, f"the argument {show(name)} is unknown; it may mean something else than StyleGAN3"
-            )
-        expectation, accepts = known[name]
-        if not accepts(value):
-            raise NetworkFileError(file, place, f"the argument {name} is {show(value)}; expected {expectation}")
-    return dict(table)
 
 
 def _check_count(record: ModuleRecord | None, prefix: str, count: int, file: object, place: str) -> None:

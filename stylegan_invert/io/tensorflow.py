@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import NetworkFileError
+from .checks import Check
 from .persistence import Budget
 from .pickled import Global, Machine, Refusal, show
 from .tensors import NumpyArray, TensorRecord, number_record
@@ -21,7 +22,6 @@ MAX_VALUES = 10_000  # plain values in the arguments
 MAX_DEPTH = 8  # of components in components, and of tables in arguments
 MAX_NAME = 256
 
-Check = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -209,16 +209,6 @@ def parse_all(root: Any, file: object) -> None:
 
 
 # Helpers for the readers of the families
-
-
-def whole(low: int, high: int, or_none: bool = False) -> Check:
-    """Integers of a range; floats that are whole are taken for them (see `Arguments.take`)."""
-    text = f"{'None or ' if or_none else ''}an integer from {low} to {high}"
-    return text, lambda v: (or_none and v is None) or (type(v) is int and low <= v <= high)
-
-
-def number(low: float, high: float) -> Check:
-    return f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high
 
 
 class Arguments:

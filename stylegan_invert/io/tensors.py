@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -109,6 +110,25 @@ class TensorRecord:
         strides = [s * type_.itemsize for s in self.stride]
         view = np.ndarray(self.shape, type_.newbyteorder("<"), self.storage.data, self.offset * type_.itemsize, strides)
         return view.astype(type_, copy=False)
+
+
+MAX_TABLES = 4  # of tables inside tables
+
+
+def tables(
+    value: Any, place: str = "", parent: Any = None, depth: int = 0
+) -> Iterator[tuple[str, dict[str, TensorRecord], Any]]:
+    """Every table in a file, however deep it lies: its place, the tensors right in it by name, and the table around it."""
+    if not isinstance(value, dict) or depth > MAX_TABLES:
+        return
+    yield place, {str(k): v for k, v in value.items() if isinstance(v, TensorRecord)}, parent
+    for key, child in value.items():
+        yield from tables(child, f"{place}.{key}" if place else str(key), value, depth + 1)
+
+
+def unwrapped(tensors: Mapping[str, TensorRecord]) -> dict[str, TensorRecord]:
+    """Tensors by their names without the "module." that a network has which ran on several GPUs."""
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:

@@ -18,9 +18,10 @@ from ..networks.discriminators import Discriminator
 from ..networks.layers import RESAMPLE_FILTER
 from ..networks.stylegan2 import Generator
 from ..ops import setup_filter
+from .checks import Check, whole
 from .persistence import ADOPTED, Budget
 from .stylegan2 import MAPPING_ARGS, MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, SYNTHESIS_ARGS
-from .tensorflow import Arguments, Check, TFNetwork, Transform, Variables, fill, whole
+from .tensorflow import Arguments, TFNetwork, Transform, Variables, fill
 
 SYNTHESES = {4: ("G_synthesis_stylegan2", "G_synthesis_stylegan_revised"), 5: ("G_synthesis",)}
 DISCRIMINATORS = {4: ("D_stylegan2", "D_stylegan"), 5: ("D_main",)}
