@@ -33,8 +33,8 @@ from stylegan_invert.networks.backbones import VGG16
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 from stylegan_invert.ops import native
-from stylegan_invert.projectors.optimise import Options, optimise
-from stylegan_invert.training.loss import StyleGAN2Loss
+from stylegan_invert.projectors.w import Options, optimise
+from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
 PARTS = ("ops", "step", "memory", "training", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third

@@ -6,8 +6,8 @@ by an entry point in the group ``stylegan_invert.projectors``.
 
 from .base import Fit, Step
 from .methods import METHODS, Method, find_method
-from .optimise import Options
 from .projection import Projection
 from .run import project, project_each
+from .w import Options
 
 __all__ = ["METHODS", "Fit", "Method", "Options", "Projection", "Step", "find_method", "project", "project_each"]

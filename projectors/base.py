@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from stylegan_invert.errors import ProjectionError
-from stylegan_invert.spaces import Code
+from stylegan_invert.generator import Code
 
 
 class Check(NamedTuple):

@@ -2,11 +2,10 @@
 
 import torch
 
-from stylegan_invert.generator import GeneratorAdapter, label
+from stylegan_invert.generator import Code, GeneratorAdapter, label
 from stylegan_invert.losses import Distance
-from stylegan_invert.spaces import Code
 
-from .latent import LatentOptions, latent
+from .z import LatentOptions, latent
 
 DRAWS = 4  # latents that every class is tried with
 FINALISTS = 5  # classes that are optimised

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from stylegan_invert.errors import ProjectionError
-from stylegan_invert.generator import FEATURES, GeneratorAdapter, base_code
+from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_code
 from stylegan_invert.losses import Distance
-from stylegan_invert.spaces import Code
 
 from .base import Fit, Step, check_numbers, look_now, option, staircase
-from .latent import LatentOptions, latent
+from .z import LatentOptions, latent
 
 
 @dataclass(frozen=True)

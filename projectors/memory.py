@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from stylegan_invert.generator import GeneratorAdapter
+from stylegan_invert.generator import Code, GeneratorAdapter, joined
 from stylegan_invert.losses import Distance
-from stylegan_invert.spaces import Code, joined
 
 SPARE = 0.9  # of what is free: the rest is for what fragments, and for others
 

@@ -30,7 +30,7 @@ class Method(NamedTuple):
 
     space: str | None
     target: str
-    options: str = "stylegan_invert.projectors.optimise:Options"
+    options: str = "stylegan_invert.projectors.w:Options"
     start: Any = "mean"
     one_pass: bool = False
     preset: Mapping[str, Any] = {}
@@ -43,8 +43,8 @@ class Method(NamedTuple):
 
 
 _HERE = "stylegan_invert.projectors"
-_OPTIMISE = f"{_HERE}.optimise:optimise"
-_LATENT = (None, f"{_HERE}.latent:latent", f"{_HERE}.latent:LatentOptions", OWN)
+_OPTIMISE = f"{_HERE}.w:optimise"
+_LATENT = (None, f"{_HERE}.z:latent", f"{_HERE}.z:LatentOptions", OWN)
 _DENSE = (None, f"{_HERE}.dense:dense", f"{_HERE}.dense:DenseOptions", OWN)
 
 # Pividori et al., from their code (algorithms of its params_latent.json and params_dense.json), data terms and penalties as
@@ -74,7 +74,7 @@ METHODS = {
     "v": Method("v", _OPTIMISE),
     "v+": Method("v+", _OPTIMISE),
     # what the network's discriminator finds in one pass
-    "de": Method("z", f"{_HERE}.direct:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True),
+    "de": Method("z", f"{_HERE}.one_pass:direct", f"{_HERE}.base:NoOptions", start="de", one_pass=True),
     "z": Method(*_LATENT, preset={"loss": "mse=1"}),  # the latent itself
     # z, then a displacement at a layer: closest to pictures that the network cannot make
     "dense": Method(*_DENSE, preset={"loss": "mse=0.25,features=1"}),

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stylegan_invert.generator import GeneratorAdapter
+from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 from stylegan_invert.io.codes import other_file, write_code
 from stylegan_invert.io.files import staged
-from stylegan_invert.io.images import projector_pixels, write_png
-from stylegan_invert.io.video import write_mp4
-from stylegan_invert.spaces import NOISE, Code
+from stylegan_invert.media.pictures import projector_pixels, write_png
+from stylegan_invert.media.video import write_mp4
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,11 @@ import torch
 
 import stylegan_invert
 from stylegan_invert.errors import CodeFileError, ImageFileError, ProjectionError
-from stylegan_invert.generator import GeneratorAdapter, adapt, check_code, label, set_prior
+from stylegan_invert.generator import Code, GeneratorAdapter, adapt, check_code, joined, label, set_prior
 from stylegan_invert.io.codes import code_file, read_codes
 from stylegan_invert.io.download import inception_file, vgg16_file
 from stylegan_invert.io.files import sha256_of_file
-from stylegan_invert.io.images import Fitted, as_images, read_picture
-from stylegan_invert.io.network_file import NetworkFile
-from stylegan_invert.io.statistics import keep_gaussian
+from stylegan_invert.io.gaussian_file import keep_gaussian
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
     Distance,
@@ -30,14 +28,15 @@ from stylegan_invert.losses import (
     picture_metrics,
     reported_lpips,
 )
-from stylegan_invert.spaces import Code, joined
+from stylegan_invert.media.pictures import Fitted, as_images, read_picture
+from stylegan_invert.network_files.file import NetworkFile
 
 from .base import Step, build_options
 from .classes import find_class
-from .latent import drawn
 from .memory import free, measure
 from .methods import OWN, find_method
 from .projection import Projection, render_pixels
+from .z import drawn
 
 Picture = str | os.PathLike | torch.Tensor | np.ndarray
 Start = str | os.PathLike | Code | Projection
@@ -118,7 +117,7 @@ def project_each(
         batch: targets that share a pass on a GPU; "auto" measures what one takes, and lets as many share as its memory
             holds (result.json then says how much that is). A CPU takes them one after another whatever this says: for networks of
             official sizes that is about as fast, and the results are then those of single runs to the bit.
-        fit, background: how files are brought to shape; see `io.images.read_picture`.
+        fit, background: how files are brought to shape; see `media.pictures.read_picture`.
         callback: called with the index of the first target of the pass, and the `Step`.
         progress: called while the Gaussian of V is made, with the samples so far and those expected in all.
         options: those of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options class).

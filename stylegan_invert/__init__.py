@@ -32,12 +32,12 @@ if not os.path.isdir(os.path.join(_here, "projectors")) and os.path.isdir(os.pat
     __path__.append(os.path.dirname(_here))
 
 _LAZY = {
-    "Code": "spaces",
-    "NetworkFile": "io.network_file",
+    "Code": "generator",
+    "NetworkFile": "network_files.file",
     "Projection": "projectors",
-    "load": "io.network_file",
+    "load": "network_files.file",
     "project": "projectors",
-    "save": "io.network_file",
+    "save": "network_files.file",
 }
 
 __all__ = [

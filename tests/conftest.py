@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import stylegan_invert as si
-from stylegan_invert.io.direction import direction_tensors
-from stylegan_invert.io.network_file import NetworkFile
+from stylegan_invert.network_files.families.direction_head import direction_tensors
+from stylegan_invert.network_files.file import NetworkFile
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 from stylegan_invert.training.configs import Options
-from stylegan_invert.training.trainer import build
+from stylegan_invert.training.gan import build
 
 from official import HERE, fill
 

@@ -17,7 +17,7 @@ import torch
 import stylegan_invert as si
 from stylegan_invert.cli import main as cli_main
 from stylegan_invert.cli.official_projector import command as projector
-from stylegan_invert.io.video import write_mp4
+from stylegan_invert.media.video import write_mp4
 
 from conftest import make_network
 from official import HERE, PRETRAINED
@@ -399,7 +399,7 @@ def test_the_defaults_of_the_commands_are_those_of_the_python_face():
     from stylegan_invert.losses import DEFAULT_LOSS
     from stylegan_invert.projectors import METHODS, Options, project, project_each
     from stylegan_invert.projectors.dense import DenseOptions
-    from stylegan_invert.projectors.latent import LatentOptions
+    from stylegan_invert.projectors.z import LatentOptions
 
     given = command.make_context("project", [], resilient_parsing=True).params
     face = {k: p.default for f in (project, project_each) for k, p in inspect.signature(f).parameters.items()}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
-from stylegan_invert.io.images import write_png
+from stylegan_invert.media.pictures import write_png
 from stylegan_invert.networks.direction import (
     DirectionDiscriminator,
     angle_degrees,

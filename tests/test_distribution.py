@@ -89,7 +89,7 @@ def test_the_command(tmp_path):
     net = make_network()
     si.save(net, tmp_path / "a.pkl")
     (tmp_path / "real").mkdir()
-    from stylegan_invert.io.images import write_png
+    from stylegan_invert.media.pictures import write_png
 
     for i, picture in enumerate(torch.cat(list(generated_pictures(adapt(net.G), 16, seed=5)))):
         write_png(tmp_path / "real" / f"{i}.png", picture.numpy())

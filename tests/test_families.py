@@ -131,7 +131,7 @@ def test_v_space(opened):
 
 def test_the_official_command(opened, tmp_path):
     """It works with the official files written, or says what to use instead."""
-    from stylegan_invert.io.images import write_png
+    from stylegan_invert.media.pictures import write_png
 
     name, path, net = opened
     write_png(tmp_path / "t.png", picture(net))
@@ -301,7 +301,7 @@ def test_searched_and_relaxed_classes(classes):
 
 def test_a_relaxed_class_has_its_gradient(classes):
     from stylegan_invert.losses import parse
-    from stylegan_invert.projectors.latent import LatentOptions, Objective
+    from stylegan_invert.projectors.z import LatentOptions, Objective
 
     generator, loss = adapt(classes.G), parse("mse=1")
     target = torch.from_numpy(picture(classes))[None] / 127.5 - 1

@@ -13,14 +13,13 @@ import stylegan_invert as si
 from stylegan_invert.analysis.gaussianity import diagnose, held_out
 from stylegan_invert.analysis.paths import between, latent_distances
 from stylegan_invert.cli.main import cli
-from stylegan_invert.gaussian import ERROR, Gaussian, Moments, fit_gaussian, ungated
-from stylegan_invert.generator import adapt, label
-from stylegan_invert.io import statistics
+from stylegan_invert.generator import Code, Gaussian, adapt, fit_gaussian, label
+from stylegan_invert.generator.gaussian import ERROR, Moments, ungated
+from stylegan_invert.io import gaussian_file as statistics
 from stylegan_invert.io.codes import read_codes, write_codes
-from stylegan_invert.io.images import read_picture
+from stylegan_invert.media.pictures import read_picture
 from stylegan_invert.projectors import find_method
-from stylegan_invert.projectors.prior import PriorOptions, v_prior
-from stylegan_invert.spaces import Code
+from stylegan_invert.projectors.v_prior import PriorOptions, v_prior
 
 from conftest import make_network
 from support import load_npz

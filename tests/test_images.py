@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 import stylegan_invert as si
-from stylegan_invert.io.images import find_pictures, generator_pixels, projector_pixels, read_picture, write_png
+from stylegan_invert.media.pictures import find_pictures, generator_pixels, projector_pixels, read_picture, write_png
 
 
 def save(path, array, mode=None, **kwargs):

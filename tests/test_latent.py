@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 import stylegan_invert as si
 from stylegan_invert.analysis.paths import between, onto_span, underlying
 from stylegan_invert.cli.main import cli
-from stylegan_invert.generator import Prior, adapt
+from stylegan_invert.generator import Code, Prior, adapt
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.dcgan import DCGAN, Layer
 from stylegan_invert.projectors.dense import DenseOptions, dense, layer_spread
-from stylegan_invert.projectors.latent import LatentOptions, Objective, clipped, drawn, latent
-from stylegan_invert.spaces import Code
+from stylegan_invert.projectors.z import LatentOptions, Objective, clipped, drawn, latent
 
 from conftest import make_network
 from support import load_npz

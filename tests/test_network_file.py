@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stylegan_invert as si
-from stylegan_invert.io.network_file import from_bytes
-from stylegan_invert.io.persistence import module_call
-from stylegan_invert.io.pickled import Machine, dump
+from stylegan_invert.network_files.file import from_bytes
+from stylegan_invert.network_files.machine.persistence import module_call
+from stylegan_invert.network_files.machine.pickled import Machine, dump
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 
@@ -297,7 +297,7 @@ def test_reading_takes_at_most_three_times_the_file():
     """Peak memory of a process that reads the shipped network, over one that has only imported the reader."""
     code = """
 import resource, sys, torch
-from stylegan_invert.io.network_file import load, from_bytes
+from stylegan_invert.network_files.file import load, from_bytes
 load(sys.argv[1])['D']  # what is imported and cached on first use is not what this measures
 def now(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()
 def peak(): return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM')) * 1024

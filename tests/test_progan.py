@@ -16,13 +16,12 @@ import pytest
 import torch
 
 import stylegan_invert as si
-from stylegan_invert.generator import adapt
-from stylegan_invert.io.containers import read_records
-from stylegan_invert.io.persistence import Budget
-from stylegan_invert.io.progan import build
-from stylegan_invert.io.tensorflow import find_networks
+from stylegan_invert.generator import Code, adapt
+from stylegan_invert.network_files.families.tf_progan import build
+from stylegan_invert.network_files.machine.containers import read_records
+from stylegan_invert.network_files.machine.persistence import Budget
+from stylegan_invert.network_files.machine.tensorflow import find_networks
 from stylegan_invert.networks import progan
-from stylegan_invert.spaces import Code
 
 from support import assert_close
 from tf_pickles import dumps, network, random_variables, theano_network

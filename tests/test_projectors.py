@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stylegan_invert as si
-from stylegan_invert.generator import adapt, label
+from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, Distance
 from stylegan_invert.projectors import Options
 from stylegan_invert.projectors.memory import Memory
-from stylegan_invert.projectors.optimise import noise_penalty, optimise
 from stylegan_invert.projectors.projection import render_pixels
-from stylegan_invert.spaces import Code
+from stylegan_invert.projectors.w import noise_penalty, optimise
 
 from conftest import make_network
 from official import HERE, PRETRAINED

@@ -10,10 +10,11 @@ import torch
 
 import stylegan_invert as si
 from stylegan_invert import NetworkFileError
-from stylegan_invert.io import network_safetensors, tf_stylegan2
-from stylegan_invert.io import tensorflow as tf
-from stylegan_invert.io.containers import read_records
-from stylegan_invert.io.persistence import Budget
+from stylegan_invert.network_files import safetensors_file as network_safetensors
+from stylegan_invert.network_files.families import tf_stylegan2
+from stylegan_invert.network_files.machine import tensorflow as tf
+from stylegan_invert.network_files.machine.containers import read_records
+from stylegan_invert.network_files.machine.persistence import Budget
 
 from support import assert_close
 from tf_pickles import SOURCE, dump, dumps, network, random_variables, theano_network

@@ -20,13 +20,13 @@ import torch
 
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
+from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.training import loop
 from stylegan_invert.training.augment import AugmentPipe, geometry
 from stylegan_invert.training.configs import CONFIGS, Options
-from stylegan_invert.training.data import PictureSet
-from stylegan_invert.training.loss import DirectionLoss, StyleGAN2Loss
-from stylegan_invert.training.trainer import Trainer, build
+from stylegan_invert.training.gan import Trainer, build
+from stylegan_invert.training.gan_losses import DirectionLoss, StyleGAN2Loss
 
 from conftest import make_direction_network
 
@@ -82,7 +82,7 @@ def test_folders_and_zips_are_read(folder, tmp_path):
 
 def test_large_sets_are_read_as_they_are_needed(folder, monkeypatch):
     kept = checked(folder, mirror=True)
-    monkeypatch.setattr("stylegan_invert.training.data.KEEP_BYTES", 0)
+    monkeypatch.setattr("stylegan_invert.media.picture_set.KEEP_BYTES", 0)
     read = checked(folder, mirror=True)
     stream = read.batches(5, seed=1)
     for (a, _), (b, _) in zip(kept.batches(5, seed=1), (next(stream) for _ in range(12))):

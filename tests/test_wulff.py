@@ -8,11 +8,10 @@ import torch
 from click.testing import CliRunner
 
 import stylegan_invert as si
-from stylegan_invert.analysis import compression, prior
 from stylegan_invert.cli.main import cli
-from stylegan_invert.generator import adapt
-from stylegan_invert.io.images import write_png
-from stylegan_invert.spaces import Code
+from stylegan_invert.generator import Code, adapt
+from stylegan_invert.media.pictures import write_png
+from stylegan_invert.studies import compression, prior
 
 from conftest import make_network
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..generator import GeneratorAdapter
-from ..io.images import as_images
+from ..generator import Code, GeneratorAdapter
 from ..losses.base import as_rgb
 from ..losses.lpips import SqueezeLPIPS
-from ..spaces import Code
+from ..media.pictures import as_images
 
 FRECHET_SAMPLES = 10_000  # with fewer, the bias of the Fréchet distance drowns what it measures
 FEWEST = 8  # pictures on a side for a kernel distance
@@ -79,7 +78,7 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
 
 
 def stored_pictures(data: Any) -> Iterator[torch.Tensor]:
-    """All pictures (<= 64, C, R, R) uint8 at a time, of a `training.data.PictureSet`."""
+    """All pictures (<= 64, C, R, R) uint8 at a time, of a `media.picture_set.PictureSet`."""
     for first in range(0, len(data), BATCH):
         yield torch.from_numpy(data.pictures(range(first, min(first + BATCH, len(data)))))
 

@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..gaussian import Gaussian
-from ..generator import StyleAdapter
+from ..generator import Gaussian, StyleAdapter
 
 SAMPLES = 20_000
 SEED = 1  # not that of the samples that the Gaussian is from

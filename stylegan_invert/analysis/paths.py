@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..generator import FEATURES, GeneratorAdapter, base_code
-from ..io.images import as_images
+from ..generator import FEATURES, Code, GeneratorAdapter, base_code
 from ..losses import Distance
+from ..media.pictures import as_images
 from ..projectors.projection import render_pixels
-from ..spaces import Code
 
 
 def between(

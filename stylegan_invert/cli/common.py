@@ -113,7 +113,7 @@ def assume_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def open_network(source: str, quiet: bool = False) -> Any:
     """The network file of ``--network``, with what ``--assume`` says; what is assumed is printed."""
-    from ..io.network_file import load
+    from ..network_files.file import load
 
     net = load(source, click.get_current_context().meta.get(ASSUME))
     if net.assumed:
@@ -262,7 +262,7 @@ def same_study(folder: Any, settings: dict[str, Any]) -> None:
 
 def real_pictures(data: str, span: tuple[int, int | None] | None, generator: Any, limit: int) -> Any:
     """The first pictures (at most ``limit``, C, R, R) uint8 of a set, of a generator's shape; see `Span`."""
-    from ..training.data import PictureSet
+    from ..media.picture_set import PictureSet
 
     first, last = span or (0, None)
     found = PictureSet(data, generator.img_resolution, generator.img_channels, first=first, last=last)

@@ -25,8 +25,8 @@ def command(source: str, out: str, form: str | None, quiet: bool) -> None:
     to 1e-5 of their scale; what its format does not keep is named, and what would change pictures is refused.
     """
     from ..generator import adapt
-    from ..io.convert import FORMATS as WRITERS
-    from ..io.convert import convert, format_of
+    from ..network_files.convert import FORMATS as WRITERS
+    from ..network_files.convert import convert, format_of
 
     form = form or format_of(out)
     if form is None:

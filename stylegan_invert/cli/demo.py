@@ -36,11 +36,11 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     import PIL.Image
 
     from .. import pretrained
-    from ..analysis.direction import NEAR
     from ..analysis.sheets import sheet
-    from ..io.images import write_png
-    from ..io.network_file import load
     from ..losses import DEFAULT_LOSS
+    from ..media.pictures import write_png
+    from ..network_files.file import load
+    from ..studies.direction import NEAR
 
     ways: dict[str, dict[str, Any]] = {
         "w": {"method": "w", "steps": steps, "video": True},

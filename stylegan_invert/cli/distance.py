@@ -55,7 +55,7 @@ def command(
 
     from ..analysis.distribution import PictureFeatures, distances, generated_pictures, stored_pictures
     from ..generator import adapt
-    from ..training.data import PictureSet
+    from ..media.picture_set import PictureSet
 
     where = pick_device(device)
     G = open_network(network, quiet).G.to(where)

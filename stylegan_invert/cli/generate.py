@@ -92,12 +92,11 @@ def command(
         raise click.UsageError("Give either --seeds or --projected-w.")
     import torch
 
-    from ..generator import adapt, check_code, label, set_prior
+    from ..generator import Code, adapt, check_code, label, set_prior
     from ..io.codes import read_codes
     from ..io.files import staged
-    from ..io.images import generator_pixels, projector_pixels, write_png
-    from ..io.statistics import keep_gaussian
-    from ..spaces import Code
+    from ..io.gaussian_file import keep_gaussian
+    from ..media.pictures import generator_pixels, projector_pixels, write_png
 
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)

@@ -65,10 +65,10 @@ def command(
     from ..analysis.sheets import sheet
     from ..generator import adapt, label, set_prior
     from ..io.files import staged
-    from ..io.images import write_png
-    from ..io.statistics import keep_gaussian
-    from ..io.video import write_mp4
+    from ..io.gaussian_file import keep_gaussian
     from ..losses import SqueezeLPIPS
+    from ..media.pictures import write_png
+    from ..media.video import write_mp4
     from ..projectors.projection import render_pixels
 
     if len(ends) < 2:
@@ -116,9 +116,8 @@ def command(
 def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
     """The code that an END names, of the class c, on the generator's device."""
     from ..analysis.paths import underlying
-    from ..generator import check_code
+    from ..generator import Code, check_code
     from ..io.codes import code_file, read_codes
-    from ..spaces import Code
 
     if end == "latent":
         if before is None:

@@ -218,7 +218,7 @@ def command(
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     """
-    from ..io.images import find_pictures
+    from ..media.pictures import find_pictures
 
     pictures = find_pictures(list(targets))
     names = result_names(pictures)

@@ -46,11 +46,11 @@ def command(
     """
     import numpy as np
 
-    from ..analysis.clipping import recover
-    from ..analysis.dense import quartiles
     from ..generator import adapt
-    from ..projectors.latent import CLIPS, LatentOptions
     from ..projectors.run import build_loss
+    from ..projectors.z import CLIPS, LatentOptions
+    from ..studies.clipping import recover
+    from ..studies.dense import quartiles
 
     where = pick_device(device)
     net = open_network(network, quiet)

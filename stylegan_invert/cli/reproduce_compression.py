@@ -86,17 +86,17 @@ def command(
     import numpy as np
     import torch
 
-    from ..analysis import compression as study
     from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance, logits, stored_pictures
     from ..analysis.plots import write_figure
-    from ..analysis.prior import drawn
     from ..analysis.sheets import sheet
     from ..errors import StyleganInvertError
     from ..generator import adapt
     from ..io.files import atomic
-    from ..io.images import write_png
-    from ..io.statistics import keep_gaussian
-    from ..training.data import PictureSet
+    from ..io.gaussian_file import keep_gaussian
+    from ..media.picture_set import PictureSet
+    from ..media.pictures import write_png
+    from ..studies import compression as study
+    from ..studies.prior import drawn
 
     where = pick_device(device)
     net = open_network(network, quiet)

@@ -66,15 +66,14 @@ def command(
     """
     import numpy as np
 
-    from ..analysis import dense as study
     from ..analysis.distribution import PictureFeatures, generated_pictures, realism
     from ..analysis.sheets import sheet
-    from ..generator import adapt, set_prior
-    from ..io.images import write_png
+    from ..generator import Code, adapt, set_prior
+    from ..media.pictures import write_png
     from ..projectors.dense import DenseOptions
     from ..projectors.projection import render_pixels
     from ..projectors.run import build_loss
-    from ..spaces import Code
+    from ..studies import dense as study
 
     where = pick_device(device)
     net = open_network(network, quiet)
@@ -148,7 +147,7 @@ def command(
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown: medians, with quartiles for the distance (Figure 5)."""
-    from ..analysis.dense import WAYS
+    from ..studies.dense import WAYS
 
     lines = []
     for name, ways in results["sets"].items():

@@ -33,7 +33,7 @@ FOUND = {
 
 
 def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
-    from ..analysis.direction import STARTS, Way
+    from ..studies.direction import STARTS, Way
 
     ways = []
     for part in text.split(","):
@@ -82,12 +82,12 @@ def command(
     \b
     stylegan-invert reproduce direction -n cats32-de --data cats64.zip --pictures 15300: -o out/direction
     """
-    from ..analysis import direction as study
     from ..analysis.sheets import sheet
     from ..errors import StyleganInvertError
     from ..generator import adapt
-    from ..io.images import write_png
+    from ..media.pictures import write_png
     from ..projectors.run import build_loss
+    from ..studies import direction as study
 
     where = pick_device(device)
     net = open_network(network, quiet)

@@ -93,19 +93,18 @@ def command(
     """
     import numpy as np
 
-    from ..analysis import prior as study
     from ..analysis.distribution import PictureFeatures, generated_pictures, realism
     from ..analysis.paths import between
     from ..analysis.plots import curves as draw
     from ..analysis.plots import write_figure
     from ..analysis.sheets import sheet
     from ..errors import StyleganInvertError
-    from ..generator import adapt
-    from ..io.images import write_png
-    from ..io.statistics import keep_gaussian
+    from ..generator import adapt, joined
+    from ..io.gaussian_file import keep_gaussian
     from ..losses import SqueezeLPIPS
+    from ..media.pictures import write_png
     from ..projectors.run import build_loss
-    from ..spaces import joined
+    from ..studies import prior as study
 
     where = pick_device(device)
     net = open_network(network, quiet)
@@ -183,7 +182,7 @@ def command(
 
 def _plain_and_prior(chosen: Any) -> list[Any]:
     """The two ways that Figure 3 compares: the richest space, without and with the prior."""
-    from ..analysis.prior import WEIGHT
+    from ..studies.prior import WEIGHT
 
     space = "w+" if any(w.space == "w+" for w in chosen) else "w"
     return [next(w for w in chosen if w.space == space and w.weight == weight) for weight in (0, WEIGHT)]
@@ -191,7 +190,7 @@ def _plain_and_prior(chosen: Any) -> list[Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown, in the layout of Tables 1 and 2."""
-    from ..analysis.prior import TITLES, WEIGHT
+    from ..studies.prior import TITLES, WEIGHT
 
     sets = results["sets"]
     lines: list[str] = []

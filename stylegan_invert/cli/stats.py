@@ -52,7 +52,7 @@ def command(
     """
     from ..analysis import gaussianity
     from ..generator import adapt, label
-    from ..io.statistics import keep_gaussian
+    from ..io.gaussian_file import keep_gaussian
 
     where = pick_device(device)
     generator = adapt(open_network(network, quiet).G.to(where))

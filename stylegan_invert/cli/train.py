@@ -6,18 +6,7 @@ from typing import Any
 
 import click
 
-from .common import (
-    SEED,
-    Number,
-    Span,
-    UserPath,
-    check_outdir,
-    counting,
-    device_option,
-    pick_device,
-    quiet_option,
-    say,
-)
+from .common import SEED, Number, Span, UserPath, check_outdir, counting, device_option, pick_device, quiet_option, say
 
 AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of training.configs
 SAME = (  # options that `training.configs.Options` knows under the same name
@@ -156,9 +145,9 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
 
 def run(resume: str | None, device: str, quiet: bool, given: set[str], **chosen: Any) -> None:
     """Train with the options of the command line; ``given`` are those that were said."""
-    from ..io.network_file import load
+    from ..media.picture_set import PictureSet
+    from ..network_files.file import load
     from ..training.configs import Options
-    from ..training.data import PictureSet
     from ..training.loop import read_checkpoint, read_options, train
 
     where = pick_device(device)

@@ -1,1 +1,1 @@
-"""Files as data: networks, codes, pictures, downloads. Nothing that is read here is ever executed."""
+"""Ordinary files: codes, the Gaussian of V, downloads, and writing that leaves nothing half-written."""

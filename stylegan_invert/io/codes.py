@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import CodeFileError
-from ..generator import FEATURES, GeneratorAdapter
-from ..spaces import NOISE, Code
+from ..generator import FEATURES, NOISE, Code, GeneratorAdapter
 from .files import atomic
 
 MAX_BYTES = 2**30

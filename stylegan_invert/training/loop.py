@@ -18,11 +18,11 @@ from ..analysis.sheets import grid
 from ..errors import TrainingError
 from ..generator import adapt
 from ..io.files import atomic
-from ..io.images import generator_pixels, write_png
-from ..io.network_file import NetworkFile, save
+from ..media.picture_set import PictureSet
+from ..media.pictures import generator_pixels, write_png
+from ..network_files.file import NetworkFile, save
 from .configs import Options
-from .data import PictureSet
-from .trainer import FORMAT, STATE, Trainer
+from .gan import FORMAT, STATE, Trainer
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"

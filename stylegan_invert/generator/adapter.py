@@ -1,0 +1,131 @@
+"""What the adapters of this package have in common: the spaces of layers."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from .code import Code
+from .contract import FEATURES, base_code
+from .gaussian import Gaussian
+from .prior import Prior
+
+
+class Adapter:
+    """What adapters of this package have in common: spaces of layers, by exchanging a layer's output.
+
+    A family gives ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``; the rest is here. In
+    the space "f:NAME" a code is the tensor "h" (N, C, H, W), the layer's output, and the tensors of the base space, which
+    everything else in the network still reads: the later styles of a StyleGAN2, the later chunks of a BigGAN's z.
+    """
+
+    spaces: tuple[str, ...]
+    base: str
+    dense: str | None = None
+    prior = Prior("normal")
+
+    def __init__(self, network: torch.nn.Module):
+        self.network = network
+        self.img_channels = network.img_channels
+        self.img_resolution = network.img_resolution
+        self.c_dim = network.c_dim
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        """The module behind a name of ``layers``."""
+        raise NotImplementedError
+
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        if truncation_psi != 1:
+            raise ValueError(
+                f"truncation_psi is {truncation_psi:g}; this network has no w to truncate, so it must be 1"
+            )
+        return code
+
+    def compressed(self, code: Code, tau: float) -> Code:
+        raise ValueError("this network has no W, so there is no V space to compress in")
+
+    def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
+        raise ValueError("this network has no W, so there is no V space and no Gaussian prior in it")
+
+    def styles(self, code: Code) -> torch.Tensor:
+        raise ValueError("this network has no W")
+
+    def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
+        """`render` for the family's own spaces."""
+        raise NotImplementedError
+
+    def convert_base(self, code: Code, space: str) -> Code:
+        """`convert` for the family's own spaces."""
+        raise NotImplementedError
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        raise NotImplementedError
+
+    def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        if not space.startswith(FEATURES):
+            return self.own_shapes(space)
+        return {**self.own_shapes(self.base), "h": self.layers()[self._layer(space)]}
+
+    def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        """`code_shapes` for the family's own spaces."""
+        raise NotImplementedError
+
+    def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
+        return {}
+
+    def features(self, code: Code, layer: str) -> torch.Tensor:
+        """The output (N, C, H, W) of a layer for a code of one of the family's own spaces: G1 of the split there."""
+        found: list[torch.Tensor] = []
+
+        def stop(out: torch.Tensor) -> None:
+            found.append(out.to(torch.float32))  # half precision would be too coarse to be optimised
+            raise _Reached
+
+        with contextlib.suppress(_Reached), _hooked(self.layer_module(layer), stop):
+            self.render_base(code, "const")
+        return found[0]
+
+    def convert(self, code: Code, space: str) -> Code:
+        if code.space == space:
+            return code
+        if code.space.startswith(FEATURES):
+            raise ValueError(f"a code at the layer {self._layer(code.space)!r} lies in no other space")
+        if not space.startswith(FEATURES):
+            return self.convert_base(code, space)
+        code = self.convert_base(code, self.base) if code.space != self.base else code
+        with torch.no_grad():
+            h = self.features(code, self._layer(space))
+        return Code(space, {**code.tensors, "h": h}, code.c)
+
+    def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
+        if not code.space.startswith(FEATURES):
+            if code.space not in self.spaces:
+                raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
+            return self.render_base(code, noise_mode)
+        h = code.tensors["h"]
+        with _hooked(self.layer_module(self._layer(code.space)), lambda out: h.to(out.dtype)):
+            return self.render_base(base_code(self, code), noise_mode)
+
+    def _layer(self, space: str) -> str:
+        name = space.removeprefix(FEATURES)
+        if name not in self.layers():
+            raise ValueError(f"this network has no layer {name!r}; it has {', '.join(self.layers())}")
+        return name
+
+
+class _Reached(Exception):
+    """The layer that was wanted has been computed; the rest of the network need not be."""
+
+
+@contextlib.contextmanager
+def _hooked(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """While the block runs, ``function`` sees the module's output, and what it returns takes the output's place."""
+    handle = module.register_forward_hook(lambda _, __, out: function(out))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,250 @@
+"""Networks with a mapping to W: StyleGAN 1, 2 and 3."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from ..ops import ACTIVATIONS, native
+from .adapter import Adapter
+from .code import Code
+from .gaussian import Gaussian, fit_gaussian
+
+
+class StyleGenerator(Protocol):
+    """What a network with a mapping to W must have to be used by `StyleAdapter`: StyleGAN 1, 2 and 3 have it.
+
+    Attributes:
+        family: its name.
+        z_dim, c_dim, w_dim, num_ws, img_channels, img_resolution: sizes.
+        mapping: a module, called with z (N, z_dim), labels (N, c_dim) or None, and ``truncation_psi``, which gives ws (N,
+            num_ws, w_dim). It has ``w_avg`` (w_dim,), ``num_layers``, ``normalize_z``, and layers ``fc0``, ... with an
+            ``activation``.
+        synthesis: a module, called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``, which gives pictures. It has
+            ``noise_shapes()``, ``layer_shapes``, name to (C, H, W) of the submodules whose output can be exchanged, and
+            ``details()``, what `stylegan-invert inspect` says of it.
+    """
+
+    family: str
+    z_dim: int
+    c_dim: int
+    w_dim: int
+    num_ws: int
+    img_channels: int
+    img_resolution: int
+    mapping: torch.nn.Module
+    synthesis: torch.nn.Module
+
+
+class Statistics(NamedTuple):
+    """Mean (w_dim,) and scalar standard deviation of W."""
+
+    mean: torch.Tensor
+    std: float
+
+
+class StyleAdapter(Adapter):
+    """A network with a mapping to W as projectors see it: spaces z, w, w+, v and v+, those of its layers, and noise maps.
+
+    In "v" and "v+" the tensor "v" holds whitened coordinates of V, see `Gaussian.whiten`: their mean is zero and their
+    covariance one. Straight lines are the same as in V itself. A network whose mapping does not end in a leaky ReLU has no V.
+
+    Mean and spread of W are those of the official projector: 10,000 latents of ``RandomState(123)``, the mean and one
+    scalar deviation, the root of the mean squared distance summed over dimensions (algorithms.md, section 6.1).
+    """
+
+    base = "w+"
+
+    def __init__(self, network: torch.nn.Module, w_avg_samples: int = 10000):
+        super().__init__(network)
+        self.w_avg_samples = w_avg_samples
+        self._statistics: dict[tuple[float, ...], Statistics] = {}
+        self._gaussians: dict[tuple[float, ...], Gaussian] = {}
+        self.spaces = ("z", "w", "w+", *(("v", "v+") if self._slope() else ()))
+
+    def info(self) -> Mapping[str, Any]:
+        g = self.network
+        return {
+            "family": g.family,
+            "resolution": g.img_resolution,
+            "channels": g.img_channels,
+            "classes": g.c_dim,
+            "spaces": {space: list(*self.own_shapes(space).values()) for space in self.spaces},
+            "parameters": sum(p.numel() for p in g.parameters()),
+            "mapping_layers": g.mapping.num_layers,
+            "normalizes_z": g.mapping.normalize_z,
+            **g.synthesis.details(),
+            "noise_maps": len(g.synthesis.noise_shapes()),
+            "layers": {name: list(shape) for name, shape in self.layers().items()},
+        }
+
+    def layers(self) -> Mapping[str, tuple[int, ...]]:
+        return self.network.synthesis.layer_shapes
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        return self.network.synthesis.get_submodule(name)
+
+    def _ending(self) -> str | None:
+        """The activation that ends the mapping network; None if it has no layers."""
+        mapping = self.network.mapping
+        last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
+        return last.activation if last is not None else None
+
+    def _slope(self) -> float | None:
+        ending = self._ending()
+        return ACTIVATIONS[ending].slope if ending is not None else None
+
+    def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
+        """See the protocol. Computed when first asked for, unless `set_gaussian` has given it."""
+        key = _key(c)
+        if key not in self._gaussians:
+            self.set_gaussian(c, self.fit_gaussian(c))
+        return self._gaussians[key]
+
+    def set_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> None:
+        """Take the Gaussian of V, of the class ``c``, as found before."""
+        self._gaussians[_key(c)] = gaussian.to(self.device)
+
+    def fit_gaussian(
+        self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Gaussian:
+        """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
+        slope = self._slope()
+        if slope is None:
+            ends = f"ends in {self._ending()!r}" if self._ending() is not None else "has no layers"
+            raise ValueError(
+                f"the mapping network {ends}; V is W before a leaky ReLU, which can be undone, so this network has no V"
+            )
+        if self.c_dim and c is None:
+            raise ValueError(f"this network has {self.c_dim} classes; the Gaussian is of one of them")
+        return fit_gaussian(self.sample_w(c, seed=0), slope, self.network.w_dim, progress)
+
+    def sample_w(self, c: torch.Tensor | None, seed: int) -> Callable[[int], torch.Tensor]:
+        """A function that gives n fresh samples of w, (n, w_dim), on the CPU."""
+        random = torch.Generator().manual_seed(seed)
+
+        def sample(n: int) -> torch.Tensor:
+            z = self.prior.sample([n, self.network.z_dim], random).to(self.device)
+            with torch.no_grad():
+                labels = None if c is None else c.to(self.device).expand(n, -1)
+                return self.network.mapping(z, labels)[:, 0].cpu()
+
+        return sample
+
+    def styles(self, code: Code) -> torch.Tensor:
+        if code.space == "z":
+            return self.network.mapping(code.tensors["z"], code.c)[:, :1]
+        w = self._w(code)
+        return w if w.ndim == 3 else w[:, None]
+
+    def _w(self, code: Code) -> torch.Tensor:
+        """(N, w_dim), or (N, num_ws, w_dim), of a code in w, v, w+, v+ or at a layer."""
+        return self._gaussian_of(code).unwhiten(code.tensors["v"]) if "v" in code.tensors else code.tensors["w"]
+
+    def _gaussian_of(self, code: Code) -> Gaussian:
+        if code.c is not None and not torch.equal(code.c, code.c[:1].expand_as(code.c)):
+            raise ValueError(
+                "the codes are of different classes, and the Gaussian of V is of one; take them one by one"
+            )
+        return self.gaussian(None if code.c is None else code.c[:1])
+
+    def statistics(self, c: torch.Tensor | None = None) -> Statistics:
+        """Mean and spread of w, of the class ``c`` (1, c_dim) where the network has classes; computed once."""
+        key = _key(c)
+        if key not in self._statistics:
+            n = self.w_avg_samples
+            # float32 before the move: some devices have no float64, and the network would convert it anyway.
+            z = (
+                torch.from_numpy(np.random.RandomState(123).randn(n, self.network.z_dim))
+                .to(torch.float32)
+                .to(self.device)
+            )
+            with torch.no_grad():
+                ws = self.network.mapping(z, None if c is None else c.to(self.device).expand(n, -1))
+            w = ws[:, :1].cpu().numpy().astype(np.float32)  # (n, 1, w_dim)
+            mean = w.mean(axis=0, keepdims=True)
+            std = float((np.sum((w - mean) ** 2) / n) ** 0.5)
+            self._statistics[key] = Statistics(torch.from_numpy(mean[0, 0]).to(self.device), std)
+        return self._statistics[key]
+
+    def center(self, space: str, c: torch.Tensor | None = None) -> Code:
+        g = self.network
+        if space == "z":
+            return Code("z", {"z": torch.zeros([1, g.z_dim], device=self.device)}, c)
+        if space in ("v", "v+"):
+            return Code(space, {"v": torch.zeros([1, *self.own_shapes(space)["v"]], device=self.device)}, c)
+        return self.convert(Code("w", {"w": self.statistics(c).mean[None]}, c), space)
+
+    def spread(self, space: str, c: torch.Tensor | None = None) -> float:
+        if space in ("v", "v+"):
+            return self.gaussian(c).rank ** 0.5
+        return self.network.z_dim**0.5 if space == "z" else self.statistics(c).std
+
+    def convert_base(self, code: Code, space: str) -> Code:
+        if space == "z" or space not in self.spaces:
+            raise ValueError(
+                f"a code in {code.space!r} cannot be brought into {space!r}; this network has the spaces "
+                f"{', '.join(self.spaces)}"
+            )
+        others = {k: v for k, v in code.tensors.items() if k not in ("z", "w", "v")}
+        if code.space == "z":
+            with torch.no_grad():
+                w = self.network.mapping(code.tensors["z"], code.c)[:, 0]
+        else:
+            w = self._w(code)
+        if space.endswith("+") and w.ndim == 2:
+            w = w[:, None].repeat(1, self.network.num_ws, 1)
+        elif not space.endswith("+") and w.ndim == 3:
+            if not torch.equal(w, w[:, :1].expand_as(w)):
+                raise ValueError("its layers have different w, so it lies in W+ and not in W; use the method w+")
+            w = w[:, 0]
+        if space.startswith("v"):
+            return Code(space, {**others, "v": self._gaussian_of(code).whiten(w).to(torch.float32)}, code.c)
+        return Code(space, {**others, "w": w}, code.c)
+
+    def truncated(self, code: Code, truncation_psi: float) -> Code:
+        if code.space == "z":
+            with torch.no_grad():
+                return Code("w+", {"w": self.network.mapping(code.tensors["z"], code.c, truncation_psi=truncation_psi)})
+        if truncation_psi == 1:
+            return code
+        code = self.convert(code, "w+")
+        w_avg = self.network.mapping.w_avg
+        return Code("w+", {**code.tensors, "w": w_avg.lerp(code.tensors["w"], truncation_psi)}, code.c)
+
+    def compressed(self, code: Code, tau: float) -> Code:
+        code = self.convert(code, "w+")
+        return Code("w+", {**code.tensors, "w": self._gaussian_of(code).compress(code.tensors["w"], tau)}, code.c)
+
+    def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
+        g = self.network
+        single, several = (g.w_dim,), (g.num_ws, g.w_dim)
+        shapes = {
+            "z": {"z": (g.z_dim,)},
+            "w": {"w": single},
+            "w+": {"w": several},
+            "v": {"v": single},
+            "v+": {"v": several},
+        }
+        return shapes[space]
+
+    def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
+        return self.network.synthesis.noise_shapes()
+
+    def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
+        if code.space == "z":
+            ws = self.network.mapping(code.tensors["z"], code.c)
+        else:
+            ws = self.convert(code, "w+").tensors["w"]
+        noise = (
+            {name: value[:, None] for name, value in code.noise.items()} if noise_mode == "const" else None
+        )  # (N, 1, H, W)
+        # The reference operations compute one picture at a time in the form that official code takes by default, so that runs
+        # follow official ones; the activation-scaling form agrees with it to rounding, which long optimisations amplify.
+        fused = len(ws) == 1 and not native.is_native(ws)
+        return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=fused)
+
+
+def _key(c: torch.Tensor | None) -> tuple[float, ...]:
+    return () if c is None else tuple(c.flatten().tolist())

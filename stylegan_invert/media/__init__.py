@@ -1,0 +1,1 @@
+"""What generators make, and how it is read and written: pictures and videos."""

@@ -1,0 +1,225 @@
+"""Training sets: official dataset zips and folders, or plain folders of pictures."""
+
+import io
+import json
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ImageFileError, TrainingError
+from .pictures import PICTURE_SUFFIXES, read_picture
+
+KEEP_BYTES = 2**31  # sets up to this size, as pixels, stay in memory
+LABELS = "dataset.json"
+
+
+class PictureSet:
+    """Pictures of one resolution, with labels if there are any.
+
+    Args:
+        path: a zip or folder, searched through all its sub-folders. ``dataset.json`` at its top may hold labels, as in
+            official datasets: {"labels": [["00000/img00000000.png", 3], ...]}.
+        resolution: side of the pictures; None takes the largest power of two that the first picture's shorter side has.
+        channels: 1, 3 or 4.
+        use_labels: read the labels; otherwise there are no classes.
+        mirror: every picture is there a second time, mirrored.
+        first, last: take only the pictures from ``first`` up to, not including, ``last``, in the order of their names.
+
+    Attributes:
+        names: of the pictures, in order.
+        labels: (len(names), c_dim) float32.
+        resolution, channels, c_dim: of the pictures.
+        broken: name to reason, of the pictures that were left out after `check`.
+
+    Pictures that are not square lose their longer side's ends; others of another size are resized.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        resolution: int | None = None,
+        channels: int = 3,
+        use_labels: bool = False,
+        mirror: bool = False,
+        first: int = 0,
+        last: int | None = None,
+    ):
+        self.path = os.fspath(path)
+        self.channels = channels
+        self.mirror = mirror
+        self.broken: dict[str, str] = {}
+        self._local = threading.local()
+        self._pixels: np.ndarray | None = None
+        everything = self._list()
+        self.names = sorted(n for n in everything if Path(n).suffix.lower() in PICTURE_SUFFIXES)[first:last]
+        if not self.names:
+            within = (
+                ""
+                if (first, last) == (0, None)
+                else f" at {first}:{'' if last is None else last}, of {len(everything)} files"
+            )
+            raise TrainingError(f"{self.path}: there are no pictures in it{within}; expected PNG, JPEG or the like")
+        self._span = {"first": first, "last": last}
+        self.resolution = self._first_resolution() if resolution is None else resolution
+        self.labels = self._read_labels(LABELS in everything) if use_labels else np.zeros([len(self.names), 0], "f4")
+        self.c_dim = self.labels.shape[1]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What builds such a set again."""
+        shape = {"path": self.path, "resolution": self.resolution, "channels": self.channels}
+        return {**shape, "use_labels": self.c_dim > 0, "mirror": self.mirror, **self._span}
+
+    def __len__(self) -> int:
+        """Number of pictures, mirrored ones counted."""
+        return len(self.names) * (1 + self.mirror)
+
+    def check(self, progress: Any = None) -> None:
+        """Decode every picture once; leave out those that cannot be, and say why in ``broken``.
+
+        Args:
+            progress: called with the number of pictures seen since the last call.
+
+        Raises:
+            TrainingError: no picture is left.
+        """
+        keep = len(self.names) * self.channels * self.resolution**2 <= KEEP_BYTES
+        good, pixels = [], []
+        with ThreadPoolExecutor(_threads()) as pool:
+            for i, result in enumerate(pool.map(self._try, self.names)):
+                if isinstance(result, str):
+                    self.broken[self.names[i]] = result
+                else:
+                    good.append(i)
+                    if keep:
+                        pixels.append(result)
+                if progress is not None:
+                    progress(1)
+        if not good:
+            name, reason = next(iter(self.broken.items()))
+            raise TrainingError(f"{self.path}: none of its {len(self.names)} pictures can be read; {name}: {reason}")
+        self.names = [self.names[i] for i in good]
+        self.labels = self.labels[good]
+        self._pixels = np.stack(pixels) if keep else None
+
+    def pictures(self, indices: Any) -> np.ndarray:
+        """Pictures (N, C, R, R) uint8; index i + len(names) is picture i mirrored."""
+        n = len(self.names)
+        found = [self._pixels[i % n] if self._pixels is not None else self._read(self.names[i % n]) for i in indices]
+        return np.stack([p[:, :, ::-1] if i >= n else p for i, p in zip(indices, found)])
+
+    def batches(self, batch: int, seed: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Shuffled batches without end: pictures (batch, C, R, R) uint8 and labels (batch, c_dim).
+
+        Picture number k of the stream depends on ``seed`` and k only, so a run that stopped after ``start`` pictures goes
+        on as if it had not. Pictures are read ahead by other threads.
+        """
+        order: dict[int, np.ndarray] = {}
+
+        def index(k: int) -> int:
+            epoch, place = divmod(k, len(self))
+            if epoch not in order:
+                order.clear() if len(order) > 1 else None
+                order[epoch] = np.random.default_rng([seed, epoch]).permutation(len(self))
+            return int(order[epoch][place])
+
+        def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            labels = self.labels[np.array(indices) % len(self.names)]
+            return torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+
+        ahead = 1 if self._pixels is not None else 4 * _threads()
+        with ThreadPoolExecutor(1 if self._pixels is not None else _threads()) as pool:
+            waiting, k = [], start
+            while True:
+                while len(waiting) <= ahead:
+                    waiting.append(pool.submit(load, [index(k + i) for i in range(batch)]))
+                    k += batch
+                yield waiting.pop(0).result()
+
+    def _list(self) -> set[str]:
+        if os.path.isdir(self.path):
+            root = Path(self.path)
+            return {
+                p.relative_to(root).as_posix()
+                for p in root.rglob("*")
+                if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
+            }
+        try:
+            with zipfile.ZipFile(self.path) as z:
+                return {i.filename for i in z.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX")}
+        except FileNotFoundError:
+            raise TrainingError(f"{self.path}: there is no such file; expected a zip or a folder of pictures") from None
+        except zipfile.BadZipFile:
+            raise TrainingError(f"{self.path}: it is neither a folder nor a whole zip") from None
+
+    def _open(self, name: str) -> Any:
+        """A file of the set, as a path or as a stream."""
+        if os.path.isdir(self.path):
+            return os.path.join(self.path, name)
+        if not hasattr(self._local, "zip"):  # each thread its own, as a zip file has one place to read from
+            self._local.zip = zipfile.ZipFile(self.path)
+        try:
+            return io.BytesIO(self._local.zip.read(name))
+        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as e:
+            raise ImageFileError(f"{name}: it cannot be read from the zip ({str(e)[:100]})") from None
+
+    def _read(self, name: str) -> np.ndarray:
+        return read_picture(self._open(name), self.resolution, self.channels, name=name)[0]
+
+    def _try(self, name: str) -> np.ndarray | str:
+        try:
+            return self._read(name)
+        except ImageFileError as e:
+            return str(e).removeprefix(f"{name}: ")
+
+    def _first_resolution(self) -> int:
+        reasons = []
+        for name in self.names[:100]:
+            try:
+                size = min(read_picture(self._open(name), 8, self.channels, name=name)[1].size)
+                return max(8, 2 ** (size.bit_length() - 1))
+            except ImageFileError as e:
+                reasons.append(str(e))
+        raise TrainingError(f"{self.path}: its pictures cannot be read; {reasons[0]}")
+
+    def _read_labels(self, there: bool) -> np.ndarray:
+        place = f"{self.path}: {LABELS}"
+        if not there:
+            raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
+        try:
+            opened = self._open(LABELS)
+            text = Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
+        except ImageFileError as e:
+            raise TrainingError(f"{self.path}: {e}") from None
+        try:
+            table = json.loads(text)["labels"]
+            known = {str(name).replace("\\", "/"): label for name, label in table} if table is not None else None
+        except (ValueError, KeyError, TypeError):
+            raise TrainingError(f'{place} is not as expected: {{"labels": [[name, class], ...]}}') from None
+        if not known:
+            raise TrainingError(f"{place} holds no labels; leave out --cond")
+        missing = [n for n in self.names if n not in known]
+        if missing:
+            raise TrainingError(f"{place} has no label for {missing[0]} and {len(missing) - 1} others")
+        values = [known[n] for n in self.names]
+        try:
+            array = np.array(values)
+            if array.ndim == 1 and array.dtype.kind in "iu" and array.min() >= 0:
+                return np.eye(max(int(v) for v in known.values()) + 1, dtype=np.float32)[array]
+            if array.ndim == 2 and array.dtype.kind in "iuf":
+                return array.astype(np.float32)
+        except (ValueError, TypeError):
+            pass
+        raise TrainingError(f"{place}: expected one class number from 0 for each picture, or one list of numbers")
+
+
+def _threads() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -1,0 +1,572 @@
+"""BigGAN and BigGAN-deep from the state dicts of BigGAN-PyTorch and the folders of pytorch-pretrained-BigGAN.
+
+Names and shapes say nearly everything. What they do not say is in `ASSUMED`, and in the ``config`` of a state_dict*.pth. Blocks
+double the side, and where they halve it, as BigGAN.py and BigGANdeep.py have it.
+
+Both codes divide a weight by its spectral norm whenever they use it. In evaluation mode that norm is always the same, so it is
+divided once, here. BigGAN-PyTorch takes one step of the power iteration from the stored ``u0`` (further --num_G_SV_itrs begin at
+the same ``u0`` and change nothing; ``sv0`` is a note of training). pytorch-pretrained-BigGAN takes u' W v of the stored u and v.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
+from ..checks import Check, number, whole
+from ..machine.persistence import Budget
+from ..machine.pickled import Machine, Refusal, show
+from ..machine.tensors import TensorRecord, tables, unwrapped
+
+MAX_BLOCKS = 64
+MAX_SIZE = 2**20  # of any dimension of a tensor
+MAX_RESOLUTION = 4096
+MAX_STATS = 10_001
+
+IGNORED = re.compile(r"(.*\.)?(sv\d+|u[1-9]\d*|accumulation_counter|num_batches_tracked)")
+"""Notes of training, and further singular vectors, which no picture depends on."""
+
+_eps = number(0, 1)
+_eps_or_none: Check = (f"None or {_eps[0]}", lambda v: v is None or _eps[1](v))
+
+ASSUMED: dict[str, tuple[Any, Check]] = {
+    "bn_eps": (None, _eps_or_none),
+    "sn_eps": (None, _eps_or_none),
+    "cross_replica_gain": ("add", (f"one of {', '.join(GAINS)}", lambda v: v in GAINS)),
+}
+"""What a bare state dict does not say: name to default and what is accepted.
+
+bn_eps: of the blocks' batch normalisation (--BN_eps). None: 1e-5, the default of training, and 1e-4 for the weights converted from
+    TensorFlow Hub, which are known by having no ``sv0``.
+sn_eps: the smallest length that a vector of the power iteration is divided by (--SN_eps). None: 1e-6, that of the launch scripts,
+    and 1e-4 for converted weights. Pictures depend on it only where a weight's norm is smaller.
+cross_replica_gain: what is done with the gain by networks trained with --cross_replica. "add" is what official code does in
+    evaluation mode (its issue 96 shows the pictures); "multiply" is what it does in training on several GPUs, and what such
+    networks need for good pictures.
+"""
+
+DEFAULT_EPS = {"bn_eps": 1e-5, "sn_eps": 1e-6}
+CONVERTED_EPS = {"bn_eps": 1e-4, "sn_eps": 1e-4}
+
+STATISTICS = {
+    "stored": ("stored_mean", "stored_var"),
+    "mybn": ("bn.stored_mean", "bn.stored_var"),
+    "cross_replica": ("bn.running_mean", "bn.running_var"),
+}  # how the statistics of batch normalisation are called by default, with --mybn, and with --cross_replica
+
+Make = Callable[..., torch.Tensor]
+
+
+def _same(value: torch.Tensor) -> torch.Tensor:
+    return value
+
+
+class Activation:
+    """A ReLU module, as a state_dict*.pth holds it: where it stands, the activation is ReLU."""
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict) or any(state.get(k) for k in state if "_hook" in str(k)):
+            raise Refusal("an activation with hooks; hooks are code, and are refused")
+
+
+def _relu(machine: Machine, args: tuple) -> Activation:
+    if args:
+        raise Refusal("an activation made from arguments")
+    machine.charge(3)
+    return Activation()
+
+
+def _no_backend(machine: Machine, args: tuple) -> None:
+    return None
+
+
+GLOBALS = {
+    ("torch.nn.modules.activation", "ReLU"): _relu,
+    ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _no_backend,  # part of every module until torch 1.1
+}
+"""What the pickle of a state_dict*.pth names besides tensors and dictionaries."""
+
+
+def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """Where in a file the state dict of a BigGAN generator is, and the dict; None if there is none. Averaged weights first."""
+    return _find(
+        root, ({"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"}, {"generator.gen_z.weight_orig"})
+    )
+
+
+def find_discriminator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """`find_generator` for the discriminator."""
+    return _find(root, ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},))
+
+
+def _find(root: Any, marks: tuple[set[str], ...]) -> tuple[str, dict[str, TensorRecord]] | None:
+    known = [(place, unwrapped(tensors)) for place, tensors, _ in tables(root)]
+    found = [item for item in known if any(mark <= item[1].keys() for mark in marks)]
+    return min(found, key=lambda item: "ema" not in item[0].lower(), default=None)
+
+
+def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] | None:
+    """What a state_dict*.pth says about `ASSUMED`, by name; None if the file is none.
+
+    Raises:
+        NetworkFileError: its settings are no numbers, or ask for another activation than ReLU.
+    """
+    config = root.get("config") if isinstance(root, dict) else None
+    if not isinstance(config, dict) or not {"BN_eps", "SN_eps"} <= config.keys():
+        return None
+    for name in ("G_activation", "D_activation"):
+        if name in config and not isinstance(config[name], Activation):
+            raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; expected a ReLU")
+    return {
+        name: _checked(config[key], _eps, file, f"config.{key}")
+        for name, key in (("bn_eps", "BN_eps"), ("sn_eps", "SN_eps"))
+    }
+
+
+def _checked(value: Any, check: Check, file: object, place: str) -> Any:
+    expectation, accepts = check
+    if not accepts(value):
+        raise NetworkFileError(file, place, f"it is {show(value)}; expected {expectation}")
+    return value
+
+
+def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> BigGAN | BigGANDeep:
+    """The generator of a state dict of BigGAN-PyTorch, in eval mode, float32, without gradients.
+
+    Args:
+        assumed: a value for every name of `ASSUMED`.
+
+    Raises:
+        NetworkFileError: names or shapes are not those of such a generator; with the tensor and the reason.
+    """
+    source = _Source(tensors, file, place)
+    if "generator.gen_z.weight_orig" in source.tensors:
+        raise source.refuse(
+            "", "its tensors are those of pytorch-pretrained-BigGAN, and its config.json is needed; give the folder"
+        )
+    eps = source.eps(assumed)
+    spelling = next((k for k, (mean, _) in STATISTICS.items() if f"output_layer.0.{mean}" in source.tensors), None)
+    if spelling is None:
+        raise source.refuse(
+            "output_layer.0", "it has no stored mean; expected batch normalisation with stored statistics"
+        )
+    gain = assumed["cross_replica_gain"] if spelling == "cross_replica" else "multiply"
+    deep = "blocks.0.0.conv3.weight" in source.tensors
+    arguments = {"bn_eps": eps["bn_eps"], "gain": gain, **(_deep if deep else _plain)(source)}
+    network = source.make(BigGANDeep if deep else BigGAN, arguments)
+
+    if "shared.weight" in source.tensors:
+        source.add("shared.weight", {"shared.weight": (network.c_dim, arguments["shared_dim"])}, torch.t)
+    source.layer("linear", "linear")
+    for i, block in enumerate(network.blocks):
+        for name, part in block.named_children():
+            if isinstance(part, ConditionalNorm):
+                _conditional(source, f"blocks.{i}.{name}", f"blocks.{i}.0.{name}", bool(arguments["shared_dim"]))
+                _statistics(source, f"blocks.{i}.{name}", f"blocks.{i}.0.{name}", spelling)
+            else:
+                source.layer(f"blocks.{i}.{name}", f"blocks.{i}.0.{name}")
+    for i in network.attention:
+        _attention(source, f"attention.{i}", f"blocks.{i}.1")
+    for name in ("gain", "bias"):
+        source.add(f"bn.{name}", {f"output_layer.0.{name}": source.shape(f"bn.{name}")})
+    _statistics(source, "bn", "output_layer.0", spelling)
+    source.layer("output", "output_layer.2")
+    source.fill(budget, eps["sn_eps"])
+    network.assumed += f", spectral normalisation with eps {eps['sn_eps']:g}"
+    return network
+
+
+def build_discriminator(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> Discriminator:
+    """`build` for the discriminator; of ``assumed`` it needs ``sn_eps``."""
+    source = _Source(tensors, file, place)
+    deep = "input_conv.weight" in source.tensors
+    blocks, names, attention, resolution = (_deep_halving if deep else _halving)(source)
+    arguments = {
+        "c_dim": source.dims("embed.weight", 2)[0],
+        "img_resolution": resolution,
+        "img_channels": source.dims("input_conv.weight" if deep else "blocks.0.0.conv1.weight", 4)[1],
+        "blocks": blocks,
+        "attention": list(attention),
+        "deep": deep,
+    }
+    network = source.make(Discriminator, arguments)
+    if deep:
+        source.layer("input_conv", "input_conv")
+    for i, block in enumerate(network.blocks):
+        for name, _ in block.named_children():
+            source.layer(f"blocks.{i}.{name}", f"{names[i]}.{name}")
+    for i, name in attention.items():
+        _attention(source, f"attention.{i}", name)
+    source.layer("linear", "linear")
+    source.weight("embed.weight", "embed", transposed=True)
+    source.fill(budget, source.eps(assumed)["sn_eps"])
+    return network
+
+
+# What the shapes say
+
+
+def _plain(source: "_Source") -> dict[str, Any]:
+    """The arguments of a `BigGAN` that names and shapes tell."""
+    count = source.count("blocks.{}.0.conv1.weight")
+    channels = [source.dims("blocks.0.0.conv1.weight", 4)[1]]
+    channels += [source.dims(f"blocks.{i}.0.conv1.weight", 4)[0] for i in range(count)]
+    arguments = _common(source, channels, count)
+    size, (classes, condition) = source.dims("linear.weight", 2)[1], source.dims("blocks.0.0.bn1.gain.weight", 2)
+    if "shared.weight" not in source.tensors:  # a table of gains for each class, instead of an embedding
+        return {**arguments, "z_dim": size, "c_dim": classes, "shared_dim": 0, "hier": False}
+    c_dim, shared_dim = source.dims("shared.weight", 2)
+    if condition not in (shared_dim, shared_dim + size):
+        reason = f"it reads {condition} numbers; expected the {shared_dim} of the embedding, alone or with {size} of z"
+        raise source.refuse("blocks.0.0.bn1.gain.weight", reason)
+    hier = condition > shared_dim
+    return {
+        **arguments, "z_dim": size * (count + 1) if hier else size, "c_dim": c_dim, "shared_dim": shared_dim, "hier": hier,
+    }  # fmt: skip
+
+
+def _deep(source: "_Source") -> dict[str, Any]:
+    """The arguments of a `BigGANDeep` that names and shapes tell."""
+    count = source.count("blocks.{}.0.conv1.weight")
+    channels = [source.dims("blocks.0.0.conv1.weight", 4)[1]]
+    channels += [source.dims(f"blocks.{i}.0.conv4.weight", 4)[0] for i in range(count)]
+    # Each stage ends with a block that doubles the side. Networks for 32x32 have the same channels throughout and three stages;
+    # in the others a stage has two blocks, the only depth at which official code fits together.
+    depth, rest = (count // 3, count % 3) if len(set(channels)) == 1 else (2, count % 2)
+    if rest:
+        raise source.refuse("blocks", f"it has {count} blocks; expected three stages of equal depth, or stages of two")
+    c_dim, shared_dim = source.dims("shared.weight", 2)
+    z_dim = source.dims("linear.weight", 2)[1] - shared_dim
+    if z_dim <= 0:
+        raise source.refuse(
+            "linear.weight", f"it reads no more than the {shared_dim} numbers of the class; expected z as well"
+        )
+    return {
+        **_common(source, channels, count), "z_dim": z_dim, "c_dim": c_dim, "shared_dim": shared_dim,
+        "upsample": [(i + 1) % depth == 0 for i in range(count)],
+    }  # fmt: skip
+
+
+def _common(source: "_Source", channels: list[int], count: int) -> dict[str, Any]:
+    size = source.dims("linear.weight", 2)[0]
+    bottom_width = math.isqrt(size // channels[0])
+    if size != channels[0] * bottom_width**2 or not bottom_width:
+        raise source.refuse(
+            "linear.weight", f"it gives {size} numbers; expected a square map of {channels[0]} channels"
+        )
+    attention = [i for i in range(count) if f"blocks.{i}.1.gamma" in source.tensors]
+    return {
+        "channels": channels, "attention": attention, "bottom_width": bottom_width,
+        "img_channels": source.dims("output_layer.2.weight", 4)[0],
+    }  # fmt: skip
+
+
+# See Discriminator; the blocks' names; after which there is attention, and its name; the side of the pictures
+Blocks = tuple[list[list[int | bool]], list[str], dict[int, str], int]
+
+
+def _halving(source: "_Source") -> Blocks:
+    """The blocks of BigGAN's discriminator: all but the last halve the side, down to 4; those for 32x32 stop at 8."""
+    count = source.count("blocks.{}.0.conv1.weight")
+    halvings = 2 if count == 4 else count - 1
+    blocks: list[list[int | bool]] = []
+    for i in range(count):
+        hidden, channels = source.dims(f"blocks.{i}.0.conv1.weight", 4)[:2]
+        out = source.dims(f"blocks.{i}.0.conv2.weight", 4)[0]
+        blocks.append([blocks[-1][2] if blocks else channels, hidden, out, i < halvings])
+    names = [f"blocks.{i}.0" for i in range(count)]
+    attention = {i: f"blocks.{i}.1" for i in range(count) if f"blocks.{i}.1.gamma" in source.tensors}
+    return blocks, names, attention, 32 if count == 4 else 4 << halvings
+
+
+def _deep_halving(source: "_Source") -> Blocks:
+    """The blocks of BigGAN-deep's discriminator: the first of each stage halves the side, down to 4 or, for 32x32, to 8."""
+    stages = source.count("blocks.{}.0.conv1.weight")
+    blocks: list[list[int | bool]] = []
+    names: list[str] = []
+    attention = {}
+    channels = source.dims("input_conv.weight", 4)[0]
+    halvings = 2 if stages == 3 else stages
+    for stage in range(stages):
+        depth = source.count(f"blocks.{stage}.{{}}.conv1.weight")
+        for i in range(depth):
+            name = f"blocks.{stage}.{i}"
+            hidden, out = source.dims(f"{name}.conv1.weight", 4)[0], source.dims(f"{name}.conv4.weight", 4)[0]
+            blocks.append([channels, hidden, out, i == 0 and stage < halvings])
+            names.append(name)
+            channels = out
+        if f"blocks.{stage}.{depth}.gamma" in source.tensors:
+            attention[len(blocks) - 1] = f"blocks.{stage}.{depth}"
+    return blocks, names, attention, 32 if stages == 3 else 4 << halvings
+
+
+# From names of the file to names of the networks
+
+
+def _conditional(source: "_Source", target: str, name: str, shared: bool) -> None:
+    for part in ("gain", "bias"):
+        if shared:
+            source.weight(f"{target}.{part}.weight", f"{name}.{part}")
+        else:  # an embedding, which is never normalised
+            shape = source.shape(f"{target}.{part}.weight")
+            source.add(f"{target}.{part}.weight", {f"{name}.{part}.weight": shape[::-1]}, torch.t)
+
+
+def _statistics(source: "_Source", target: str, name: str, spelling: str) -> None:
+    for part, key in zip(("mean", "var"), STATISTICS[spelling]):
+        shapes = {f"{name}.{key}": source.shape(f"{target}.{part}")[1:]}
+        if spelling == "mybn":
+            shapes[f"{name}.bn.accumulation_counter"] = (1,)
+        source.add(f"{target}.{part}", shapes, _averaged)
+
+
+def _averaged(values: torch.Tensor, counter: torch.Tensor | None = None) -> torch.Tensor:
+    """Standing statistics are sums over so many batches, running ones have no count."""
+    return (values / counter if counter is not None and counter > 0 else values)[None]
+
+
+def _attention(source: "_Source", target: str, name: str) -> None:
+    for part in ("theta", "phi", "g", "o"):
+        source.weight(f"{target}.{part}.weight", f"{name}.{part}")
+    source.add(f"{target}.gamma", {f"{name}.gamma": ()})
+
+
+class _Source:
+    """The tensors of a state dict, and what is to be made of them: all of it is compared before memory is taken.
+
+    Args:
+        tensors: name to record. file, place: for errors.
+    """
+
+    def __init__(self, tensors: Mapping[str, TensorRecord], file: object, place: str):
+        self.tensors = {name.removeprefix("module."): record for name, record in tensors.items()}
+        self.file, self.place = file, place
+        self.normalised = "linear.u0" in self.tensors  # by their spectral norm; a network has it everywhere or nowhere
+        self.jobs: list[tuple[str, list[str], Make]] = []
+        self.used: set[str] = set()
+
+    def refuse(self, name: str, reason: str) -> NetworkFileError:
+        return NetworkFileError(self.file, ".".join(filter(None, (self.place, name))), reason)
+
+    def eps(self, assumed: Mapping[str, Any]) -> dict[str, float]:
+        """``bn_eps`` and ``sn_eps``, with numbers for None."""
+        converted = self.normalised and not any(name.endswith("sv0") for name in self.tensors)
+        defaults = CONVERTED_EPS if converted else DEFAULT_EPS
+        return {name: default if assumed[name] is None else assumed[name] for name, default in defaults.items()}
+
+    def dims(self, name: str, ndim: int) -> tuple[int, ...]:
+        """The shape of a tensor that must be there and have so many dimensions."""
+        record = self.tensors.get(name)
+        if record is None:
+            raise self.refuse(name, "it is missing; expected the state dict of a BigGAN")
+        if len(record.shape) != ndim or not all(1 <= n <= MAX_SIZE for n in record.shape):
+            raise self.refuse(name, f"its shape is {record.shape}; expected {ndim} dimensions of 1 to {MAX_SIZE}")
+        return tuple(record.shape)
+
+    def count(self, pattern: str) -> int:
+        """How many parts there are, counted by the name of a tensor that each has."""
+        count = 0
+        while pattern.format(count) in self.tensors:
+            count += 1
+        if not 1 <= count <= MAX_BLOCKS:
+            raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_BLOCKS}")
+        return count
+
+    def make(self, kind: Callable[..., torch.nn.Module], arguments: dict[str, Any]) -> Any:
+        """The network, on the meta device."""
+        try:
+            with torch.device("meta"):
+                self.network = kind(**arguments)
+        except (ValueError, TypeError, RuntimeError, OverflowError) as e:
+            reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+            raise self.refuse("", f"its shapes describe no network: {reason}") from None
+        if self.network.img_resolution > MAX_RESOLUTION or self.network.img_channels > 4:
+            found = f"{self.network.img_channels} channels and {self.network.img_resolution} pixels a side"
+            raise self.refuse("", f"its pictures have {found}; expected at most 4 and {MAX_RESOLUTION}")
+        self.expected = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
+        return self.network
+
+    def shape(self, target: str) -> tuple[int, ...]:
+        return self.expected[target]
+
+    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = _same) -> None:
+        """``target`` is what ``make`` makes of the tensors of these names, which must have these shapes."""
+        for name, shape in shapes.items():
+            record = self.tensors.get(name)
+            if record is None or tuple(record.shape) != tuple(shape):
+                found = "missing" if record is None else f"of shape {record.shape}"
+                raise self.refuse(name, f"it is {found}; expected {tuple(shape)}")
+            if not record.dtype.is_floating_point:
+                raise self.refuse(name, f"it is of type {record.dtype}; expected floating-point numbers")
+            self.used.add(name)
+        self.jobs.append((target, list(shapes), make))
+
+    def weight(self, target: str, name: str, transposed: bool = False) -> None:
+        """A weight, to be divided by its spectral norm if this network has such; ``transposed`` is that of an embedding."""
+        shape = self.shape(target)[::-1] if transposed else self.shape(target)
+        shapes = {f"{name}.weight": shape}
+        if self.normalised:
+            shapes[f"{name}.u0"] = (1, shape[0])
+
+        def make(values: torch.Tensor, *u: torch.Tensor) -> torch.Tensor:
+            values = _divided(values, *u, eps=self.sn_eps)
+            return values.t() if transposed else values
+
+        self.add(target, shapes, make)
+
+    def layer(self, target: str, name: str) -> None:
+        """A weight and its bias."""
+        self.weight(f"{target}.weight", name)
+        self.add(f"{target}.bias", {f"{name}.bias": self.shape(f"{target}.bias")})
+
+    def fill(self, budget: Budget, sn_eps: float = 0.0) -> None:
+        """Make the network's tensors, in eval mode and without gradients, once nothing in the file is left over."""
+        self.sn_eps = sn_eps
+        unknown = [name for name in self.tensors if name not in self.used and not IGNORED.fullmatch(name)]
+        if unknown:
+            raise self.refuse(unknown[0], f"it belongs to no part of a BigGAN ({len(unknown)} such tensors)")
+        values = {}
+        for target, names, make in self.jobs:
+            budget.spend(".".join(filter(None, (self.place, names[0]))), 4 * sum(self.tensors[n].numel for n in names))
+            value = make(*(self.tensors[name].to_float32() for name in names))
+            if not torch.isfinite(value).all():
+                raise self.refuse(names[0], "it gives numbers that are not finite; is its spectral norm zero?")
+            values[target] = value.contiguous()
+        self.network.load_state_dict(values, assign=True)
+        self.network.eval().requires_grad_(False)
+
+
+def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0.0) -> torch.Tensor:
+    """A weight (out, ...), in its own memory, by the norm that one step of the power iteration from u (1, out) finds."""
+    if u is None:
+        return weight
+    matrix = weight.flatten(1)
+    v = torch.nn.functional.normalize(u @ matrix, eps=eps)
+    image = v @ matrix.t()
+    u = torch.nn.functional.normalize(image, eps=eps)
+    return weight.div_((image * u).sum())
+
+
+# pytorch-pretrained-BigGAN
+
+
+def _blocks(value: Any) -> bool:
+    """[[whether the block doubles the side, channels in, channels out], ...], in multiples, from 16 to 1."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_BLOCKS:
+        return False
+    if not all(isinstance(b, (list, tuple)) and [type(v) for v in b] == [bool, int, int] for b in value):
+        return False
+    into, out = [b[1] for b in value], [b[2] for b in value]
+    # Where channels change, the other path of the block drops half of them.
+    return into == [16, *out[:-1]] and out[-1] == 1 and all(o == i or 2 * o == i for i, o in zip(into, out))
+
+
+CONFIG: dict[str, tuple[Any, Check]] = {
+    "z_dim": (128, whole(1, MAX_SIZE)),
+    "channel_width": (128, whole(1, 4096)),
+    "num_classes": (1000, whole(1, MAX_SIZE)),
+    "layers": (None, ("a list of blocks [upsample, in, out] whose channels go from 16 to 1, kept or halved", _blocks)),
+    "attention_layer_position": (8, whole(1, MAX_BLOCKS)),
+    "eps": (1e-4, _eps),
+    "n_stats": (51, whole(2, MAX_STATS)),
+}  # of config.json: name to default and what is accepted
+
+
+FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {
+    "truncation": (1.0, number(0, 1)),
+}
+"""What is chosen for a folder: the truncation whose stored statistics normalise. z is drawn accordingly by the caller."""
+
+
+def is_config(config: Any) -> bool:
+    """Whether the contents of a config.json are those of a BigGAN."""
+    return isinstance(config, dict) and {"channel_width", "layers", "z_dim"} <= config.keys()
+
+
+def build_folder(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorRecord], file: object, budget: Budget
+) -> BigGANDeep:
+    """The generator of a folder of pytorch-pretrained-BigGAN, in eval mode, float32, without gradients.
+
+    Args:
+        config: the contents of config.json, see `is_config`. Names that are left out have the values of its defaults.
+        tensors: the state dict in pytorch_model.bin, by name.
+
+    Set its ``truncation`` for the statistics of another one than 1.
+
+    Raises:
+        NetworkFileError: the settings make no sense, or the tensors do not fit them.
+    """
+    told = {
+        name: _checked(config.get(name, default), check, file, f"config.json: {name}")
+        for name, (default, check) in CONFIG.items()
+    }
+    source = _Source(tensors, file, "")
+    width, layers, z_dim = told["channel_width"], told["layers"], told["z_dim"]
+    before = told["attention_layer_position"]  # the number of blocks in front of it; the list of layers counts it too
+    network = source.make(
+        BigGANDeep,
+        dict(
+            z_dim=z_dim, c_dim=told["num_classes"], shared_dim=z_dim, channels=[16 * width, *(width * b[2] for b in layers)],
+            upsample=[b[0] for b in layers], attention=[before - 1] if before < len(layers) else [],
+            img_channels=min(3, width), bn_eps=told["eps"], output_eps=told["eps"], num_stats=told["n_stats"],
+        ),
+    )  # fmt: skip
+
+    def reordered(weight: torch.Tensor) -> torch.Tensor:
+        """Its inputs are z and the class; the network has them the other way round."""
+        return torch.cat([weight[:, z_dim:], weight[:, :z_dim]], dim=1)
+
+    def by_channels(values: torch.Tensor) -> torch.Tensor:
+        """The first map is given pixel by pixel; the network has it channel by channel."""
+        return values.unflatten(0, (16, -1)).transpose(0, 1).flatten(0, 1)
+
+    def weight(target: str, name: str, shape: tuple[int, ...] | None = None, change: Make = _same) -> None:
+        shape = source.shape(target) if shape is None else shape
+        shapes = {
+            f"{name}.weight_orig": shape,
+            f"{name}.weight_u": shape[:1],
+            f"{name}.weight_v": (math.prod(shape[1:]),),
+        }
+        source.add(target, shapes, lambda w, u, v: change(w.div_(u @ (w.flatten(1) @ v))))
+
+    def statistics(target: str, name: str) -> None:
+        for part in ("mean", "var"):
+            source.add(f"{target}.{part}", {f"{name}.running_{part}s": source.shape(f"{target}.{part}")})
+
+    source.add("shared.weight", {"embeddings.weight": source.shape("shared.weight")})
+    weight("linear.weight", "generator.gen_z", change=lambda w: by_channels(reordered(w)))
+    source.add("linear.bias", {"generator.gen_z.bias": source.shape("linear.bias")}, by_channels)
+    for i, block in enumerate(network.blocks):
+        name = f"generator.layers.{i + (i >= before)}"
+        for part, child in block.named_children():
+            target, other = f"blocks.{i}.{part}", f"{name}.{part[:-1]}_{int(part[-1]) - 1}"  # bn1 is called bn_0
+            if isinstance(child, ConditionalNorm):
+                weight(f"{target}.gain.weight", f"{other}.scale", change=reordered)
+                weight(f"{target}.bias.weight", f"{other}.offset", change=reordered)
+                statistics(target, other)
+            else:
+                weight(f"{target}.weight", other)
+                source.add(f"{target}.bias", {f"{other}.bias": source.shape(f"{target}.bias")})
+    for i in network.attention:
+        name = f"generator.layers.{before}"
+        for part, other in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("o", "o_conv")):
+            weight(f"attention.{i}.{part}.weight", f"{name}.snconv1x1_{other}")
+        source.add(f"attention.{i}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze)
+    for part, other in (("gain", "weight"), ("bias", "bias")):
+        source.add(f"bn.{part}", {f"generator.bn.{other}": (width,)})
+    statistics("bn", "generator.bn")
+    # Of its output's channels only the first are pictures; the norm is that of all.
+    channels = network.img_channels
+    weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
+    source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
+    source.fill(budget)
+    return network

@@ -1,0 +1,191 @@
+"""DCGAN and WGAN generators from plain state dicts: names and order of layers, sizes and kinds from the tensors.
+
+Such a file says nothing of activations, and nothing of the prior of z; the networks' usual ones are taken.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
+from ..checks import Check, number
+from ..machine.persistence import Budget
+from ..machine.pickled import show
+from ..machine.tensors import TensorRecord, tables
+
+MAX_LAYERS = 64
+MAX_RESOLUTION = 4096
+
+ASSUMED: dict[str, tuple[Any, Check]] = {
+    "activation": ("relu", (f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS)),
+    "output": ("tanh", (f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS)),
+    "bn_eps": (1e-5, number(0, 1)),
+}
+"""What such a file does not say: name to default, which is what the networks' usual code has, and check."""
+
+NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """Where in a file the state dict of a generator is, and the dict; None if there is none.
+
+    If there are several, that whose key says so counts ("netG", "generator", ...), averaged weights ("ema") first.
+    """
+    found = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
+    if not found:
+        return None
+
+    def rank(place: str) -> tuple[bool, bool, bool]:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", place)
+        generator = any(w in ("G", "g", "Generator", "generator", "gen", "Gen") for w in words)
+        discriminator = any(
+            w in ("D", "d", "Discriminator", "discriminator", "dis", "disc", "Critic", "critic") for w in words
+        )
+        return discriminator, not any(w.lower() == "ema" for w in words), not generator
+
+    return min(found, key=lambda item: rank(item[0]))
+
+
+def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> DCGAN:
+    """The generator of a state dict, in eval mode and without gradients.
+
+    Args:
+        assumed: a value for every name of `ASSUMED`.
+
+    Raises:
+        NetworkFileError: its layers do not make a generator of this kind; with the layer and the reason.
+    """
+    groups = _groups(tensors, file, place)
+    layers, names = _layers(groups, file, place)
+    for layer in layers:
+        budget.spend(place, 4 * layer.in_channels * layer.out_channels * layer.kernel**2)
+    with torch.device("meta"):
+        network = DCGAN(layers, assumed["activation"], assumed["output"], assumed["bn_eps"])
+    if network.img_resolution > MAX_RESOLUTION:
+        raise NetworkFileError(
+            file,
+            place,
+            f"its pictures would have {network.img_resolution} pixels a side; expected at most {MAX_RESOLUTION}",
+        )
+    # Layer by layer the same tensors; each is taken under this package's name.
+    values: dict[str, torch.Tensor] = {}
+    modules = [name for name, child in network.named_children() if child.state_dict()]
+    for module, prefix in zip(modules, names, strict=True):
+        for name in getattr(network, module).state_dict():
+            if name == "num_batches_tracked":
+                values[f"{module}.{name}"] = torch.zeros([], dtype=torch.int64)
+                continue
+            record, expected = groups[prefix].get(name), getattr(network, module).state_dict()[name].shape
+            if record is None or tuple(record.shape) != tuple(expected):
+                found = "missing" if record is None else f"of shape {record.shape}"
+                raise NetworkFileError(file, f"{place}.{prefix}.{name}", f"it is {found}; expected {tuple(expected)}")
+            values[f"{module}.{name}"] = record.to_float32()
+    network.load_state_dict(values, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _groups(tensors: Mapping[str, TensorRecord], file: object, place: str) -> dict[str, dict[str, TensorRecord]]:
+    """The tensors of each module, in the file's order."""
+    groups: dict[str, dict[str, TensorRecord]] = {}
+    for name, record in tensors.items():
+        prefix, _, last = name.removeprefix("module.").rpartition(".")
+        if last not in NORM:
+            raise NetworkFileError(
+                file,
+                f"{place}.{name}",
+                "it belongs to no dense, convolution or batch normalisation layer; expected those of a DCGAN",
+            )
+        groups.setdefault(prefix, {})[last] = record
+    if len(groups) > 2 * MAX_LAYERS:
+        raise NetworkFileError(file, place, f"it has {len(groups)} layers; a DCGAN has far fewer")
+    return groups
+
+
+def _layers(
+    groups: Mapping[str, Mapping[str, TensorRecord]], file: object, place: str
+) -> tuple[list[Layer], list[str]]:
+    """What each weighted layer is, and the prefixes of layers and normalisations in order."""
+    layers: list[Layer] = []
+    prefixes = list(groups)
+    weighted = [p for p in prefixes if "running_mean" not in groups[p]]
+    for prefix in weighted:
+        where = f"{place}.{prefix}"
+        weight = groups[prefix].get("weight")
+        shape = tuple(weight.shape) if weight is not None else ()
+        bias = "bias" in groups[prefix]
+        following = prefixes[prefixes.index(prefix) + 1 :]
+        norm = groups[following[0]] if following and "running_mean" in groups[following[0]] else None
+        if layers == []:
+            layer = _first(shape, bias, groups, weighted[1:2], norm, file, where)
+        else:
+            layer = _later(shape, bias, layers[-1].out_channels, file, where)
+        if norm is not None:
+            size = norm["running_mean"].numel
+            kinds = {layer.out_channels: "channels", layer.out_channels * layer.kernel**2: "features"}
+            if size not in kinds or (kinds[size] == "features" and layer.kind != "linear"):
+                raise NetworkFileError(
+                    file,
+                    f"{place}.{following[0]}",
+                    f"it normalises {size} numbers; {prefix} gives {layer.out_channels} channels",
+                )
+            layer = Layer(
+                *[getattr(layer, f) for f in ("kind", "in_channels", "out_channels", "kernel", "bias")],
+                kinds[size],
+                "weight" in norm,
+            )
+        layers.append(layer)
+    if layers and layers[0].kind == "linear" and all(layer.kind == "conv" for layer in layers[1:]) and len(layers) > 1:
+        reason = (
+            "it enlarges its maps between convolutions, and its tensors do not say where; only transposed ones are read"
+        )
+        raise NetworkFileError(file, place, reason)
+    if len(layers) < 2 or layers[-1].out_channels not in (1, 3, 4):
+        channels = layers[-1].out_channels if layers else 0
+        raise NetworkFileError(
+            file, place, f"its {len(layers)} layers end in {channels} channels; expected pictures of 1, 3 or 4"
+        )
+    return layers, prefixes
+
+
+def _first(
+    shape: tuple, bias: bool, groups: Mapping, following: list[str], norm: Mapping | None, file: object, where: str
+) -> Layer:
+    """The layer that takes z: a matrix, or a transposed convolution of a 1x1 map."""
+    if len(shape) == 4 and shape[2] == shape[3] and min(shape) > 0:
+        return Layer("transposed", shape[0], shape[1], shape[2], bias, "none")
+    if len(shape) == 2 and min(shape) > 0 and following:
+        # The map's channels are those that the next layer takes: the first size of a transposed convolution.
+        second = groups[following[0]].get("weight")
+        channels = second.shape[0] if second is not None and len(second.shape) == 4 else 0
+        if (
+            second is not None
+            and len(second.shape) == 4
+            and norm is not None
+            and norm["running_mean"].numel in second.shape[:2]
+        ):
+            channels = norm["running_mean"].numel
+        side = round((shape[0] / channels) ** 0.5) if channels else 0
+        if side and channels * side**2 == shape[0]:
+            return Layer("linear", shape[1], channels, side, bias, "none")
+    raise NetworkFileError(file, where, f"its weight has shape {show(shape)}; expected the dense layer that takes z")
+
+
+def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) -> Layer:
+    if len(shape) == 4 and shape[2] == shape[3] and min(shape) > 0:
+        k = shape[2]
+        # Transposed convolutions have weights (in, out), others (out, in); kernels of odd side that keep the picture's
+        # size are taken for the latter where both would fit.
+        if shape[1] == channels and k in (1, 3):
+            return Layer("conv", shape[1], shape[0], k, bias, "none")
+        if shape[0] == channels and 2 <= k <= 9:
+            return Layer("transposed", shape[0], shape[1], k, bias, "none")
+        if shape[1] == channels and k % 2:
+            return Layer("conv", shape[1], shape[0], k, bias, "none")
+    raise NetworkFileError(
+        file, where, f"its weight has shape {show(shape)}; expected a convolution of {channels} channels"
+    )

@@ -1,0 +1,78 @@
+"""Checkpoints of pSp and of its kin (e4e, ReStyle, SAM, HyperStyle): their decoder is rosinality's StyleGAN2.
+
+Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}; the names of the decoder's tensors begin with
+"decoder.". "latent_avg" is (num_ws, w_dim), one w repeated for each layer, or (w_dim,): the network's ``w_avg`` is that row,
+or the mean of the rows where they differ. The encoder and the options are not used.
+"""
+
+from typing import Any
+
+from ..machine.pickled import Machine, Refusal
+from ..machine.tensors import TensorRecord, unwrapped
+from . import rosinality
+
+PREFIX = "decoder."
+ASSUMED = rosinality.ASSUMED
+build = rosinality.build
+
+
+def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """Where in a file the decoder is, and its tensors with "latent_avg" if there is one; None without a decoder."""
+    table = root.get("state_dict") if isinstance(root, dict) else None
+    if not isinstance(table, dict):
+        return None
+    named = unwrapped({str(k): v for k, v in table.items() if isinstance(v, TensorRecord)})
+    tensors = {k.removeprefix(PREFIX): v for k, v in named.items() if k.startswith(PREFIX)}
+    if not tensors.keys() >= rosinality.GENERATOR_MARKS:
+        return None
+    mean = root.get(rosinality.LATENT_AVG)
+    if isinstance(mean, TensorRecord):
+        tensors[rosinality.LATENT_AVG] = mean
+    return f"state_dict.{PREFIX[:-1]}", tensors
+
+
+# Options
+
+
+class Options:
+    """An argparse.Namespace in a file. Nobody reads its values; they are kept so that their nesting is checked."""
+
+    def __init__(self) -> None:
+        self.children: tuple = ()
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise Refusal("options that are no table of names")
+        self.children = (state,)
+
+
+def _namespace(machine: Machine, args: tuple) -> Options:
+    if args:
+        raise Refusal("options that are made from arguments")
+    machine.charge(3)
+    return Options()
+
+
+def _path(machine: Machine, args: tuple) -> str:
+    """A path, as a text; it is never opened."""
+    if not all(isinstance(part, str) for part in args):
+        raise Refusal("a path of something else than texts")
+    machine.charge(len(args))
+    return "/".join(args)
+
+
+def _device(machine: Machine, args: tuple) -> str:
+    if not 1 <= len(args) <= 2 or not isinstance(args[0], str) or not all(type(i) is int for i in args[1:]):
+        raise Refusal("a device in an unknown form")
+    return ":".join(map(str, args))
+
+
+GLOBALS = {
+    ("argparse", "Namespace"): _namespace,
+    ("pathlib", "PosixPath"): _path,
+    ("pathlib", "WindowsPath"): _path,
+    ("pathlib._local", "PosixPath"): _path,  # Python 3.13
+    ("pathlib._local", "WindowsPath"): _path,
+    ("torch", "device"): _device,
+}
+"""What ``opts`` of such files, and ``args`` of rosinality's, may name besides tensors; all of it is inert."""

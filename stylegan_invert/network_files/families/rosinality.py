@@ -1,0 +1,609 @@
+"""StyleGAN2 in the state dicts of rosinality/stylegan2-pytorch, read and written.
+
+Both sides compute the same with the same numbers: equalised learning rates, the gain of sqrt(2) behind each leaky ReLU, the
+style's bias with its one, and the turned kernel of the upsampling convolution are alike. So tensors change their names and
+gain axes of size one, and the filters of upsampling, which hold the gain of 4 there, are divided by it. There the weights of
+modulated convolutions are scaled by 1 / sqrt(fan-in) before demodulation, which cancels but for the 1e-8 in its root; that
+is left out here, as in NVIDIA's own conversion.
+
+A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}, and perhaps "g" and "d", which are the weights without averaging
+and the discriminator.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ...errors import NetworkFileError
+from ...io.files import atomic
+from ...networks.discriminators import Discriminator
+from ...networks.layers import Conv2dLayer, FullyConnectedLayer
+from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
+from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
+from ..checks import Check
+from ..machine.persistence import Budget
+from ..machine.tensors import TensorRecord, tables, unwrapped
+from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
+
+MAX_TAPS = 31
+MAX_ROWS = 64  # of latent_avg
+
+ASSUMED: dict[str, tuple[Any, Check]] = {
+    "lr_mlp": (0.01, ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9)),
+}
+"""What a file does not say: the factor on the mapping network's weights and biases."""
+
+LATENT_AVG = "latent_avg"
+GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
+DISCRIMINATOR_MARKS = {"convs.0.0.weight", "final_conv.0.weight", "final_linear.1.weight"}
+
+# What model.py fixes.
+STANDARD_FILTER = (1, 3, 3, 1)
+LR_MLP = 0.01
+WIDTH = 512  # at 4x4 to 32x32
+LARGEST = 1024
+SEEDS = 4  # latents with which is measured whether a clamp acts
+W_AVG_SAMPLES = 10_000
+
+
+class Entry(NamedTuple):
+    """One tensor: theirs is ours in another shape, times a factor."""
+
+    name: str  # in our module
+    key: str  # in their state dict
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple  # theirs from ours
+    factor: float = 1
+
+
+def _leading(count: int) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+    return lambda shape: (1,) * count + tuple(shape)
+
+
+def _generator_entries(num_layers: int, resolutions: list[int]) -> Iterator[Entry]:
+    def pair(name: str, key: str) -> Iterator[Entry]:
+        yield Entry(f"{name}.weight", f"{key}.weight")
+        yield Entry(f"{name}.bias", f"{key}.bias")
+
+    def layer(name: str, key: str, noise: int) -> Iterator[Entry]:
+        yield Entry(f"{name}.weight", f"{key}.conv.weight", _leading(1))
+        yield from pair(f"{name}.affine", f"{key}.conv.modulation")
+        yield Entry(f"{name}.noise_strength", f"{key}.noise.weight", _leading(1))
+        yield Entry(f"{name}.noise_const", f"noises.noise_{noise}", _leading(2))
+        yield Entry(f"{name}.bias", f"{key}.activate.bias")
+
+    for i in range(num_layers):
+        yield from pair(f"mapping.fc{i}", f"style.{i + 1}")
+    yield Entry("synthesis.b4.const", "input.input", _leading(1))
+    for j, res in enumerate(resolutions):
+        block, torgb = f"synthesis.b{res}", "to_rgb1" if j == 0 else f"to_rgbs.{j - 1}"
+        if j > 0:
+            yield from layer(f"{block}.conv0", f"convs.{2 * j - 2}", 2 * j - 1)
+            yield Entry(f"{block}.conv0.resample_filter", f"convs.{2 * j - 2}.conv.blur.kernel", factor=4)
+            yield Entry(f"{block}.resample_filter", f"{torgb}.upsample.kernel", factor=4)
+        yield from layer(f"{block}.conv1", "conv1" if j == 0 else f"convs.{2 * j - 1}", 2 * j)
+        yield Entry(f"{block}.torgb.weight", f"{torgb}.conv.weight", _leading(1))
+        yield from pair(f"{block}.torgb.affine", f"{torgb}.conv.modulation")
+        yield Entry(f"{block}.torgb.bias", f"{torgb}.bias", lambda shape: (1, *shape, 1, 1))
+
+
+def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
+    """Of blocks from the picture's resolution down to 8x8."""
+    yield Entry(f"b{resolutions[0]}.fromrgb.weight", "convs.0.0.weight")
+    yield Entry(f"b{resolutions[0]}.fromrgb.bias", "convs.0.1.bias")
+    for i, res in enumerate(resolutions, 1):
+        yield Entry(f"b{res}.conv0.weight", f"convs.{i}.conv1.0.weight")
+        yield Entry(f"b{res}.conv0.bias", f"convs.{i}.conv1.1.bias")
+        for name, key in (("conv1", "conv2"), ("skip", "skip")):
+            yield Entry(f"b{res}.{name}.resample_filter", f"convs.{i}.{key}.0.kernel")
+            yield Entry(f"b{res}.{name}.weight", f"convs.{i}.{key}.1.weight")
+        yield Entry(f"b{res}.conv1.bias", f"convs.{i}.conv2.2.bias")
+    for name, key in (("conv.weight", "final_conv.0.weight"), ("conv.bias", "final_conv.1.bias")):
+        yield Entry(f"b4.{name}", key)
+    for name, key in (("fc", "final_linear.0"), ("out", "final_linear.1")):
+        yield Entry(f"b4.{name}.weight", f"{key}.weight")
+        yield Entry(f"b4.{name}.bias", f"{key}.bias")
+
+
+# Reading
+
+
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """Where in a file such networks are: "G_ema", "G" and "D" to (place, tensors); empty if there is no generator.
+
+    The generator to use is that under a key with "ema" in it, else the first. A generator's tensors have, besides its own,
+    "latent_avg" if it lies beside the state dict, in it or at the top.
+    """
+    generators: dict[str, dict[str, TensorRecord]] = {}
+    discriminators: dict[str, dict[str, TensorRecord]] = {}
+    for place, tensors, parent in tables(root):
+        tensors = unwrapped(tensors)
+        if GENERATOR_MARKS <= tensors.keys():
+            for owner in (root, parent, tensors):
+                mean = owner.get(LATENT_AVG) if isinstance(owner, dict) else None
+                if isinstance(mean, TensorRecord):
+                    tensors = {**tensors, LATENT_AVG: mean}
+            generators[place] = tensors
+        elif DISCRIMINATOR_MARKS <= tensors.keys():
+            discriminators[place] = tensors
+    if not generators:
+        return {}
+    ema = min(generators, key=lambda place: "ema" not in _last(place))
+    found = {"G_ema": (ema, generators[ema])}
+    for place in generators:
+        if place != ema and _last(place) in ("g", "generator"):
+            found.setdefault("G", (place, generators[place]))
+    for place in sorted(discriminators, key=lambda place: _last(place) not in ("d", "discriminator")):
+        found.setdefault("D", (place, discriminators[place]))
+    return found
+
+
+def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """Where in a file the state dict of such a generator is, and its tensors with "latent_avg"; None without one. See `find`."""
+    return find(root).get("G_ema")
+
+
+def _last(place: str) -> str:
+    return place.rpartition(".")[2].lower()
+
+
+def read_networks(root: Any, file: object, budget: Budget, assumed: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """The networks that `find` finds, built: "G_ema", and "G" and "D" where they are; empty without a generator."""
+    networks: dict[str, torch.nn.Module] = {}
+    for role, (place, tensors) in find(root).items():
+        if role == "D":
+            networks[role] = build_discriminator(place, tensors, file, budget)
+        else:
+            networks[role] = build(place, tensors, file, budget, assumed)
+    return networks
+
+
+def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> Generator:
+    """The generator of a state dict, in eval mode, without gradients, float32.
+
+    Args:
+        place: where in the file, for errors. tensors: by their names, with "latent_avg" (w_dim,) or (rows, w_dim) if there is
+            one: the rows are one w repeated for every layer; where they differ, their mean is taken.
+        file: for errors. budget: of memory. assumed: a value for each name of `ASSUMED`.
+
+    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``; without noise maps,
+    which the oldest files lack, they are drawn from a fixed seed.
+
+    Raises:
+        NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
+    """
+    own = dict(tensors)
+    latent_avg = own.pop(LATENT_AVG, None)
+    reader = _Reader(own, file, place)
+    num_layers = reader.count("style.{}.weight", 1, MAX_LAYERS)
+    resolutions = [4 * 2**j for j in range(reader.count("to_rgbs.{}.bias", 0, MAX_RESOLUTION.bit_length() - 3) + 1)]
+    if num_layers == 0:
+        raise NetworkFileError(
+            file, place, "it has no style.1.weight; expected the layers of a mapping network, from style.1 on"
+        )
+    z_dim = reader.shape("style.1.weight", 2)[1]
+    w_dim, layer_features = reader.shape(f"style.{num_layers}.weight", 2)
+    widths = {4: reader.shape("conv1.conv.weight", 5)[1]}
+    for j, res in enumerate(resolutions[1:]):
+        widths[res] = reader.shape(f"convs.{2 * j + 1}.conv.weight", 5)[1]
+    synthesis_kwargs = _channel_rule(widths, file, place)
+    taps = reader.taps("convs.0.conv.blur.kernel", 4) if len(resolutions) > 1 else None
+    if taps is not None:
+        synthesis_kwargs["resample_filter"] = taps
+    mapping_kwargs = {"num_layers": num_layers, "lr_multiplier": assumed["lr_mlp"]}
+    if num_layers > 1 and layer_features != w_dim:
+        mapping_kwargs["layer_features"] = layer_features
+    with torch.device("meta"):
+        network = Generator(
+            z_dim=z_dim,
+            c_dim=0,
+            w_dim=w_dim,
+            img_resolution=resolutions[-1],
+            img_channels=reader.shape("to_rgb1.conv.weight", 5)[1],
+            mapping_kwargs=mapping_kwargs,
+            synthesis_kwargs=synthesis_kwargs,
+        )
+    entries = list(_generator_entries(num_layers, resolutions))
+    drawn: list[Entry] = []
+    if not any(key.startswith("noises.") for key in own):
+        drawn = [entry for entry in entries if entry.key.startswith("noises.")]
+        entries = [entry for entry in entries if not entry.key.startswith("noises.")]
+    w_avg = None if latent_avg is None else _check_latent_avg(latent_avg, w_dim, file)
+    values = reader.values(network, entries, budget)
+    expected = network.state_dict()
+    random = torch.Generator().manual_seed(0)
+    for entry in drawn:
+        budget.spend(f"{place}.{entry.key}", 4 * expected[entry.name].numel())
+        values[entry.name] = torch.randn(expected[entry.name].shape, generator=random)
+    values["mapping.w_avg"] = torch.zeros([w_dim])
+    if w_avg is not None:
+        budget.spend(LATENT_AVG, 4 * w_avg.numel)
+        rows = w_avg.to_float32().reshape(-1, w_dim)
+        values["mapping.w_avg"] = (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
+    _unused_filters(network, values, taps)
+    network.load_state_dict(values, assign=True)
+    network.eval().requires_grad_(False)
+    if w_avg is None:
+        network.mapping.w_avg.copy_(_mean_w(network.mapping))
+    return network
+
+
+def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
+    random, batch, total = np.random.RandomState(123), 250, 0
+    for _ in range(W_AVG_SAMPLES // batch):
+        x = normalize_2nd_moment(torch.from_numpy(random.randn(batch, mapping.z_dim)).to(torch.float32))
+        for i in range(mapping.num_layers):
+            x = getattr(mapping, f"fc{i}")(x)
+        total = total + x.sum(dim=0, dtype=torch.float64)
+    return (total / W_AVG_SAMPLES).to(torch.float32)
+
+
+def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget) -> Discriminator:
+    """The discriminator of a state dict, in eval mode, without gradients, float32.
+
+    It compares pictures in groups of 4 with one channel, as model.py does and the file does not say.
+
+    Raises:
+        NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
+    """
+    reader = _Reader(dict(tensors), file, place)
+    count = reader.count("convs.{}.conv1.0.weight", 1, MAX_RESOLUTION.bit_length() - 3)
+    resolutions = [4 * 2**j for j in range(count, 0, -1)]
+    if not resolutions:
+        raise NetworkFileError(file, place, "it has no convs.1.conv1; expected the blocks of a discriminator")
+    first = reader.shape("convs.0.0.weight", 4)
+    widths = {resolutions[0]: first[0]}
+    for i, res in enumerate(resolutions, 1):
+        widths[res // 2] = reader.shape(f"convs.{i}.conv2.1.weight", 4)[0]
+    taps = reader.taps("convs.1.conv2.0.kernel", 1)
+    with torch.device("meta"):
+        network = Discriminator(
+            c_dim=0,
+            img_resolution=resolutions[0],
+            img_channels=first[1],
+            block_kwargs={} if taps is None else {"resample_filter": taps},
+            **_channel_rule(widths, file, place),
+        )
+    values = reader.values(network, list(_discriminator_entries(resolutions)), budget)
+    _unused_filters(network, values, taps)
+    network.load_state_dict(values, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+class _Reader:
+    """The tensors of one state dict, each looked up with an error that says where."""
+
+    def __init__(self, tensors: Mapping[str, TensorRecord], file: object, place: str):
+        self.tensors, self.file, self.place = tensors, file, place
+
+    def refuse(self, key: str, reason: str) -> NetworkFileError:
+        return NetworkFileError(self.file, f"{self.place}.{key}" if self.place else key, reason)
+
+    def count(self, pattern: str, start: int, most: int) -> int:
+        """How many of numbered tensors there are, from ``start`` on without a gap."""
+        n = 0
+        while pattern.format(start + n) in self.tensors:
+            n += 1
+            if n > most:
+                raise self.refuse(pattern.format("N"), f"there are more than {most} of them; networks have far fewer")
+        return n
+
+    def shape(self, key: str, dimensions: int) -> tuple[int, ...]:
+        record = self.tensors.get(key)
+        if record is None:
+            raise self.refuse(key, "it is missing; expected a state dict of rosinality's StyleGAN2")
+        shape = tuple(record.shape)
+        if len(shape) != dimensions or not all(1 <= n <= MAX_SIZE for n in shape):
+            raise self.refuse(key, f"its shape is {shape}; expected {dimensions} sizes from 1 to {MAX_SIZE}")
+        return shape
+
+    def taps(self, key: str, factor: float) -> list[list[float]] | None:
+        """The filter in a tensor (T, T) that holds it times a factor; None for the standard one."""
+        shape = self.shape(key, 2)
+        if shape[0] != shape[1] or shape[0] > MAX_TAPS:
+            raise self.refuse(key, f"its shape is {shape}; expected a square filter of at most {MAX_TAPS} taps a side")
+        kernel = self.tensors[key].to_float32() / factor
+        if not bool(torch.isfinite(kernel).all()) or float(kernel.sum()) == 0:
+            raise self.refuse(key, "its sum is zero or no number; expected a filter")
+        standard = setup_filter(STANDARD_FILTER)
+        return None if kernel.shape == standard.shape and torch.equal(kernel, standard) else kernel.tolist()
+
+    def values(self, network: torch.nn.Module, entries: list[Entry], budget: Budget) -> dict[str, torch.Tensor]:
+        """Our tensors from theirs: everything is compared first, then memory is taken."""
+        expected = network.state_dict()
+        unknown = self.tensors.keys() - {entry.key for entry in entries}
+        if unknown:
+            raise self.refuse(min(unknown), "it is no part of rosinality's StyleGAN2; is this another network?")
+        for entry in entries:
+            record, shape = self.tensors.get(entry.key), entry.shape(tuple(expected[entry.name].shape))
+            if record is None or tuple(record.shape) != shape:
+                found = "missing" if record is None else f"of shape {tuple(record.shape)}"
+                raise self.refuse(entry.key, f"it is {found}; the other tensors ask for {shape}")
+            if not record.dtype.is_floating_point:
+                raise self.refuse(entry.key, f"it is of type {record.dtype}; expected floating-point numbers")
+        values: dict[str, torch.Tensor] = {}
+        for entry in entries:
+            record = self.tensors[entry.key]
+            budget.spend(f"{self.place}.{entry.key}", 4 * record.numel)
+            value = record.to_float32().reshape(expected[entry.name].shape)
+            values[entry.name] = value if entry.factor == 1 else value.div_(entry.factor)
+        return values
+
+
+def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
+    """channel_base and channel_max for which min(channel_base // r, channel_max) channels come out at each resolution r."""
+    most = max(widths.values())
+    base = max(width * res for res, width in widths.items())
+    if any(min(base // res, most) != width for res, width in widths.items()):
+        found = ", ".join(f"{width} at {res}" for res, width in sorted(widths.items()))
+        raise NetworkFileError(
+            file,
+            place,
+            f"its channels ({found}) follow no rule min(base / resolution, most), which StyleGAN2 here needs",
+        )
+    return {"channel_base": base, "channel_max": most}
+
+
+def _check_latent_avg(record: TensorRecord, w_dim: int, file: object) -> TensorRecord:
+    shape = tuple(record.shape)
+    if not shape or shape[-1] != w_dim or not 1 <= record.numel // w_dim <= MAX_ROWS:
+        raise NetworkFileError(file, LATENT_AVG, f"its shape is {shape}; expected ({w_dim},) or (rows, {w_dim})")
+    if not record.dtype.is_floating_point:
+        raise NetworkFileError(file, LATENT_AVG, f"it is of type {record.dtype}; expected floating-point numbers")
+    return record
+
+
+def _unused_filters(network: torch.nn.Module, values: dict[str, torch.Tensor], taps: list[list[float]] | None) -> None:
+    """Filters that our layers keep and never use, as their constructors make them."""
+    for name in network.state_dict():
+        if name.endswith("resample_filter") and name not in values:
+            plain = isinstance(network.get_submodule(name.rpartition(".")[0]), Conv2dLayer)
+            values[name] = setup_filter(STANDARD_FILTER if plain or taps is None else taps)
+
+
+# Writing
+
+
+def arguments(G: Generator) -> dict[str, int]:
+    """The arguments with which model.py's Generator takes the state dict of a network that `state_dict` accepts."""
+    width = G.synthesis.get_submodule("b64.conv1").out_channels if G.img_resolution >= 64 else 512
+    return {
+        "size": G.img_resolution,
+        "style_dim": G.w_dim,
+        "n_mlp": G.mapping.num_layers,
+        "channel_multiplier": width // 256,
+    }
+
+
+def state_dict(G: Generator) -> dict[str, torch.Tensor]:
+    """The state dict that rosinality's ``model.Generator(**arguments(G))`` loads, and with which it renders the same.
+
+    Learning-rate multipliers other than theirs are multiplied into the weights. Layers without noise get noise of strength
+    zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". What changes no picture is lost: see `write`.
+
+    Raises:
+        ValueError: their network would render other pictures; with all the reasons.
+    """
+    if not isinstance(G, Generator):
+        raise ValueError(f"a {type(G).__name__} cannot be written for rosinality's model.py; only StyleGAN2 can")
+    reasons = _generator_reasons(G) or _clamping(G, lambda: G.synthesis(G.mapping(_latents(G)), noise_mode="const"))
+    if reasons:
+        raise ValueError(f"rosinality's model.py has no such generator: {'; '.join(reasons)}")
+    return _their_tensors(G, _generator_entries(G.mapping.num_layers, G.synthesis.block_resolutions))
+
+
+def discriminator_state_dict(D: Discriminator, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The state dict that rosinality's ``model.Discriminator(size, channel_multiplier)`` loads, with the same judgements.
+
+    Args:
+        pictures: (N, 3, R, R), for which is measured whether a clamp acts.
+
+    Raises:
+        ValueError: their network would judge otherwise; with all the reasons.
+    """
+    reasons = _discriminator_reasons(D) or _clamping(D, lambda: D(pictures))
+    if reasons:
+        raise ValueError(f"rosinality's model.py has no such discriminator: {'; '.join(reasons)}")
+    return _their_tensors(D, _discriminator_entries(D.block_resolutions))
+
+
+def write(net: Any, path: str | os.PathLike) -> list[str]:
+    """Write the networks of a `network_file.NetworkFile` for rosinality's code: "g_ema", "latent_avg", "g", "d".
+
+    "g" is there if the file has weights without averaging, "d" if their discriminator can compute it.
+
+    Args:
+        net: the networks. path: the file to write; replaced at once or not at all.
+
+    Returns:
+        What the file does not keep, in words; none of it changes a picture in float32.
+
+    Raises:
+        ValueError: a generator is not theirs.
+    """
+    G, D = net["G_ema"], net["D"]
+    if not isinstance(G, Generator):
+        family = getattr(G, "family", type(G).__name__)
+        raise ValueError(f"a network of the family {family} has no place in rosinality's format; only StyleGAN2 has")
+    contents: dict[str, Any] = {"g_ema": state_dict(G)}
+    lost = _lost(G)
+    if net["G"] is not None and net["G"] is not G:
+        contents["g"] = state_dict(net["G"])
+    if D is not None:
+        try:
+            with torch.no_grad():
+                contents["d"] = discriminator_state_dict(D, G(_latents(G), noise_mode="const"))
+            if any(getattr(D, f"b{res}").use_fp16 for res in D.block_resolutions):
+                lost.append("half precision of the discriminator on a GPU")
+        except ValueError as e:
+            lost.append(f"the discriminator ({e})")
+    w_avg = G.mapping._buffers.get("w_avg")
+    if w_avg is not None:
+        contents[LATENT_AVG] = w_avg.detach().cpu().clone()
+    with atomic(path) as temporary, open(temporary, "wb") as f:
+        torch.save(contents, f)
+    lost += ["training_set_kwargs"] if net.training_set_kwargs is not None else []
+    return lost + [f"the extra tensors {name!r}" for name in sorted(net.extra)]
+
+
+def _lost(G: Generator) -> list[str]:
+    """What a state dict does not keep of a generator."""
+    lost: list[str] = []
+    layers = [m for m in G.modules() if isinstance(m, (SynthesisLayer, ToRGBLayer))]
+    clamps = {m.conv_clamp for m in layers} - {None}
+    if clamps:
+        lost.append(
+            f"conv_clamp {', '.join(f'{c:g}' for c in sorted(clamps))} (no picture of {SEEDS} seeds reaches it)"
+        )
+    half = [str(res) for res in G.synthesis.block_resolutions if getattr(G.synthesis, f"b{res}").use_fp16]
+    if half:
+        lost.append(f"half precision on a GPU at {', '.join(half)}")
+    if any(isinstance(m, SynthesisLayer) and not m.use_noise for m in layers):
+        lost.append("that layers have no noise (they get noise of strength zero)")
+    if any(fc.bias_gain != LR_MLP for fc in G.mapping.children()):
+        lost.append("the mapping's lr_multiplier (it is multiplied into the weights)")
+    beta = G.mapping.w_avg_beta
+    return [*lost, f"w_avg_beta {beta:g}" if beta is not None else "that there is no w_avg"]
+
+
+def _latents(G: Generator) -> torch.Tensor:
+    device = next(G.parameters()).device
+    z = np.concatenate([np.random.RandomState(seed).randn(1, G.z_dim) for seed in range(SEEDS)])
+    return torch.from_numpy(z).to(device, torch.float32)
+
+
+def _generator_reasons(G: Generator) -> list[str]:
+    blocks = {res: getattr(G.synthesis, f"b{res}") for res in G.synthesis.block_resolutions}
+    layers = [m for m in G.modules() if isinstance(m, SynthesisLayer)]
+    torgbs = [m for m in G.modules() if isinstance(m, ToRGBLayer)]
+    mapping = [getattr(G.mapping, f"fc{i}") for i in range(G.mapping.num_layers)]
+    other = sorted({m.activation for m in [*layers, *mapping]} - {"lrelu"})
+    widths = {res: block.conv1.out_channels for res, block in blocks.items()}
+    filters = [f for res, b in blocks.items() if res > 4 for f in (b.resample_filter, b.conv0.resample_filter)]
+    styles = [m.affine.activation for m in [*layers, *torgbs]]
+    return _reasons(
+        (G.c_dim > 0, f"it has {G.c_dim} classes, and theirs none"),
+        (G.img_channels != 3, f"its pictures have {G.img_channels} channels, and theirs 3"),
+        (G.img_resolution > LARGEST, f"its pictures have {G.img_resolution} pixels a side, and theirs up to {LARGEST}"),
+        (
+            any(fc.weight.shape != (G.w_dim, G.w_dim) for fc in mapping),
+            f"z and the layers of the mapping differ in size from w ({G.w_dim})",
+        ),
+        (not G.mapping.normalize_z, "z is not divided by its root mean square"),
+        (bool(other), f"it has the activation {', '.join(other)}, and theirs lrelu"),
+        (any(a != "linear" for a in styles), "its styles have an activation"),
+        (
+            any(b.architecture != "skip" for b in blocks.values()),
+            f"its architecture is {blocks[G.img_resolution].architecture!r}, and theirs 'skip'",
+        ),
+        (
+            any(m.weight.shape[2:] != (3, 3) for m in layers) or any(m.weight.shape[2:] != (1, 1) for m in torgbs),
+            "its kernels are not 3x3",
+        ),
+        (any(f.shape != (4, 4) for f in filters), "its filters have other than four taps"),
+        *_width_reasons(widths),
+        (
+            any(m.act_gain != ACTIVATIONS["lrelu"].gain for m in layers)
+            or any(m.weight_gain != 1 / math.sqrt(m.weight[0].numel()) for m in torgbs),
+            "gains of its layers were changed",
+        ),
+    )
+
+
+def _discriminator_reasons(D: Discriminator) -> list[str]:
+    if not isinstance(D, Discriminator):
+        return [f"it is a {type(D).__name__}"]
+    blocks = {res: getattr(D, f"b{res}") for res in D.block_resolutions}
+    convs = [m for m in D.modules() if isinstance(m, Conv2dLayer)]
+    main = [m for m in convs if m.bias is not None]
+    lrelu = ACTIVATIONS["lrelu"].gain
+    other = sorted({m.activation for m in [*main, D.b4.fc]} - {"lrelu"})
+    mbstd = D.b4.mbstd
+    filters = [
+        f for b in blocks.values() if "skip" in b._modules for f in (b.conv1.resample_filter, b.skip.resample_filter)
+    ]
+    return _reasons(
+        (D.c_dim > 0, f"it has {D.c_dim} classes, and theirs none"),
+        (D.img_channels != 3, f"its pictures have {D.img_channels} channels, and theirs 3"),
+        (D.img_resolution > LARGEST, f"its pictures have {D.img_resolution} pixels a side, and theirs up to {LARGEST}"),
+        (
+            any(b.architecture != "resnet" for b in [*blocks.values(), D.b4]),
+            f"its architecture is {D.b4.architecture!r}, and theirs 'resnet'",
+        ),
+        (bool(other), f"it has the activation {', '.join(other)}, and theirs lrelu"),
+        (
+            mbstd is None or (mbstd.group_size, mbstd.num_channels) != (4, 1),
+            "it does not compare pictures in groups of 4, with one channel",
+        ),
+        (any(f.shape != (4, 4) for f in filters), "its filters have other than four taps"),
+        *_width_reasons({**{res: b.conv0.out_channels for res, b in blocks.items()}, 4: D.b4.in_channels}),
+        (
+            any(m.act_gain != lrelu for m in main)
+            or any(m.weight_gain != 1 / math.sqrt(m.weight[0].numel()) for m in convs),
+            "gains of its layers were changed",
+        ),
+    )
+
+
+def _width_reasons(widths: Mapping[int, int]) -> list[tuple[bool, str]]:
+    """Their channels are 512 up to 32x32, and 256 m at 64x64, half of that at 128x128, ...: m is the multiplier."""
+    multiplier = widths.get(64, 2 * 256) // 256
+    expected = {res: WIDTH if res <= 32 else 256 * 64 * multiplier // res for res in widths}
+    wrong = [res for res in sorted(widths) if widths[res] != expected[res] or multiplier == 0]
+    found = ", ".join(f"{widths[res]} channels at {res}x{res}" for res in wrong)
+    return [(bool(wrong), f"it has {found}; theirs are 512 up to 32x32 and 16384 m / resolution above, m whole")]
+
+
+def _reasons(*found: tuple[bool, str]) -> list[str]:
+    return [text for applies, text in found if applies]
+
+
+def _clamping(network: torch.nn.Module, run: Callable[[], Any]) -> list[str]:
+    """Layers whose output reached their clamp while ``run`` ran, as a reason."""
+    clamped = {name: m for name, m in network.named_modules() if getattr(m, "conv_clamp", None) is not None}
+    if not clamped:
+        return []
+    reached: set[str] = set()
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: tuple, kwargs: dict[str, Any], out: torch.Tensor) -> None:
+            if float(out.abs().max()) >= module.conv_clamp * kwargs.get("gain", 1):
+                reached.add(name)
+
+        return hook
+
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for name, module in clamped.items():
+            stack.callback(module.register_forward_hook(look(name), with_kwargs=True).remove)
+        run()
+    return [f"conv_clamp acts in {', '.join(sorted(reached))}, and theirs has none"] if reached else []
+
+
+def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[str, torch.Tensor]:
+    """A network's tensors in their names and shapes: float32 copies on the CPU."""
+    ours = network.state_dict()
+    result: dict[str, torch.Tensor] = {}
+    for entry in entries:
+        owner_name, _, last = entry.name.rpartition(".")
+        owner = network.get_submodule(owner_name)
+        if entry.name in ours:
+            value = ours[entry.name].detach().to("cpu", torch.float32)
+        else:  # a layer without noise
+            value = torch.zeros([] if last == "noise_strength" else [owner.resolution, owner.resolution])
+        value = value.reshape(entry.shape(tuple(value.shape)))
+        result[entry.key] = (value * (entry.factor * _extra_gain(owner, owner_name, last))).contiguous().clone()
+    return result
+
+
+def _extra_gain(owner: torch.nn.Module, name: str, last: str) -> float:
+    """What a dense layer's tensor is scaled by at run time here, over what it is there: 1 but for other multipliers."""
+    if not isinstance(owner, FullyConnectedLayer):
+        return 1
+    lr = LR_MLP if name.startswith("mapping.") else 1
+    return owner.bias_gain / lr if last == "bias" else owner.weight_gain / (lr / math.sqrt(owner.in_features))

@@ -1,0 +1,177 @@
+"""StyleGAN2 networks of stylegan2-ada-pytorch and of the stylegan3 repository, from their records."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ...networks.discriminators import Discriminator
+from ...networks.layers import ARCHITECTURES
+from ...networks.stylegan2 import Generator
+from ..checks import Check, checked_table, flag, whole
+from ..machine.persistence import ADOPTED, Budget, ModuleRecord, fill
+from ..machine.pickled import show
+
+MAX_SIZE = 2**16  # of any dimension an argument may ask for
+MAX_RESOLUTION = 4096
+MAX_LAYERS = 64  # of the mapping
+
+
+GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
+DISCRIMINATOR_ARGS = (
+    "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp", "cmap_dim",
+    "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
+)  # fmt: skip
+
+
+def _taps(value: Any) -> bool:
+    """None, a number, a list of numbers or a table of them, as official code takes filters."""
+    rows = value if isinstance(value, (list, tuple)) else [1 if value is None else value]
+    rows = rows if rows and all(isinstance(r, (list, tuple)) for r in rows) else [rows]
+    numbers = [v for row in rows[:64] for v in row[:64]]
+    fits = 1 <= len(rows) <= 64 and all(len(row) == len(rows[0]) and 1 <= len(row) <= 64 for row in rows)
+    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and sum(numbers) != 0
+
+
+MAPPING_ARGS: dict[str, Check] = {
+    "num_layers": whole(1, MAX_LAYERS),
+    "embed_features": whole(1, MAX_SIZE, or_none=True),
+    "layer_features": whole(1, MAX_SIZE, or_none=True),
+    "activation": ADOPTED["activation"],
+    "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
+    "w_avg_beta": ADOPTED["w_avg_beta"],
+}
+D_MAPPING_ARGS = {
+    **MAPPING_ARGS,
+    "num_layers": whole(0, MAX_LAYERS),
+}  # a label may be embedded alone, as TensorFlow does
+SYNTHESIS_ARGS: dict[str, Check] = {
+    "channel_base": whole(1, 2**31),
+    "channel_max": whole(1, MAX_SIZE),
+    "num_fp16_res": whole(0, 64),
+    "architecture": (f"one of {', '.join(ARCHITECTURES)}", lambda v: isinstance(v, str) and v in ARCHITECTURES),
+    "resample_filter": ("a short list of numbers", _taps),
+    "conv_clamp": ADOPTED["conv_clamp"],
+    "fp16_channels_last": flag,
+    "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),
+    "use_noise": flag,
+    "activation": ADOPTED["activation"],
+}
+BLOCK_ARGS: dict[str, Check] = {
+    **{k: SYNTHESIS_ARGS[k] for k in ("activation", "resample_filter", "fp16_channels_last")},
+    "freeze_layers": whole(0, 1000),
+}
+EPILOGUE_ARGS: dict[str, Check] = {
+    "mbstd_group_size": whole(1, MAX_SIZE, or_none=True),
+    "mbstd_num_channels": whole(0, MAX_SIZE),
+    "activation": ADOPTED["activation"],
+}
+OUTER_ARGS: dict[str, Check] = {
+    **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
+    "cmap_dim": whole(0, MAX_SIZE, or_none=True),
+}
+TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
+
+
+def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Generator | Discriminator:
+    """The network of a top-level record, in eval mode, without gradients, float32.
+
+    Raises:
+        NetworkFileError: the class is unknown, or arguments, tensors and attributes do not fit together.
+    """
+    try:
+        make = FAMILIES[record.class_name]
+    except KeyError:
+        raise NetworkFileError(
+            file, place, f"it is of class {record.class_name[:80]!r}, which is not one of {', '.join(FAMILIES)}"
+        ) from None
+    try:
+        with torch.device("meta"):
+            network = make(record, file, place)
+    except NetworkFileError:
+        raise
+    except (ValueError, TypeError, KeyError, RuntimeError, OverflowError, ZeroDivisionError) as e:
+        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    fill(network, record, file, place, budget)
+    return network.eval().requires_grad_(False)
+
+
+def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
+    kwargs = bind(record, GENERATOR_ARGS, file, place)
+    synthesis = record.modules.get("synthesis")
+    # stylegan3's StyleGAN2 takes the arguments of the synthesis directly, ada-pytorch's in a dictionary.
+    flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
+    mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")
+    synthesis_kwargs = _table(
+        {**kwargs.pop("synthesis_kwargs", {}), **flat}, SYNTHESIS_ARGS, file, f"{place}: synthesis_kwargs"
+    )
+    sizes = sizes_of(record, kwargs, GENERATOR_ARGS[:5], file, place)
+    _check_parts(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
+    _check_parts(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
+    return Generator(**sizes, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
+
+
+def _discriminator(record: ModuleRecord, file: object, place: str) -> Discriminator:
+    kwargs = bind(record, DISCRIMINATOR_ARGS, file, place)
+    parts = {}
+    for name, known in (
+        ("block_kwargs", BLOCK_ARGS),
+        ("mapping_kwargs", D_MAPPING_ARGS),
+        ("epilogue_kwargs", EPILOGUE_ARGS),
+    ):
+        parts[name] = _table(kwargs.pop(name, {}), known, file, f"{place}: {name}")
+    sizes = sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
+    for name in sizes:
+        kwargs.pop(name, None)
+    _check_parts(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
+    if sizes["c_dim"] > 0:
+        _check_parts(
+            record.modules.get("mapping"), "fc", parts["mapping_kwargs"].get("num_layers", 8), file, f"{place}.mapping"
+        )
+    return Discriminator(**sizes, **parts, **_table(kwargs, OUTER_ARGS, file, place))
+
+
+FAMILIES: dict[str, Callable[[ModuleRecord, object, str], torch.nn.Module]] = {
+    "Generator": _generator,
+    "Discriminator": _discriminator,
+}
+
+
+def bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str) -> dict[str, Any]:
+    """Positional and keyword arguments of the constructor, by name."""
+    if len(record.init_args) > len(names):
+        raise NetworkFileError(
+            file, place, f"its constructor was given {len(record.init_args)} arguments; there are {len(names)}"
+        )
+    return {**dict(zip(names, record.init_args)), **record.init_kwargs}
+
+
+def _table(table: Any, known: Mapping[str, Check], file: object, place: str) -> dict[str, Any]:
+    return checked_table(table, known, file, place, "StyleGAN2", TRAINING_ONLY)
+
+
+def sizes_of(
+    record: ModuleRecord, kwargs: dict[str, Any], names: tuple[str, ...], file: object, place: str
+) -> dict[str, int]:
+    """The sizes of a network, from its arguments, else from its attributes."""
+    sizes = {}
+    for name in names:
+        low, high = int(name in ("w_dim", "img_channels")), MAX_RESOLUTION if name == "img_resolution" else MAX_SIZE
+        value = kwargs.get(name, record.attributes.get(name))
+        if type(value) is not int or not low <= value <= high:
+            raise NetworkFileError(file, place, f"{name} is {show(value)}; expected an integer from {low} to {high}")
+        sizes[name] = value
+    if sizes.get("z_dim", 1) + sizes["c_dim"] == 0:
+        raise NetworkFileError(file, place, "z_dim and c_dim are both 0; a network needs an input")
+    return sizes
+
+
+def _check_parts(record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str) -> None:
+    """As many numbered parts as the arguments ask for: a claim of a million layers ends here, before they are made."""
+    present = sum(
+        name.removeprefix(prefix).isdigit() for name in (record.modules if record else ()) if name.startswith(prefix)
+    )
+    if type(count) is not int or present != count:
+        raise NetworkFileError(file, place, f"it has {present} layers or blocks; its arguments ask for {show(count)}")

@@ -1,0 +1,236 @@
+"""ProGAN networks of official TensorFlow pickles, and of those of the Theano code before, from their records.
+
+Official networks.py (`G_paper`, `D_paper`), the same functions in the StyleGAN repository, and legacy.py for Theano.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from ...errors import NetworkFileError
+from ...networks.dcgan import DenseMap
+from ...networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
+from ..checks import Check, flag, number, whole
+from ..machine.persistence import Budget
+from ..machine.pickled import show
+from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
+from ..machine.tensors import TensorRecord
+from .stylegan2 import MAX_SIZE
+
+FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
+THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
+
+
+_resolution: Check = (
+    f"a power of two from 4 to {MAX_RESOLUTION}",
+    lambda v: type(v) is int and 4 <= v <= MAX_RESOLUTION and not v & (v - 1),
+)
+# Name in official code -> name here, default, what is expected.
+COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
+    "resolution": ("img_resolution", 32, _resolution),
+    "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
+    "label_size": ("c_dim", 0, whole(0, MAX_SIZE)),
+    "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
+    "fmap_decay": ("fmap_decay", 1.0, number(0, 16)),
+    "fmap_max": ("fmap_max", 512, whole(1, MAX_SIZE)),
+}
+GENERATOR_ARGS = {
+    **COMMON_ARGS,
+    "latent_size": ("z_dim", None, whole(1, MAX_SIZE, or_none=True)),
+    "normalize_latents": ("normalize_latents", True, flag),
+    "use_pixelnorm": ("use_pixelnorm", True, flag),
+    "pixelnorm_epsilon": ("pixelnorm_epsilon", 1e-8, number(0, 1)),
+    "use_leakyrelu": ("use_leakyrelu", True, flag),
+}
+DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}
+# How official code computes the same network. Half precision ("dtype") is not taken over.
+IGNORED = ("structure", "dtype", "is_template_graph")
+# What Theano's functions can do besides: name, the value of the networks that official code converts, and what it is.
+THEANO_FIXED = (
+    ("label_size", 0, "classes"),
+    ("use_batchnorm", False, "batch normalisation"),
+    ("tanh_at_end", None, "tanh after the last layer"),
+    ("mbstat_func", "Tstdeps", "another statistic of the batch"),
+    ("mbstat_avg", "all", "several statistics of the batch"),
+    ("mbdisc_kernels", None, "minibatch discrimination"),
+    ("use_layernorm", False, "layer normalisation"),
+)
+RELU = math.sqrt(2)  # gain of He's initialisation in front of a ReLU
+
+
+class _Layer(NamedTuple):
+    """A layer: its module here, its scope in TensorFlow, the gain of its equalised learning rate."""
+
+    module: str
+    scope: str
+    gain: float
+
+
+def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
+    """The network of a record, in eval mode, without gradients, float32, on the CPU.
+
+    Reads version 2 (ProGAN's own pickles), 3 (the StyleGAN repository's version of the same functions) and those of Theano,
+    which have none. Unknown arguments are passed over with a warning, as official code passes over them.
+
+    Raises:
+        NetworkFileError: the function is unknown, or arguments and variables do not fit together.
+    """
+    theano = record.version is None
+    known = THEANO_FUNCTIONS if theano else FUNCTIONS
+    if record.build_func not in known or record.version not in (None, 2, 3):
+        found = f"version {record.version}, built by {show(record.build_func)}"
+        raise NetworkFileError(file, place, f"it is of {found}; expected version 2 or 3 of {', '.join(known)}")
+    generates = record.build_func.startswith("G")
+    arguments = Arguments(record.static_kwargs, file, place)
+    arguments.ignore(*IGNORED)
+    if theano:
+        for fixed in THEANO_FIXED:
+            arguments.refuse_unless(*fixed)
+        arguments.ignore("use_gdrop")  # noise for training
+        # As official code converts them.
+        arguments.values.update({"fused_scale": False}, **({} if generates else {"mbstd_group_size": 16}))
+    equalised = arguments.take("use_wscale", True, flag)
+    fused = arguments.take("fused_scale", True, flag)
+    table = GENERATOR_ARGS if generates else DISCRIMINATOR_ARGS
+    kwargs = {name: arguments.take(theirs, default, check) for theirs, (name, default, check) in table.items()}
+    arguments.finish()
+    if record.version == 3 and not generates:
+        kwargs["c_dim"] = 0  # this version's function takes labels and makes nothing of them
+    variables = Variables(record.variables, file, place)
+    kwargs["lod"] = _lod(variables, "cur_lod" if theano else "lod", kwargs["img_resolution"], file, place)
+    try:
+        with torch.device("meta"):
+            network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
+    except ValueError as e:  # no feature maps
+        raise NetworkFileError(file, place, f"its arguments describe no network: {e}") from None
+    layers = _generator_layers(network, fused) if generates else _discriminator_layers(network)
+    if theano:
+        values = _theano_values(network, layers, record.theano_params, equalised, file, place)
+    else:
+        values = _values(network, layers, variables, equalised, _layouts(record.version, fused))
+        variables.finish()
+    fill(network, values, file, place, budget)
+    return network.eval().requires_grad_(False)
+
+
+def _lod(variables: Variables, name: str, resolution: int, file: object, place: str) -> float:
+    """The state of growth, brought into its range, as official code does with each step of the growth."""
+    lod = variables.number(name, 0.0)
+    if not math.isfinite(lod):
+        raise NetworkFileError(file, f"{place}.{name}", f"it is {lod}; expected a finite number")
+    return min(max(lod, 0.0), resolution.bit_length() - 3.0)
+
+
+def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
+    """In the order of Theano's parameters."""
+    layers = [_Layer("dense", "4x4/Dense", RELU / 4), _Layer("b4.conv1", "4x4/Conv", RELU)]
+    for r in network.resolutions[1:]:
+        first = "Conv0_up" if fused else "Conv0"
+        layers += [_Layer(f"b{r}.conv0", f"{r}x{r}/{first}", RELU), _Layer(f"b{r}.conv1", f"{r}x{r}/Conv1", RELU)]
+    return layers + [_Layer(f"b{r}.torgb", f"ToRGB_lod{i}", 1) for i, r in enumerate(reversed(network.resolutions))]
+
+
+def _discriminator_layers(network: Discriminator) -> list[_Layer]:
+    """In the order of Theano's parameters: what reads the next smaller picture comes after the block in front of it."""
+    layers = []
+    for i, r in enumerate(reversed(network.resolutions)):
+        layers.append(_Layer(f"b{r}.fromrgb", f"FromRGB_lod{i}", RELU))
+        if r > 4:
+            second = "Conv1_down" if getattr(network, f"b{r}").fused_scale else "Conv1"
+            layers += [_Layer(f"b{r}.conv0", f"{r}x{r}/Conv0", RELU), _Layer(f"b{r}.conv1", f"{r}x{r}/{second}", RELU)]
+    ends = ("b4.conv", "4x4/Conv", RELU), ("b4.fc", "4x4/Dense0", RELU), ("b4.out", "4x4/Dense1", 1)
+    return layers + [_Layer(*end) for end in ends]
+
+
+def _kind(module: torch.nn.Module) -> str:
+    """What a layer is, for the layout of its weight."""
+    if isinstance(module, torch.nn.ConvTranspose2d):
+        return "up"
+    if isinstance(module, torch.nn.Conv2d):
+        return "rgb" if module.kernel_size == (1, 1) else "down" if module.stride == (2, 2) else "conv"
+    return "dense" if isinstance(module, DenseMap) else "linear"
+
+
+def _layouts(version: int, fused: bool) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
+
+    The kernel of a fused doubling is, in version 2, that of TensorFlow's transposed convolution: (height, width, out, in).
+    Without fusion it is that of a plain convolution behind the doubling, which is the fused one turned by 180 degrees.
+    """
+    conv = partial(torch.permute, dims=(3, 2, 0, 1))
+    turned = partial(torch.permute, dims=(2, 3, 0, 1))
+    fused_up = conv if version == 2 else turned
+    return {
+        "conv": conv,
+        "rgb": conv,
+        "down": lambda w: widen(conv(w)) * 0.25,
+        "up": (lambda w: widen(fused_up(w))) if fused else lambda w: widen(turned(w).flip(2, 3)),
+        "dense": torch.t,
+        "linear": torch.t,
+    }
+
+
+# Theano's convolutions run over their kernels backwards; the doubled ones and those of 1x1 maps (the dense layer) undo that.
+THEANO_LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "conv": lambda w: w.flip(2, 3),
+    "rgb": lambda w: w.t()[:, :, None, None],
+    "up": lambda w: widen(w.transpose(0, 1)),
+    "dense": lambda w: w.permute(0, 2, 3, 1).flatten(0, 2),
+    "linear": lambda w: w.t() if w.ndim == 2 else w.flip(2, 3).flatten(1),  # Dense1, and Dense0: a convolution to 1x1
+}
+
+
+def _pair(
+    network: torch.nn.Module, layer: _Layer, weight: TensorRecord, bias: TensorRecord, scale: float, layouts: Mapping
+) -> dict[str, tuple[TensorRecord, Transform]]:
+    """Weight and bias of a layer, for `fill`."""
+    kind = _kind(network.get_submodule(layer.module))
+    layout = layouts[kind]
+    return {
+        f"{layer.module}.weight": (weight, lambda w: layout(w * scale)),
+        # The dense layer's bias is one number per map, and here one per output.
+        f"{layer.module}.bias": (bias, lambda b: b.repeat_interleave(16) if kind == "dense" else b),
+    }
+
+
+def _values(
+    network: torch.nn.Module, layers: list[_Layer], variables: Variables, equalised: bool, layouts: Mapping
+) -> dict[str, tuple[TensorRecord, Transform]]:
+    values: dict[str, tuple[TensorRecord, Transform]] = {}
+    for layer in layers:
+        module = network.get_submodule(layer.module)
+        if isinstance(module, torch.nn.Linear):
+            fan_in = module.in_features
+        else:  # kernels of 4x4 are 3x3 in the file
+            fan_in = module.in_channels * (1 if module.kernel_size == (1, 1) else 9)
+        scale = layer.gain / math.sqrt(fan_in) if equalised else 1.0
+        weight, bias = (variables.take(f"{layer.scope}/{name}") for name in ("weight", "bias"))
+        values.update(_pair(network, layer, weight, bias, scale, layouts))
+    return values
+
+
+def _theano_values(
+    network: torch.nn.Module,
+    layers: list[_Layer],
+    params: list[TensorRecord],
+    equalised: bool,
+    file: object,
+    place: str,
+) -> dict[str, tuple[TensorRecord, Transform]]:
+    """From a list: of each layer the weight, what it is to be multiplied with if the learning rate is equalised, the bias."""
+    count = 3 if equalised else 2
+    if len(params) != count * len(layers):
+        reason = f"it has {len(params)} parameters; its arguments ask for {count} in each of {len(layers)} layers"
+        raise NetworkFileError(file, place, reason)
+    values: dict[str, tuple[TensorRecord, Transform]] = {}
+    for i, layer in enumerate(layers):
+        weight, *scales, bias = params[count * i : count * (i + 1)]
+        if any(scale.numel != 1 for scale in scales):
+            reason = f"its shape is {scales[0].shape}; expected one number, the scale of {layer.scope}"
+            raise NetworkFileError(file, f"{place}: parameter {count * i + 1}", reason)
+        scale = scales[0].to_float32().item() if scales else 1.0
+        values.update(_pair(network, layer, weight, bias, scale, THEANO_LAYOUTS))
+    return values

@@ -1,0 +1,251 @@
+"""StyleGAN networks of official TensorFlow pickles ("G_style", "D_basic"), from their records.
+
+Config A of StyleGAN2's repository is these networks too, in pickles of a later version.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ...networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
+from ..checks import Check, flag, number, whole
+from ..machine.persistence import Budget
+from ..machine.pickled import show
+from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
+from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
+
+MAX_TAPS = 64  # of a filter, along each axis
+
+
+def _taps(value: Any) -> bool:
+    rows = value if all(isinstance(row, list) for row in value) else [value]
+    numbers = [v for row in rows[:MAX_TAPS] for v in row[:MAX_TAPS]]
+    fits = len(rows) <= MAX_TAPS and all(len(row) == len(rows[0]) and 1 <= len(row) <= MAX_TAPS for row in rows)
+    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and abs(sum(numbers)) > 1e-6
+
+
+nonlinearity: Check = (f"one of {', '.join(NONLINEARITIES)}", lambda v: isinstance(v, str) and v in NONLINEARITIES)
+fused: Check = ("True, False or 'auto'", lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "auto"))
+filter_: Check = (
+    "None or a short list of numbers",
+    lambda v: v is None or (isinstance(v, list) and (not v or _taps(v))),
+)
+
+Table = dict[str, tuple[str, Any, Check]]
+"""Name of an argument in the file: its name here, its value in the official code, what is allowed."""
+COMMON: Table = {
+    "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
+    "fmap_decay": ("fmap_decay", 1.0, number(0, 64)),
+    "fmap_max": ("fmap_max", 512, whole(1, MAX_SIZE)),
+    "nonlinearity": ("nonlinearity", "lrelu", nonlinearity),
+    "blur_filter": ("blur_filter", [1, 2, 1], filter_),
+}
+SIZES: Table = {
+    "latent_size": ("z_dim", 512, whole(1, MAX_SIZE)),
+    "label_size": ("c_dim", 0, whole(0, MAX_SIZE)),
+    "dlatent_size": ("w_dim", 512, whole(1, MAX_SIZE)),
+    "resolution": ("img_resolution", 1024, whole(4, MAX_RESOLUTION)),
+    "num_channels": ("img_channels", 3, whole(1, MAX_SIZE)),
+}
+MAPPING: Table = {
+    "mapping_layers": ("num_layers", 8, whole(1, MAX_LAYERS)),
+    "mapping_fmaps": ("layer_features", 512, whole(1, MAX_SIZE)),
+    "mapping_lrmul": ("lr_multiplier", 0.01, number(1e-9, 1e9)),
+    "mapping_nonlinearity": ("activation", "lrelu", nonlinearity),
+    "normalize_latents": ("normalize_z", True, flag),
+}
+SYNTHESIS: Table = {
+    **COMMON,
+    **{name: (name, True, flag) for name in ("use_styles", "const_input_layer", "use_noise", "use_instance_norm")},
+    "use_pixel_norm": ("use_pixel_norm", False, flag),
+    "fused_scale": ("fused_scale", "auto", fused),
+}
+DISCRIMINATOR: Table = {
+    **COMMON,
+    "label_size": SIZES["label_size"],
+    "resolution": ("img_resolution", 32, whole(4, MAX_RESOLUTION)),
+    "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
+    "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE)),
+    "mbstd_num_features": ("mbstd_num_features", 1, whole(0, MAX_SIZE)),
+}
+# Arguments of training, of the graph and of the call. Here the caller says how to truncate and what noise to take, and
+# everything is computed in float32.
+NEEDLESS = (
+    "truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "dlatent_avg_beta",
+    "style_mixing_prob", "is_training", "is_validation", "is_template_graph", "force_clean_graph", "randomize_noise",
+    "dlatent_broadcast", "dtype",
+)  # fmt: skip
+
+# Last parts of names within a layer of the synthesis, here and in the file.
+LAYER = {
+    "weight": "weight",
+    "bias": "bias",
+    "const": "const",
+    "dense.weight": "weight",
+    "noise_strength": "Noise/weight",
+    "style.weight": "StyleMod/weight",
+    "style.bias": "StyleMod/bias",
+}
+
+
+def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
+    """The network of a record, in eval mode, without gradients, float32.
+
+    The level of detail ("lod") counts: of a network that was still growing, the layers that it used are read.
+
+    Raises:
+        NetworkFileError: the network is none of StyleGAN's, or arguments and variables do not fit together.
+    """
+    if record.build_func not in FAMILIES:
+        raise NetworkFileError(
+            file, place, f"it is made by {show(record.build_func)}, which is not one of {', '.join(FAMILIES)}"
+        )
+    # Components were given the outer network's arguments when they were made, and are given them again at each call.
+    inner = [component.static_kwargs for component in record.components.values()]
+    values = {k: v for kwargs in [*inner, record.static_kwargs] for k, v in kwargs.items()}
+    arguments, variables = Arguments(values, file, place), Variables(record.variables, file, place)
+    make, name_all = FAMILIES[record.build_func]
+    try:
+        with torch.device("meta"):
+            network = make(arguments, variables)
+    except NetworkFileError:
+        raise
+    except (ValueError, TypeError, RuntimeError, OverflowError) as e:
+        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    arguments.ignore(*NEEDLESS)
+    arguments.finish()
+    sources = {ours: (variables.take(name), _layout(ours)) for ours, name in name_all(network).items()}
+    variables.ignore(*(name for name in variables.records if _unused(name, network)))
+    variables.finish()
+    kwargs = network.init_kwargs
+    taps = kwargs.get("synthesis_kwargs", kwargs)["blur_filter"]
+    filters = {ours: Blur(taps).filter for ours in network.state_dict() if ours.endswith("blur.filter")}
+    fill(network, {**sources, **filters}, file, place, budget)
+    return network.eval().requires_grad_(False)
+
+
+def _generator(arguments: Arguments, variables: Variables) -> Generator:
+    use_wscale = arguments.take("use_wscale", True, flag)
+    sizes, mapping, synthesis = (_taken(arguments, table) for table in (SIZES, MAPPING, SYNTHESIS))
+    _check_channels(sizes["img_resolution"], synthesis, arguments)
+    synthesis["lod"] = _lod(arguments, variables, ("lod", "synthesis/lod"))
+    return Generator(
+        **sizes,
+        mapping_kwargs={**mapping, "use_wscale": use_wscale},
+        synthesis_kwargs={**synthesis, "use_wscale": use_wscale},
+    )
+
+
+def _discriminator(arguments: Arguments, variables: Variables) -> Discriminator:
+    use_wscale = arguments.take("use_wscale", True, flag)
+    kwargs = _taken(arguments, DISCRIMINATOR)
+    _check_channels(kwargs["img_resolution"], kwargs, arguments)
+    arguments.ignore("fused_scale")  # fused or not, a reduction computes the same
+    return Discriminator(**kwargs, use_wscale=use_wscale, lod=_lod(arguments, variables, ("lod",)))
+
+
+def _taken(arguments: Arguments, table: Table) -> dict[str, Any]:
+    return {ours: arguments.take(name, default, check) for name, (ours, default, check) in table.items()}
+
+
+def _check_channels(resolution: int, kwargs: dict[str, Any], arguments: Arguments) -> None:
+    base, decay, limit = (kwargs[k] for k in ("fmap_base", "fmap_decay", "fmap_max"))
+    if feature_maps(resolution.bit_length() - 2, base, decay, limit) < 1:
+        raise NetworkFileError(
+            arguments.file,
+            arguments.place,
+            f"fmap_base {base} and fmap_decay {decay} leave no channels at {resolution}x{resolution}",
+        )
+
+
+def _lod(arguments: Arguments, variables: Variables, names: tuple[str, ...]) -> float:
+    """The level of detail, 0 when growing has ended. The outer network's counts, which it sets inside as it runs."""
+    present = [name for name in names if name in variables.records]
+    variables.ignore(*present)
+    structures: Check = ("'auto', 'recursive', 'linear' or 'fixed'", lambda v: isinstance(v, str) and v in STRUCTURES)
+    if arguments.take("structure", "auto", structures) == "fixed" or not present:
+        return 0.0  # the fixed structure reads no lod
+    lod = variables.number(present[0], 0.0)
+    if not 0 <= lod <= 64:
+        raise NetworkFileError(
+            variables.file, f"{variables.place}.{present[0]}", f"it is {lod:g}; expected a number from 0 to 64"
+        )
+    return lod
+
+
+STRUCTURES = ("auto", "recursive", "linear", "fixed")
+
+
+def _generator_names(network: Generator) -> dict[str, str]:
+    """Name in the network's state dict -> name of the variable in the file."""
+    both = ("weight", "bias")
+    names = {"mapping.w_avg": "dlatent_avg"}
+    if network.c_dim:
+        names["mapping.embed.weight"] = "mapping/LabelConcat/weight"
+    for i in range(network.mapping.num_layers):
+        names |= {f"mapping.fc{i}.{part}": f"mapping/Dense{i}/{part}" for part in both}
+    synthesis = network.synthesis
+    for index, layer in enumerate(synthesis.layer_shapes):
+        block, _, part = layer.partition(".")
+        res = block.removeprefix("b")
+        own = synthesis.get_submodule(layer).state_dict()
+        if res == "4":
+            scope = "Conv" if part == "conv1" else "Const" if "const" in own else "Dense"
+        else:
+            scope = {"conv0": "Conv0_up", "conv1": "Conv1"}[part]
+        names |= {f"synthesis.{layer}.{k}": f"synthesis/{res}x{res}/{scope}/{LAYER[k]}" for k in own if k in LAYER}
+        if "noise_const" in own:
+            names[f"synthesis.{layer}.noise_const"] = f"synthesis/noise{index}"
+    for res in synthesis.block_resolutions:
+        if hasattr(getattr(synthesis, f"b{res}"), "torgb"):
+            scope = f"synthesis/ToRGB_lod{network.img_resolution.bit_length() - res.bit_length()}"
+            names |= {f"synthesis.b{res}.torgb.{part}": f"{scope}/{part}" for part in both}
+    return names
+
+
+def _discriminator_names(network: Discriminator) -> dict[str, str]:
+    scopes = {"b4.conv": "4x4/Conv", "b4.fc": "4x4/Dense0", "b4.out": "4x4/Dense1"}
+    for name, _ in network.named_children():
+        res = int(name.removeprefix("fromrgb").removeprefix("b"))
+        if name.startswith("fromrgb"):
+            scopes[name] = f"FromRGB_lod{network.img_resolution.bit_length() - res.bit_length()}"
+        elif res > 4:
+            scopes |= {f"{name}.conv0": f"{res}x{res}/Conv0", f"{name}.conv1": f"{res}x{res}/Conv1_down"}
+    return {f"{ours}.{part}": f"{scope}/{part}" for ours, scope in scopes.items() for part in ("weight", "bias")}
+
+
+FAMILIES: dict[str, tuple[Callable, Callable]] = {
+    "G_style": (_generator, _generator_names),
+    "D_basic": (_discriminator, _discriminator_names),
+}
+"""Function that makes a network in the official code: how it is made here, and its variables' names."""
+
+
+def _layout(ours: str) -> Transform:
+    """The change from a variable's layout to that of a tensor of the network."""
+    if ours.endswith("const"):  # (1, 1, H, W) of noise maps, (1, C, 4, 4)
+        ones = (0, 1) if ours.endswith("noise_const") else 0
+        return lambda t: t.permute(0, 1, 2, 3).squeeze(ones)  # the permutation insists on four axes
+    return lambda t: t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()  # (H, W, in, out), (in, out) or (out,)
+
+
+PICTURES = re.compile(r"(synthesis/ToRGB|FromRGB)_lod\d+/(weight|bias)")
+OF_RESOLUTION = re.compile(r"(?:synthesis/)?(\d{1,6})x\1/.+")
+NOISE = re.compile(r"synthesis/noise(\d{1,6})")
+
+
+def _unused(name: str, network: Generator | Discriminator) -> bool:
+    """Whether a variable is of a resolution that is not reached yet, or of pictures that are no longer made."""
+    if PICTURES.fullmatch(name):
+        return True
+    top = network.synthesis.top if isinstance(network, Generator) else network.top
+    level = None
+    if match := OF_RESOLUTION.fullmatch(name):
+        level = int(match[1]).bit_length() - 1
+    elif match := NOISE.fullmatch(name):
+        level = int(match[1]) // 2 + 2
+    return level is not None and top < level < network.img_resolution.bit_length()

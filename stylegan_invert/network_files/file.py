@@ -1,0 +1,396 @@
+"""Network files: open, look at, save."""
+
+import errno
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import pretrained
+from ..errors import NetworkFileError, printable
+from ..generator import adapt
+from ..io.download import SHORT_NAMES, download
+from ..io.files import atomic, sha256
+from ..networks import stylegan2 as networks_stylegan2
+from ..networks import stylegan3 as networks_stylegan3
+from ..networks.direction import DirectionDiscriminator
+from ..networks.discriminators import Discriminator
+from . import safetensors_file as network_safetensors
+from . import table as families
+from .families import biggan, rosinality, stylegan3
+from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
+from .machine import tensorflow
+from .machine.containers import read_records
+from .machine.persistence import MODULE_SRC, Budget, ModuleRecord, module_call, persistent_call
+from .machine.pickled import Refusal, dump
+from .machine.tensors import TensorRecord, tensor_call
+from .table import Unbuilt
+
+EXTRA_KEY = "stylegan_invert"
+NETWORK_KEYS = ("G", "D", "G_ema")
+
+GENERATORS = {networks_stylegan2.Generator: MODULE_SRC, networks_stylegan3.Generator: stylegan3.MODULE_SRC}
+"""What official pickles can hold, and what stands in them in place of source text."""
+
+SHIPPED = {
+    "cats32-de": pretrained.DEMO_NETWORK,
+    "cats32": "cats32-stylegan2-ada.pkl",
+    "faces64": "faces64-dcgan.pt",
+}  # short names of the networks that come with this package
+
+# Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
+_NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
+
+
+class NetworkFile:
+    """The networks of one file.
+
+    Attributes:
+        G: the generator to use: the moving average of the weights (``G_ema`` in the file).
+        D: the discriminator, or None if the file has none.
+        file: where it came from.
+        sha256: of the file; None for networks that were not read from one.
+        training_set_kwargs: what the file says about its training set: plain values, or None.
+        extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
+            table of such. See `save`.
+        assumed: what the network's own file does not say and was taken for granted, or read beside it, in words; empty for
+            files that say everything.
+
+    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
+    generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
+    gradients, on the CPU.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, torch.nn.Module | Unbuilt | None],
+        file: str = "(in memory)",
+        sha256: str | None = None,
+        training_set_kwargs: dict[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        assumed: str = "",
+    ):
+        self._networks = {key: networks.get(key) for key in NETWORK_KEYS}
+        self.file = file
+        self.sha256 = sha256
+        self.training_set_kwargs = training_set_kwargs
+        self.extra = dict(extra or {})
+        self.assumed = assumed
+        self._direction: DirectionDiscriminator | None = None
+
+    def __getitem__(self, key: str) -> torch.nn.Module | None:
+        value = self._networks[key]
+        if isinstance(value, Unbuilt):
+            unbuilt, value = value, value.build()
+            for same in NETWORK_KEYS:  # a file may hold one generator under both keys
+                if self._networks[same] is unbuilt:
+                    self._networks[same] = value
+            if key != "D" and not normalize_z(self.extra):
+                value.mapping.normalize_z = False
+        if value is not None and not hasattr(value, "_source"):
+            value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
+        return value
+
+    def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
+        if key not in NETWORK_KEYS:
+            raise KeyError(f"{key!r}; a network file has {', '.join(NETWORK_KEYS)}")
+        self._networks[key] = network
+
+    @property
+    def G(self) -> torch.nn.Module:
+        return self["G_ema"]
+
+    @property
+    def D(self) -> torch.nn.Module | None:
+        return self["D"]
+
+    @property
+    def direction(self) -> DirectionDiscriminator | None:
+        """The discriminator that embeds latents, averaged over its training, or None if the file has none.
+
+        Raises:
+            NetworkFileError: the file's tensors for it do not fit.
+        """
+        if self._direction is None and "direction" in self.extra:
+            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.G.mapping.normalize_z, self.file)
+        return self._direction
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `stylegan-invert inspect` prints."""
+        d = self._networks["D"]
+        unknown = isinstance(d, Unbuilt) and not d.known
+        d = None if unknown else self.D
+        kind = self._networks["D"].kind if unknown else type(d).__name__ if d is not None else None
+        return {
+            "file": self.file,
+            "sha256": self.sha256,
+            **({"assumed": self.assumed} if self.assumed else {}),
+            **adapt(self.G).info(),
+            "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
+            "discriminator": printable(kind, 80) if kind else None,
+            "direction_embedding": "direction" in self.extra,
+            "networks": [key for key, value in self._networks.items() if value is not None],
+            "extra": sorted(self.extra),
+        }
+
+
+def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> NetworkFile:
+    """Open a network file as data: nothing in it is executed, imported or looked up.
+
+    Reads pickles of stylegan2-ada-pytorch and stylegan3 (StyleGAN2, StyleGAN3 T and R), and ``torch.save(G)`` zips as PTI writes
+    them; TensorFlow pickles of ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA, without TensorFlow; BigGAN and BigGAN-deep of
+    BigGAN-PyTorch, with state_dict*.pth and D*.pth if they lie beside G*.pth; folders of pytorch-pretrained-BigGAN;
+    rosinality's stylegan2-pytorch, and pSp's kin for their decoder; DCGAN state dicts; and this project's safetensors files.
+
+    Args:
+        source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
+            that comes with this package ("cats32-de", "cats32", "faces64").
+        assume: what such a file does not say, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` tells what was assumed.
+
+    Raises:
+        NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
+        DownloadError: the URL cannot be had.
+    """
+    name = os.fspath(source)
+    if re.match(r"https?://", name):
+        path = download(name)
+    elif name in SHORT_NAMES and not os.path.exists(name):
+        path = download(SHORT_NAMES[name])
+    elif name in SHIPPED and not os.path.exists(name):
+        path = pretrained.path(SHIPPED[name])
+    else:
+        path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path, name, assume or {})
+    beside = {}
+    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
+    if match is not None:  # BigGAN-PyTorch's names
+        beside = {kind: path.with_name(kind + match[1]) for kind in ("state_dict", "D")}
+        beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in beside.items() if p.is_file()}
+    return from_bytes(_bytes(path, name), name, assume, beside)
+
+
+def _bytes(path: Path, name: str) -> bytearray:
+    """The bytes of a file, which numpy and torch may look at without a copy, and which stay what was hashed if it changes."""
+    try:
+        data = bytearray(path.stat().st_size)
+        with open(path, "rb") as f:
+            del data[f.readinto(data) :]
+        return data
+    except MemoryError:
+        raise NetworkFileError(name, "", f"it has {path.stat().st_size:,} bytes, more than memory can hold") from None
+    except FileNotFoundError:
+        hint = f"expected a path, a URL, or one of the short names {', '.join([*SHIPPED, *SHORT_NAMES][:8])}, ..."
+        raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
+    except OSError as e:
+        raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+
+
+def from_bytes(
+    data: bytes | bytearray,
+    file: str,
+    assume: Mapping[str, Any] | None = None,
+    beside: Mapping[str, tuple[bytes | bytearray, str]] | None = None,
+) -> NetworkFile:
+    """`load` for bytes that are in memory; ``file`` is the name used in errors.
+
+    ``beside`` has the bytes and names of "state_dict" and "D", which lie beside a generator of BigGAN-PyTorch.
+    """
+    view, given = memoryview(data), assume or {}
+    hashed = sha256(view)
+    budget = Budget(file, 2 * len(view))
+    if network_safetensors.is_safetensors(view):
+        families.assumptions({}, given, file)
+        contents = network_safetensors.read(view, file)
+        return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
+    root = read_records(view, file, families.GLOBALS)
+    if isinstance(root, ModuleRecord):  # torch.save(G)
+        root = {"G_ema": root}
+    found = tensorflow.find_networks(root)
+    if found is not None:
+        families.assumptions({}, given, file)
+        net = NetworkFile({k: families.of_record(v, k, file, budget) for k, v in found.items()}, file, hashed)
+        net["G_ema"]  # built now, as below
+        return net
+    if not _holds_modules(root):
+        networks, assumed = _from_tensors(root, file, given, budget, beside or {})
+        if not networks:
+            keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
+            raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+        return NetworkFile(networks, file, hashed, assumed=assumed)
+    families.assumptions({}, given, file)
+    records = {}
+    for key in NETWORK_KEYS:
+        value = root.get(key)
+        if value is not None and not isinstance(value, ModuleRecord):
+            raise NetworkFileError(file, key, "it is not a network")
+        records[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
+    unbuilt = {key: families.of_record(value, key, file, budget) for key, value in records.items() if value is not None}
+    if records["G"] is records["G_ema"]:
+        unbuilt["G"] = unbuilt["G_ema"]
+    training_set_kwargs = root.get("training_set_kwargs")
+    if not isinstance(training_set_kwargs, (dict, type(None))):
+        raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
+    try:
+        training_set_kwargs = _plain(training_set_kwargs)
+    except Refusal as e:
+        raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
+    extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
+    net["G_ema"]  # built now, so that a file without a usable generator is refused here
+    return net
+
+
+def _holds_modules(root: Any) -> bool:
+    return isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord)
+
+
+def _from_tensors(
+    root: Any, file: str, given: Mapping[str, Any], budget: Budget, beside: Mapping[str, tuple[bytes | bytearray, str]]
+) -> tuple[dict[str, torch.nn.Module | Unbuilt], str]:
+    """The networks of tables of tensors, by the keys of official files, and what was assumed; none if no family knows them."""
+    for family in families.STATE_DICTS:
+        found = family.find_generator(root)
+        if found is None:
+            continue
+        if family is biggan and "state_dict" in beside:
+            data, name = beside["state_dict"]
+            told = biggan.assumed_of_config(read_records(memoryview(data), name, families.GLOBALS), name) or {}
+            given = {**told, **given}
+        assumed = families.assumptions(family.ASSUMED, given, file)
+        if family is rosinality:
+            networks: dict[str, Any] = rosinality.read_networks(root, file, budget, assumed)
+        else:
+            networks = {"G_ema": family.build(*found, file, budget, assumed)}
+        if family is biggan and "D" in beside:
+            data, name = beside["D"]
+            networks["D"] = Unbuilt("Discriminator", True, partial(_biggan_discriminator, data, name, assumed))
+        default = ", ".join(f"{name} {value}" for name, value in assumed.items())
+        return networks, getattr(networks["G_ema"], "assumed", default)
+    return {}, ""
+
+
+def _biggan_discriminator(data: bytes | bytearray, file: str, assumed: Mapping[str, Any]) -> torch.nn.Module:
+    found = biggan.find_discriminator(read_records(memoryview(data), file, families.GLOBALS))
+    if found is None:
+        raise NetworkFileError(
+            file, "", "it holds no discriminator of BigGAN-PyTorch. To go on without it, set net['D'] = None"
+        )
+    return biggan.build_discriminator(*found, file, Budget(file, 2 * len(data)), assumed)
+
+
+def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    """The generator of a folder of pytorch-pretrained-BigGAN: config.json and pytorch_model.bin."""
+    config_file, weights = path / "config.json", path / "pytorch_model.bin"
+    if not (config_file.is_file() and weights.is_file()):
+        raise NetworkFileError(
+            name, "", "it is a directory; expected a network file, or a folder with config.json and pytorch_model.bin"
+        )
+    try:
+        config = json.loads(_bytes(config_file, str(config_file))[: 2**20])
+    except (ValueError, RecursionError):
+        config = None
+    if not biggan.is_config(config):
+        raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")
+    assumed = families.assumptions(biggan.FOLDER_ASSUMED, given, name)
+    view = memoryview(_bytes(weights, str(weights)))
+    root = read_records(view, str(weights))
+    tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
+    G = biggan.build_folder(config, tensors, str(weights), Budget(str(weights), 2 * len(view)))
+    G.truncation = assumed["truncation"]
+    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=f"statistics of truncation {G.truncation:g}")
+
+
+def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
+    """Write StyleGAN2 or StyleGAN3 networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back
+    bit-equal.
+
+    Args:
+        net: what `load` returned, perhaps changed; or a generator, which is then both G and G_ema.
+        path: the file to write; replaced at once or not at all.
+        extra: tensors to keep under this project's own top-level key, besides those of ``net.extra``: name to tensor,
+            or to a table of such. Official code ignores them.
+
+    A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
+    package reads as None.
+    """
+    if isinstance(net, torch.nn.Module):
+        net = NetworkFile({"G": net, "G_ema": net})
+    if not isinstance(net, NetworkFile):
+        raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
+    g, d, g_ema = (net[key] for key in NETWORK_KEYS)
+    if g_ema is None:
+        raise ValueError("there is no G_ema to save")
+    for network, kinds in ((g_ema, GENERATORS), (g, GENERATORS), (d, (Discriminator,))):
+        if network is not None and not isinstance(network, tuple(kinds)):
+            family = getattr(network, "family", type(network).__name__)
+            raise TypeError(
+                f"a network of the family {family} cannot be written as an official file; only those of StyleGAN2 and StyleGAN3 can"
+            )
+    if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
+        raise TypeError("its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot")
+    extra = {**net.extra, **(extra or {})}
+    extra.pop(NORMALIZE_Z, None)
+    if not g_ema.mapping.normalize_z:
+        extra[NORMALIZE_Z] = torch.tensor(False)
+        warnings.warn(
+            "this generator does not divide z by its root mean square, and official code does: it will show other pictures for "
+            "the same z. This package reads the mark that is written into the file",
+            stacklevel=2,
+        )
+    ema = module_call(g_ema, GENERATORS[type(g_ema)])
+    stand_in, source = _NO_DISCRIMINATOR
+    contents = {
+        "training_set_kwargs": net.training_set_kwargs,
+        "G": ema if g is None or g is g_ema else module_call(g, GENERATORS[type(g)]),
+        "D": module_call(d)
+        if d is not None
+        else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
+        "G_ema": ema,
+        "augment_pipe": None,
+    }
+    if extra:
+        contents[EXTRA_KEY] = _write_extra(extra)
+    with atomic(path) as temporary, open(temporary, "wb") as f:
+        dump(contents, f)
+
+
+def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise NetworkFileError(file, place, "it is not a table of tensors")
+    budget.spend(place, 256)
+    result: dict[str, Any] = {}
+    for name, value in table.items():
+        where = f"{place}.{str(name)[:80]}"
+        if isinstance(value, TensorRecord):
+            budget.spend(where, value.nbytes + 256)  # and what Python needs for a tensor, however small
+            result[str(name)] = value.to_tensor()
+        else:
+            result[str(name)] = _read_extra(value, file, where, budget)
+    return result
+
+
+def _write_extra(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in table.items()}
+
+
+def _plain(value: Any, left: list[int] | None = None) -> Any:
+    """Plain values as they are, anything else (a byte string, a record) as a text that says so; at most 10,000 of them."""
+    left = [10_000] if left is None else left
+    left[0] -= 1
+    if left[0] < 0:
+        raise Refusal("more than 10,000 values; training arguments are few")
+    if isinstance(value, dict):
+        return {k: _plain(v, left) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(v, left) for v in value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else f"<{type(value).__name__}>"

@@ -1,0 +1,1 @@
+"""The machine that reads pickles and zips as data, whatever they hold."""

@@ -1,0 +1,312 @@
+"""Official persistence records: modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
+
+Such a record holds a class name, the full source text of the class, and the module's ``__dict__``. Official code runs
+the source; here it is never looked at.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ...ops import ACTIVATIONS
+from ..checks import Check, flag
+from .pickled import Call, LongText, Machine, Refusal, show
+from .tensors import GLOBALS as TENSOR_GLOBALS
+from .tensors import TensorRecord, tensor_call
+
+VERSION = 6
+META_KEYS = {"type", "version", "module_src", "class_name", "state"}
+
+# What a written file says in place of source text: where official code finds the class. It is for that code alone.
+MODULE_SRC = (
+    "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
+)
+
+
+class ModuleRecord:
+    """One module of the file: class name, constructor arguments, tensors, children and plain attributes."""
+
+    def __init__(self, meta: dict[str, Any]):
+        self.children = (meta,)  # for the check of nesting
+        self._parsed = False
+
+    def parse(self) -> None:
+        """Check and sort the record; called once the whole stream has been read."""
+        if self._parsed:
+            return
+        self._parsed = True
+        (meta,) = self.children
+        if set(meta) != META_KEYS:
+            raise Refusal(f"a module record with the keys {_names(meta)}; expected {_names(META_KEYS)}")
+        if meta["type"] != "class" or meta["version"] != VERSION or type(meta["version"]) is not int:
+            found = f"{show(meta['type'])}, version {show(meta['version'])}"
+            raise Refusal(f"a module record of type {found}; expected 'class', version {VERSION}")
+        if (
+            not isinstance(meta["class_name"], str)
+            or not isinstance(meta["module_src"], (str, LongText))
+            or not isinstance(meta["state"], dict)
+        ):
+            raise Refusal("a module record whose class name, source or state is of the wrong type")
+        self.class_name: str = meta["class_name"]
+        state = dict(meta["state"])
+        for name, value in state.items():
+            if (
+                "_hook" in str(name)
+                and not (value is None or isinstance(value, bool))
+                and not (isinstance(value, (dict, list, set)) and not value)
+            ):
+                raise Refusal(f"a {self.class_name} has {name} that are not empty; hooks are code, and are refused")
+        self.parameters = self._table(state, "_parameters", TensorRecord)
+        self.buffers = self._table(state, "_buffers", TensorRecord)
+        self.modules = self._table(state, "_modules", ModuleRecord)
+        self.init_args = state.pop("_init_args", ())
+        self.init_kwargs = state.pop("_init_kwargs", {})
+        if not isinstance(self.init_args, tuple) or not isinstance(self.init_kwargs, dict):
+            raise Refusal(f"a {self.class_name} whose constructor arguments are of the wrong type")
+        self.attributes = {
+            k: v for k, v in state.items() if isinstance(k, str) and not k.startswith("_") and k != "training"
+        }
+
+    def _table(self, state: dict[str, Any], key: str, kind: type) -> dict[str, Any]:
+        table = state.pop(key, {})
+        if not isinstance(table, dict) or not all(
+            isinstance(k, str) and (v is None or isinstance(v, kind)) for k, v in table.items()
+        ):
+            raise Refusal(f"a {self.class_name} whose {key} are not a table of {kind.__name__}s")
+        return {k: v for k, v in table.items() if v is not None}
+
+    @property
+    def tensors(self) -> dict[str, TensorRecord]:
+        """Parameters and buffers together."""
+        return {**self.parameters, **self.buffers}
+
+
+def _names(keys: Any) -> str:
+    names = sorted(str(k)[:40] for k in keys)
+    return ", ".join(names[:20] + ["..."] * (len(names) > 20)) or "(none)"
+
+
+def _reconstruct(machine: Machine, args: tuple) -> ModuleRecord:
+    if len(args) != 1 or not isinstance(args[0], dict):
+        raise Refusal("a module record without contents")
+    return ModuleRecord(args[0])
+
+
+def _new_dict(machine: Machine, args: tuple) -> dict[Any, Any]:
+    if args:
+        raise Refusal("a dictionary that is made from arguments")
+    return {}
+
+
+def _new_set(machine: Machine, args: tuple) -> set[Any]:
+    items = args[0] if len(args) == 1 else ()
+    if not isinstance(items, (list, tuple)) or not all(isinstance(i, str) for i in items):
+        raise Refusal("a set of something else than texts")
+    machine.charge(len(items))
+    return set(items)
+
+
+GLOBALS = {
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): _reconstruct,
+    ("collections", "OrderedDict"): _new_dict,
+    ("dnnlib.util", "EasyDict"): _new_dict,
+    ("builtins", "set"): _new_set,
+    ("__builtin__", "set"): _new_set,
+    **TENSOR_GLOBALS,
+}
+"""Everything a network file may name. Nothing here calls out of this package."""
+
+
+def parse_all(root: Any) -> None:
+    """Parse every module record in the object that a stream gave, wherever it hangs."""
+    seen: set[int] = set()
+    todo = [root]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, ModuleRecord):
+            item.parse()
+            todo.extend(item.children)
+        elif isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            todo.extend(item)
+
+
+class Budget:
+    """Bytes that tensors made from one file may take, in all, so that tensors which share a storage cannot multiply it."""
+
+    def __init__(self, file: object, nbytes: int):
+        self.file, self.left = file, nbytes
+
+    def spend(self, place: str, nbytes: int) -> None:
+        self.left -= nbytes
+        if self.left < 0:
+            raise NetworkFileError(
+                self.file, place, "the tensors so far take twice the memory of the file; too many share one storage"
+            )
+
+
+# Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
+_number = (int, float)
+_LARGE = 1e18
+ADOPTED: dict[str, Check] = {
+    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
+    "conv_clamp": ("None or a number of at least 0", lambda v: v is None or (_is(v, _number) and 0 <= v < _LARGE)),
+    "use_fp16": flag,
+    "channels_last": flag,
+    "use_noise": flag,
+    "act_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
+    "weight_gain": ("a number", lambda v: _is(v, _number) and (abs(v) < _LARGE or v == math.inf)),  # inf: of no inputs
+    "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
+    "w_avg_beta": ("None or a number from 0 to 1", lambda v: v is None or (_is(v, _number) and 0 <= v <= 1)),
+    "group_size": ("None or a positive integer", lambda v: v is None or (_is(v, int) and v > 0)),
+    # StyleGAN3. What follows from powers of floats depends on the machine in the last digit.
+    "output_scale": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
+    "magnitude_ema_beta": ("a number from 0 to 1", lambda v: _is(v, _number) and 0 <= v <= 1),
+    **{
+        name: ("a positive number", lambda v: _is(v, _number) and 0 < v < _LARGE)
+        for name in ("sampling_rate", "bandwidth", "in_cutoff", "out_cutoff")
+    },
+    **{
+        name: ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE)
+        for name in ("in_half_width", "out_half_width")
+    },
+}
+NEEDS_BUFFER = {"use_noise": "noise_const", "w_avg_beta": "w_avg"}
+IGNORED = {"num_fp16_res"}  # says what use_fp16 of each block says, and those count
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str, budget: Budget) -> None:
+    """Give a module built on the meta device the tensors and attributes of its record.
+
+    Everything is compared first: children, names, shapes, attributes. Only then is memory taken.
+
+    Raises:
+        NetworkFileError: something does not fit; the message says where.
+    """
+    tensors: list[tuple[torch.nn.Module, str, TensorRecord, str]] = []
+    _compare(module, record, file, place, tensors, set())
+    for owner, name, tensor, where in tensors:
+        budget.spend(where, 4 * tensor.numel)
+        value = tensor.to_float32()
+        if name in owner._parameters:
+            owner._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
+        else:
+            owner._buffers[name] = value
+
+
+def _compare(
+    module: torch.nn.Module, record: ModuleRecord, file: object, place: str, tensors: list, seen: set[int]
+) -> None:
+    def refuse(reason: str, name: str = "") -> NetworkFileError:
+        return NetworkFileError(file, f"{place}.{name}" if name else place, reason)
+
+    if id(record) in seen:
+        raise refuse("the same module is used in two places")
+    seen.add(id(record))
+    if record.class_name != type(module).__name__:
+        raise refuse(f"it is of class {record.class_name!r}; expected {type(module).__name__!r}")
+    own = {k: v for k, v in module._modules.items() if v is not None}
+    if set(own) != set(record.modules):
+        raise refuse(f"it has the parts {_names(record.modules)}; its arguments ask for {_names(own)}")
+    expected = {k: v for k, v in [*module._parameters.items(), *module._buffers.items()] if v is not None}
+    if set(expected) != set(record.tensors):
+        raise refuse(f"it has the tensors {_names(record.tensors)}; its arguments ask for {_names(expected)}")
+    for name, tensor in record.tensors.items():
+        if tensor.shape != tuple(expected[name].shape):
+            raise refuse(f"its shape is {tensor.shape}; its arguments ask for {tuple(expected[name].shape)}", name)
+        if not tensor.dtype.is_floating_point:
+            raise refuse(f"it is of type {tensor.storage.kind}; expected floating-point numbers", name)
+        tensors.append((module, name, tensor, f"{place}.{name}"))
+    for name, value in record.attributes.items():
+        if name in IGNORED or name not in module.__dict__:
+            continue
+        if name in ADOPTED:
+            expectation, accepts = ADOPTED[name]
+            if not accepts(value):
+                raise refuse(f"is {show(value)}; expected {expectation}", name)
+            needed = NEEDS_BUFFER.get(name)
+            if value and needed and needed not in module._buffers:
+                raise refuse(f"is {show(value)}, and there is no {needed}", name)
+            setattr(module, name, value)
+        elif value != module.__dict__[name] or isinstance(value, bool) != isinstance(module.__dict__[name], bool):
+            raise refuse(f"is {show(value)}; its arguments ask for {module.__dict__[name]!r}", name)
+    for name, child in own.items():
+        _compare(child, record.modules[name], file, f"{place}.{name}", tensors, seen)
+
+
+# Writing
+
+
+def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
+    """The persistence record of one of this package's networks, under the official class name (they are the same).
+
+    ``source`` is what stands in place of source text.
+    """
+    empty = Call("collections", "OrderedDict")
+    state: dict[str, Any] = {
+        "training": False,
+        "_parameters": Call(
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else tensor_call(v, parameter=True) for k, v in module._parameters.items()},
+        ),
+        "_buffers": Call(
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else tensor_call(v) for k, v in module._buffers.items()},
+        ),
+        "_non_persistent_buffers_set": set(),
+        **{
+            name: empty
+            for name in (
+                "_backward_hooks",
+                "_forward_hooks",
+                "_forward_pre_hooks",
+                "_state_dict_hooks",
+                "_load_state_dict_pre_hooks",
+            )
+        },
+        "_modules": Call(
+            "collections",
+            "OrderedDict",
+            items={k: v if v is None else module_call(v, source) for k, v in module._modules.items()},
+        ),
+        **{k: v for k, v in module.__dict__.items() if not k.startswith("_") and k != "training"},
+        "_init_args": _plain(module.init_args),
+        "_init_kwargs": _plain(module.init_kwargs),
+    }
+    if type(module).__name__ == "SynthesisBlock":
+        state["fused_modconv_default"] = "inference_only"  # asked for by stylegan3's version of the class
+    return persistent_call(type(module).__name__, state, source)
+
+
+def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) -> Call:
+    """``torch_utils.persistence._reconstruct_persistent_obj(meta)``"""
+    meta = {
+        "type": "class",
+        "version": VERSION,
+        "module_src": module_src,
+        "class_name": class_name,
+        "state": dict(state),
+    }
+    return Call("torch_utils.persistence", "_reconstruct_persistent_obj", (meta,))
+
+
+def _plain(value: Any) -> Any:
+    """Constructor arguments as plain values: whatever maps becomes a dict, whatever counts keeps its kind."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(v) for v in value)
+    return value

@@ -1,0 +1,362 @@
+"""TensorFlow networks: the records of official ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA pickles, read as data.
+
+Such a file is a tuple (G, D, Gs) of networks, Gs being the average of G's weights. A network is pickled as its class's name
+and a state: version, build function's name, arguments, variables, and the source text of the build function's module.
+Official code runs that source; here it is never looked at. What the functions compute is in the readers of the families.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ...errors import NetworkFileError
+from ..checks import Check
+from .persistence import Budget
+from .pickled import Global, Machine, Refusal, show
+from .tensors import NumpyArray, TensorRecord, number_record
+
+MAX_VARIABLES = 10_000  # of a network with its components; official ones have up to 300
+MAX_VALUES = 10_000  # plain values in the arguments
+MAX_DEPTH = 8  # of components in components, and of tables in arguments
+MAX_NAME = 256
+
+Transform = Callable[[torch.Tensor], torch.Tensor]
+
+
+class TFNetwork:
+    """One network of the file.
+
+    Attributes:
+        version: of the record: 2 for ProGAN, 3 for StyleGAN, 4 for StyleGAN2, 5 for StyleGAN2-ADA; None for networks of
+            ProGAN's Theano version, which have none.
+        name: the network's own.
+        build_func: the name of the function that computes it, "G_style", without its module.
+        static_kwargs: the arguments of that function: None, bool, int, float, str, and lists and dicts of these.
+        variables: full name, "mapping/Dense0/weight", to what the file holds: records, numbers as those of shape ().
+            Components' variables have the component's name in front. In Theano networks these are the numbers beside the
+            parameters ("cur_lod").
+        components: name to `TFNetwork`.
+        theano_params: the parameters of a Theano network, in the order of its layers; else empty.
+    """
+
+    def __init__(self) -> None:
+        self.children: tuple = ()  # for the check of nesting
+        self._parsed = False
+
+    def set_state(self, state: Any) -> None:
+        if self.children or not isinstance(state, dict):
+            raise Refusal("a TensorFlow network whose state is no table, or is set twice")
+        self.children = (state,)
+
+    def parse(self) -> None:
+        """Check and sort the record; called once the whole stream has been read.
+
+        Raises:
+            Refusal: something is of the wrong type, named twice, or too much.
+        """
+        self._parse(set(), 0)
+
+    def _parse(self, seen: set[int], depth: int) -> None:
+        if id(self) in seen or depth > MAX_DEPTH:
+            raise Refusal("a network that is part of itself or of two networks, or lies too deep")
+        seen.add(id(self))
+        if self._parsed:
+            return
+        if not self.children:
+            raise Refusal("a TensorFlow network without contents")
+        (state,) = self.children
+        self.components: dict[str, TFNetwork] = {}
+        self.theano_params: list[TensorRecord] = []
+        if "version" in state:
+            self._parse_state(state, seen, depth)
+        else:
+            self._parse_theano(state)
+        self._parsed = True
+
+    def _parse_state(self, state: Mapping[str, Any], seen: set[int], depth: int) -> None:
+        self.version: int | None = state["version"]
+        if type(self.version) is not int:
+            raise Refusal(f"a TensorFlow network of version {show(self.version)}; expected a number")
+        self.name: str = _text(state.get("name", ""), "name")
+        self.build_func: str = _text(state.get("build_func_name"), "build_func_name").rpartition(".")[2]
+        self.static_kwargs: dict[str, Any] = _arguments(state.get("static_kwargs"))
+        pairs = state.get("variables")
+        if not isinstance(pairs, (list, tuple)) or len(pairs) > MAX_VARIABLES:
+            raise Refusal(f"a TensorFlow network whose variables are no list of at most {MAX_VARIABLES}")
+        self.variables: dict[str, TensorRecord] = {}
+        for pair in pairs:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise Refusal("a variable that is no pair of name and value")
+            self._add(_text(pair[0], "name of a variable"), _record(pair[1], pair[0]))
+        components = state.get("components", {})
+        if not isinstance(components, dict) or not all(isinstance(c, TFNetwork) for c in components.values()):
+            raise Refusal("a TensorFlow network whose components are no table of networks")
+        for name, component in components.items():
+            component._parse(seen, depth + 1)
+            self.components[_text(name, "name of a component")] = component
+            for inner, record in component.variables.items():
+                self._add(f"{name}/{inner}", record)
+
+    def _parse_theano(self, state: Mapping[str, Any]) -> None:
+        self.version = None
+        spec = _arguments(state.get("build_func_spec"))
+        self.name = self.build_func = _text(spec.pop("func", None), "func")
+        self.static_kwargs = spec
+        values, extra = state.get("param_values"), state.get("toplevel_params", {})
+        if not isinstance(values, (list, tuple)) or len(values) > MAX_VARIABLES or not isinstance(extra, dict):
+            raise Refusal("a Theano network whose parameters are no list")
+        self.theano_params = [_record(value, f"parameter {i}") for i, value in enumerate(values)]
+        self.variables = {}
+        for name, value in extra.items():
+            self._add(_text(name, "name of a variable"), _record(value, name))
+
+    def _add(self, name: str, record: TensorRecord) -> None:
+        if name in self.variables:
+            raise Refusal(f"two variables of the name {show(name)}")
+        if len(self.variables) >= MAX_VARIABLES:
+            raise Refusal(f"a TensorFlow network of more than {MAX_VARIABLES} variables")
+        self.variables[name] = record
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise Refusal(f"a TensorFlow network whose {what} is {show(value)}; expected a short text")
+    return value
+
+
+def _record(value: Any, name: Any) -> TensorRecord:
+    record = value.record if isinstance(value, NumpyArray) else None
+    if record is None and isinstance(value, (bool, int, float)):
+        record = number_record(value)
+    if record is None:
+        raise Refusal(f"the variable {show(name)} is {show(value)}; expected an array of numbers")
+    return record
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refusal("a TensorFlow network whose arguments are no table")
+    return _plain(value, [MAX_VALUES], 0)
+
+
+def _plain(value: Any, left: list[int], depth: int) -> Any:
+    left[0] -= 1
+    if left[0] < 0 or depth > MAX_DEPTH:
+        raise Refusal(f"arguments of more than {MAX_VALUES} values, or nested too deeply")
+    if isinstance(value, dict):
+        return {_text(k, "name of an argument"): _plain(v, left, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, left, depth + 1) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise Refusal(f"an argument is {show(value)}; expected numbers, texts, lists and tables")
+
+
+# What a stream may name
+
+
+def new_network(machine: Machine, args: tuple) -> TFNetwork:
+    if args:
+        raise Refusal("a TensorFlow network that is made from arguments")
+    machine.charge(3)
+    return TFNetwork()
+
+
+def _reconstruct(machine: Machine, args: tuple) -> TFNetwork:
+    """copy_reg._reconstructor(class, object, None): how old protocols spell a new object."""
+    name = args[0] if args else None
+    if len(args) != 3 or not isinstance(name, Global) or name.construct is not new_network or args[2] is not None:
+        raise Refusal("an object that is not a TensorFlow network")
+    if not isinstance(args[1], Global) or args[1].name != "object":
+        raise Refusal("a TensorFlow network that inherits from something")
+    return new_network(machine, ())
+
+
+GLOBALS = {
+    ("dnnlib.tflib.network", "Network"): new_network,
+    ("tfutil", "Network"): new_network,
+    ("network", "Network"): new_network,
+    ("copy_reg", "_reconstructor"): _reconstruct,
+    ("copyreg", "_reconstructor"): _reconstruct,
+    ("__builtin__", "object"): None,
+    ("builtins", "object"): None,
+}
+"""What a TensorFlow file may name beside what others may."""
+
+
+def find_networks(root: Any) -> dict[str, TFNetwork] | None:
+    """The networks of a file by the keys of PyTorch files: Gs is "G_ema"; None if it is no TensorFlow file."""
+    if isinstance(root, TFNetwork):
+        return {"G_ema": root}
+    if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(net, TFNetwork) for net in root):
+        return dict(zip(("G", "D", "G_ema"), root))
+    return None
+
+
+def parse_all(root: Any, file: object) -> None:
+    """Parse the networks of a file.
+
+    Raises:
+        NetworkFileError: one of them is not as official code writes it.
+    """
+    for key, network in (find_networks(root) or {}).items():
+        try:
+            network.parse()
+        except Refusal as e:
+            raise NetworkFileError(file, key, str(e)) from None
+
+
+# Helpers for the readers of the families
+
+
+class Arguments:
+    """The static arguments of a network, taken one by one with a check of each.
+
+    Args:
+        values: `TFNetwork.static_kwargs`, or several merged.
+        file, place: for errors.
+    """
+
+    def __init__(self, values: Mapping[str, Any], file: object, place: str):
+        self.values, self.file, self.place = dict(values), file, place
+
+    def take(self, name: str, default: Any, check: Check) -> Any:
+        """The value of an argument, or the default where the file does not give it.
+
+        Raises:
+            NetworkFileError: the value is not what it should be.
+        """
+        value = self.values.pop(name, default)
+        if type(value) is float and value.is_integer() and abs(value) < 2**53 and not check[1](value):
+            value = int(value)  # 16384.0, say
+        if not check[1](value):
+            raise NetworkFileError(self.file, self.place, f"the argument {name} is {show(value)}; expected {check[0]}")
+        return value
+
+    def refuse_unless(self, name: str, usual: Any, meaning: str) -> None:
+        """Refuse an argument with any other value than the usual one, whose meaning this package's network lacks."""
+        value = self.values.pop(name, usual)
+        if value != usual:
+            raise NetworkFileError(
+                self.file, self.place, f"the argument {name} is {show(value)} ({meaning}); only {usual!r} can be read"
+            )
+
+    def ignore(self, *names: str) -> None:
+        """Arguments without effect on the network's output as it is computed here."""
+        for name in names:
+            self.values.pop(name, None)
+
+    def finish(self) -> None:
+        """Warn of arguments that nobody took: official build functions ignore those they do not know."""
+        if self.values:
+            names = ", ".join(sorted(map(repr, self.values))[:10])[:300]
+            where = f"{self.file}: {self.place}"
+            warnings.warn(f"{where}: unknown arguments are ignored: {names}", stacklevel=2)
+
+
+class Variables:
+    """The variables of a network, taken one by one.
+
+    Args:
+        records: `TFNetwork.variables`.
+        file, place: for errors.
+    """
+
+    def __init__(self, records: Mapping[str, TensorRecord], file: object, place: str):
+        self.records, self.file, self.place, self.used = records, file, place, set()
+
+    def take(self, name: str) -> TensorRecord:
+        """The record of a name.
+
+        Raises:
+            NetworkFileError: the file has no such variable.
+        """
+        if name not in self.records:
+            raise NetworkFileError(
+                self.file, self.place, f"the variable {name!r} is missing, which its arguments ask for"
+            )
+        self.used.add(name)
+        return self.records[name]
+
+    def number(self, name: str, default: float) -> float:
+        """The value of a variable of one number, such as "lod"; the default where the file has none."""
+        if name not in self.records:
+            return default
+        record = self.take(name)
+        if record.numel != 1:
+            raise NetworkFileError(self.file, f"{self.place}.{name}", f"its shape is {record.shape}; expected a number")
+        return record.to_float32().item()
+
+    def ignore(self, *names: str) -> None:
+        """Variables without effect on the network's output."""
+        self.used.update(names)
+
+    def finish(self) -> None:
+        """Refuse variables that nobody took: they would change what the network computes.
+
+        Raises:
+            NetworkFileError: there are some.
+        """
+        rest = sorted(set(self.records) - self.used)
+        if rest:
+            names = ", ".join(map(repr, rest[:5])) + (f" and {len(rest) - 5} more" if len(rest) > 5 else "")
+            raise NetworkFileError(self.file, self.place, f"its arguments do not ask for the variables {names}")
+
+
+def fill(
+    module: torch.nn.Module,
+    values: Mapping[str, tuple[TensorRecord, Transform] | torch.Tensor],
+    file: object,
+    place: str,
+    budget: Budget,
+) -> None:
+    """Give a module built on the meta device its tensors, float32, without gradients.
+
+    Every shape is compared first: the transforms are run without numbers. Only then is memory taken.
+
+    Args:
+        module: the module; every parameter and buffer of it must be in ``values``.
+        values: name of a parameter or buffer ("synthesis.b4.const") to the record it comes from and the change of layout,
+            an operation of torch on the tensor as the file has it; or to the tensor itself, if the file has none for it.
+        file, place, budget: as in `persistence.fill`.
+
+    Raises:
+        NetworkFileError: a shape does not fit, or a record does not hold floating-point numbers.
+    """
+    owners: dict[str, tuple[torch.nn.Module, str, torch.Tensor]] = {}
+    for prefix, owner in module.named_modules():
+        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
+            if tensor is not None:
+                owners[f"{prefix}.{name}" if prefix else name] = (owner, name, tensor)
+    if set(owners) != set(values):
+        wrong = sorted(set(owners) ^ set(values))
+        raise ValueError(f"values must be given for the module's tensors and no others; wrong are {', '.join(wrong)}")
+    for name, (_, _, expected) in owners.items():
+        if isinstance(values[name], torch.Tensor):
+            found, fits = tuple(values[name].shape), values[name].shape == expected.shape
+        else:
+            record, transform = values[name]
+            if not record.dtype.is_floating_point:
+                raise NetworkFileError(
+                    file, f"{place}.{name}", f"it is of type {record.dtype}; expected floating-point numbers"
+                )
+            found = record.shape
+            try:
+                fits = transform(torch.empty(found, device="meta")).shape == expected.shape
+            except (RuntimeError, IndexError, ValueError, TypeError):  # fewer dimensions than the transform wants
+                fits = False
+        if not fits:
+            reason = f"it comes from a shape of {found}; its arguments ask for {tuple(expected.shape)}"
+            raise NetworkFileError(file, f"{place}.{name}", reason)
+    for name, (owner, last, expected) in owners.items():
+        budget.spend(f"{place}.{name}", 4 * expected.numel())
+        value = values[name]
+        if not isinstance(value, torch.Tensor):
+            record, transform = value
+            value = transform(record.to_float32()).contiguous()
+        if last in owner._parameters:
+            owner._parameters[last] = torch.nn.Parameter(value, requires_grad=False)
+        else:
+            owner._buffers[last] = value

@@ -1,0 +1,478 @@
+"""Networks of any family as safetensors: tensors under their names, and JSON that says how to build the modules.
+
+Tensors are named by role and name ("G_ema.synthesis.b4.const", "D.b4.out.weight"); "extra.0", ... are those that a network
+file keeps beside its networks. The header's metadata hold under "stylegan_invert" a JSON object:
+
+- ``format``: 1.
+- ``networks``: role to ``class`` (a key of `CLASSES`), ``family``, ``kwargs`` (the constructor's arguments) and
+  ``attributes`` (what was changed after construction: module name to attribute to value); or to the name of the role that
+  it is the same network as.
+- ``training_set_kwargs``, and ``extra``: the table of extra tensors, with the names of tensors in their places.
+
+Such a file is data by its nature. It is read here without the library, which gives no views of bytes in memory, so that
+everything is compared before memory is taken.
+"""
+
+import contextlib
+import inspect
+import json
+import math
+import os
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch.nn.modules import module as torch_modules
+
+from ..errors import NetworkFileError
+from ..io.files import atomic
+from ..networks import biggan, dcgan, progan, stylegan1, stylegan3
+from ..networks.discriminators import Discriminator
+from ..networks.layers import LABEL_PATHS, MappingNetwork
+from ..networks.stylegan2 import Generator
+from .checks import Check, flag, whole
+from .families import stylegan3 as stylegan3_file
+from .families.stylegan2 import (
+    BLOCK_ARGS,
+    D_MAPPING_ARGS,
+    EPILOGUE_ARGS,
+    MAPPING_ARGS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    OUTER_ARGS,
+    SYNTHESIS_ARGS,
+)
+from .machine.persistence import ADOPTED, NEEDS_BUFFER, Budget
+from .machine.pickled import show
+from .machine.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
+
+KEY = "stylegan_invert"
+FORMAT = 1
+ROLES = ("G", "D", "G_ema")
+MAX_HEADER = 4 * 2**20  # bytes; a StyleGAN2 of 1024x1024 with its discriminator takes 60,000
+MAX_VALUES = 10_000  # in the arguments of a network
+MAX_NESTING = 8
+MAX_TEXT = 200
+
+DTYPES = {
+    "F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage",
+    "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage", "U8": "ByteStorage", "BOOL": "BoolStorage",
+}  # fmt: skip
+"""Number type in the header -> a key of `tensors.STORAGES`."""
+
+
+class Known(NamedTuple):
+    """A class that files may name.
+
+    Attributes:
+        cls: called with the arguments of the file by name. A network of it has ``init_kwargs``, plain values.
+        checks: for arguments by name, what they may be; for tables of arguments, a table of the same. Those that are not
+            there must be plain values of ordinary size, see `_bounded`.
+    """
+
+    cls: type
+    checks: Mapping[str, Any]
+
+
+_label_path: Check = (f"one of {', '.join(LABEL_PATHS)}", lambda v: isinstance(v, str) and v in LABEL_PATHS)
+_SIZES = {"c_dim": whole(0, MAX_SIZE), "img_resolution": whole(4, MAX_RESOLUTION), "img_channels": whole(1, MAX_SIZE)}
+CLASSES: dict[str, Known] = {
+    "stylegan2.Generator": Known(
+        Generator,
+        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
+         "synthesis_kwargs": SYNTHESIS_ARGS},
+    ),
+    "stylegan2.Discriminator": Known(
+        Discriminator,
+        {**_SIZES, **OUTER_ARGS, "block_kwargs": BLOCK_ARGS, "mapping_kwargs": D_MAPPING_ARGS, "epilogue_kwargs": EPILOGUE_ARGS},
+    ),
+    "stylegan3.Generator": Known(
+        stylegan3.Generator,
+        {**_SIZES, **stylegan3_file.SYNTHESIS_ARGS, "mapping_kwargs": stylegan3_file.MAPPING_ARGS},
+    ),
+    **{
+        f"{module.__name__.rpartition('.')[2]}.{cls.__name__}": Known(cls, _SIZES if hasattr(cls, "features") else {})
+        for module, classes in (
+            (stylegan1, (stylegan1.Generator, stylegan1.Discriminator)),
+            (progan, (progan.Generator, progan.Discriminator)),
+            (biggan, (biggan.BigGAN, biggan.BigGANDeep, biggan.Discriminator)),
+            (dcgan, (dcgan.DCGAN,)),
+        )
+        for cls in classes
+    },
+}  # fmt: skip
+"""Every class that a file may name, and nothing else: a name is looked up here, never imported."""
+
+
+class Contents(NamedTuple):
+    """What `read` returns: networks by role, and what the file keeps beside them, as in `network_file.NetworkFile`."""
+
+    networks: dict[str, torch.nn.Module]
+    training_set_kwargs: dict[str, Any] | None
+    extra: dict[str, Any]
+
+
+# Writing
+
+
+def write(net: Any, path: str | os.PathLike) -> None:
+    """Write the networks of a `network_file.NetworkFile`, its extra tensors and training_set_kwargs; `read` gives them back bit-equal.
+
+    Args:
+        net: the networks. path: the file to write; replaced at once or not at all.
+
+    Raises:
+        ValueError: a network is of a class that is not in `CLASSES`, or was built with arguments that are no plain values.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    networks: dict[str, Any] = {}
+    for role in ("G_ema", "G", "D"):
+        network = net[role]
+        if network is None:
+            continue
+        same = next((other for other in networks if net[other] is network), None)
+        if same is not None:
+            networks[role] = same
+            continue
+        networks[role] = _description(network, role)
+        # Copies, as tensors that share memory are refused by the library.
+        tensors |= {f"{role}.{name}": _own(value) for name, value in network.state_dict().items()}
+    extra = _extra_names(net.extra, tensors)
+    about = {
+        "format": FORMAT,
+        "networks": networks,
+        "training_set_kwargs": net.training_set_kwargs,
+        "extra": extra,
+    }
+    try:
+        text = json.dumps(about)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"the networks cannot be described as JSON: {e}") from None
+    with atomic(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, {KEY: text})
+
+
+def _own(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().cpu().contiguous().clone()
+
+
+def _description(network: torch.nn.Module, role: str) -> dict[str, Any]:
+    name = next((name for name, known in CLASSES.items() if type(network) is known.cls), None)
+    if name is None:
+        raise ValueError(f"{role} is a {type(network).__name__}, which has no place in such a file yet")
+    kwargs = _arguments(network)
+    with torch.device("meta"):
+        fresh = CLASSES[name].cls(**kwargs)
+    attributes = {}
+    for (where, module), (_, plain) in zip(network.named_modules(), fresh.named_modules(), strict=True):
+        changed = {key: value for key, value in _attributes(module).items() if value != _attributes(plain)[key]}
+        if changed:
+            attributes[where] = changed
+    family = getattr(network, "family", name.partition(".")[0])
+    return {"class": name, "family": family, "kwargs": kwargs, "attributes": attributes}
+
+
+def _arguments(network: torch.nn.Module) -> dict[str, Any]:
+    """The constructor's arguments by name, those given by position too."""
+    signature = inspect.signature(type(network))
+    given = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind == parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    return json.loads(json.dumps(given, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ValueError(f"a {type(value).__name__} among the arguments of a network")
+
+
+def _attributes(module: torch.nn.Module) -> dict[str, Any]:
+    """Those attributes that count besides the constructor's arguments."""
+    found = {key: value for key, value in module.__dict__.items() if key in ADOPTED}
+    if isinstance(module, MappingNetwork):
+        found["normalize_z"] = module.normalize_z
+    return found
+
+
+def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The table of extra tensors with names in their places; the tensors go to ``tensors``."""
+    result: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, torch.Tensor):
+            result[str(key)] = f"extra.{sum(name.startswith('extra.') for name in tensors)}"
+            tensors[result[str(key)]] = _own(value)
+        else:
+            result[str(key)] = _extra_names(value, tensors)
+    return result
+
+
+# Reading
+
+
+def is_safetensors(data: bytes | bytearray | memoryview) -> bool:
+    """Whether bytes begin as such a file does: the header's length, below 4 GiB, and its brace."""
+    return len(data) > 8 and bytes(data[4:9]) == b"\0\0\0\0{"
+
+
+def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | None = None) -> Contents:
+    """The networks of a file that `write` wrote, in eval mode, without gradients, on the CPU.
+
+    Args:
+        data: the whole file. file: its name, for errors. budget: of memory; None takes twice the file's size.
+
+    Raises:
+        NetworkFileError: it is damaged, or another kind of safetensors file, or its arguments and tensors do not fit.
+    """
+    view = memoryview(data)
+    budget = budget or Budget(file, 2 * len(view))
+    records, metadata = _header(view, file)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
+        raise NetworkFileError(
+            file, "", f"its header says nothing under {KEY!r}; expected networks that 'stylegan-invert convert' wrote"
+        )
+    about = _json(metadata[KEY], file, KEY)
+    if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
+        found = show(about.get("format")) if isinstance(about, dict) else show(about)
+        raise NetworkFileError(file, KEY, f"its format is {found}; expected {FORMAT}")
+    described = about.get("networks")
+    if not isinstance(described, dict) or not described or not set(described) <= set(ROLES):
+        raise NetworkFileError(file, f"{KEY}.networks", f"expected a table with some of {', '.join(ROLES)}")
+    training_set_kwargs = about.get("training_set_kwargs")
+    if not isinstance(training_set_kwargs, (dict, type(None))):
+        raise NetworkFileError(
+            file, f"{KEY}.training_set_kwargs", f"it is {show(training_set_kwargs)}; expected a table"
+        )
+    used: set[str] = set()
+    networks: dict[str, torch.nn.Module] = {}
+    for role, what in described.items():
+        if isinstance(what, dict):
+            prefix = f"{role}."
+            own = {name.removeprefix(prefix): r for name, r in records.items() if name.startswith(prefix)}
+            networks[role] = _build(what, own, file, role, budget)
+            used |= {prefix + name for name in own}
+    for role, what in described.items():
+        if role not in networks:
+            if not isinstance(what, str) or not isinstance(described.get(what), dict):
+                raise NetworkFileError(file, f"{KEY}.networks.{role}", f"it is {show(what)}; expected a network")
+            networks[role] = networks[what]
+    extra = _read_extra(about.get("extra", {}), records, file, f"{KEY}.extra", budget, used)
+    unknown = records.keys() - used
+    if unknown:
+        raise NetworkFileError(file, min(unknown), "it belongs to no network and no table of the file")
+    return Contents(networks, training_set_kwargs, extra)
+
+
+def _header(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], Any]:
+    """The tensors of a safetensors file as views of it, and its metadata."""
+    if not is_safetensors(view):
+        raise NetworkFileError(file, "", "it is no safetensors file; expected one that 'stylegan-invert convert' wrote")
+    (length,) = struct.unpack("<Q", view[:8])
+    if length > len(view) - 8:
+        raise NetworkFileError(file, "", f"it ends in its header of {length:,} bytes (is it complete?)")
+    if length > MAX_HEADER:
+        raise NetworkFileError(file, "", f"its header has {length:,} bytes; those of networks have far fewer")
+    try:
+        text = str(view[8 : 8 + length], "utf-8")
+    except UnicodeDecodeError:
+        raise NetworkFileError(file, "", "its header is not UTF-8 (is the file damaged?)") from None
+    header = _json(text, file, "")
+    if not isinstance(header, dict):
+        raise NetworkFileError(file, "", "its header is not a table")
+    metadata = header.pop("__metadata__", None)
+    body = view[8 + length :]
+    records: dict[str, TensorRecord] = {}
+    spans: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        records[name] = record = _record(entry, body, file, name)
+        spans.append((entry["data_offsets"][0], record.nbytes))
+    end = 0
+    for start, nbytes in sorted(spans):  # one after another, so that none shares memory with another
+        if start != end:
+            raise NetworkFileError(file, f"byte {8 + length + end}", "its tensors overlap, or leave bytes between them")
+        end += nbytes
+    if end != len(body):
+        raise NetworkFileError(
+            file, "", f"its tensors take {end:,} bytes and the file has {len(body):,} (is it complete?)"
+        )
+    return records, metadata
+
+
+def _record(entry: Any, body: memoryview, file: object, name: str) -> TensorRecord:
+    fields = entry if isinstance(entry, dict) else {}
+    dtype, shape, span = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise NetworkFileError(file, name, f"its numbers are {show(dtype)}; expected one of {', '.join(DTYPES)}")
+    for value, most in ((shape, MAX_DIMENSIONS), (span, 2)):
+        if (
+            not isinstance(value, list)
+            or len(value) > most
+            or not all(type(n) is int and 0 <= n < 2**48 for n in value)
+        ):
+            raise NetworkFileError(file, name, "its shape or place in the file makes no sense")
+    numel = math.prod(shape)
+    if len(span) != 2 or math.prod(max(n, 1) for n in shape) >= 2**48:
+        raise NetworkFileError(file, name, "its shape or place in the file makes no sense")
+    nbytes = numel * STORAGES[DTYPES[dtype]][1].itemsize
+    if span[1] - span[0] != nbytes or span[1] > len(body):
+        raise NetworkFileError(
+            file,
+            name,
+            f"its shape {tuple(shape)} takes {nbytes:,} bytes, and it lies at {span[0]} to {span[1]} of {len(body):,}",
+        )
+    stride = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    return TensorRecord(Storage(DTYPES[dtype], body[span[0] : span[1]]), 0, tuple(shape), stride)
+
+
+def _json(text: str, file: object, place: str) -> Any:
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a name occurs twice")
+        return result
+
+    try:
+        return json.loads(text, object_pairs_hook=table)
+    except (ValueError, RecursionError) as e:
+        reason = "it is nested too deeply" if isinstance(e, RecursionError) else str(e)[:100]
+        raise NetworkFileError(file, place, f"its JSON is broken: {reason}") from None
+
+
+def _build(
+    what: Mapping[str, Any], records: Mapping[str, TensorRecord], file: object, role: str, budget: Budget
+) -> torch.nn.Module:
+    """One network: the arguments are checked, then the shapes, then memory is taken."""
+    name, kwargs, attributes = what.get("class"), what.get("kwargs"), what.get("attributes", {})
+    if not isinstance(name, str) or name not in CLASSES:
+        raise NetworkFileError(file, role, f"it is of class {show(name)}; expected one of {', '.join(CLASSES)}")
+    known = CLASSES[name]
+    _check(kwargs, known.checks, file, f"{role}: kwargs")
+    try:
+        with torch.device("meta"), _at_most(8 * len(records) + 100):
+            network = known.cls(**kwargs)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        raise NetworkFileError(file, role, f"its arguments describe no network: {reason}") from None
+    expected = network.state_dict()
+    for key in sorted({*expected, *records}):
+        record = records.get(key)
+        if record is None or key not in expected:
+            reason = "it is missing" if record is None else "its network has no such tensor"
+            raise NetworkFileError(file, f"{role}.{key}", f"{reason}; the arguments ask for something else")
+        wanted = expected[key]
+        if record.shape != tuple(wanted.shape) or record.dtype != wanted.dtype:
+            found = f"{record.shape}, {record.dtype}"
+            raise NetworkFileError(
+                file, f"{role}.{key}", f"it is {found}; its arguments ask for {tuple(wanted.shape)}, {wanted.dtype}"
+            )
+    _set_attributes(network, attributes, file, role)
+    values = {}
+    for key, record in records.items():
+        budget.spend(f"{role}.{key}", record.nbytes)
+        values[key] = record.to_tensor()
+    network.load_state_dict(values, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> None:
+    if not isinstance(table, dict):
+        raise NetworkFileError(file, place, f"it is {show(table)}; expected a table of arguments")
+    left = MAX_VALUES
+    for name, value in table.items():
+        check = checks.get(name)
+        if isinstance(check, Mapping) and value is not None:
+            unknown = set(value) - set(check) if isinstance(value, dict) else set()
+            if unknown:
+                raise NetworkFileError(file, f"{place}.{name}", f"the argument {show(min(unknown))} is unknown")
+            _check(value, check, file, f"{place}.{name}")
+        elif isinstance(check, tuple) and not check[1](value):
+            raise NetworkFileError(file, place, f"the argument {show(name)} is {show(value)}; expected {check[0]}")
+        elif check is None:
+            left = _bounded(value, name, left, file, place)
+
+
+def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: int = 0) -> int:
+    """Refuse what no argument of a network is: a large integer, a long text, a number that is none, a long or deep table."""
+    most = 2**31 if name.endswith("_base") else MAX_SIZE
+    plain = value is None or isinstance(value, bool)
+    fits = (
+        plain
+        or (type(value) is int and abs(value) <= most)
+        or (type(value) is float and abs(value) <= 2**31)
+        or (isinstance(value, str) and len(value) <= MAX_TEXT)
+        or (isinstance(value, (list, dict)) and depth < MAX_NESTING)
+    )
+    if not fits or left <= 0:
+        raise NetworkFileError(
+            file, place, f"the argument {show(name)} is {show(value)}, or too long; no network has such"
+        )
+    left -= 1
+    items = value.items() if isinstance(value, dict) else [(name, v) for v in value] if isinstance(value, list) else []
+    for key, item in items:
+        left = _bounded(item, key, left, file, place, depth + 1)
+    return left
+
+
+@contextlib.contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """While the block runs, this thread may give modules ``count`` tensors and parts; the next one is a ValueError."""
+    left, thread = [count], threading.get_ident()
+
+    def counted(module: torch.nn.Module, name: str, value: Any) -> None:
+        if threading.get_ident() == thread:
+            left[0] -= 1
+            if left[0] < 0:
+                raise ValueError("they ask for far more layers than the file has tensors")
+
+    with contextlib.ExitStack() as stack:
+        for kind in ("parameter", "buffer", "module"):
+            register = getattr(torch_modules, f"register_module_{kind}_registration_hook")
+            stack.callback(register(counted).remove)
+        yield
+
+
+def _set_attributes(network: torch.nn.Module, table: Any, file: object, role: str) -> None:
+    modules = dict(network.named_modules())
+    if not isinstance(table, dict) or not all(isinstance(v, dict) and k in modules for k, v in table.items()):
+        raise NetworkFileError(file, f"{role}: attributes", "expected a table by the names of the network's modules")
+    for where, values in table.items():
+        module, place = modules[where], f"{role}.{where}"
+        for name, value in values.items():
+            if name not in _attributes(module):
+                raise NetworkFileError(file, place, f"there is no attribute {show(name)} that a file may set")
+            expectation, accepts = flag if name == "normalize_z" else ADOPTED[name]
+            if not accepts(value):
+                raise NetworkFileError(file, place, f"{name} is {show(value)}; expected {expectation}")
+            needed = NEEDS_BUFFER.get(name)
+            if value and needed and needed not in module._buffers:
+                raise NetworkFileError(file, place, f"{name} is {show(value)}, and there is no {needed}")
+            setattr(module, name, value)
+
+
+def _read_extra(
+    table: Any,
+    records: Mapping[str, TensorRecord],
+    file: object,
+    place: str,
+    budget: Budget,
+    used: set[str],
+    depth: int = 0,
+) -> dict[str, Any]:
+    if not isinstance(table, dict) or depth > MAX_NESTING:
+        raise NetworkFileError(file, place, f"it is {show(table)}, or nested too deeply; expected a table of tensors")
+    result: dict[str, Any] = {}
+    for key, value in table.items():
+        where = f"{place}.{key[:80]}"
+        if isinstance(value, str):
+            if not value.startswith("extra.") or value not in records or value in used:
+                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor for it in the file")
+            used.add(value)
+            budget.spend(where, records[value].nbytes + 256)
+            result[key] = records[value].to_tensor()
+        else:
+            result[key] = _read_extra(value, records, file, where, budget, used, depth + 1)
+    return result
