@@ -13,7 +13,7 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_code
 
 from . import z as first_step
-from .descent import Descent, Fit, SearchBase
+from .descent import Descent, Fit, SearchBase, Stop
 from .objective import Objective
 from .settings import DenseOptions
 from .v_prior import prior_notes, weighted_prior
@@ -48,7 +48,8 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
     search = DisplacementSearch(generator, space, start, options)
     with torch.no_grad():
         notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
-    history = torch.cat([history, descend(search, objective, options.layer_steps)])
+    steps = descend(search, objective, options.layer_steps, stop=Stop.of(options))
+    history = torch.cat([history, steps])
     code = search.code().detach()
     notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
     notes["displacement_l1"] = (search.unit * search.variables[0].detach()).abs().flatten(1).sum(dim=1).tolist()

@@ -4,12 +4,15 @@ A method describes a `Search`: what its variables are and which code they stand 
 the search's own penalties. Optimisers are constructed in this file only.
 """
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code
 
 from .objective import Objective
+from .settings import StoppingOptions
 
 HISTORY = 20  # pairs of steps and gradients that L-BFGS remembers
 FORMAT = 1  # of the state
@@ -31,10 +35,13 @@ class Search(Protocol):
             target lie side by side.
         restarts: rows per target.
         randoms: a random generator for each target; those of a search that draws nothing are never used.
+        first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
+            the gradient's length over its sum.
         remedy: what may help if a distance is no number.
     """
 
     variables: list[torch.Tensor]
+    first_step: float | None
     restarts: int
     randoms: list[torch.Generator]
     remedy: str
@@ -64,6 +71,7 @@ class Search(Protocol):
 class SearchBase:
     """What most searches have in common: one row per target, no penalty, no bounds."""
 
+    first_step: float | None = None
     restarts = 1
     remedy = "try a lower learning rate (--lr) or lower weights in --loss"
 
@@ -141,12 +149,25 @@ class Descent:
         self._finished: list[dict[str, Any]] = []
         self._current: Callable[[], dict[str, Any]] = dict
         self._done = 0  # steps taken in all searches so far
+        self._evaluations = [0]
 
     def state(self) -> dict[str, Any]:
         """Where the descent is: tensors, numbers and lists of these."""
-        return {"format": FORMAT, "finished": list(self._finished), "current": self._current() or None}
+        return {
+            "format": FORMAT,
+            "finished": list(self._finished),
+            "current": self._current() or None,
+            "evaluations": self._evaluations[0],
+        }
 
-    def __call__(self, search: Search, objective: Objective, steps: int, optimizer: str = "adam") -> torch.Tensor:
+    def __call__(
+        self,
+        search: Search,
+        objective: Objective,
+        steps: int,
+        optimizer: str = "adam",
+        stop: "Stop | None" = None,
+    ) -> torch.Tensor:
         """Minimise a search, whose variables then are where it ended.
 
         Args:
@@ -154,21 +175,25 @@ class Descent:
             objective: of the search's rows.
             steps: of the optimiser; L-BFGS takes them for each row.
             optimizer: a name in `OPTIMIZERS`.
+            stop: when to end before the last step; None goes on to the end.
 
         Returns:
-            The distances before each step, (steps, M), on the CPU.
+            The distances before each step, (steps, M), on the CPU. There are fewer rows if Adam ended early.
 
         Raises:
             ProjectionError: a distance is no number.
         """
         number = len(self._finished)
+        if number == 0:
+            self._evaluations = objective.evaluations
+            self._evaluations[0] += self._saved.get("evaluations", 0)
         saved = self._saved["finished"][number] if number < len(self._saved["finished"]) else None
         if saved is not None:
             _restore(search, saved)
             history = saved["history"]
         else:
             going_on = self._saved["current"] if number == len(self._saved["finished"]) else None
-            history = OPTIMIZERS[optimizer](self, search, objective, steps, going_on)
+            history = OPTIMIZERS[optimizer](self, search, objective, steps, going_on, stop or Stop())
         self._finished.append({**_snapshot(search), "history": history})
         self._current = dict
         self._done += steps * (1 if optimizer == "adam" else len(search.variables[0]))
@@ -207,8 +232,45 @@ def _restore(search: Search, saved: Mapping[str, Any]) -> None:
         random.set_state(state)
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When a search ends before its last step; see `settings.StoppingOptions`. Nothing is looked at unless it is asked for."""
+
+    patience: int | None = None
+    min_gain: float = 0.01
+    time_limit: float | None = None
+    target_distance: float | None = None
+
+    @classmethod
+    def of(cls, options: StoppingOptions) -> "Stop":
+        """The rule that a method's options describe."""
+        return cls(options.patience, options.min_gain, options.time_limit, options.target_distance)
+
+    def due(self, distances: Sequence[torch.Tensor], began: float) -> bool:
+        """True if the search is to end.
+
+        Args:
+            distances: (M,) of each step so far.
+            began: when it began, by ``time.monotonic``.
+        """
+        if self.time_limit is not None and time.monotonic() - began >= self.time_limit:
+            return True
+        if self.target_distance is not None and bool((distances[-1] <= self.target_distance).all()):
+            return True
+        if self.patience is None or len(distances) <= self.patience:
+            return False
+        before = torch.stack(list(distances[: -self.patience])).amin(dim=0)
+        since = torch.stack(list(distances[-self.patience :])).amin(dim=0)
+        return bool((since > before * (1 - self.min_gain)).all())
+
+
 def adam(
-    descent: Descent, search: Search, objective: Objective, steps: int, saved: Mapping[str, Any] | None
+    descent: Descent,
+    search: Search,
+    objective: Objective,
+    steps: int,
+    saved: Mapping[str, Any] | None,
+    stop: Stop,
 ) -> torch.Tensor:
     """Adam with the search's schedule, all rows side by side."""
     optimizer = torch.optim.Adam(search.variables, lr=search.rate(0), betas=(0.9, 0.999))
@@ -223,6 +285,7 @@ def adam(
         return {**_snapshot(search), **known}
 
     descent._current = state
+    began = time.monotonic()
     for step in range(len(history), steps):
         for group in optimizer.param_groups:
             group["lr"] = search.rate(step)
@@ -235,6 +298,8 @@ def adam(
         if _look_now(step, steps, distance.device):
             check_numbers(_any_of(history[-1], search.restarts), step, steps, search.remedy)
         descent.report(search, step + 1, history[-1])
+        if stop.due(history, began):
+            break
     return torch.stack(history).cpu() if history else torch.zeros([0, len(search.variables[0])])
 
 
@@ -245,6 +310,7 @@ def row_by_row(
     objective: Objective,
     steps: int,
     saved: Mapping[str, Any] | None,
+    stop: Stop,
 ) -> torch.Tensor:
     """Minimise each row alone, since a line search over several would make them depend on each other.
 
@@ -255,6 +321,7 @@ def row_by_row(
         objective: of all rows.
         steps: for each row.
         saved: the state to go on from.
+        stop: when to end a row before its last step.
     """
     count = len(search.variables[0])
     if saved is None:
@@ -265,9 +332,10 @@ def row_by_row(
         _restore(search, saved)
         history, now, first, of_row = saved["history"].clone(), saved["now"].clone(), saved["row"], saved["of_row"]
     for row in range(first, count):
-        notes = _Notes(descent, search, row, history, now, 0 if of_row is None else of_row["taken"])
+        notes = _Notes(descent, search, row, history, now, 0 if of_row is None else of_row["taken"], stop)
         one = search.part(row)
-        minimise(one, objective.part(slice(row, row + 1)), steps, of_row, notes)
+        with contextlib.suppress(StopIteration):
+            minimise(one, objective.part(slice(row, row + 1)), steps, of_row, notes)
         notes.put(one)
         history[notes.taken :, row] = float(now[row])  # converged: the rest of the steps would change nothing
         of_row = None
@@ -283,10 +351,18 @@ class _Notes:
     """
 
     def __init__(
-        self, descent: Descent, search: Search, row: int, history: torch.Tensor, now: torch.Tensor, taken: int
+        self,
+        descent: Descent,
+        search: Search,
+        row: int,
+        history: torch.Tensor,
+        now: torch.Tensor,
+        taken: int,
+        stop: Stop,
     ):
         self.descent, self.search, self.row = descent, search, row
         self.history, self.now, self.taken = history, now, taken
+        self.stop, self.began = stop, time.monotonic()
 
     def put(self, one: Search) -> None:
         """Take over the variables of the row."""
@@ -295,7 +371,11 @@ class _Notes:
                 variable[self.row] = value[0]
 
     def __call__(self, one: Search, distance: float, optimizer: Callable[[], Any]) -> None:
-        """A step was taken from a place with this distance; ``optimizer`` gives the optimiser's own state."""
+        """A step was taken from a place with this distance; ``optimizer`` gives the optimiser's own state.
+
+        Raises:
+            StopIteration: the row is to end here.
+        """
         self.history[self.taken, self.row] = distance
         self.now[self.row] = distance
         self.taken += 1
@@ -309,6 +389,24 @@ class _Notes:
         self.descent._current = state
         steps = len(self.history)
         self.descent.report(self.search, self.row * steps + self.taken, self.now)
+        if self.stop.due(self.history[: self.taken, self.row : self.row + 1], self.began):
+            raise StopIteration
+
+
+class _Evaluation(NamedTuple):
+    """What was found at a place.
+
+    Attributes:
+        place: copies of the variables.
+        total: what is minimised.
+        slopes: its gradient.
+        distance: the distance alone.
+    """
+
+    place: list[torch.Tensor]
+    total: torch.Tensor
+    slopes: tuple[torch.Tensor, ...]
+    distance: float
 
 
 def lbfgs(
@@ -327,7 +425,12 @@ def lbfgs(
             line_search_fn="strong_wolfe",
         )
 
-    minimiser, seen, fresh, first = optimiser(), [], True, 0
+    minimiser, fresh, first = optimiser(), True, 0
+    seen: list[_Evaluation] = []  # in this step
+    known: list[_Evaluation] = []  # in the step before
+    # torch's first step has the length lr * |g|_2 / |g|_1, which for d numbers of one distribution is lr / sqrt(2 d / pi).
+    numbers = sum(v.numel() for v in search.variables)
+    first_lr = 1.0 if search.first_step is None else search.first_step * (2 * numbers / math.pi) ** 0.5
     if saved is not None:
         first, fresh = saved["taken"], saved["optimizer"]["fresh"]
         if saved["optimizer"]["ended"]:
@@ -336,19 +439,26 @@ def lbfgs(
             minimiser.load_state_dict(copy.deepcopy(saved["optimizer"]["state"]))
 
     def closure() -> torch.Tensor:
-        minimiser.zero_grad()
-        total, distance = evaluate(search, objective)
-        total.sum().backward()
-        seen.append(float(distance.detach()))
-        return total.sum()
+        """Value and gradient where the variables are. torch begins each step with those of the place where the last one ended,
+        which are known already."""
+        here = next((e for e in known if _equal(e.place, search.variables)), None)
+        if here is None:
+            total, distance = evaluate(search, objective)
+            slopes = torch.autograd.grad(total.sum(), search.variables)
+            here = _Evaluation(_copies(search.variables), total.detach().sum(), slopes, float(distance.detach()))
+        for variable, slope in zip(search.variables, here.slopes):
+            variable.grad = slope.clone()
+        seen.append(here)
+        return here.total
 
     def state() -> dict[str, Any]:
-        known = None if fresh else copy.deepcopy(minimiser.state_dict())
-        return {"fresh": fresh, "ended": ended, "state": known}
+        own = None if fresh else copy.deepcopy(minimiser.state_dict())
+        return {"fresh": fresh, "ended": ended, "state": own}
 
     for _ in range(first, steps):
         before = _copies(search.variables)
-        seen.clear()
+        known, seen = seen, []
+        minimiser.param_groups[0]["lr"] = first_lr if fresh else 1.0
         minimiser.step(closure)
         raw = _copies(search.variables)
         search.settle()
@@ -358,7 +468,7 @@ def lbfgs(
         # what it knows leads nowhere. In both cases it begins anew.
         fresh = moved or stuck
         minimiser = optimiser() if fresh else minimiser
-        note(search, seen[0], state)
+        note(search, seen[0].distance, state)
         if ended:
             return
 

@@ -35,26 +35,33 @@ class Objective:
         if prepared is None:
             prepared = distance.prepare(target if observe is None else observe(target))
         self.prepared = prepared
+        self.evaluations = [0]  # rows whose distance and gradient were asked for; parts count together
 
     def __call__(self, code: Code) -> torch.Tensor:
         """The distances (M,) of M codes, which stand in the order of the targets."""
         output = self.generator.render(code)
+        if torch.is_grad_enabled():
+            self.evaluations[0] += len(output)
         return self.distance(self.prepared, output if self.observe is None else self.observe(output))
 
     def part(self, rows: slice) -> "Objective":
         """The objective of some of the rows."""
-        return self._with(_map(self.prepared, lambda x: x[rows]))
+        return self._with(map_prepared(self.prepared, lambda x: x[rows]))
 
     def repeated(self, times: int) -> "Objective":
         """The objective of several codes per target; those of one target lie side by side."""
-        return self if times == 1 else self._with(_map(self.prepared, lambda x: x.repeat_interleave(times, dim=0)))
+        return (
+            self if times == 1 else self._with(map_prepared(self.prepared, lambda x: x.repeat_interleave(times, dim=0)))
+        )
 
     def _with(self, prepared: Any) -> "Objective":
-        return Objective(self.generator, self.distance, None, self.observe, prepared)
+        other = Objective(self.generator, self.distance, None, self.observe, prepared)
+        other.evaluations = self.evaluations
+        return other
 
 
-def _map(prepared: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def map_prepared(prepared: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """A function applied to every tensor in what `Distance.prepare` returned: a tensor, or nested lists of them."""
     if isinstance(prepared, torch.Tensor):
         return function(prepared)
-    return [_map(part, function) for part in prepared]
+    return [map_prepared(part, function) for part in prepared]

@@ -28,6 +28,7 @@ from .memory import Memory, free, measure
 from .methods import find_method
 from .objective import Objective, Observation
 from .projection import Projection, render_rounded
+from .samples import Samples
 from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
@@ -96,6 +97,7 @@ class Projector:
         loss = loss if loss is not None else own_loss or self.medium.default_loss
         self.distance, self.loss_record = build_loss(loss, files, self.generator.device)
         self.fit_targets = self.method.load()
+        self._samples: dict[tuple[float, ...], Samples] = {}
 
     def refuse_steps(self, names: Sequence[str]) -> None:
         """Refuse arguments that make sense only for a method that takes steps."""
@@ -163,7 +165,10 @@ class Projector:
             )
         descend = Descent(self.options.total_steps(len(shown)), callback, resume)
         objective = Objective(self.generator, self.distance, shown, self.observe)
-        return self.fit_targets(self.generator, objective, start, self.options, descend)
+        result = self.fit_targets(self.generator, objective, start, self.options, descend)
+        evaluations = objective.evaluations[0] / len(shown)
+        notes = {} if self.method.one_pass else {"evaluations": [evaluations] * len(shown)}
+        return dataclasses.replace(result, notes={**result.notes, **notes})
 
     def of_class(self, shown: torch.Tensor) -> tuple["Projector", dict[str, Any]]:
         """This projector for the class that one target (1, ...) shows, and what a result says of the search."""
@@ -179,7 +184,14 @@ class Projector:
     def setting(self) -> Setting:
         """What starts need to know."""
         relaxed = self.class_idx == "relaxed"
-        return Setting(self.generator, self.net, self.method.space, self.options, self.c, relaxed)
+        return Setting(self.generator, self.net, self.method.space, self.options, self.c, relaxed, self.samples)
+
+    def samples(self) -> Samples:
+        """What the network draws, of this projector's class, for the starts that need it; made once."""
+        key = () if self.c is None else tuple(self.c.flatten().tolist())
+        if key not in self._samples:
+            self._samples[key] = Samples(self.generator, self.distance, self.observe, self.c)
+        return self._samples[key]
 
     def project(
         self,

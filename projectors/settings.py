@@ -64,8 +64,37 @@ class PriorOptions(MethodOptions):
     )
 
 
+OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
+
+
 @dataclass(frozen=True)
-class WOptions(PriorOptions):
+class StoppingOptions(PriorOptions):
+    """When a search ends before its last step.
+
+    Attributes:
+        patience: it ends when this many steps gained less than ``min_gain``; None goes on.
+        min_gain: share of the distance that ``patience`` steps must gain.
+        time_limit: seconds after which it ends; L-BFGS has them for each target and restart. None goes on.
+        target_distance: it ends when the distance of all targets is at most this; None goes on.
+    """
+
+    patience: int | None = option(
+        None, 1, 10**9, whole=True, or_none=True, help="Stop when so many steps gained too little.", unset="go on"
+    )
+    min_gain: float = option(0.01, 0, 1, help="What --patience steps must gain, as a share of the distance.")
+    time_limit: float | None = option(
+        None, above=True, or_none=True, help="Stop after so many seconds.", metavar="SECONDS", unset="go on"
+    )
+    target_distance: float | None = option(
+        None, or_none=True, help="Stop at this distance.", metavar="D", unset="go on"
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.patience is not None else {"min_gain": "patience is not given"}
+
+
+@dataclass(frozen=True)
+class WOptions(StoppingOptions):
     """Settings of the search in W, W+, V and V+; the defaults are those of the official projector.
 
     Attributes:
@@ -76,8 +105,10 @@ class WOptions(PriorOptions):
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
         lr_rampup_length: share of the run over which the rate rises from zero.
         noise_ramp_length: share of the run after which there is no exploration noise.
-        noise_maps: "optimised" together with the code, or "fixed" at the network's own.
+        noise_maps: "optimised" together with the code, or "fixed" at the network's own; None, which becomes one of these,
+            optimises them with Adam and fixes them with L-BFGS, which whitening them after each step would disturb.
         regularize_noise_weight: weight of the penalty that keeps optimised noise maps white.
+        optimizer: "adam", or "lbfgs" or "lbfgs-b", which know no rate and no exploration.
     """
 
     steps: int = option(1000, 1, 10**9, whole=True, help="Optimisation steps.", flag="--steps,--num-steps")
@@ -91,22 +122,40 @@ class WOptions(PriorOptions):
     lr_rampdown_length: float = option(0.25, 1e-6, help="Share of the run over which the rate falls to zero.")
     lr_rampup_length: float = option(0.05, 1e-6, help="Share of the run over which the rate rises from zero.")
     noise_ramp_length: float = option(0.75, 1e-6, help="Share of the run that has exploration noise.")
-    noise_maps: str = option(
-        "optimised",
+    noise_maps: str | None = option(
+        None,
         words=("optimised", "fixed"),
+        or_none=True,
         help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.",
+        unset="optimised; fixed with L-BFGS",
     )
     regularize_noise_weight: float = option(1e5, help="Weight of the penalty that keeps fitted noise maps white.")
+    optimizer: str = option("adam", words=OPTIMIZERS, help="The optimiser.")
+
+    def __post_init__(self) -> None:
+        if self.noise_maps is None:
+            object.__setattr__(self, "noise_maps", "optimised" if self.optimizer == "adam" else "fixed")
+        elif self.noise_maps == "optimised" and self.optimizer != "adam":
+            raise ProjectionError(
+                f"noise_maps is 'optimised' and the optimizer {self.optimizer!r}; only adam fits noise maps, so leave them "
+                "'fixed'"
+            )
 
     @property
     def fits_noise_maps(self) -> bool:
         return self.noise_maps == "optimised"
 
     def without_effect(self) -> dict[str, str]:
-        return {} if self.fits_noise_maps else {"regularize_noise_weight": "noise_maps is fixed"}
+        idle = super().without_effect()
+        if not self.fits_noise_maps:
+            idle["regularize_noise_weight"] = "noise_maps is fixed"
+        if self.optimizer != "adam":
+            of_adam = ("initial_learning_rate", "initial_noise_factor", "noise_ramp_length")
+            idle |= dict.fromkeys((*of_adam, "lr_rampdown_length", "lr_rampup_length"), _own_steps(self.optimizer))
+        return idle
 
     def total_steps(self, targets: int) -> int:
-        return self.steps
+        return self.steps * (1 if self.optimizer == "adam" else targets)
 
     def learning_rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -121,7 +170,7 @@ class WOptions(PriorOptions):
 
 
 @dataclass(frozen=True)
-class LatentOptions(PriorOptions):
+class LatentOptions(StoppingOptions):
     """Settings of the search for z.
 
     Attributes:
@@ -144,7 +193,7 @@ class LatentOptions(PriorOptions):
 
     steps: int = option(500, 1, 10**9, whole=True, help="Optimisation steps.", flag="--steps,--num-steps")
     seed: int = option(303, **SEED, help="Random seed; each target starts from it.")
-    optimizer: str = option("lbfgs-b", words=("adam", "lbfgs", "lbfgs-b"), help="The optimiser of z.")
+    optimizer: str = option("lbfgs-b", words=OPTIMIZERS, help="The optimiser.")
     initial_learning_rate: float = option(0.1, 1e-12, help="Peak learning rate of Adam.", flag="--lr")
     lr_drops: int = option(
         2, 1, 1000, whole=True, help="For z: how often the rate falls, by a factor of ten each time."
@@ -176,10 +225,9 @@ class LatentOptions(PriorOptions):
         return self.restarts
 
     def without_effect(self) -> dict[str, str]:
-        idle = {}
+        idle = super().without_effect()
         if self.optimizer != "adam":
-            why = f"the optimizer {self.optimizer} finds the length of its steps itself; choose adam"
-            idle |= {"initial_learning_rate": why, "lr_drops": why}
+            idle |= dict.fromkeys(("initial_learning_rate", "lr_drops"), _own_steps(self.optimizer))
         if self.clip == "none":
             idle["bound"] = "clip is none; choose standard or stochastic"
         return idle
@@ -245,7 +293,8 @@ class DenseOptions(LatentOptions):
         idle = super().without_effect()
         if self.first_step == "none":
             of_z = {f.name for f in fields(LatentOptions)}
-            of_z -= {"seed", "start_bound", "penalty", "prior_weight"}  # the first two make the start
+            of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
+            of_z -= {f.name for f in fields(StoppingOptions)}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
         return idle
 
@@ -255,6 +304,10 @@ class DenseOptions(LatentOptions):
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""
         return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
+
+
+def _own_steps(optimizer: str) -> str:
+    return f"the optimizer {optimizer} finds the length of its steps itself; choose adam"
 
 
 def staircase(rate: float, step: int, steps: int, drops: int) -> float:

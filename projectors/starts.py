@@ -13,6 +13,7 @@ from stylegan_invert.io.codes import code_file, read_codes
 from stylegan_invert.network_files.file import NetworkFile
 
 from .projection import Projection
+from .samples import Samples
 from .settings import MethodOptions
 from .z import draw
 
@@ -27,6 +28,7 @@ class Setting(NamedTuple):
         options: of the method.
         c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
         own_class: True if a code that is started from keeps its own class, since classes are optimised.
+        samples: gives what the network draws, made when first asked for.
     """
 
     generator: GeneratorAdapter
@@ -35,6 +37,7 @@ class Setting(NamedTuple):
     options: MethodOptions
     c: torch.Tensor | None = None
     own_class: bool = False
+    samples: Callable[[], Samples] | None = None
 
 
 class Start(Protocol):
@@ -91,7 +94,33 @@ def de(setting: Setting) -> Start:
     return start
 
 
-STARTS: dict[str, Callable[[Setting], Start]] = {"mean": mean, "random": random, "de": de}
+def nearest(setting: Setting) -> Start:
+    """The mean of those samples of the network that are nearest to a target by the run's own loss."""
+    return _from_samples(setting, Samples.nearest)
+
+
+def regression(setting: Setting) -> Start:
+    """What a regression from outputs to codes, fitted to samples of the network in closed form, says of a target."""
+    return _from_samples(setting, Samples.regressed)
+
+
+def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor], Code]) -> Start:
+    samples = setting.samples()
+
+    def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
+        code = choose(samples, shown)
+        return setting.generator.convert(Code(code.space, code.tensors, c), setting.space or code.space)
+
+    return start
+
+
+STARTS: dict[str, Callable[[Setting], Start]] = {
+    "mean": mean,
+    "random": random,
+    "de": de,
+    "nearest": nearest,
+    "regression": regression,
+}
 
 
 def given(init: Init, setting: Setting) -> Start:

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 
-from .descent import Descent, Fit, SearchBase
+from .descent import Descent, Fit, SearchBase, Stop
 from .objective import Objective
 from .settings import WOptions
 from .v_prior import prior_notes, weighted_prior
+
+FIRST_STEP = 0.15  # length of the first step of L-BFGS, in root mean squared distances of w from its mean
 
 
 def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options: WOptions, descend: Descent) -> Fit:
@@ -33,7 +35,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         ProjectionError: a distance is no longer a number.
     """
     search = StyleSearch(generator, start, options)
-    history = descend(search, objective, options.steps)
+    history = descend(search, objective, options.steps, options.optimizer, Stop.of(options))
     code = search.code().detach()
     return Fit(code, history, prior_notes(options.prior_weight, generator, code))
 
@@ -61,6 +63,8 @@ class StyleSearch(SearchBase):
         self.fixed = {} if options.fits_noise_maps else maps
         self.fitted = [] if self.fixed else list(maps)
         self.variables = [w, *(maps[name].requires_grad_(True) for name in self.fitted)]
+        layers = w.shape[1] if w.ndim == 3 else 1
+        self.first_step = FIRST_STEP * float(spread.mean()) * layers**0.5
         self.remedy = (
             f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
         )
@@ -77,6 +81,8 @@ class StyleSearch(SearchBase):
         return self._code(self.variables[0])
 
     def shown(self, step: int) -> Code:
+        if self.options.optimizer != "adam":
+            return self.code()  # a line search needs an objective that stays what it is
         w = self.variables[0]
         # The official code draws (1, 1, w_dim) here; the same numbers come out of (w_dim,).
         factor = self.spread * self.options.initial_noise_factor * self.options.noise_ramp(step)

@@ -12,7 +12,7 @@ import torch
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter, Prior
 
-from .descent import Descent, Fit, SearchBase, best_rows, evaluate
+from .descent import Descent, Fit, SearchBase, Stop, best_rows, evaluate
 from .objective import Objective
 from .settings import LatentOptions
 from .v_prior import prior_notes, weighted_prior
@@ -41,7 +41,7 @@ def fit(
     """
     search = LatentSearch(generator, start, options)
     objective = objective.repeated(options.restarts)
-    history = descend(search, objective, options.steps, options.optimizer)
+    history = descend(search, objective, options.steps, options.optimizer, Stop.of(options))
     with torch.no_grad():
         total, distance = evaluate(search, objective)
         code = search.code()
