@@ -16,6 +16,7 @@ from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_cod
 from stylegan_invert.losses import Distance
 
 from .base import Fit, Step, check_numbers, look_now, option, staircase
+from .optimisers import Adam
 from .z import LatentOptions, latent
 
 
@@ -128,7 +129,7 @@ def dense(
                 "styles is 'optimised', and this network reads nothing besides the layer; leave it 'held'"
             )
         variables += [v.requires_grad_(True) for v in inputs.values()]
-    adam = torch.optim.Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
+    adam = Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
     weight = options.lambda_delta / (delta[0].numel() if options.penalty == "mean" else 1)
     remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
     distances = []

@@ -17,6 +17,7 @@ from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 from stylegan_invert.losses import Distance
 
 from .base import SEED, Fit, Step, check_numbers, look_now, option
+from .optimisers import Adam
 from .v_prior import PriorOptions
 
 
@@ -103,7 +104,7 @@ def optimise(
     optimised = noise if options.noise_maps == "optimised" else {}
     for value in optimised.values():
         value.requires_grad_(True)
-    adam = torch.optim.Adam([w, *optimised.values()], lr=options.initial_learning_rate, betas=(0.9, 0.999))
+    adam = Adam([w, *optimised.values()], lr=options.initial_learning_rate, betas=(0.9, 0.999))
 
     def code(w: torch.Tensor) -> Code:
         return Code(start.space, {key: w, **{NOISE + name: value for name, value in noise.items()}}, start.c)

@@ -16,6 +16,7 @@ from stylegan_invert.generator import Code, GeneratorAdapter, Prior
 from stylegan_invert.losses import Distance
 
 from .base import SEED, Fit, Step, check_numbers, look_now, option, staircase
+from .optimisers import LBFGS, Adam
 from .v_prior import PriorOptions
 
 CLASSES = ("held", "relaxed")
@@ -205,7 +206,7 @@ def _adam(
 ) -> tuple:
     o = objective.options
     z = z.clone().requires_grad_(True)
-    adam = torch.optim.Adam([z], lr=o.initial_learning_rate, betas=(0.9, 0.999))
+    adam = Adam([z], lr=o.initial_learning_rate, betas=(0.9, 0.999))
     history = []
     for step in range(o.steps):
         adam.param_groups[0]["lr"] = o.rate(step)
@@ -262,8 +263,8 @@ def _lbfgs(
     o = objective.options
     z = z[None].requires_grad_(True)
 
-    def optimiser() -> torch.optim.LBFGS:
-        return torch.optim.LBFGS(
+    def optimiser() -> LBFGS:
+        return LBFGS(
             [z],
             max_iter=1,
             max_eval=25,
