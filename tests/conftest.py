@@ -1,7 +1,8 @@
-"""Fixtures: small networks made here, and a feature network as a TorchScript file."""
+"""Fixtures: small networks made here, and a feature network as a TorchScript file; what each test file may cost."""
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 
@@ -78,3 +79,36 @@ def picture(tmp_path):
     ramp = torch.arange(40 * 30 * 3).reshape(30, 40, 3) % 251
     PIL.Image.fromarray(ramp.to(torch.uint8).numpy()).save(path)
     return path
+
+
+# Each test file says in its first lines what it may cost, as "# Takes at most 20 CPU seconds." Processor time, not time on the
+# clock, so that a busy machine changes nothing; that of programs which tests start is included.
+COST = re.compile(r"^# Takes at most (\d+) CPU seconds", re.MULTILINE)
+_spent = sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    global _spent
+    report = yield
+    before, _spent = _spent, sum(os.times()[:4])
+    report.cpu_seconds = _spent - before
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A line for each test file that cost more than it says, or says nothing."""
+    spent = {}
+    for report in (r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "cpu_seconds")):
+        file = report.nodeid.partition("::")[0]
+        spent[file] = spent.get(file, 0) + report.cpu_seconds
+    if len(spent) > 1:
+        terminalreporter.write_line(f"{sum(spent.values()):.0f} CPU seconds in {len(spent)} test files")
+    for file, seconds in sorted(spent.items()):
+        stated = COST.search((HERE.parent / file).read_text()[:2000])
+        if stated is None:
+            terminalreporter.write_line(f"warning: {file} does not say what it may cost; it took {seconds:.0f} CPU seconds")
+        elif seconds > int(stated[1]):
+            terminalreporter.write_line(
+                f"warning: {file} took {seconds:.0f} CPU seconds; it says that it takes at most {stated[1]}"
+            )

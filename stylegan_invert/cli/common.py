@@ -52,7 +52,7 @@ class UserPath(click.ParamType):
 class NetworkSource(UserPath):
     """The path, URL or short name of a network. A misspelt one is refused here, before torch is imported."""
 
-    name = "network"
+    name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from ..network_files.sources import check
