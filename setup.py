@@ -38,7 +38,17 @@ setup(
     ],
     extras_require={
         "report": ["matplotlib"],
-        "test": ["matplotlib", "pytest", "pytest-xdist", "hypothesis", "ruff", "setuptools", "wheel", "packaging", "torchmetrics>=1.0"],
+        "test": [
+            "matplotlib",
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "setuptools",
+            "wheel",
+            "packaging",
+            "torchmetrics>=1.0",
+        ],
     },
     entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},
 )

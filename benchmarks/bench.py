@@ -27,13 +27,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from stylegan_invert import ops
-from stylegan_invert.generator import adapt
 from stylegan_invert.losses.lpips import load_vgg_lpips
 from stylegan_invert.networks.backbones import VGG16
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 from stylegan_invert.ops import native
-from stylegan_invert.projectors.w import Options, optimise
+from stylegan_invert.projectors import Projector
 from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
 PARTS = ("ops", "step", "memory", "training", "project")
@@ -409,11 +408,8 @@ def _projected(
     seen: list[tuple[float, float]] = []
     synchronize(device)
     start = time.perf_counter()
-    generator = adapt(G)
-    optimise(
-        generator, target, load_vgg_lpips(features).to(device), generator.center("w"), Options(steps=steps),
-        lambda step: seen.append((time.perf_counter() - start, float(step.distance[0]))),
-    )  # fmt: skip
+    projector = Projector(G, "w", loss=load_vgg_lpips(features), steps=steps)
+    projector.fit(target, callback=lambda step: seen.append((time.perf_counter() - start, float(step.distance[0]))))
     synchronize(device)
     return time.perf_counter() - start, seen
 

@@ -1,13 +1,38 @@
-"""Projectors: from a picture to its latent code. One algorithm per file; `project` is the entrance.
+"""Projectors: from a target to its latent code. `project` is the entrance, `Projector` the object to keep.
 
-A projector is a function of (generator, target, loss, start, options, callback) that returns a `Fit`. Another package adds one
-by an entry point in the group ``stylegan_invert.projectors``.
+One method per file (w, z, dense, one_pass), each a search that `descent.Descent` drives. Another package adds a method by an
+entry point in the group ``stylegan_invert.projectors``. Importing this package loads no torch; the first use of a name does.
 """
 
-from .base import Fit, Step
-from .methods import METHODS, Method, find_method
-from .projection import Projection
-from .run import project, project_each
-from .w import Options
+import importlib
+from typing import Any
 
-__all__ = ["METHODS", "Fit", "Method", "Options", "Projection", "Step", "find_method", "project", "project_each"]
+_LAZY = {
+    "METHODS": "methods",
+    "DenseOptions": "settings",
+    "Fit": "descent",
+    "LatentOptions": "settings",
+    "Method": "methods",
+    "MethodOptions": "settings",
+    "Projection": "projection",
+    "Projector": "projector",
+    "Step": "descent",
+    "WOptions": "settings",
+    "find_method": "methods",
+    "project": "run",
+    "project_each": "run",
+}
+
+__all__ = list(_LAZY)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -5,75 +5,30 @@ G is split into G2 after G1 at the first dense layer; z* minimises the distance 
 distance of G2(G1(z*) + delta) and lambda_2 |delta|_1. Any layer of `GeneratorAdapter.layers` will do for the split.
 """
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
 
 import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_code
-from stylegan_invert.losses import Distance
 
-from .base import Fit, Step, check_numbers, look_now, option, staircase
-from .optimisers import Adam
-from .z import LatentOptions, latent
-
-
-@dataclass(frozen=True)
-class DenseOptions(LatentOptions):
-    """Settings of the two steps; those of the first are `LatentOptions`.
-
-    Attributes:
-        layer: where to split; None takes the first dense layer, before its activation.
-        first_step: "z" finds z* first; "none" takes the start as it is, and lets the displacement do everything.
-        layer_steps, layer_learning_rate, layer_lr_drops: of Adam in the second step.
-        lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
-        delta_unit: what the displacement is measured in, for its norm and its learning rate: "one", as in the paper, or
-            "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
-        styles: "held", or "optimised" together with the displacement: what the network reads besides the layer's output, as
-            the w of a StyleGAN2.
-
-    ``penalty`` is for both penalties: "sum" takes norms as they are, "mean" divides them by the number of entries.
-    """
-
-    layer: str | None = option(None, words=("",), or_none=True)
-    first_step: str = option("z", words=("z", "none"))
-    layer_steps: int = option(500, 1, 10**9, whole=True)
-    layer_learning_rate: float = option(0.05, 1e-12)
-    layer_lr_drops: int = option(2, 1, 1000, whole=True)
-    lambda_delta: float = option(0.9)
-    delta_unit: str = option("spread", words=("one", "spread"))
-    styles: str = option("held", words=("held", "optimised"))
-
-    def without_effect(self) -> dict[str, str]:
-        idle = super().without_effect()
-        if self.first_step == "none":
-            shared = {"seed", "start_bound", "penalty", "prior_weight"}  # the seed and its bound make the start
-            of_z = {f.name for f in dataclasses.fields(LatentOptions)} - shared
-            idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
-        return idle
-
-    def layer_rate(self, step: int) -> float:
-        """Adam's rate in a step of the second part, counted from 0."""
-        return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
+from . import z as first_step
+from .descent import Descent, Fit, SearchBase
+from .objective import Objective
+from .settings import DenseOptions
+from .v_prior import prior_notes, weighted_prior
 
 
-def dense(
-    generator: GeneratorAdapter,
-    target: torch.Tensor,
-    loss: Distance,
-    start: Code,
-    options: DenseOptions,
-    callback: Callable[[Step], None] | None = None,
-) -> Fit:
-    """Fit a layer's output to pictures.
+def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options: DenseOptions, descend: Descent) -> Fit:
+    """Fit a layer's output to targets.
 
     Args:
-        generator, target, loss, callback: as in `optimise`.
-        start: codes (N). For the first step they lie in "z", as in `latent`; without it they may also lie in the base space or
+        generator: the network behind its adapter.
+        objective: what is minimised for the N targets.
+        start: codes (N). For the first step they lie in "z", as in `z.fit`; without it they may also lie in the base space or
             in the layer's own, where the displacement then starts.
         options: see `DenseOptions`.
+        descend: the descent that minimises, first z, then the displacement.
 
     Returns:
         Codes in the space "f:LAYER"; the distances of both steps, one after the other; and in ``notes`` the distance at z*,
@@ -82,75 +37,92 @@ def dense(
     Raises:
         ProjectionError: the network does not begin with a dense layer and no other was named, or a distance is no number.
     """
-    name = options.layer or generator.dense
-    if name is None:
-        known = ", ".join(generator.layers())
-        raise ProjectionError(f"this network does not begin with a dense layer; choose another with --layer: {known}")
-    space = FEATURES + name
-    if name not in generator.layers():
-        raise ProjectionError(f"there is no layer {name!r}; choose one of {', '.join(generator.layers())}")
-    total = options.layer_steps + (0 if options.first_step == "none" else _first_steps(options, len(target)))
-
-    def watch_first(step: Step) -> None:
-        if callback is not None:
-            callback(Step(step.number, step.distance, generator.convert(step.code, space), total))
-
+    space = FEATURES + chosen_layer(generator, options)
     notes: dict[str, list] = {}
-    history = torch.zeros([0, len(target)])
-    if options.first_step == "z":
+    history = torch.zeros([0, len(start)])
+    if options.searches_z:
         if start.space == space and "z" in start.tensors:  # the result of an earlier run, or the frame before
             start = Code("z", {"z": start.tensors["z"]}, start.c)
-        found = latent(generator, target, loss, start, options, watch_first)
-        start, history, notes = found.code, found.distance, dict(found.notes)
-
-    code = generator.convert(start, space)
-    inputs = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
-    latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
-    undisplaced = code if start.space != space else generator.convert(base_code(generator, code), space)
-    base = undisplaced.tensors["h"]
-    unit = (
-        layer_spread(generator, space, None if code.c is None else code.c[:1])
-        if options.delta_unit == "spread"
-        else 1.0
-    )
-    delta = ((code.tensors["h"] - base) / unit).detach().clone().requires_grad_(True)
-    prepared = loss.prepare(target)
-
-    def displaced(by: torch.Tensor | float) -> Code:
-        return Code(space, {**inputs, **latents, "h": base + unit * by}, code.c)
-
+        latent = first_step.fit(generator, objective, start, options, descend)
+        start, history, notes = latent.code, latent.distance, dict(latent.notes)
+    search = DisplacementSearch(generator, space, start, options)
     with torch.no_grad():
-        notes["distance_without_displacement"] = loss(prepared, generator.render(displaced(0.0))).tolist()
+        notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
+    history = torch.cat([history, descend(search, objective, options.layer_steps)])
+    code = search.code().detach()
+    notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
+    notes["displacement_l1"] = (search.unit * search.variables[0].detach()).abs().flatten(1).sum(dim=1).tolist()
+    return Fit(code, history, notes)
 
-    variables = [delta]
-    if options.styles == "optimised":
-        if not inputs:
-            raise ProjectionError(
-                "styles is 'optimised', and this network reads nothing besides the layer; leave it 'held'"
-            )
-        variables += [v.requires_grad_(True) for v in inputs.values()]
-    adam = Adam(variables, lr=options.layer_learning_rate, betas=(0.9, 0.999))
-    weight = options.lambda_delta / (delta[0].numel() if options.penalty == "mean" else 1)
-    remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
-    distances = []
-    for step in range(options.layer_steps):
-        adam.param_groups[0]["lr"] = options.layer_rate(step)
-        shown = displaced(delta)
-        distance = loss(prepared, generator.render(shown))
-        penalty = weight * delta.abs().flatten(1).sum(dim=1)
-        adam.zero_grad(set_to_none=True)
-        (distance + penalty + options.prior(generator, base_code(generator, shown))).sum().backward()
-        adam.step()
-        distances.append(distance.detach())
-        if look_now(step, options.layer_steps, delta.device):
-            check_numbers(distances[-1], step, options.layer_steps, remedy)
-        if callback is not None:
-            done = total - options.layer_steps + step + 1
-            callback(Step(done, distances[-1], displaced(delta).detach(), total))
-    result = displaced(delta).detach()
-    notes |= options.prior_notes(generator, base_code(generator, result))
-    notes["displacement_l1"] = (unit * delta.detach()).abs().flatten(1).sum(dim=1).tolist()
-    return Fit(result, torch.cat([history, torch.stack(distances).cpu()]), notes)
+
+def chosen_layer(generator: GeneratorAdapter, options: DenseOptions) -> str:
+    """The name of the layer at which the network is split."""
+    name = options.layer or generator.dense
+    layers = ", ".join(generator.layers())
+    if name is None:
+        raise ProjectionError(f"this network does not begin with a dense layer; choose another with --layer: {layers}")
+    if name not in generator.layers():
+        raise ProjectionError(f"there is no layer {name!r}; choose one of {layers}")
+    return name
+
+
+class DisplacementSearch(SearchBase):
+    """The displacement of a layer's output and, if they are optimised, what the network reads besides it.
+
+    Args:
+        generator: splits and renders.
+        space: "f:LAYER".
+        start: codes (N) in "z", in the base space, or in ``space``.
+        options: see `DenseOptions`.
+    """
+
+    def __init__(self, generator: GeneratorAdapter, space: str, start: Code, options: DenseOptions):
+        self.generator, self.space, self.options = generator, space, options
+        code = generator.convert(start, space)
+        self.c, self.randoms = code.c, []
+        self.unit = 1.0
+        if options.delta_unit == "spread":
+            self.unit = layer_spread(generator, space, None if code.c is None else code.c[:1])
+        undisplaced = code if start.space != space else generator.convert(base_code(generator, code), space)
+        self.base = undisplaced.tensors["h"]
+        delta = ((code.tensors["h"] - self.base) / self.unit).detach().clone().requires_grad_(True)
+        # The z under the displacement is kept with the code, but the network may not read it.
+        self.latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
+        self.styles = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
+        self.variables = [delta]
+        if options.styles == "optimised":
+            if not self.styles:
+                raise ProjectionError(
+                    "styles is 'optimised', and this network reads nothing besides the layer; leave it 'held'"
+                )
+            self.variables += [v.requires_grad_(True) for v in self.styles.values()]
+        self.remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
+
+    def displaced(self, by: torch.Tensor | float) -> Code:
+        """The codes with a displacement (N, C, H, W), in units of the layer's spread or of one."""
+        styles = dict(zip(self.styles, self.variables[1:])) or self.styles
+        return Code(self.space, {**styles, **self.latents, "h": self.base + self.unit * by}, self.c)
+
+    def code(self) -> Code:
+        return self.displaced(self.variables[0])
+
+    def penalty(self, code: Code) -> torch.Tensor:
+        delta = self.variables[0]
+        weight = self.options.lambda_delta / (delta[0].numel() if self.options.penalty == "mean" else 1)
+        size = weight * delta.abs().flatten(1).sum(dim=1)
+        return size + weighted_prior(self.options.prior_weight, self.generator, base_code(self.generator, code))
+
+    def rate(self, step: int) -> float:
+        return self.options.layer_rate(step)
+
+    def part(self, row: int) -> "DisplacementSearch":
+        one, rows = copy.copy(self), slice(row, row + 1)
+        one.c = None if self.c is None else self.c[rows]
+        one.base = self.base[rows]
+        one.latents = {k: v[rows] for k, v in self.latents.items()}
+        one.styles = {k: v.detach()[rows] for k, v in self.styles.items()}
+        one.variables = [v.detach()[rows].clone().requires_grad_(True) for v in self.variables]
+        return one
 
 
 def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None = None, samples: int = 256) -> float:
@@ -163,7 +135,3 @@ def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None
         h = generator.convert(code, space).tensors["h"].cpu().double()
         total, squares = total + h.sum(dim=0), squares + h.square().sum(dim=0)
     return float(((squares - total.square() / samples) / (samples - 1)).mean().sqrt())
-
-
-def _first_steps(options: LatentOptions, n: int) -> int:
-    return options.steps * (1 if options.optimizer == "adam" else n * options.restarts)

@@ -1,27 +1,18 @@
-"""No optimisation: the code that an encoder found is the result."""
-
-from collections.abc import Callable
+"""No optimisation: the code that the start gives is the result."""
 
 import torch
 
 from stylegan_invert.generator import Code, GeneratorAdapter
-from stylegan_invert.losses import Distance
 
-from .base import Fit, NoOptions, Step
+from .descent import Descent, Fit
+from .objective import Objective
+from .settings import MethodOptions
 
 
-def direct(
-    generator: GeneratorAdapter,
-    target: torch.Tensor,
-    loss: Distance,
-    start: Code,
-    options: NoOptions,
-    callback: Callable[[Step], None] | None = None,
+def fit(
+    generator: GeneratorAdapter, objective: Objective, start: Code, options: MethodOptions, descend: Descent
 ) -> Fit:
-    """The start as it is, and its distance.
-
-    Arguments as in `optimise`; options and callback are for steps, of which there are none.
-    """
+    """The start as it is, and its distance. Arguments as in `w.fit`; nothing is descended."""
     with torch.no_grad():
-        distance = loss(loss.prepare(target), generator.render(start))
+        distance = objective(start)
     return Fit(start.detach(), distance[None].cpu())

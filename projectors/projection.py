@@ -11,26 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from stylegan_invert.errors import CodeFileError
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
-from stylegan_invert.io.codes import other_file, write_code
+from stylegan_invert.io.codes import code_file, other_file, read_codes, write_code
 from stylegan_invert.io.files import staged
-from stylegan_invert.media.pictures import projector_pixels, write_png
-from stylegan_invert.media.video import write_mp4
+from stylegan_invert.media.medium import MEDIA, Medium, medium_of
+
+FORMAT = 1  # of result.json
+RECORD = "result.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
-    """What one picture became.
+    """What one target became. Two are equal if all that `save` writes is equal.
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
-        target: (C, H, W) uint8, the picture as the network was shown it.
-        image: (C, H, W) uint8, what the code renders to: this is the picture that is saved.
-        metrics: of ``image`` against ``target``: "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
-        distance: the optimised distance before each step; methods that search in z add that of the result.
-        record: everything else that result.json says.
+        target: the target as the network was shown it; (C, H, W) uint8 for pictures.
+        image: what the code renders to, in the same form: this is what is saved.
+        metrics: of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
+        distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
+        record: everything else that result.json says: method, space, options, network, target, seconds, versions.
         steps: the code after each step, without noise maps; None unless asked for.
-        generator: what rendered it.
+        generator: what rendered it; None for a result that was read.
     """
 
     code: Code
@@ -42,12 +45,42 @@ class Projection:
     steps: list[Code] | None = field(default=None, repr=False)
     generator: GeneratorAdapter | None = field(default=None, repr=False)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Projection):
+            return NotImplemented
+        mine, theirs = self._kept_code(), other._kept_code()
+        return (
+            mine.space == theirs.space
+            and mine.tensors.keys() == theirs.tensors.keys()
+            and all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
+            and torch.equal(self.target, other.target)
+            and torch.equal(self.image, other.image)
+            and np.array_equal(self.distance.numpy(), other.distance.numpy(), equal_nan=True)
+            and json.dumps(self.as_dict()) == json.dumps(other.as_dict())
+        )
+
+    __hash__ = None
+
+    @property
+    def medium(self) -> Medium:
+        """How the target and the result are read and written."""
+        if self.generator is not None:
+            return medium_of(self.generator)
+        return MEDIA[self.record.get("medium", "picture")](tuple(self.image.shape))
+
+    def _kept_code(self) -> Code:
+        """The code as files keep it: in the base space, unless it lies at a layer."""
+        if self.generator is None or self.code.space not in self.generator.spaces:
+            return self.code
+        code = self.code.to(self.generator.device)
+        return (code if code.space == "z" else self.generator.convert(code, self.generator.base)).to("cpu")
+
     def save(self, outdir: str | os.PathLike, video: bool | None = None) -> Path:
         """Write the official files and result.json, all of them or none.
 
         ``target.png``, ``proj.png``, the code (``projected_w.npz`` for networks with w, as official tools write and read it,
         else ``projected_z.npz``; see `io.codes`), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and
-        picture side by side).
+        picture side by side). `read` reads them back.
 
         Args:
             outdir: the folder; made if missing.
@@ -56,42 +89,100 @@ class Projection:
         A video of an earlier result in the folder is removed.
 
         Raises:
-            ValueError: a video is asked for and the steps were not kept.
+            ValueError: a video is asked for and the steps were not kept, or this result was read from a folder.
             OSError: the folder cannot be made or written into.
         """
+        if self.generator is None:
+            raise ValueError("this result was read from a folder, without its network; it cannot be saved again")
         if video and self.steps is None:
             raise ValueError("a video needs the steps of the optimisation; project with keep_steps=True")
         with_video = video or (video is None and self.steps is not None)
+        medium = self.medium
         with staged(outdir) as folder:
-            write_png(folder / "target.png", self.target.numpy())
-            write_png(folder / "proj.png", self.image.numpy())
+            medium.write(folder / medium.target_file, self.target.numpy())
+            medium.write(folder / medium.output_file, self.image.numpy())
             write_code(folder, self.code, self.generator)
             if with_video:
-                write_mp4(folder / "proj.mp4", self.frames())
-            (folder / "result.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
+                medium.write_steps(folder / medium.steps_file, self.target.numpy(), self.outputs())
+            (folder / RECORD).write_text(self._text())
         other_file(outdir, self.generator).unlink(missing_ok=True)  # of an earlier result, with another network
         if not with_video:
-            (Path(outdir) / "proj.mp4").unlink(missing_ok=True)  # of an earlier result
+            (Path(outdir) / medium.steps_file).unlink(missing_ok=True)  # of an earlier result
         return Path(outdir)
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """A video's frames (C, H, 2 W) uint8: target and picture after each step, with the noise maps of the result."""
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> "Projection":
+        """The result that `save` wrote into a folder. It is equal to the one that was saved, and has no network.
+
+        Raises:
+            CodeFileError: result.json is missing, damaged or of another format, or the code is.
+            ImageFileError: one of the pictures is missing or damaged.
+        """
+        file = Path(folder) / RECORD
+        values = _read_record(file)
+        metrics, history = values.pop("metrics"), values.pop("history")
+        for name in ("format", "distance"):
+            values.pop(name)
+        medium = MEDIA[values.get("medium", "picture")]
+        names = (medium.target_file, medium.output_file)
+        stored = [torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names]
+        code = read_codes(code_file(folder), prefer_z=values["space"] == "z")
+        distance = torch.tensor([math.nan if x is None else x for x in history], dtype=torch.float32)
+        return cls(code, *stored, metrics, distance, values)
+
+    def outputs(self) -> Iterator[np.ndarray]:
+        """What the code after each step renders to, with the noise maps of the result."""
         noise = {k: v for k, v in self.code.tensors.items() if k.startswith(NOISE)}
         for step in self.steps:
-            code = Code(step.space, {**step.tensors, **noise}, step.c)
-            yield np.concatenate([self.target.numpy(), render_pixels(self.generator, code)], axis=2)
+            yield render_rounded(self.generator, Code(step.space, {**step.tensors, **noise}, step.c))
 
     def as_dict(self) -> dict[str, Any]:
-        """What result.json holds."""
+        """What result.json holds, but for the distances of all steps."""
         last = float(self.distance[-1]) if len(self.distance) else math.nan
-        return {"metrics": self.metrics, "distance": last if math.isfinite(last) else None, **self.record}
+        return {
+            "format": FORMAT,
+            "metrics": self.metrics,
+            "distance": last if math.isfinite(last) else None,
+            **self.record,
+        }
+
+    def _text(self) -> str:
+        """result.json: indented, and the distances of all steps on one line, in as few digits as float32 needs."""
+        numbers = [float(np.format_float_scientific(x)) if np.isfinite(x) else None for x in self.distance.numpy()]
+        return f'{json.dumps(self.as_dict(), indent=2)[:-2]},\n  "history": {json.dumps(numbers)}\n}}\n'
 
 
-def render_pixels(generator: GeneratorAdapter, code: Code) -> np.ndarray:
-    """The picture (C, H, W) uint8 of one code, rounded as the official projector does.
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise CodeFileError(f"{file}: there is no such file; expected the folder of a projection") from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise CodeFileError(f"{file}: it is damaged ({str(e)[:120]})") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        what = values.get("format") if isinstance(values, dict) else None
+        raise CodeFileError(f"{file}: its format is {what!r}; expected {FORMAT}. Project the target again")
+    numbers = values.get("history")
+    kinds = {"metrics": dict, "space": str, "options": dict, "network": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name), kind)]
+    if (
+        not isinstance(numbers, list)
+        or not all(x is None or type(x) in (int, float) for x in numbers)
+        or "distance" not in values
+    ):
+        wrong.append("history")
+    if values.get("medium", "picture") not in MEDIA:
+        wrong.append("medium")
+    if wrong:
+        raise CodeFileError(f"{file}: {', '.join(wrong)} is missing or not what it should be; the file is damaged")
+    return values
 
-    Codes are rendered one at a time, here and in `stylegan-invert generate`: in a batch, sums are taken in another
-    order, and a pixel could come out one step different.
+
+def render_rounded(generator: GeneratorAdapter, code: Code) -> np.ndarray:
+    """What one code renders to, as it is stored; pictures (C, H, W) uint8 are rounded as the official projector does.
+
+    Codes are rendered one at a time, here and in `stylegan-invert generate`: in a batch, sums are taken in another order, and
+    a pixel could come out one step different.
     """
     with torch.no_grad():
-        return projector_pixels(generator.render(code.to(generator.device))[0])
+        return medium_of(generator).rounded(generator.render(code.to(generator.device))[0])

@@ -107,7 +107,9 @@ def pytest_terminal_summary(terminalreporter):
     for file, seconds in sorted(spent.items()):
         stated = COST.search((HERE.parent / file).read_text()[:2000])
         if stated is None:
-            terminalreporter.write_line(f"warning: {file} does not say what it may cost; it took {seconds:.0f} CPU seconds")
+            terminalreporter.write_line(
+                f"warning: {file} does not say what it may cost; it took {seconds:.0f} CPU seconds"
+            )
         elif seconds > int(stated[1]):
             terminalreporter.write_line(
                 f"warning: {file} took {seconds:.0f} CPU seconds; it says that it takes at most {stated[1]}"

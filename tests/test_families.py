@@ -14,9 +14,10 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.cli.official_projector import command as official_projector
-from stylegan_invert.generator import StyleAdapter, adapt
+from stylegan_invert.generator import Code, StyleAdapter, adapt
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.projectors.classes import find_class
+from stylegan_invert.projectors.objective import Objective
 
 import tf_pickles
 from conftest import make_network
@@ -276,7 +277,7 @@ def test_a_class_is_found(classes):
         c = torch.eye(5)[wanted : wanted + 1]
         with torch.no_grad():
             target = generator.render(si.Code("z", {"z": 0.3 * torch.ones([1, classes.G.z_dim])}, c))
-        assert find_class(generator, target, parse("mse=1"), 0) == wanted
+        assert find_class(generator, Objective(generator, parse("mse=1"), target), 0) == wanted
 
 
 def test_searched_and_relaxed_classes(classes):
@@ -301,17 +302,26 @@ def test_searched_and_relaxed_classes(classes):
 
 def test_a_relaxed_class_has_its_gradient(classes):
     from stylegan_invert.losses import parse
-    from stylegan_invert.projectors.z import LatentOptions, Objective
+    from stylegan_invert.projectors import LatentOptions
+    from stylegan_invert.projectors.descent import evaluate
+    from stylegan_invert.projectors.z import LatentSearch
 
     generator, loss = adapt(classes.G), parse("mse=1")
     target = torch.from_numpy(picture(classes))[None] / 127.5 - 1
     c = torch.full([1, 5], 0.2)
-    objective = Objective(generator, loss, loss.prepare(target), c, LatentOptions(class_vector="relaxed"))
+    objective = Objective(generator, loss, target)
+    start = Code("z", {"z": torch.zeros([1, classes.G.z_dim])}, c)
+    search = LatentSearch(generator, start, LatentOptions(class_vector="relaxed"))
+
+    def value(rows):
+        search.variables = [rows]
+        return evaluate(search, objective)[0]
+
     rows = torch.randn([1, classes.G.z_dim + 5], generator=torch.Generator().manual_seed(0)).requires_grad_(True)
-    (slope,) = torch.autograd.grad(objective(rows)[0].sum(), rows)
+    (slope,) = torch.autograd.grad(value(rows).sum(), rows)
     step = 1e-2 * torch.eye(rows.shape[1])[-3:-2]
     with torch.no_grad():
-        change = (objective(rows + step)[0] - objective(rows - step)[0]) / 2e-2
+        change = (value(rows + step) - value(rows - step)) / 2e-2
     assert float(change) == pytest.approx(float(slope[0, -3]), rel=0.02)
 
 
@@ -332,7 +342,7 @@ def test_classes_that_make_no_sense(method, class_idx, reason, classes):
      ({"class_idx": "search", "sequence": True}, "frames of a sequence")],
 )  # fmt: skip
 def test_everything_is_checked_before_a_class_is_searched(arguments, reason, classes, monkeypatch):
-    monkeypatch.setattr("stylegan_invert.projectors.run.find_class", lambda *a: pytest.fail("searched"))
+    monkeypatch.setattr("stylegan_invert.projectors.projector.find_class", lambda *a: pytest.fail("searched"))
     with pytest.raises(ValueError, match=reason):
         si.project(classes, [picture(classes)] * 2, **{"method": "z", "loss": "mse=1", **arguments})
 

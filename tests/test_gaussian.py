@@ -13,13 +13,13 @@ import stylegan_invert as si
 from stylegan_invert.analysis.gaussianity import diagnose, held_out
 from stylegan_invert.analysis.paths import between, latent_distances
 from stylegan_invert.cli.main import cli
-from stylegan_invert.generator import Code, Gaussian, adapt, fit_gaussian, label
+from stylegan_invert.generator import Code, Gaussian, StyleAdapter, adapt, fit_gaussian, label
 from stylegan_invert.generator.gaussian import ERROR, Moments, ungated
 from stylegan_invert.io import gaussian_file as statistics
 from stylegan_invert.io.codes import read_codes, write_codes
 from stylegan_invert.media.pictures import read_picture
 from stylegan_invert.projectors import find_method
-from stylegan_invert.projectors.v_prior import PriorOptions, v_prior
+from stylegan_invert.projectors.v_prior import v_prior, weighted_prior
 
 from conftest import make_network
 from support import load_npz
@@ -36,9 +36,7 @@ def kept(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shipped(kept, cats):
     """The adapter of the shipped network, with its Gaussian."""
-    generator = adapt(cats.G)
-    statistics.keep_gaussian(generator)
-    return generator
+    return statistics.with_gaussian(adapt(cats.G))
 
 
 def some_gaussian(d=5, slope=0.2, seed=0):
@@ -248,14 +246,14 @@ def test_the_objective_is_distance_and_prior(shipped):
     """The gradient of what is minimised, against one written out in float64."""
     generator = shipped
     w = (generator.center("w+").tensors["w"] + 0.1).requires_grad_(True)
-    PriorOptions(prior_weight=0.3).prior(generator, Code("w+", {"w": w})).sum().backward()
+    weighted_prior(0.3, generator, Code("w+", {"w": w})).sum().backward()
     gaussian = generator.gaussian()
     inverse = np.linalg.inv(gaussian.covariance.numpy())
     x = w.detach().double().numpy()[0]
     v = np.where(x < 0, 5 * x, x) - gaussian.mean.numpy()
     expected = 0.3 * 2 * (v @ inverse) * np.where(x < 0, 5, 1)
     np.testing.assert_allclose(w.grad[0], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
-    assert PriorOptions().prior(generator, Code("w+", {"w": w})) == 0
+    assert weighted_prior(0.0, generator, Code("w+", {"w": w})) == 0
 
 
 @pytest.mark.parametrize("method", ["w", "w+", "v", "v+"])
@@ -291,7 +289,7 @@ def test_z_and_layers_take_the_prior(cats, shipped):
 def test_presets_are_the_papers():
     for name, space, rate, steps in (("wulff-w", "w", 0.1, 1000), ("wulff-w+", "w+", 0.05, 10_000)):
         method = find_method(name)
-        options = method.options_class()(**{k: v for k, v in method.preset.items() if k != "loss"})
+        options = method.options(**{k: v for k, v in method.preset.items() if k != "loss"})
         assert method.space == space and method.preset["loss"] == "lpips-squeeze=1"
         assert (options.initial_learning_rate, options.steps, options.prior_weight) == (rate, steps, 1e-4)
         assert options.noise_maps == "fixed" and options.initial_noise_factor == 0.05
@@ -335,7 +333,7 @@ def test_a_gaussian_is_made_once(cache, monkeypatch):
     first = statistics.keep_gaussian(adapt(net.G))
     (file,) = (cache / "statistics").iterdir()
     with monkeypatch.context() as m:
-        m.setattr(statistics.StyleAdapter, "fit_gaussian", lambda *_: pytest.fail("it was made again"))
+        m.setattr(StyleAdapter, "fit_gaussian", lambda *_: pytest.fail("it was made again"))
         again = statistics.keep_gaussian(adapt(net.G))
     assert torch.equal(first.axes, again.axes) and (first.slope, first.samples, first.error) == (
         again.slope,
@@ -369,11 +367,11 @@ def test_files_of_others_are_refused(tmp_path):
 
 def test_mapping_hash_notices_each_weight():
     net = make_network()
-    before = statistics.mapping_sha256(net.G.mapping)
+    before = adapt(net.G).mapping_sha256()
     net.G.synthesis.b4.const.data += 1
-    assert statistics.mapping_sha256(net.G.mapping) == before
+    assert adapt(net.G).mapping_sha256() == before
     net.G.mapping.fc1.bias.data[3] += 1e-3
-    assert statistics.mapping_sha256(net.G.mapping) != before
+    assert adapt(net.G).mapping_sha256() != before
 
 
 # -------------------------------------------------------------------------------------------------------------- commands

@@ -18,8 +18,11 @@ from stylegan_invert.generator import Code, Prior, adapt
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.dcgan import DCGAN, Layer
-from stylegan_invert.projectors.dense import DenseOptions, dense, layer_spread
-from stylegan_invert.projectors.z import LatentOptions, Objective, clipped, drawn, latent
+from stylegan_invert.projectors import LatentOptions, Projector
+from stylegan_invert.projectors.dense import layer_spread
+from stylegan_invert.projectors.descent import evaluate
+from stylegan_invert.projectors.objective import Objective
+from stylegan_invert.projectors.z import LatentSearch, clipped
 
 from conftest import make_network
 from support import load_npz
@@ -211,17 +214,18 @@ def target_of(generator, n=2, seed=3):
 @pytest.mark.parametrize("clip", ["none", "standard", "stochastic"])
 @pytest.mark.parametrize("family", ["normal", "uniform"])
 def test_every_step_stays_in_range(dcgan, optimizer, clip, family):
-    generator = adapt(dcgan.G)
-    generator.prior = Prior(family)
+    generator = adapt(dcgan.G).with_prior(Prior(family))
     target, _ = target_of(generator)
-    options = LatentOptions(steps=15, optimizer=optimizer, clip=clip, bound=0.7, restarts=2, initial_learning_rate=0.3)
-    loss, seen = parse("mse"), []
+    options = dict(steps=15, optimizer=optimizer, clip=clip, restarts=2)
+    options |= {"bound": 0.7} if clip != "none" else {}
+    options |= {"initial_learning_rate": 0.3} if optimizer == "adam" else {}
+    seen = []
 
     def callback(step):
         seen.append(float(step.code.tensors["z"].abs().max()))
 
     def run():
-        return latent(generator, target, loss, drawn(generator, options, 2), options, callback)
+        return Projector(generator, "z", loss="mse", **options).fit(target, callback=callback)
 
     if (optimizer, clip) == ("lbfgs-b", "stochastic"):
         with pytest.raises(si.ProjectionError, match="built in"):
@@ -244,15 +248,16 @@ def test_generated_pictures_are_found(dcgan, optimizer, steps):
 def test_restarts_keep_the_best_and_batches_give_what_single_runs_give(dcgan):
     generator = adapt(dcgan.G)
     target, _ = target_of(generator, 3)
-    options = LatentOptions(steps=20, optimizer="adam", restarts=3, clip="stochastic", bound=1.0, lambda_z=0.01)
-    loss = parse("mse")
-    together = latent(generator, target, loss, drawn(generator, options, 3), options)
+    options = dict(steps=20, optimizer="adam", restarts=3, clip="stochastic", bound=1.0, lambda_z=0.01)
+    projector = Projector(generator, "z", loss="mse", **options)
+    together = projector.fit(target)
     for i in range(3):
-        alone = latent(generator, target[i : i + 1], loss, drawn(generator, options, 1), options)
+        alone = projector.fit(target[i : i + 1])
         torch.testing.assert_close(alone.code.tensors["z"][0], together.code.tensors["z"][i], rtol=1e-3, atol=1e-4)
         scores = together.notes["objective_of_restarts"][i]
-        objective = Objective(generator, loss, loss.prepare(target[i : i + 1]), None, options)
-        assert min(scores) == pytest.approx(float(objective(together.code.tensors["z"][i : i + 1])[0]), rel=1e-5)
+        search = LatentSearch(generator, together.code[i : i + 1], LatentOptions(**{**options, "restarts": 1}))
+        objective = Objective(generator, parse("mse"), target[i : i + 1])
+        assert min(scores) == pytest.approx(float(evaluate(search, objective)[0].detach()), rel=1e-5)
     assert not torch.equal(together.code.tensors["z"][0], together.code.tensors["z"][1])
 
 
@@ -271,8 +276,8 @@ def test_objectives_are_their_formulas_in_float64(dcgan, penalty):
         return x
 
     loss = parse("sse=1" if penalty == "sum" else "mse=0.25")
-    options = LatentOptions(lambda_z=0.3, penalty=penalty)
-    got = Objective(generator, loss, loss.prepare(target), None, options)(z)[0]
+    search = LatentSearch(generator, Code("z", {"z": z}), LatentOptions(lambda_z=0.3, penalty=penalty))
+    got = evaluate(search, Objective(generator, loss, target))[0].detach()
     difference = ((target.double() - g(z)) / 2).square()
     data = difference.sum() if penalty == "sum" else difference.mean()
     prior = 0.5 * z.double().square().sum() / (1 if penalty == "sum" else z.numel())
@@ -292,10 +297,10 @@ def test_objectives_are_their_formulas_in_float64(dcgan, penalty):
     value = data + 0.7 * (delta.abs().sum() if penalty == "sum" else delta.abs().mean())
     (slope,) = torch.autograd.grad(value, delta)
     start = Code("f:dense", {"z": z, "h": (h + delta.detach()).float()})
-    options = DenseOptions(
+    options = dict(
         first_step="none", layer_steps=1, layer_learning_rate=1e-3, lambda_delta=0.7, penalty=penalty, delta_unit="one"
     )
-    fit = dense(generator, target, loss, start, options)
+    fit = Projector(generator, "dense", loss=loss, **options).fit(target, start)
     moved = (fit.code.tensors["h"] - start.tensors["h"]).double()
     clear = slope.abs() > 1e-6 * slope.abs().max()
     assert torch.equal(moved.sign()[clear], -slope.sign()[clear])

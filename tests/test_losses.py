@@ -84,7 +84,7 @@ def test_lpips_vgg_from_a_torchvision_state_dict_is_its_definition(tmp_path):
         expected = lpips_by_hand(layers, [heads[f"lin{i}"] for i in range(5)], a, b)
     got = losses.load_vgg_lpips(tmp_path / "vgg16.pth").between(a, b)
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=0)
-    assert losses.reported_lpips(losses.parse("mse,lpips-vgg", tmp_path / "vgg16.pth"))[0] == "vgg"
+    assert losses.reported_lpips(losses.parse("mse,lpips-vgg", vgg16=tmp_path / "vgg16.pth"))[0] == "vgg"
 
 
 def test_a_scripted_vgg16_is_called_as_the_official_one(features):

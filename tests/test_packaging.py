@@ -72,7 +72,9 @@ def test_a_wheel_in_a_fresh_environment_projects(wheel, tmp_path):
     """The wheel is installed for itself; its dependencies are those of this environment, which take long to install."""
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
     programs = programs_of(tmp_path / "venv")
-    run(sys.executable, "-m", "pip", "--python", programs / "python", "install", "-qq", "--no-deps", wheel, cwd=tmp_path)
+    run(
+        sys.executable, "-m", "pip", "--python", programs / "python", "install", "-qq", "--no-deps", wheel, cwd=tmp_path
+    )
     where = run(programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path)
     paths = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     Path(where.strip(), "dependencies.pth").write_text("\n".join(paths) + "\n")

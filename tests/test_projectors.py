@@ -15,10 +15,10 @@ import stylegan_invert as si
 from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, Distance
-from stylegan_invert.projectors import Options
+from stylegan_invert.projectors import Projector, WOptions
 from stylegan_invert.projectors.memory import Memory
-from stylegan_invert.projectors.projection import render_pixels
-from stylegan_invert.projectors.w import noise_penalty, optimise
+from stylegan_invert.projectors.projection import render_rounded
+from stylegan_invert.projectors.w import noise_penalty
 
 from conftest import make_network
 from official import HERE, PRETRAINED
@@ -54,7 +54,7 @@ def test_the_schedule_is_the_official_one(steps, where):
     t = step / steps
     ramp = min(1.0, (1.0 - t) / 0.25)
     expected = 0.1 * (0.5 - 0.5 * math.cos(ramp * math.pi)) * min(1.0, t / 0.05)
-    options = Options(steps=steps)
+    options = WOptions(steps=steps)
     assert options.learning_rate(step) == pytest.approx(expected)
     assert options.initial_noise_factor * options.noise_ramp(step) == pytest.approx(
         0.05 * max(0.0, 1.0 - t / 0.75) ** 2
@@ -87,22 +87,19 @@ def test_a_batch_gives_what_single_runs_give(cats, method):
 
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_targets_in_one_pass_do_not_touch_each_other(cats, space):
-    """`optimise` itself, as a GPU runs it: each target's own random numbers, noise and loss.
+    """`Projector.fit`, as a GPU runs it: each target's own random numbers, noise and loss.
 
     Only rounding differs, which a loss without kinks hardly amplifies in so few steps.
     """
-    generator, loss, options = adapt(cats.G), MSE(), Options(steps=20)
+    generator = adapt(cats.G)
+    projector = Projector(generator, space, loss=MSE(), steps=20)
     shown = torch.from_numpy(np.stack(targets(3))).float() / 127.5 - 1
     start = generator.center(space)
-    together = optimise(
-        generator,
-        shown,
-        loss,
-        Code(space, {"w": start.tensors["w"].repeat(3, *[1] * (start.tensors["w"].ndim - 1))}),
-        options,
+    together = projector.fit(
+        shown, Code(space, {"w": start.tensors["w"].repeat(3, *[1] * (start.tensors["w"].ndim - 1))})
     )
     for i, code in enumerate(together.code):
-        alone = optimise(generator, shown[i : i + 1], loss, start, options)
+        alone = projector.fit(shown[i : i + 1], start)
         np.testing.assert_allclose(together.distance[:, i], alone.distance[:, 0], rtol=2e-3)
         for name, value in alone.code.tensors.items():
             assert_close(name, code.tensors[name].numpy(), value.numpy(), 0.02)
@@ -149,7 +146,7 @@ def test_what_is_saved_renders_to_what_was_saved(cats, save_noise, tmp_path):
     assert code.tensors["w"].shape == (1, 8, 128) and bool(code.noise) == save_noise
     generator = adapt(si.load("cats32").G)
     saved = np.array(PIL.Image.open(tmp_path / "out" / "proj.png")).transpose(2, 0, 1)
-    assert np.array_equal(render_pixels(generator, code), saved)
+    assert np.array_equal(render_rounded(generator, code), saved)
     if not save_noise:  # as the official tool does
         with torch.no_grad():
             image = cats.G.synthesis(code.tensors["w"], noise_mode="const", fused_modconv=True)[0]
@@ -244,7 +241,7 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
     with pytest.raises(
         si.ProjectionError, match="the distance of target 2 became nan at step 3 of 5; try a lower learning rate"
     ):
-        optimise(generator, shown, Broken(), start, Options(steps=5))
+        Projector(generator, loss=Broken(), steps=5).fit(shown, start)
 
 
 @pytest.mark.parametrize(
@@ -310,10 +307,10 @@ def test_a_method_of_another_package_is_found(cats, monkeypatch):
     )
 
 
-def stay(generator, target, loss, start, options, callback=None):
+def stay(generator, objective, start, options, descend):
     from stylegan_invert.projectors import Fit
 
-    return Fit(start, torch.zeros(0, len(target)))
+    return Fit(start, torch.zeros(0, len(start)))
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

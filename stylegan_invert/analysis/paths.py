@@ -8,7 +8,7 @@ import torch
 from ..generator import FEATURES, Code, GeneratorAdapter, base_code
 from ..losses import Distance
 from ..media.pictures import as_images
-from ..projectors.projection import render_pixels
+from ..projectors.projection import render_rounded
 
 
 def between(
@@ -53,7 +53,7 @@ def line_errors(
     generator: GeneratorAdapter, found: Sequence[Code], true: Sequence[Code], lpips: Distance
 ) -> dict[str, list[float]]:
     """How far each code of a line (N = 1 each) is from that of the true line: "lpips" of the pictures, and `latent_distances`."""
-    shown = [as_images(np.stack([render_pixels(generator, code) for code in line])) for line in (found, true)]
+    shown = [as_images(np.stack([render_rounded(generator, code) for code in line])) for line in (found, true)]
     with torch.no_grad():
         distances = lpips.between(*shown).tolist()
     away = [latent_distances(generator, a, b) for a, b in zip(found, true)]

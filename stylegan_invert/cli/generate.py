@@ -92,16 +92,15 @@ def command(
         raise click.UsageError("Give either --seeds or --projected-w.")
     import torch
 
-    from ..generator import Code, adapt, check_code, label, set_prior
+    from ..generator import Code, adapt, check_code, label, with_prior
     from ..io.codes import read_codes
     from ..io.files import staged
-    from ..io.gaussian_file import keep_gaussian
+    from ..io.gaussian_file import with_gaussian
     from ..media.pictures import generator_pixels, projector_pixels, write_png
 
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
-    generator = adapt(open_network(network, quiet).G.to(where))
-    set_prior(generator, z_prior)
+    generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
     # A saved code of a network with classes has its w, but not the class, whose Gaussian is wanted.
     c = label(generator.c_dim, class_idx) if code is None or tau is not None or class_idx is not None else None
     c = None if c is None else c.to(where)
@@ -125,7 +124,7 @@ def command(
             names, pixels = [f"seed{seed:04d}.png" for seed in seeds], generator_pixels
         if tau is not None:
             with sampling(quiet) as progress:
-                keep_gaussian(generator, c, progress=progress)
+                generator = with_gaussian(generator, c, progress=progress)
             codes = [generator.compressed(Code(one.space, one.tensors, c), tau) for one in codes]
         with staged(outdir) as folder:
             for name, one in zip(names, codes):

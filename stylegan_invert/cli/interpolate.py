@@ -63,19 +63,18 @@ def command(
     from ..analysis.paths import between, line_errors
     from ..analysis.plots import curves, write_figure
     from ..analysis.sheets import sheet
-    from ..generator import adapt, label, set_prior
+    from ..generator import adapt, label, with_prior
     from ..io.files import staged
-    from ..io.gaussian_file import keep_gaussian
+    from ..io.gaussian_file import with_gaussian
     from ..losses import SqueezeLPIPS
     from ..media.pictures import write_png
     from ..media.video import write_mp4
-    from ..projectors.projection import render_pixels
+    from ..projectors.projection import render_rounded
 
     if len(ends) < 2:
         raise click.UsageError("Give at least two ends.")
     where = pick_device(device)
-    generator = adapt(open_network(network, quiet).G.to(where))
-    set_prior(generator, z_prior)
+    generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
     if true_ends and len(true_ends) != len(ends):
         raise click.UsageError(f"--true was given {len(true_ends)} times for {len(ends)} ends.")
     needs_v = bool(true_ends) or (space or "").startswith("v")
@@ -83,7 +82,7 @@ def command(
     c = None if c is None else c.to(where)
     if needs_v:
         with sampling(quiet) as progress:
-            keep_gaussian(generator, c, progress=progress)
+            generator = with_gaussian(generator, c, progress=progress)
     alphas = np.linspace(0, 1, frames)
 
     def lines(names: tuple[str, ...]) -> list[list[Any]]:
@@ -94,7 +93,7 @@ def command(
             return [between(generator, a, b, alphas, space) for a, b in zip(codes, codes[1:])]
 
     found = lines(ends)
-    rows = [[render_pixels(generator, code) for code in line] for line in found]
+    rows = [[render_rounded(generator, code) for code in line] for line in found]
     pictures = rows[0] + [picture for row in rows[1:] for picture in row[1:]]
     errors: list[dict[str, Any]] = []
     if true_ends:

@@ -1,13 +1,18 @@
 """``stylegan-invert project``"""
 
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..io.weights import WEIGHTS
+from ..media.reading import PictureReading
+from ..options import flags
+from ..projectors.methods import METHODS, all_methods
 from .common import (
-    SEED,
-    Number,
     Progress,
     UserPath,
     check_outdir,
@@ -21,6 +26,7 @@ from .common import (
     say,
     z_prior_option,
 )
+from .options import class_options, click_option, shown
 
 
 class Batch(click.IntRange):
@@ -47,7 +53,35 @@ class Class(click.ParamType):
             self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
 
 
-METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
+def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of all methods, those of other packages too; an option that several methods have is there once."""
+    fields: dict[str, dataclasses.Field] = {}
+    defaults: dict[str, dict[str, list[str]]] = {}  # field to default to the methods that have it
+    for name, method in all_methods().items():
+        for field in dataclasses.fields(method.options):
+            if not flags(field):
+                continue
+            fields.setdefault(field.name, field)
+            if field.name not in method.preset:
+                text = field.metadata["unset"] or shown(field.default)
+                defaults.setdefault(field.name, {}).setdefault(text, []).append(name)
+    for name, field in reversed(fields.items()):
+        texts = defaults[name]
+        one = next(iter(texts)) if len(texts) == 1 else None
+        text = one or "; ".join(f"{default} for {_listed(methods)}" for default, methods in texts.items())
+        function = click_option(field, text)(function)
+    return function
+
+
+def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each weight file that a loss may need."""
+    for name, weights in reversed(WEIGHTS.items()):
+        function = click.option(f"--{name}", type=UserPath(), metavar=weights.metavar, help=weights.help)(function)
+    return function
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 @click.command()
@@ -67,109 +101,43 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
     "--method",
     default="w",
     show_default=True,
-    metavar=METHODS,
-    help="w: one w for all layers. w+: one per layer, closer to the target. v, v+: the same in whitened coordinates of V. "
-    "wulff-w, wulff-w+: w, w+ with the Gaussian prior in V, as that paper does it. de: what the network's discriminator finds "
-    "in one pass; for networks trained with --head direction. z: the latent. dense: z, then a displacement at a layer; "
-    "pividori-...: the same with all settings of that paper's code, or in its notation.",
+    metavar=f"[{'|'.join(METHODS)}]",
+    help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + ".",
 )
 @click.option(
-    "--steps", "--num-steps", type=click.IntRange(min=1),
-    help="Optimisation steps.  [default: 1000 for w, w+, v and v+, 500 for z and dense]",
-)  # fmt: skip
-@click.option("--seed", type=SEED, help="Random seed; each target starts from it.  [default: 303]")
-@click.option(
-    "--lr", "initial_learning_rate", type=Number(0, 1e6, min_open=True), help="Peak learning rate.  [default: 0.1]"
-)
-@click.option(
-    "--loss", metavar="NAME=W,...",
+    "--loss",
+    metavar="NAME=W,...",
     help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1, sse, features, features-sum.  "
-    "[default: lpips-squeeze=1,mse=1; z, dense and pividori-... have their own]",
-)  # fmt: skip
-@click.option(
-    "--vgg16",
-    type=UserPath(),
-    metavar="FILE",
-    help="VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict. "
-    "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
+    "[default: lpips-squeeze=1,mse=1; z, dense and the papers' methods have their own]",
 )
+@weight_options
 @click.option(
-    "--inception", type=UserPath(), metavar="[FILE|download]",
-    help="InceptionV3 for features: torchvision's state dict.  [default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet]",
-)  # fmt: skip
-@click.option(
-    "--class", "class_idx", type=Class(), metavar="INT|search|relaxed",
-    help="Class, for networks that have classes. search: the one whose pictures come nearest. relaxed: a mixture of all of them, "
-    "found together with z; for z and dense.",
-)  # fmt: skip
+    "--class",
+    "class_idx",
+    type=Class(),
+    metavar="INT|search|relaxed",
+    help="Class, for networks that have classes. search: the one whose pictures come nearest. relaxed: a mixture of all of "
+    "them, found together with z; for z and dense.",
+)
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="[de|FILE]",
-    help="Start from what the network's discriminator finds (de), from a projected_w.npz, or from the folder of an earlier "
-    "run with the same targets, instead of the mean.",
+    metavar="[mean|random|de|FILE]",
+    help="Start from the mean, from a random code, from what the network's discriminator finds (de), from a projected_w.npz, "
+    "or from the folder of an earlier run with the same targets.  [default: the mean; a random code for z and dense]",
 )
 @click.option(
     "--sequence", is_flag=True, help="The targets are frames of a video: each starts from the result of the one before."
 )
+@method_options
 @click.option(
-    "--prior-weight", type=Number(0, 1e9),
-    help="Weight of the Gaussian prior in V, a sum over dimensions and layers, for StyleGAN2; a good one is 1e-4.  [default: 0]",
-)  # fmt: skip
-@click.option(
-    "--stats", "statistics", type=UserPath(), metavar="FILE",
-    help="The Gaussian, as 'stylegan-invert stats' writes it.  [default: made once, and kept in the cache]",
-)  # fmt: skip
-@click.option(
-    "--noise-factor", "initial_noise_factor", type=Number(0, 1e6),
-    help="Exploration noise on w at the start, in its deviations; 0 suits a start that is near.  [default: 0.05]",
-)  # fmt: skip
-@click.option(
-    "--noise-maps", type=click.Choice(["optimised", "fixed"]),
-    help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.  [default: optimised; wulff-...: fixed]",
-)  # fmt: skip
-@click.option("--optimizer", type=click.Choice(["adam", "lbfgs", "lbfgs-b"]), help="For z.  [default: lbfgs-b]")
-@click.option(
-    "--clip", type=click.Choice(["none", "standard", "stochastic"]),
-    help="For z: what happens to entries that leave the bounds, at every step.  [default: none]",
-)  # fmt: skip
-@click.option("--bound", type=Number(0, 1e6, min_open=True), help="The bounds.  [default: the prior's, 1 or 3]")
+    "--stats",
+    "statistics",
+    type=UserPath(),
+    metavar="FILE",
+    help="The Gaussian of V, as 'stylegan-invert stats' writes it.  [default: made once, and kept in the cache]",
+)
 @z_prior_option
-@click.option("--lambda-z", type=Number(0, 1e9), help="For z: weight of -log P(z).  [default: 0]")
-@click.option(
-    "--lambda-delta", type=Number(0, 1e9), help="For dense: weight of the displacement's L1 norm.  [default: 0.9]"
-)
-@click.option(
-    "--penalty",
-    type=click.Choice(["mean", "sum"]),
-    help="Whether these two are means over entries, or sums.  [default: mean]",
-)
-@click.option(
-    "--delta-unit", type=click.Choice(["one", "spread"]), help="For dense: what the displacement is measured in for that: one, "
-    "or the layer's own spread.  [default: spread]",
-)  # fmt: skip
-@click.option("--restarts", type=click.IntRange(min=1), help="For z: starts to try; the best counts.  [default: 1]")
-@click.option(
-    "--start-bound", type=Number(0, 1e6), help="For z: draw starts with no entry beyond this.  [default: no limit]"
-)
-@click.option(
-    "--layer", metavar="NAME", help="For dense: where to split, a layer that inspect lists.  [default: the dense one]"
-)
-@click.option(
-    "--first-step", type=click.Choice(["z", "none"]), help="For dense: none leaves out the search for z.  [default: z]"
-)
-@click.option("--layer-steps", type=click.IntRange(min=1), help="For dense: steps of the displacement.  [default: 500]")
-@click.option(
-    "--layer-lr",
-    "layer_learning_rate",
-    type=Number(0, 1e6, min_open=True),
-    help="For dense: its rate.  [default: 0.05]",
-)
-@click.option(
-    "--styles",
-    type=click.Choice(["held", "optimised"]),
-    help="For dense: what else the network reads, as w.  [default: held]",
-)
 @click.option(
     "--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them."
 )
@@ -184,30 +152,11 @@ METHODS = "[w|w+|v|v+|wulff-w|wulff-w+|de|z|dense|pividori-code|pividori-paper]"
     metavar="N|auto",
     help="Targets that share a pass on a GPU; auto: as many as its memory holds.",
 )
-@click.option(
-    "--fit",
-    type=click.Choice(["crop", "pad"]),
-    default="crop",
-    show_default=True,
-    help="Non-square pictures: take the square in the centre, or fill up to one.",
-)
-@click.option(
-    "--background",
-    default="white",
-    show_default=True,
-    metavar="COLOUR",
-    help="Colour behind transparent pixels and padding.",
-)
+@class_options(PictureReading)
 @device_option
 @quiet_option
 def command(
-    network: str,
-    targets: tuple[str, ...],
-    outdir: str,
-    quiet: bool,
-    device: str,
-    init: str | None,
-    **options: Any,
+    network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, init: str | None, **options: Any
 ) -> None:
     """Find the latent codes of pictures.
 
@@ -242,17 +191,17 @@ def result_names(pictures: list[Path]) -> list[str]:
 
 
 def starts(init: str | None, names: list[str]) -> Any:
-    """The start of each target: a code file for all, or each one's own result in the folder of an earlier run."""
+    """The start of each target: a name or a code file for all, or each one's own result in the folder of an earlier run."""
     from ..io.codes import code_file
 
-    if init in (None, "de", "mean") or not Path(init).is_dir() or code_file(init).exists():
+    if init is None or not Path(init).is_dir() or code_file(init).exists():
         return init
     tries = [[code_file(Path(init) / folder) for folder in (name, Path(name).stem)] for name in names]
-    found = [next((p for p in files if p.exists()), None) for files in tries]
-    if None in found:
-        file, missing = code_file(init).name, names[found.index(None)]
+    files = [next((p for p in paths if p.exists()), None) for paths in tries]
+    if None in files:
+        file, missing = code_file(init).name, names[files.index(None)]
         raise click.UsageError(f"--init {init}: there is neither {file} nor {missing}/{file} in this folder.")
-    return [str(p) for p in found]
+    return [str(p) for p in files]
 
 
 def run(
@@ -276,6 +225,18 @@ def run(
     net = open_network(network, quiet)
     net.G.to(device)
     say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}")
+    with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
+        results = project_each(
+            net, [str(p) for p in pictures], keep_steps=video, callback=callback, progress=samples, **options
+        )
+        for picture, outdir, result in zip(pictures, outdirs, results):
+            result.save(outdir)
+            say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
+
+
+@contextlib.contextmanager
+def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
+    """A callback of a projector that shows a bar for each pass."""
     bar: Progress | None = None
 
     def progress(first: int, step: Any) -> None:
@@ -289,23 +250,16 @@ def run(
             bar.close()
 
     try:
-        with sampling(quiet) as samples:
-            results = project_each(
-                net, [str(p) for p in pictures], keep_steps=video, callback=progress, progress=samples, **options
-            )
-            for picture, outdir, result in zip(pictures, outdirs, results):
-                result.save(outdir)
-                say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
+        yield progress
     finally:
         if bar is not None:
             bar.close()
 
 
 def _summary(result: Any) -> str:
-    shown = [
-        ("LPIPS", result.metrics["lpips"], 4),
-        ("PSNR", result.metrics["psnr"], 2),
-        ("SSIM", result.metrics["ssim"], 4),
+    numbers = [
+        f"{name} {result.metrics[key]:.{digits}f}"
+        for name, key, digits in (("LPIPS", "lpips", 4), ("PSNR", "psnr", 2), ("SSIM", "ssim", 4))
+        if result.metrics[key] is not None
     ]
-    numbers = [f"{name} {value:.{digits}f}" for name, value, digits in shown if value is not None]
     return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"

@@ -1,6 +1,6 @@
 """Generators as projectors see them: spaces, codes, priors, and one contract for all families."""
 
-from .adapt import adapt, check_code, label, set_prior
+from .adapt import adapt, check_code, label, with_prior
 from .adapter import Adapter
 from .code import NOISE, Code, joined
 from .contract import FEATURES, GeneratorAdapter, base_code
@@ -28,5 +28,5 @@ __all__ = [
     "fit_gaussian",
     "joined",
     "label",
-    "set_prior",
+    "with_prior",
 ]

@@ -30,19 +30,19 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     )
 
 
-def set_prior(generator: GeneratorAdapter, family: str | None) -> None:
-    """Say what a network's z was drawn from, "normal" or "uniform"; None leaves it.
+def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:
+    """The generator with another prior of z: "normal" or "uniform"; None returns it as it is.
 
     Raises:
-        ValueError: the family is unknown, or the network's own files say what it is.
+        ValueError: the family is unknown, or the network's own files say what its z was drawn from.
     """
     if family is None:
-        return
-    if family not in ("normal", "uniform") or not hasattr(getattr(generator, "network", None), "z_prior"):
+        return generator
+    if family not in ("normal", "uniform") or not generator.asks_for_prior:
         raise ValueError(
             f"z_prior is {family!r}; expected normal or uniform, and only for networks whose files do not say"
         )
-    generator.prior = Prior(family)
+    return generator.with_prior(Prior(family))
 
 
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:

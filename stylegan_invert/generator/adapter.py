@@ -1,6 +1,7 @@
 """What the adapters of this package have in common: the spaces of layers."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -9,6 +10,8 @@ from .code import Code
 from .contract import FEATURES, base_code
 from .gaussian import Gaussian
 from .prior import Prior
+
+NO_V = "this network has no W, so there is no V space and no Gaussian prior in it"
 
 
 class Adapter:
@@ -23,12 +26,41 @@ class Adapter:
     base: str
     dense: str | None = None
     prior = Prior("normal")
+    asks_for_prior = False
+    medium = "picture"
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
-        self.img_channels = network.img_channels
-        self.img_resolution = network.img_resolution
         self.c_dim = network.c_dim
+        self.output_shape = (network.img_channels, network.img_resolution, network.img_resolution)
+
+    @property
+    def img_channels(self) -> int:
+        """Channels of the pictures, under their official name."""
+        return self.network.img_channels
+
+    @property
+    def img_resolution(self) -> int:
+        """Side of the pictures, under its official name."""
+        return self.network.img_resolution
+
+    def with_prior(self, prior: Prior) -> "Adapter":
+        other = copy.copy(self)
+        other.prior = prior
+        return other
+
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "Adapter":
+        raise ValueError(NO_V)
+
+    def fit_gaussian(
+        self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Gaussian:
+        """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
+        raise ValueError(NO_V)
+
+    def mapping_sha256(self) -> str:
+        """A hash of all that the Gaussian of V depends on."""
+        raise ValueError(NO_V)
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +81,7 @@ class Adapter:
         raise ValueError("this network has no W, so there is no V space to compress in")
 
     def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
-        raise ValueError("this network has no W, so there is no V space and no Gaussian prior in it")
+        raise ValueError(NO_V)
 
     def styles(self, code: Code) -> torch.Tensor:
         raise ValueError("this network has no W")

@@ -50,6 +50,10 @@ class Code:
         c = None if self.c is None else self.c.to(device)
         return Code(self.space, {k: v.to(device) for k, v in self.tensors.items()}, c)
 
+    def detached(self) -> "Code":
+        """The code without gradients; it shares memory."""
+        return Code(self.space, {k: v.detach() for k, v in self.tensors.items()}, self.c)
+
     def detach(self) -> "Code":
         """A copy without gradients that shares no memory."""
         return Code(self.space, {k: v.detach().clone() for k, v in self.tensors.items()}, self.c)

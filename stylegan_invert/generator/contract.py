@@ -18,14 +18,17 @@ FEATURES = "f:"  # the space "f:NAME" is that of the outputs of the layer NAME
 
 @runtime_checkable
 class GeneratorAdapter(Protocol):
-    """What a projector may ask of a generator.
+    """What a projector may ask of a generator. Nothing here changes the generator.
 
     Attributes:
         spaces: names of its latent spaces. Besides these there is a space "f:NAME" for every layer of `layers`.
         base: the space in which codes are kept in files, and on which the spaces of layers stand.
         dense: the name of its first dense layer, of `layers`; None if the network does not begin with one.
         prior: of z.
-        img_channels, img_resolution, c_dim: of the network.
+        asks_for_prior: True if the network's files do not say what its z was drawn from.
+        medium: what it makes, a name in `media.MEDIA`.
+        output_shape: of one output, without N; (C, H, W) for pictures.
+        c_dim: number of classes; 0 without.
         device: where it computes.
     """
 
@@ -33,10 +36,17 @@ class GeneratorAdapter(Protocol):
     base: str
     dense: str | None
     prior: Prior
-    img_channels: int
-    img_resolution: int
+    asks_for_prior: bool
+    medium: str
+    output_shape: tuple[int, ...]
     c_dim: int
     device: torch.device
+
+    def with_prior(self, prior: Prior) -> "GeneratorAdapter":
+        """This generator with another prior of z; the network is shared."""
+
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "GeneratorAdapter":
+        """This generator with the Gaussian of V, of the class ``c``, as it was found before; the network is shared."""
 
     def info(self) -> Mapping[str, Any]:
         """Family and sizes, for `stylegan-invert inspect`."""
@@ -72,7 +82,7 @@ class GeneratorAdapter(Protocol):
         """Names and sizes (H, W) of the noise maps, in the order in which random ones are drawn; empty without any."""
 
     def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
-        """Pictures (N, img_channels, H, W), float32, nominally in [-1, 1]: the one way from a code to an output.
+        """Outputs (N, *output_shape), float32, nominally in [-1, 1]: the one way from a code to an output.
 
         ``noise_mode`` "const" takes the code's noise maps, else the network's own; "random" draws them, "none" adds none.
         """

@@ -44,6 +44,7 @@ class LatentAdapter(Adapter):
 
     spaces = ("z",)
     base = "z"
+    asks_for_prior = True
 
     def __init__(self, network: torch.nn.Module):
         super().__init__(network)

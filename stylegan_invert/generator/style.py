@@ -1,5 +1,7 @@
 """Networks with a mapping to W: StyleGAN 1, 2 and 3."""
 
+import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -96,20 +98,30 @@ class StyleAdapter(Adapter):
         return ACTIVATIONS[ending].slope if ending is not None else None
 
     def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
-        """See the protocol. Computed when first asked for, unless `set_gaussian` has given it."""
+        """See the protocol. Computed when first asked for, unless `with_gaussian` has given it."""
         key = _key(c)
         if key not in self._gaussians:
-            self.set_gaussian(c, self.fit_gaussian(c))
+            self._gaussians[key] = self.fit_gaussian(c).to(self.device)
         return self._gaussians[key]
 
-    def set_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> None:
-        """Take the Gaussian of V, of the class ``c``, as found before."""
-        self._gaussians[_key(c)] = gaussian.to(self.device)
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "StyleAdapter":
+        other = copy.copy(self)
+        other._gaussians = {**self._gaussians, _key(c): gaussian.to(self.device)}
+        return other
+
+    def mapping_sha256(self) -> str:
+        """SHA-256 of the names, shapes and values of the mapping's parameters, and of whether it normalises z."""
+        mapping = self.network.mapping
+        total = hashlib.sha256(str(mapping.normalize_z).encode())
+        for name, value in sorted(mapping.named_parameters()):
+            x = value.detach().cpu().contiguous()
+            total.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())
+            total.update(x.numpy().tobytes())
+        return total.hexdigest()
 
     def fit_gaussian(
         self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Gaussian:
-        """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
         slope = self._slope()
         if slope is None:
             ends = f"ends in {self._ending()!r}" if self._ending() is not None else "has no layers"

@@ -6,7 +6,6 @@ was written anew, or whose synthesis was tuned.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -18,26 +17,16 @@ import torch
 
 from ..cache import cache_dir
 from ..errors import CodeFileError
-from ..generator import Gaussian, GeneratorAdapter, StyleAdapter
+from ..generator import Gaussian, GeneratorAdapter
 from .files import atomic
 
 FORMAT = "stylegan-invert V statistics 1"
 MAX_BYTES = 2**30
 
 
-def mapping_sha256(mapping: torch.nn.Module) -> str:
-    """SHA-256 of the names, shapes and values of a mapping network's parameters, and of whether it normalises z."""
-    total = hashlib.sha256(str(mapping.normalize_z).encode())
-    for name, value in sorted(mapping.named_parameters()):
-        x = value.detach().cpu().contiguous()
-        total.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())
-        total.update(x.numpy().tobytes())
-    return total.hexdigest()
-
-
-def statistics_path(generator: StyleAdapter, c: torch.Tensor | None = None) -> Path:
+def statistics_path(generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Path:
     """Where the Gaussian of a network (and class) is kept in the cache."""
-    name = mapping_sha256(generator.network.mapping)[:24] + ("" if c is None else f"-class{int(c.argmax())}")
+    name = generator.mapping_sha256()[:24] + ("" if c is None else f"-class{int(c.argmax())}")
     return cache_dir() / "statistics" / f"{name}.safetensors"
 
 
@@ -47,7 +36,7 @@ def keep_gaussian(
     path: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Gaussian:
-    """The Gaussian of V, from its file if there is one, else found and written there; the adapter has it from then on.
+    """The Gaussian of V, from its file if there is one, else fitted and written there.
 
     Args:
         generator: an adapter. One of a family without V says so.
@@ -59,34 +48,50 @@ def keep_gaussian(
         CodeFileError: ``path`` is of another network or class, or damaged.
         ValueError: the network has no V.
     """
-    if not isinstance(generator, StyleAdapter) or "v" not in generator.spaces:
+    if "v" not in generator.spaces:
         return generator.gaussian(c)  # raises, and says why
-    own = statistics_path(generator, c) if path is None else Path(path)
-    found = None
-    if own.exists():
-        try:
-            found = read_gaussian(own, generator, c)
-        except CodeFileError:
-            if path is not None:
-                raise
-    if found is None:
-        found = generator.fit_gaussian(c, progress)
-        # A cache that cannot be written is no reason to stop.
-        with contextlib.suppress(*(() if path is not None else (OSError,))):
-            own.parent.mkdir(parents=True, exist_ok=True)
-            write_gaussian(own, found, generator, c)
-    generator.set_gaussian(c, found)
-    return found
+    if path is not None:
+        return read_gaussian(path, generator, c) if Path(path).exists() else _made(Path(path), generator, c, progress)
+    own = statistics_path(generator, c)
+    with contextlib.suppress(CodeFileError):  # a damaged file in the cache is made anew
+        if own.exists():
+            return read_gaussian(own, generator, c)
+    gaussian = generator.fit_gaussian(c, progress)
+    with contextlib.suppress(
+        OSError, safetensors.SafetensorError
+    ):  # a cache that cannot be written is no reason to stop
+        own.parent.mkdir(parents=True, exist_ok=True)
+        write_gaussian(own, gaussian, generator, c)
+    return gaussian
+
+
+def with_gaussian(
+    generator: GeneratorAdapter,
+    c: torch.Tensor | None = None,
+    path: str | os.PathLike | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> GeneratorAdapter:
+    """The generator with the Gaussian of `keep_gaussian`, so that it need not be fitted again. Arguments as there."""
+    return generator.with_gaussian(c, keep_gaussian(generator, c, path, progress))
+
+
+def _made(
+    path: Path, generator: GeneratorAdapter, c: torch.Tensor | None, progress: Callable[[int, int], None] | None
+) -> Gaussian:
+    gaussian = generator.fit_gaussian(c, progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_gaussian(path, gaussian, generator, c)
+    return gaussian
 
 
 def write_gaussian(
-    path: str | os.PathLike, gaussian: Gaussian, generator: StyleAdapter, c: torch.Tensor | None = None
+    path: str | os.PathLike, gaussian: Gaussian, generator: GeneratorAdapter, c: torch.Tensor | None = None
 ) -> None:
     """Write a Gaussian and whose it is, at once or not at all."""
     tensors = {"mean": gaussian.mean, "variances": gaussian.variances, "axes": gaussian.axes.contiguous()}
     about = {
         "format": FORMAT,
-        "mapping_sha256": mapping_sha256(generator.network.mapping),
+        "mapping_sha256": generator.mapping_sha256(),
         "class": json.dumps(None if c is None else int(c.argmax())),
         **{name: json.dumps(getattr(gaussian, name)) for name in ("slope", "samples", "error")},
     }
@@ -94,7 +99,7 @@ def write_gaussian(
         safetensors.torch.save_file(tensors, temporary, about)
 
 
-def read_gaussian(path: str | os.PathLike, generator: StyleAdapter, c: torch.Tensor | None = None) -> Gaussian:
+def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Gaussian:
     """The Gaussian in a file, which must be that of the network and class.
 
     Raises:
@@ -114,12 +119,12 @@ def read_gaussian(path: str | os.PathLike, generator: StyleAdapter, c: torch.Ten
         raise CodeFileError(f"{file}: it holds no statistics of V, or is damaged ({str(e)[:120]})") from None
     if about.get("format") != FORMAT:
         raise CodeFileError(f"{file}: it holds no statistics of V; 'stylegan-invert stats' makes such files")
-    if about.get("mapping_sha256") != mapping_sha256(generator.network.mapping):
+    if about.get("mapping_sha256") != generator.mapping_sha256():
         raise CodeFileError(f"{file}: it is of another network; make one for this network with 'stylegan-invert stats'")
     expected = None if c is None else int(c.argmax())
     if facts["class"] != expected:
         raise CodeFileError(f"{file}: it is of class {facts['class']}, and {expected} was asked for")
-    d = generator.network.w_dim
+    (d,) = generator.code_shapes("w")["w"]
     shapes = {"mean": (d,), "variances": (d,), "axes": (d, d)}
     for name, value in tensors.items():
         if tuple(value.shape) != shapes[name] or value.dtype != torch.float64 or not torch.isfinite(value).all():

@@ -9,7 +9,7 @@ from .base import Distance, WeightedSum, check_images
 from .features import FeatureDistance
 from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
 from .metrics import picture_metrics
-from .names import DEFAULT_LOSS, LOSSES, needs_features, needs_vgg16, parse, parse_terms
+from .names import DEFAULT_LOSS, LOSSES, Loss, parse, parse_terms, weights_of
 from .pixel import L1, MSE, SSE
 
 __all__ = [
@@ -18,14 +18,14 @@ __all__ = [
     "Distance",
     "FeatureDistance",
     "L1",
+    "Loss",
     "MSE",
     "SSE",
     "SqueezeLPIPS",
     "WeightedSum",
     "check_images",
     "load_vgg_lpips",
-    "needs_features",
-    "needs_vgg16",
+    "weights_of",
     "parse",
     "parse_terms",
     "picture_metrics",

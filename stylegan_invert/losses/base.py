@@ -25,11 +25,16 @@ class Distance(torch.nn.Module):
             return self.features(target)
 
     def features(self, images: torch.Tensor) -> Any:
+        """What is compared of images (N, C, H, W): a tensor (N, ...), or nested lists of these."""
+        raise NotImplementedError
+
+    def compare(self, a: Any, b: Any) -> torch.Tensor:
+        """Distances (N,) between what ``features`` or ``prepare`` gave for two batches."""
         raise NotImplementedError
 
     def forward(self, prepared: Any, images: torch.Tensor) -> torch.Tensor:
         """Distances (N,) of images (N, C, H, W) from the prepared targets; generated images may leave [-1, 1]."""
-        raise NotImplementedError
+        return self.compare(prepared, self.features(images))
 
     def between(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Distances (N,) between two batches of pictures."""
@@ -48,6 +53,12 @@ class WeightedSum(Distance):
 
     def prepare(self, target: torch.Tensor) -> list[Any]:
         return [d.prepare(target) for d in self.distances]
+
+    def features(self, images: torch.Tensor) -> list[Any]:
+        return [d.features(images) for d in self.distances]
+
+    def compare(self, a: list[Any], b: list[Any]) -> torch.Tensor:
+        return sum(w * d.compare(x, y) for w, d, x, y in zip(self.weights, self.distances, a, b))
 
     def forward(self, prepared: list[Any], images: torch.Tensor) -> torch.Tensor:
         return sum(w * d(p, images) for w, d, p in zip(self.weights, self.distances, prepared))

@@ -47,8 +47,8 @@ class FeatureDistance(Distance):
         x = F.interpolate((as_rgb(images) + 1) / 2, [self.side, self.side], mode="bilinear", align_corners=False)
         return self.backbone((x - self.mean) / self.std) / self.unit
 
-    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        squared = (prepared - self.features(images)).square()
+    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        squared = (a - b).square()
         return squared.sum(dim=[1, 2, 3]) if self.total else squared.mean(dim=[1, 2, 3])
 
 

@@ -35,10 +35,10 @@ class LPIPS(Distance):
         x = (as_rgb(at_most_256(images)) - self.shift) / self.scale
         return [f / (f.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for f in self.backbone(x)]
 
-    def forward(self, prepared: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
         total = 0
-        for i, (a, b) in enumerate(zip(prepared, self.features(images))):
-            total = total + ((a - b).square() * getattr(self, f"head{i}")).sum(dim=1).mean(dim=[1, 2])
+        for i, (x, y) in enumerate(zip(a, b)):
+            total = total + ((x - y).square() * getattr(self, f"head{i}")).sum(dim=1).mean(dim=[1, 2])
         return total
 
 
@@ -86,8 +86,8 @@ class ScriptedVGG16(Distance):
     def _run(self, x: torch.Tensor) -> torch.Tensor:
         return self.network(at_most_256(x), resize_images=False, return_lpips=True)
 
-    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        return (prepared - self.features(images)).square().sum(dim=1)
+    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).square().sum(dim=1)
 
 
 def load_vgg_lpips(file: str | os.PathLike) -> Distance:

@@ -10,31 +10,39 @@ from .features import inception_features, squeezenet_features
 from .lpips import SqueezeLPIPS, load_vgg_lpips
 from .pixel import L1, MSE, SSE
 
-
-class Files(NamedTuple):
-    """Weights of the networks that some losses need; see `io.download`."""
-
-    vgg16: str | os.PathLike | None = None
-    inception: str | os.PathLike | None = None
+File = str | os.PathLike | None
 
 
-LOSSES: dict[str, Callable[[Files], Distance]] = {
-    "lpips-squeeze": lambda files: SqueezeLPIPS(),
-    "lpips-vgg": lambda files: load_vgg_lpips(files.vgg16),
-    "mse": lambda files: MSE(),
-    "l1": lambda files: L1(),
-    "sse": lambda files: SSE(),
-    "features": lambda files: _features(files, total=False),
-    "features-sum": lambda files: _features(files, total=True),
+class Loss(NamedTuple):
+    """One loss.
+
+    Attributes:
+        make: the distance, from the file of its weights, or None.
+        weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without one.
+        required: True if it cannot do without that file.
+    """
+
+    make: Callable[[File], Distance]
+    weights: str | None = None
+    required: bool = False
+
+
+def _features(total: bool) -> Callable[[File], Distance]:
+    return lambda file: squeezenet_features(total) if file is None else inception_features(file, total)
+
+
+LOSSES: dict[str, Loss] = {
+    "lpips-squeeze": Loss(lambda file: SqueezeLPIPS()),
+    "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
+    "mse": Loss(lambda file: MSE()),
+    "l1": Loss(lambda file: L1()),
+    "sse": Loss(lambda file: SSE()),
+    "features": Loss(_features(total=False), "inception"),
+    "features-sum": Loss(_features(total=True), "inception"),
 }
-"""Distances by name. "mse" and "l1" are means on the scale [-1, 1], "sse" is a sum on the scale [0, 1]; "features" is the mean
+"""Distances by name. "mse" and "l1" are means on the scale [-1, 1], "sse" is a sum on the scale [0, 1]. "features" is the mean
 of the squared difference of a feature map, and "features-sum" the sum: InceptionV3's Mixed_7a where its weights are given, else
 the shipped SqueezeNet's last."""
-
-
-def _features(files: Files, total: bool) -> Distance:
-    return squeezenet_features(total) if files.inception is None else inception_features(files.inception, total)
-
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 
@@ -49,9 +57,8 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
     for part in text.split(","):
         name, equals, weight = (p.strip() for p in part.partition("="))
         if name not in LOSSES:
-            known = ", ".join(LOSSES)
             raise ValueError(
-                f"loss {name!r} in {text!r} is unknown; expected names from {known}, as in {DEFAULT_LOSS!r}"
+                f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in {DEFAULT_LOSS!r}"
             )
         try:
             value = float(weight) if equals else 1.0
@@ -66,29 +73,25 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
     return terms
 
 
-def needs_vgg16(text: str) -> bool:
-    """Whether a loss text names "lpips-vgg"."""
-    return any(name == "lpips-vgg" for _, name in parse_terms(text))
+def weights_of(text: str) -> set[str]:
+    """The weight files that a loss text can use, by their name in `io.weights.WEIGHTS`."""
+    return {LOSSES[name].weights for _, name in parse_terms(text)} - {None}
 
 
-def needs_features(text: str) -> bool:
-    """Whether a loss text names "features" or "features-sum"."""
-    return any(name.startswith("features") for _, name in parse_terms(text))
-
-
-def parse(text: str, vgg16: str | os.PathLike | None = None, inception: str | os.PathLike | None = None) -> WeightedSum:
+def parse(text: str, **files: File) -> WeightedSum:
     """A weighted sum from a text; see `parse_terms`.
 
     Args:
         text: names from `LOSSES`, with weights.
-        vgg16: file for "lpips-vgg"; see `load_vgg_lpips`. Only needed where that is named (`needs_vgg16`).
-        inception: file for "features" and "features-sum"; see `inception_features`. Without it they use SqueezeNet.
+        files: the files of weights, by their name in `io.weights.WEIGHTS`: ``vgg16`` for "lpips-vgg" (see
+            `load_vgg_lpips`), ``inception`` for "features" and "features-sum" (see `inception_features`).
 
     Raises:
-        ValueError: the text or the file makes no sense.
+        ValueError: the text or a file makes no sense, or a file is missing.
     """
     terms = parse_terms(text)
-    if vgg16 is None and needs_vgg16(text):
-        raise ValueError("'lpips-vgg' needs the file of a VGG16; name one (--vgg16)")
-    files = Files(vgg16, inception)
-    return WeightedSum([(value, LOSSES[name](files)) for value, name in terms])
+    for _, name in terms:
+        loss = LOSSES[name]
+        if loss.required and files.get(loss.weights) is None:
+            raise ValueError(f"{name!r} needs the file of its network; name one (--{loss.weights})")
+    return WeightedSum([(value, LOSSES[name].make(files.get(LOSSES[name].weights or ""))) for value, name in terms])

@@ -11,8 +11,8 @@ class MSE(Distance):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
-    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        return (prepared - images).square().mean(dim=[1, 2, 3])
+    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).square().mean(dim=[1, 2, 3])
 
 
 class L1(Distance):
@@ -21,8 +21,8 @@ class L1(Distance):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
-    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        return (prepared - images).abs().mean(dim=[1, 2, 3])
+    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).abs().mean(dim=[1, 2, 3])
 
 
 class SSE(Distance):
@@ -31,5 +31,5 @@ class SSE(Distance):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images
 
-    def forward(self, prepared: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        return ((prepared - images) / 2).square().sum(dim=[1, 2, 3])
+    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return ((a - b) / 2).square().sum(dim=[1, 2, 3])

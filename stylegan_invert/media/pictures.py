@@ -197,6 +197,24 @@ def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
         to_pil(pixels).save(temporary, format="PNG")
 
 
+def read_png(path: str | os.PathLike) -> np.ndarray:
+    """What `write_png` has written: (C, H, W) uint8.
+
+    Raises:
+        ImageFileError: it is no picture, or not of 8 bits with 1, 3 or 4 channels.
+    """
+    try:
+        with PIL.Image.open(path, formats=["PNG"]) as picture:
+            pixels = np.asarray(picture)
+    except FileNotFoundError:
+        raise ImageFileError(f"{os.fspath(path)}: there is no such file") from None
+    except Exception as e:  # Pillow raises OSError, SyntaxError and others on damaged files
+        raise ImageFileError(f"{os.fspath(path)}: it is damaged ({str(e)[:120] or type(e).__name__})") from None
+    if pixels.dtype != np.uint8 or picture.mode not in MODES.values():
+        raise ImageFileError(f"{os.fspath(path)}: its mode is {picture.mode}; expected 8 bits, grey, RGB or RGBA")
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
 def find_pictures(targets: list[str]) -> list[Path]:
     """The pictures that files, folders and glob patterns name, in order, none twice.
 

@@ -1,0 +1,49 @@
+"""The distance of a run, from a text or an object, and what result.json says of it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.io.files import sha256_of_file
+from stylegan_invert.io.weights import WEIGHTS
+from stylegan_invert.losses import DEFAULT_LOSS, LOSSES, Distance, FeatureDistance, parse, weights_of
+
+
+def build_loss(
+    loss: str | Distance, files: Mapping[str, str | os.PathLike | None], device: torch.device
+) -> tuple[Distance, dict[str, Any]]:
+    """The distance, on a device, and what result.json says of it.
+
+    Args:
+        loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
+        files: weight files that the user named, by their name in `io.weights.WEIGHTS`.
+        device: where it computes.
+
+    Raises:
+        ValueError: the text or a file makes no sense, or a file was named that the loss does not need.
+    """
+    if isinstance(loss, Distance):
+        return loss.to(device), {"loss": type(loss).__name__}
+    if not isinstance(loss, str):
+        raise ProjectionError(f"loss is {loss!r}; expected a text like {DEFAULT_LOSS!r}, or a Distance")
+    record: dict[str, Any] = {"loss": loss}
+    needed = weights_of(loss)
+    paths = {}
+    for name, weights in WEIGHTS.items():
+        named = files.get(name)
+        if name in needed:
+            paths[name] = weights.find(named)
+            if paths[name] is not None:
+                sha256 = sha256_of_file(paths[name]) if paths[name].is_file() else None
+                record[name] = {"file": str(paths[name]), "sha256": sha256}
+        elif named is not None:
+            user = next(key for key, entry in LOSSES.items() if entry.weights == name)
+            raise ProjectionError(
+                f"{weights.title} was named ({os.fspath(named)}), and the loss {loss!r} has no {user} to use it"
+            )
+    distance = parse(loss, **paths)
+    names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
+    return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}

@@ -1,0 +1,394 @@
+"""`Projector`: a network, a method, its options and a loss, prepared and checked once, for any number of targets."""
+
+import copy
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+import stylegan_invert
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, with_prior
+from stylegan_invert.io.gaussian_file import with_gaussian
+from stylegan_invert.io.weights import WEIGHTS
+from stylegan_invert.losses import Distance
+from stylegan_invert.media.medium import medium_of
+from stylegan_invert.network_files.file import NetworkFile
+
+from .classes import find_class
+from .descent import Descent, Fit, Step
+from .loss import build_loss
+from .memory import Memory, free, measure
+from .methods import find_method
+from .objective import Objective, Observation
+from .projection import Projection, render_rounded
+from .settings import build_options
+from .starts import Init, Setting, name_of, prepare
+from .targets import Target, Targets
+
+ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
+
+
+class Projector:
+    """Finds the codes of targets. What all targets share is made here: options, spaces, priors, loss.
+
+    Args:
+        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
+        method: a key of `methods.METHODS`, or a method of another package. "w" and "w+" are for StyleGANs; "z" and "dense"
+            for every network. "de" takes what the network's discriminator finds in one pass: the network file must be given,
+            and have a direction-embedding discriminator.
+        loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`; None takes the method's, or else
+            that of the medium.
+        class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`,
+            and takes targets one after another; "relaxed" optimises a mixture of all classes together with z, from equal
+            parts on or from that of ``init``, for methods that search z.
+        statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
+            cache, which is made when it is first needed.
+        z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
+        observe: what happens to an output before it is compared with the target, which goes through it, too; see
+            `objective.Objective`. Metrics are of the whole output and the whole target.
+        progress: called while the Gaussian of V is made, with the samples so far and those expected in all.
+        options: those of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options class), and
+            weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
+
+    Raises:
+        ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
+            that do not fit, and for other arguments.
+    """
+
+    def __init__(
+        self,
+        G: torch.nn.Module | GeneratorAdapter | NetworkFile,
+        method: str = "w",
+        *,
+        loss: str | Distance | None = None,
+        class_idx: int | str | None = None,
+        statistics: str | os.PathLike | None = None,
+        z_prior: str | None = None,
+        observe: Observation | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ):
+        self.name, self.method = method, find_method(method)
+        self.class_idx, self.observe = class_idx, observe
+        preset = dict(self.method.preset)
+        own_loss = preset.pop("loss", None)
+        files = {name: options.pop(name) for name in WEIGHTS if name in options}
+        if self.method.one_pass:
+            self.refuse_steps(list(options))
+        self.options = build_options(self.method.options, preset, options)
+        self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
+        self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
+        self.medium = medium_of(self.generator)
+        self.c = self._label()
+        self._prepare_prior(statistics, progress)
+        if self.method.space is not None and self.method.space not in self.generator.spaces:
+            raise ProjectionError(
+                f"method {method!r} works in {self.method.space}, and this network has "
+                f"{', '.join(self.generator.spaces)}; choose z or dense"
+            )
+        loss = loss if loss is not None else own_loss or self.medium.default_loss
+        self.distance, self.loss_record = build_loss(loss, files, self.generator.device)
+        self.fit_targets = self.method.load()
+
+    def refuse_steps(self, names: Sequence[str]) -> None:
+        """Refuse arguments that make sense only for a method that takes steps."""
+        if names:
+            raise ProjectionError(f"method {self.name!r} takes no steps, so {', '.join(names)} has no meaning for it")
+
+    def _label(self) -> torch.Tensor | None:
+        """The label (1, c_dim) of all targets; the first class where each target's own is searched."""
+        c_dim = self.generator.c_dim
+        if self.class_idx == "relaxed":
+            if not c_dim or not self.options.searches_z:
+                reason = (
+                    f"the method {self.name!r} as asked for does not search z"
+                    if c_dim
+                    else "this network has no classes"
+                )
+                raise ProjectionError(f"a relaxed class was asked for, and {reason}")
+            if self.options.prior_weight:
+                raise ProjectionError(
+                    "the Gaussian of V is of one class, so a relaxed class has no prior in V; leave out one"
+                )
+            self.options = dataclasses.replace(self.options, class_vector="relaxed")
+            return torch.full([1, c_dim], 1 / c_dim, device=self.generator.device)
+        if self.searches_class:
+            if not c_dim:
+                raise ProjectionError("the class is to be searched for, and this network has no classes")
+            return label(c_dim, 0).to(self.generator.device)
+        c = label(c_dim, self.class_idx)
+        return None if c is None else c.to(self.generator.device)
+
+    @property
+    def searches_class(self) -> bool:
+        """True if the class of each target is searched for."""
+        return self.class_idx == "search"
+
+    def _prepare_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
+        """Give the generator the Gaussian of V, if the run needs it; that of a searched class is found with the class."""
+        self.in_v = bool(self.options.prior_weight) or (self.method.space or "").startswith("v")
+        self.statistics, self.progress = statistics, progress
+        if self.in_v and not self.searches_class:
+            self.generator = with_gaussian(self.generator, self.c, statistics, progress)
+        elif statistics is not None and not self.in_v:
+            raise ProjectionError(
+                f"method {self.name!r} was asked for without a prior in V, so statistics have no meaning for it"
+            )
+
+    def fit(
+        self,
+        shown: torch.Tensor,
+        start: Code | None = None,
+        callback: Callable[[Step], None] | None = None,
+        resume: Mapping[str, Any] | None = None,
+    ) -> Fit:
+        """The codes of targets that are tensors already.
+
+        Args:
+            shown: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs, on its device.
+            start: codes (N) in the method's space; None takes the method's own start.
+            callback: called after each step.
+            resume: the ``state()`` of a `Step` of an earlier run, to go on from there.
+        """
+        if start is None:
+            start = prepare(self.method.start, self.setting)(
+                shown, None if self.c is None else self.c.expand(len(shown), -1)
+            )
+        descend = Descent(self.options.total_steps(len(shown)), callback, resume)
+        objective = Objective(self.generator, self.distance, shown, self.observe)
+        return self.fit_targets(self.generator, objective, start, self.options, descend)
+
+    def of_class(self, shown: torch.Tensor) -> tuple["Projector", dict[str, Any]]:
+        """This projector for the class that one target (1, ...) shows, and what a result says of the search."""
+        objective = Objective(self.generator, self.distance, shown, self.observe)
+        one = copy.copy(self)
+        one.class_idx = find_class(self.generator, objective, self.options.seed)
+        one.c = label(self.generator.c_dim, one.class_idx).to(self.generator.device)
+        if self.in_v:
+            one.generator = with_gaussian(self.generator, one.c, self.statistics, self.progress)
+        return one, {"class_found_by": "search"}
+
+    @property
+    def setting(self) -> Setting:
+        """What starts need to know."""
+        relaxed = self.class_idx == "relaxed"
+        return Setting(self.generator, self.net, self.method.space, self.options, self.c, relaxed)
+
+    def project(
+        self,
+        targets: Sequence[Target],
+        *,
+        init: Init | Sequence[Init] | None = None,
+        sequence: bool = False,
+        save_noise: bool = False,
+        keep_steps: bool = False,
+        batch: int | str = 1,
+        callback: Callable[[int, Step], None] | None = None,
+        **reading: Any,
+    ) -> Iterator[Projection]:
+        """Project targets. Everything is checked now; each projection is made when it is asked for, and none is kept.
+
+        Args:
+            targets: files, or arrays or tensors in the shape of the network's outputs ((C, H, W) uint8 for pictures).
+            init: where to start: None for the method's own start, a name in `starts.STARTS` ("mean", "random", "de"), or a
+                code, a projection, a file of codes or a folder with one; one for all targets, or a list of one for each.
+            sequence: the targets are frames of a video: each but the first starts from the result of the one before.
+            save_noise: keep the optimised noise maps in the code, and render with them. Without them the output is rendered
+                with the network's stored maps, as the official tool does.
+            keep_steps: keep the code after each step, for a video.
+            batch: targets that share a pass on a GPU; "auto" measures what one takes, and lets as many share as its memory
+                holds (result.json then says how much that is). A CPU takes them one after another whatever this says: for
+                networks of official sizes that is about as fast, and the results are then those of single runs to the bit.
+            callback: called with the index of the first target of the pass, and the `Step`.
+            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
+                ``background``, see `media.reading.PictureReading`).
+
+        Raises:
+            ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
+                `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments; and, while
+                projections are made, for distances that are no numbers.
+        """
+        return _Run(self, targets, init, sequence, save_noise, keep_steps, batch, callback, reading).projections()
+
+    @cached_property
+    def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
+        """The distances that results are reported in, on the generator's device, and what results say of them."""
+        distances, about = self.medium.reported(self.distance)
+        return {name: distance.to(self.generator.device) for name, distance in distances.items()}, about
+
+
+class _Run:
+    """One call of `Projector.project`: checks its arguments, divides the targets into passes, and makes the results."""
+
+    def __init__(
+        self,
+        projector: Projector,
+        targets: Sequence[Target],
+        init: Init | Sequence[Init] | None,
+        sequence: bool,
+        save_noise: bool,
+        keep_steps: bool,
+        batch: int | str,
+        callback: Callable[[int, Step], None] | None,
+        reading: dict[str, Any],
+    ):
+        self.projector, self.sequence, self.batch = projector, sequence, batch
+        self.save_noise, self.keep_steps, self.callback = save_noise, keep_steps, callback
+        if projector.method.one_pass:
+            of_steps = {"init": init, "sequence": sequence, "save_noise": save_noise, "keep_steps": keep_steps}
+            projector.refuse_steps([name for name, value in of_steps.items() if value])
+        if save_noise and not projector.options.fits_noise_maps:
+            raise ProjectionError(
+                f"method {projector.name!r} as asked for fits no noise maps, so save_noise has no meaning for it"
+            )
+        if sequence and projector.searches_class:
+            raise ProjectionError("the class is to be searched for, and the frames of a sequence are of one class")
+        if batch != "auto" and (type(batch) is not int or batch < 1):
+            raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1, or 'auto'")
+        self.inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
+        if len(self.inits) != len(targets):
+            raise ProjectionError(
+                f"{len(self.inits)} starting codes for {len(targets)} targets; give one, or one for each"
+            )
+        self.inits = [projector.method.start if i is None else i for i in self.inits]
+        self.alike = not isinstance(init, (list, tuple))  # all targets have the same start
+        self.targets = Targets(targets, projector.medium, reading)
+        self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
+        self.memory: Memory | None = None
+        self.together = self._targets_per_pass()
+        self.previous: Code | None = None  # the result of the frame before
+
+    def _targets_per_pass(self) -> int:
+        projector, device = self.projector, self.projector.generator.device
+        if projector.method.one_pass:
+            return ONE_PASS_BATCH if self.batch == "auto" else max(self.batch, ONE_PASS_BATCH)
+        if device.type == "cpu" or self.sequence or projector.searches_class:
+            return 1
+        if self.batch != "auto":
+            return self.batch
+        if device.type != "cuda":
+            return 1  # what a step takes can be measured on CUDA only
+        one = projector.medium.tensor(self.targets[0][0][None], device)
+        center = projector.generator.center(projector.method.space or "z", projector.c)
+        self.memory = measure(projector.generator, projector.distance, one, center)
+        codes = self.memory.fitting(free(device))
+        return max(1, min(codes // projector.options.codes_per_target, len(self.targets)))
+
+    def projections(self) -> Iterator[Projection]:
+        """The results, in the order of the targets."""
+        for first in range(0, len(self.targets), self.together):
+            yield from self._pass(first)
+
+    def _pass(self, first: int) -> Iterator[Projection]:
+        """The results of the targets that share a pass, beginning with that of number ``first``."""
+        projector = self.projector
+        last = min(first + self.together, len(self.targets))
+        arrays, made = zip(*(self.targets[i] for i in range(first, last)))
+        stored = torch.from_numpy(np.stack(arrays))
+        shown = projector.medium.tensor(stored, projector.generator.device)
+        one_class, class_record = projector.of_class(shown) if projector.searches_class else (projector, {})
+        watch = _Watch(first, self.keep_steps, self.callback)
+        began = time.perf_counter()
+        fit = one_class.fit(shown, self._start(one_class, first, shown), watch)
+        seconds = (time.perf_counter() - began) / len(stored)
+        self.previous = fit.code[-1:]
+        for i, code in enumerate(fit.code):
+            code = code if self.save_noise else code.without_noise()
+            output = torch.from_numpy(render_rounded(one_class.generator, code))
+            distances, about = projector.reported
+            options = {**self._options(one_class, first + i), **class_record}
+            yield Projection(
+                code=code.to("cpu"),
+                target=stored[i],
+                image=output,
+                metrics={**projector.medium.metrics(stored[i], output, distances), **about},
+                distance=fit.distance[:, i],
+                record={
+                    "method": projector.name,
+                    "space": code.space,
+                    "medium": one_class.generator.medium,
+                    "options": options,
+                    **{name: values[i] for name, values in fit.notes.items()},
+                    "network": {**projector.medium.about(), **_source(projector.network)},
+                    "target": made[i],
+                    "seconds": round(seconds, 3),
+                    "versions": _versions(one_class.generator.device),
+                },
+                steps=[codes[i : i + 1] for codes in watch.trail] or None,
+                generator=one_class.generator,
+            )
+
+    def _start(self, projector: Projector, first: int, shown: torch.Tensor) -> Code:
+        """The starting codes of a pass."""
+        if self.sequence and self.previous is not None:
+            return self.previous
+        c = None if projector.c is None else projector.c.expand(len(shown), -1)
+        if projector is not self.projector:  # its class was searched for
+            return prepare(self.inits[first], projector.setting)(shown, c)
+        if self.alike:
+            return self.starts[0](shown, c)
+        one_label = None if c is None else c[:1]
+        return joined([self.starts[first + i](shown[i : i + 1], one_label) for i in range(len(shown))])
+
+    def _options(self, projector: Projector, number: int) -> dict[str, Any]:
+        """What a result says of all settings."""
+        from_before = self.sequence and number > 0
+        record = {
+            **dataclasses.asdict(projector.options),
+            **projector.loss_record,
+            "class": projector.class_idx,
+            "init": "the result before" if from_before else name_of(self.inits[number]),
+        }
+        if projector.generator.asks_for_prior:
+            record["z_prior"] = projector.generator.prior.family
+        record["noise"] = "optimised, saved with the code" if self.save_noise else "the network's own"
+        record["batch"] = self.together
+        if self.memory is not None:
+            record["memory"] = dataclasses.asdict(self.memory)
+        return record
+
+
+class _Watch:
+    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller.
+
+    Attributes:
+        trail: the codes after each step, without noise maps, on the CPU.
+    """
+
+    def __init__(self, first: int, keep_steps: bool, callback: Callable[[int, Step], None] | None):
+        self.first, self.keep_steps, self.callback = first, keep_steps, callback
+        self.trail: list[Code] = []
+
+    def __call__(self, step: Step) -> None:
+        if self.keep_steps:
+            self.trail.append(step.code.without_noise().to("cpu").detach())
+        if self.callback is not None:
+            self.callback(self.first, step)
+
+
+def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | GeneratorAdapter:
+    """The network in eval mode and without gradients: itself if it is, else a copy."""
+    if not isinstance(G, torch.nn.Module) or not (G.training or any(p.requires_grad for p in G.parameters())):
+        return G
+    return copy.deepcopy(G).eval().requires_grad_(False)
+
+
+def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
+    return dict(getattr(getattr(G, "network", G), "_source", {"file": None, "sha256": None}))
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    return {
+        "stylegan_invert": stylegan_invert.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }

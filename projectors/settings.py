@@ -1,0 +1,279 @@
+"""The options of every method: names, defaults, ranges, help texts and flags, each declared once.
+
+Python callers, ``stylegan-invert project`` and result.json all read these classes. No torch is imported here, so that
+``--help`` stays quick. A method of another package has its own class, derived from `MethodOptions`, wherever it likes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.options import SEED, check_options, option
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What every method can be asked. A method that takes no options uses this class as it is.
+
+    Attributes:
+        prior_weight: weight of the Gaussian prior in V; 0 leaves it out.
+        seed: of whatever is drawn for a target.
+    """
+
+    prior_weight = 0.0
+    seed = 0
+
+    @property
+    def searches_z(self) -> bool:
+        """True if z is optimised, so that a relaxed class can be found together with it."""
+        return False
+
+    @property
+    def fits_noise_maps(self) -> bool:
+        """True if noise maps are optimised, so that they can be kept."""
+        return False
+
+    @property
+    def codes_per_target(self) -> int:
+        """How many codes of one target are rendered in the same pass."""
+        return 1
+
+    def without_effect(self) -> dict[str, str]:
+        """Options that do nothing beside the others, by name, and why."""
+        return {}
+
+    def total_steps(self, targets: int) -> int:
+        """The steps of a pass over this many targets, for a progress bar."""
+        return 0
+
+
+@dataclass(frozen=True)
+class PriorOptions(MethodOptions):
+    """The Gaussian prior in V, for every method whose codes stand on a w.
+
+    Attributes:
+        prior_weight: lambda of equations 2 and 4 of Wulff & Torralba: the weight of the squared Mahalanobis distance of v
+            from its mean, summed over dimensions and, in W+, over layers. The paper has 1e-4. 0 leaves the prior out.
+    """
+
+    prior_weight: float = option(
+        0.0,
+        help="Weight of the Gaussian prior in V, a sum over dimensions and layers, for StyleGAN; a good one is 1e-4.",
+    )
+
+
+@dataclass(frozen=True)
+class WOptions(PriorOptions):
+    """Settings of the search in W, W+, V and V+; the defaults are those of the official projector.
+
+    Attributes:
+        steps: number of steps.
+        seed: of the random numbers; every target starts its own generator from it.
+        initial_learning_rate: the peak of Adam's rate.
+        initial_noise_factor: exploration noise on w at the start, in deviations of w.
+        lr_rampdown_length: share of the run over which the rate falls along a cosine.
+        lr_rampup_length: share of the run over which the rate rises from zero.
+        noise_ramp_length: share of the run after which there is no exploration noise.
+        noise_maps: "optimised" together with the code, or "fixed" at the network's own.
+        regularize_noise_weight: weight of the penalty that keeps optimised noise maps white.
+    """
+
+    steps: int = option(1000, 1, 10**9, whole=True, help="Optimisation steps.", flag="--steps,--num-steps")
+    seed: int = option(303, **SEED, help="Random seed; each target starts from it.")
+    initial_learning_rate: float = option(0.1, above=True, help="Peak learning rate of Adam.", flag="--lr")
+    initial_noise_factor: float = option(
+        0.05,
+        help="Exploration noise on w at the start, in deviations of w; 0 suits a start that is near.",
+        flag="--noise-factor",
+    )
+    lr_rampdown_length: float = option(0.25, 1e-6, help="Share of the run over which the rate falls to zero.")
+    lr_rampup_length: float = option(0.05, 1e-6, help="Share of the run over which the rate rises from zero.")
+    noise_ramp_length: float = option(0.75, 1e-6, help="Share of the run that has exploration noise.")
+    noise_maps: str = option(
+        "optimised",
+        words=("optimised", "fixed"),
+        help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.",
+    )
+    regularize_noise_weight: float = option(1e5, help="Weight of the penalty that keeps fitted noise maps white.")
+
+    @property
+    def fits_noise_maps(self) -> bool:
+        return self.noise_maps == "optimised"
+
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.fits_noise_maps else {"regularize_noise_weight": "noise_maps is fixed"}
+
+    def total_steps(self, targets: int) -> int:
+        return self.steps
+
+    def learning_rate(self, step: int) -> float:
+        """Adam's rate in a step, counted from 0."""
+        t = step / self.steps
+        ramp = min(1.0, (1.0 - t) / self.lr_rampdown_length)
+        ramp = 0.5 - 0.5 * math.cos(ramp * math.pi)
+        return self.initial_learning_rate * ramp * min(1.0, t / self.lr_rampup_length)
+
+    def noise_ramp(self, step: int) -> float:
+        """Exploration noise in a step, as a share of that at the start."""
+        return max(0.0, 1.0 - step / self.steps / self.noise_ramp_length) ** 2
+
+
+@dataclass(frozen=True)
+class LatentOptions(PriorOptions):
+    """Settings of the search for z.
+
+    Attributes:
+        steps: of the optimiser, per restart.
+        seed: of random numbers; every target starts its own generator from it.
+        optimizer: "adam", "lbfgs" (torch's, with a strong Wolfe line search) or "lbfgs-b" (SciPy's).
+        initial_learning_rate: of Adam, at first. For L-BFGS the line search finds the length of a step.
+        lr_drops: the rate is multiplied by 0.1 every steps / lr_drops steps; 1 leaves it.
+        clip: what happens to an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the
+            bound, "stochastic" draws it anew from the prior within the bounds. L-BFGS-B has the bounds built in, and
+            takes "none" or "standard".
+        bound: the bounds are -bound and bound; None takes the prior's (1 for uniform, 3 for normal).
+        lambda_z: weight of -log P(z), zero at the mode (lambda_1 of Pividori et al.).
+        penalty: "sum" takes that as it is, "mean" divides it by the number of entries of z.
+        restarts: this many starts are optimised, and the best of them is the result.
+        start_bound: starts are drawn from the prior, given that no entry exceeds this; None for the whole prior.
+        class_vector: "held", or "relaxed": the class is the softmax of as many numbers as there are classes, which are
+            found together with z.
+    """
+
+    steps: int = option(500, 1, 10**9, whole=True, help="Optimisation steps.", flag="--steps,--num-steps")
+    seed: int = option(303, **SEED, help="Random seed; each target starts from it.")
+    optimizer: str = option("lbfgs-b", words=("adam", "lbfgs", "lbfgs-b"), help="The optimiser of z.")
+    initial_learning_rate: float = option(0.1, 1e-12, help="Peak learning rate of Adam.", flag="--lr")
+    lr_drops: int = option(
+        2, 1, 1000, whole=True, help="For z: how often the rate falls, by a factor of ten each time."
+    )
+    clip: str = option(
+        "none",
+        words=("none", "standard", "stochastic"),
+        help="For z: what happens to entries that leave the bounds, at every step.",
+    )
+    bound: float | None = option(
+        None, 1e-6, or_none=True, help="The bounds that --clip holds.", unset="the prior's, 1 or 3"
+    )
+    lambda_z: float = option(0.0, help="For z: weight of -log P(z).")
+    penalty: str = option(
+        "mean", words=("mean", "sum"), help="Whether the penalties of z and of the displacement are means or sums."
+    )
+    restarts: int = option(1, 1, 10**6, whole=True, help="For z: starts to try; the best counts.")
+    start_bound: float | None = option(
+        None, 0, or_none=True, help="For z: draw starts with no entry beyond this.", unset="no limit"
+    )
+    class_vector: str = option("held", words=("held", "relaxed"), flag="")  # --class relaxed asks for it
+
+    @property
+    def searches_z(self) -> bool:
+        return True
+
+    @property
+    def codes_per_target(self) -> int:
+        return self.restarts
+
+    def without_effect(self) -> dict[str, str]:
+        idle = {}
+        if self.optimizer != "adam":
+            why = f"the optimizer {self.optimizer} finds the length of its steps itself; choose adam"
+            idle |= {"initial_learning_rate": why, "lr_drops": why}
+        if self.clip == "none":
+            idle["bound"] = "clip is none; choose standard or stochastic"
+        return idle
+
+    def total_steps(self, targets: int) -> int:
+        return self.steps * (1 if self.optimizer == "adam" else targets * self.restarts)
+
+    def rate(self, step: int) -> float:
+        """Adam's rate in a step, counted from 0."""
+        return staircase(self.initial_learning_rate, step, self.steps, self.lr_drops)
+
+
+@dataclass(frozen=True)
+class DenseOptions(LatentOptions):
+    """Settings of the two steps; those of the first are `LatentOptions`.
+
+    Attributes:
+        layer: where to split; None takes the first dense layer, before its activation.
+        first_step: "z" finds z* first; "none" takes the start as it is, and lets the displacement do everything.
+        layer_steps: steps of Adam for the displacement.
+        layer_learning_rate: its rate, at first.
+        layer_lr_drops: the rate is multiplied by 0.1 every layer_steps / layer_lr_drops steps.
+        lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
+        delta_unit: what the displacement is measured in, for its norm and its learning rate: "one", as in the paper, or
+            "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
+        styles: what the network reads besides the layer's output, as the w of a StyleGAN2: "held", or "optimised" together
+            with the displacement.
+
+    ``penalty`` is for both penalties: "sum" takes norms as they are, "mean" divides them by the number of entries.
+    """
+
+    layer: str | None = option(
+        None,
+        words=("",),
+        or_none=True,
+        help="For dense: where to split, a layer that inspect lists.",
+        metavar="NAME",
+        unset="the first dense one",
+    )
+    first_step: str = option("z", words=("z", "none"), help="For dense: none leaves out the search for z.")
+    layer_steps: int = option(500, 1, 10**9, whole=True, help="For dense: steps of the displacement.")
+    layer_learning_rate: float = option(0.05, 1e-12, help="For dense: rate of the displacement.", flag="--layer-lr")
+    layer_lr_drops: int = option(2, 1, 1000, whole=True, help="For dense: how often that rate falls to a tenth.")
+    lambda_delta: float = option(0.9, help="For dense: weight of the displacement's L1 norm.")
+    delta_unit: str = option(
+        "spread",
+        words=("one", "spread"),
+        help="For dense: what the displacement is measured in: one, or the layer's own spread.",
+    )
+    styles: str = option(
+        "held", words=("held", "optimised"), help="For dense: what else the network reads, as w, held or optimised."
+    )
+
+    @property
+    def searches_z(self) -> bool:
+        return self.first_step == "z"
+
+    @property
+    def codes_per_target(self) -> int:
+        return self.restarts if self.searches_z else 1
+
+    def without_effect(self) -> dict[str, str]:
+        idle = super().without_effect()
+        if self.first_step == "none":
+            of_z = {f.name for f in fields(LatentOptions)}
+            of_z -= {"seed", "start_bound", "penalty", "prior_weight"}  # the first two make the start
+            idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
+        return idle
+
+    def total_steps(self, targets: int) -> int:
+        return self.layer_steps + (super().total_steps(targets) if self.searches_z else 0)
+
+    def layer_rate(self, step: int) -> float:
+        """Adam's rate in a step of the second part, counted from 0."""
+        return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
+
+
+def staircase(rate: float, step: int, steps: int, drops: int) -> float:
+    """A learning rate in a step, counted from 0: multiplied by 0.1 every steps / drops steps."""
+    return rate * 0.1 ** (step * drops // steps)
+
+
+def build_options(cls: type[MethodOptions], preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> MethodOptions:
+    """The options of a method: its defaults, over them its preset, over that what was chosen.
+
+    Raises:
+        ProjectionError: a name is unknown to the method, a value is not what it must be, or a chosen option has no effect
+            beside the others.
+    """
+    values = {**preset, **chosen}
+    check_options(cls, values, ProjectionError)
+    settings = cls(**values)
+    idle = settings.without_effect()
+    for name in chosen:
+        if name in idle:
+            raise ProjectionError(f"{name} has no effect here: {idle[name]}")
+    return settings

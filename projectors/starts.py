@@ -1,0 +1,146 @@
+"""Where a projection starts. A start gives the codes of the targets in a pass; those with a name stand in `STARTS`."""
+
+import copy
+import os
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+
+from stylegan_invert.errors import CodeFileError, ProjectionError
+from stylegan_invert.generator import Code, GeneratorAdapter, check_code
+from stylegan_invert.io.codes import code_file, read_codes
+from stylegan_invert.network_files.file import NetworkFile
+
+from .projection import Projection
+from .settings import MethodOptions
+from .z import draw
+
+
+class Setting(NamedTuple):
+    """What a start may need to know.
+
+    Attributes:
+        generator: of the run.
+        net: the network file, where one was given.
+        space: in which the codes have to lie; None for any.
+        options: of the method.
+        c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
+        own_class: True if a code that is started from keeps its own class, since classes are optimised.
+    """
+
+    generator: GeneratorAdapter
+    net: NetworkFile | None
+    space: str | None
+    options: MethodOptions
+    c: torch.Tensor | None = None
+    own_class: bool = False
+
+
+class Start(Protocol):
+    """From the targets of a pass, (N, ...) in [-1, 1], and their labels (N, c_dim) or None, to N codes."""
+
+    def __call__(self, shown: torch.Tensor, c: torch.Tensor | None) -> Code: ...
+
+
+Init = str | os.PathLike | Code | Projection
+
+
+def mean(setting: Setting) -> Start:
+    """The mean code of the space, of each target's class."""
+
+    def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
+        center = setting.generator.center(setting.space or "z", None if c is None else c[:1])
+        return _for_each(center, len(shown), c)
+
+    return start
+
+
+def random(setting: Setting) -> Start:
+    """A latent drawn from the prior; the same for every target, since all have the same seed."""
+    generator, options = setting.generator, setting.options
+    bound = getattr(options, "start_bound", None)
+
+    def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
+        (shape,) = generator.code_shapes("z").values()
+        z = draw(generator.prior, shape, torch.Generator(generator.device).manual_seed(options.seed), bound)
+        code = _for_each(Code("z", {"z": z[None]}), len(shown), c)
+        return code if setting.space is None else generator.convert(code, setting.space)
+
+    return start
+
+
+def de(setting: Setting) -> Start:
+    """What the file's direction-embedding discriminator finds in one pass over the targets (Cho)."""
+    net, generator = setting.net, setting.generator
+    direction = net.direction if net is not None else None
+    if direction is None:
+        lacks = f"{net.file} has none" if net is not None else "a generator alone was given; give the network file"
+        raise ProjectionError(
+            f"the start 'de' is what a direction-embedding discriminator finds, and {lacks}. Such networks are made by "
+            "'stylegan-invert train --head direction'"
+        )
+    if any(p.device != generator.device for p in direction.parameters()):
+        direction = copy.deepcopy(direction).to(generator.device)
+
+    def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
+        with torch.no_grad():
+            z = direction.invert(shown)
+        return generator.convert(Code("z", {"z": z}, c), setting.space or "z")
+
+    return start
+
+
+STARTS: dict[str, Callable[[Setting], Start]] = {"mean": mean, "random": random, "de": de}
+
+
+def given(init: Init, setting: Setting) -> Start:
+    """One code for every target: that of a `Code`, a `Projection`, a file of codes, or a folder with one.
+
+    Raises:
+        CodeFileError: it is none of these, or does not fit the network.
+    """
+    generator, name = setting.generator, name_of(init)
+    if isinstance(init, (str, os.PathLike)):
+        code = read_codes(code_file(init) if os.path.isdir(init) else init, setting.options.searches_z)
+    elif isinstance(init, (Code, Projection)):
+        code = init.code if isinstance(init, Projection) else init
+    else:
+        raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a file of codes")
+    check_code(code, generator, name)
+    if len(code) != 1:
+        raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
+    tensors = {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}
+    c = code.c.to(generator.device) if setting.own_class and code.c is not None else setting.c
+    try:
+        converted = generator.convert(Code(code.space, tensors, c), setting.space or code.space)
+    except ValueError as e:
+        raise CodeFileError(f"{name}: {e}") from None
+
+    def start(shown: torch.Tensor, labels: torch.Tensor | None) -> Code:
+        return _for_each(converted, len(shown), None if c is None else c.expand(len(shown), -1))
+
+    return start
+
+
+def prepare(init: Init, setting: Setting) -> Start:
+    """The start for what a user gives as ``init``.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    if isinstance(init, str) and init in STARTS:
+        return STARTS[init](setting)
+    return given(init, setting)
+
+
+def name_of(init: Init) -> str:
+    """What result.json says of a start."""
+    if init == "random":
+        return "drawn from the prior"
+    return os.fspath(init) if isinstance(init, (str, os.PathLike)) else f"a {type(init).__name__}"
+
+
+def _for_each(code: Code, count: int, c: torch.Tensor | None) -> Code:
+    """One code as the code of each of ``count`` targets, with their labels."""
+    return Code(code.space, {k: v.expand(count, *v.shape[1:]) for k, v in code.tensors.items()}, c)

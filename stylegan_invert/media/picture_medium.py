@@ -1,0 +1,72 @@
+"""Pictures as a medium: 8 bits, (C, R, R), PNG."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ImageFileError
+from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
+from .pictures import as_images, projector_pixels, read_picture, read_png, write_png
+from .reading import PictureReading
+from .video import write_mp4
+
+
+class Pictures:
+    """Square pictures of one size; see `medium.Medium`. Files and roundings are those of the official projector.
+
+    Args:
+        shape: (C, R, R).
+    """
+
+    reading = PictureReading
+    target_file, output_file, steps_file = "target.png", "proj.png", "proj.mp4"
+    default_loss = DEFAULT_LOSS
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = tuple(shape)
+
+    def describe(self) -> str:
+        return f"{self.shape[2]}x{self.shape[1]}"
+
+    def about(self) -> dict[str, Any]:
+        return {"resolution": self.shape[1]}
+
+    def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
+        if isinstance(target, (str, os.PathLike)):
+            pixels, fitted = read_picture(target, self.shape[1], self.shape[0], options.fit, options.background)
+            return pixels, fitted.as_dict()
+        pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
+        if pixels.shape != self.shape or pixels.dtype != np.uint8:
+            raise ImageFileError(
+                f"a target of shape {pixels.shape}, {pixels.dtype}; expected {self.shape} uint8. "
+                "A file of any size may be named instead"
+            )
+        return pixels, "given as an array"
+
+    def tensor(self, arrays: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
+        return as_images(arrays, device)
+
+    def rounded(self, output: torch.Tensor) -> np.ndarray:
+        return projector_pixels(output)
+
+    def write(self, path: str | os.PathLike, array: np.ndarray) -> None:
+        write_png(path, array)
+
+    @staticmethod
+    def read_back(path: str | os.PathLike) -> np.ndarray:
+        return read_png(path)
+
+    def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
+        """A video of the target, on the left, beside the picture after each step."""
+        write_mp4(path, (np.concatenate([target, output], axis=2) for output in outputs))
+
+    def metrics(self, target: torch.Tensor, output: torch.Tensor, reported: dict[str, Distance]) -> dict[str, Any]:
+        return picture_metrics(target, output, reported)
+
+    def reported(self, loss: Distance) -> tuple[dict[str, Distance], dict[str, Any]]:
+        name, lpips = reported_lpips(loss)
+        return {"lpips": lpips}, {"lpips_network": name}

@@ -1,0 +1,24 @@
+"""How files are brought to a network's shape, as options. No torch is imported here, so that ``--help`` stays quick."""
+
+from dataclasses import dataclass
+
+from ..options import option
+
+
+@dataclass(frozen=True)
+class PictureReading:
+    """How a picture file is brought to a network's shape.
+
+    Attributes:
+        fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
+        background: the colour behind transparent pixels and padding, by name or as "#rrggbb".
+    """
+
+    fit: str = option(
+        "crop",
+        words=("crop", "pad"),
+        help="Non-square pictures: take the square in the centre, or fill up to one.",
+    )
+    background: str = option(
+        "white", words=("",), help="Colour behind transparent pixels and padding.", metavar="COLOUR"
+    )
