@@ -22,11 +22,14 @@ from official import HERE, fill
 
 # The reference operations, unless the environment says otherwise; test_native.py compares the native ones with them.
 os.environ.setdefault("STYLEGAN_INVERT_OPS", "reference")
-# No test may download, or use what a user has downloaded. Native operations are built once for all processes of a run.
+# No test may download, or use what a user has downloaded. Native operations are built once for all processes of a run: the
+# first process makes the folder, and the workers that it starts inherit its environment.
 os.environ["STYLEGAN_INVERT_CACHE"] = os.devnull
 if os.environ["STYLEGAN_INVERT_OPS"] != "reference":
-    os.environ["STYLEGAN_INVERT_CACHE"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_CACHE"], ignore_errors=True)
+    if "STYLEGAN_INVERT_TESTS_CACHE" not in os.environ:
+        os.environ["STYLEGAN_INVERT_TESTS_CACHE"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_TESTS_CACHE"], ignore_errors=True)
+    os.environ["STYLEGAN_INVERT_CACHE"] = os.environ["STYLEGAN_INVERT_TESTS_CACHE"]
 os.environ.pop("STYLEGAN_INVERT_VGG16", None)
 
 

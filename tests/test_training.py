@@ -467,7 +467,7 @@ def test_kill_9_and_resume_on_the_command_line(folder, tmp_path):
                 "-o",
                 outdir,
                 "--kimg",
-                "0.4",
+                "0.2",
                 "--tick",
                 "0.016",
                 "--snap",
