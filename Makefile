@@ -18,7 +18,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(PYTEST) -m 'not slow'
 
-# All tests, with the sweeps that "make test" leaves out; about twice as long.
+# All tests, with the sweeps that "make test" leaves out.
 test-all: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(PYTEST)

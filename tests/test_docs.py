@@ -2,6 +2,7 @@
 
 python tests/test_docs.py --write     writes docs/cli.md
 """
+# Takes at most 20 CPU seconds.
 
 import os
 import re

@@ -1,4 +1,5 @@
 """Distances against independent float64 calculations, and the checks of their input."""
+# Takes at most 5 CPU seconds.
 
 import math
 

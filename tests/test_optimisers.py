@@ -1,4 +1,5 @@
 """The optimisers of the projectors are those of torch.optim."""
+# Takes at most 5 CPU seconds.
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """A wheel, an editable install and a bare checkout all have every room."""
+# Takes at most 25 CPU seconds.
 
 import json
 import os
