@@ -5,14 +5,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs bench reproduce clean
+# Each of the WORKERS test processes computes with one thread, so two cores are used by two of them.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+.PHONY: demo test test-all docs bench reproduce clean
 
 demo: $(VENV)/installed
 	$(BIN)/stylegan-invert demo --outdir out/demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not slow'
+
+# All tests, with the sweeps that "make test" leaves out.
+test-all: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(PYTEST)
 
 docs: $(VENV)/installed
 	$(BIN)/python tests/test_docs.py --write
@@ -38,8 +47,11 @@ reproduce: $(VENV)/installed
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing torch and what else constraints.txt names into $(VENV); this takes a minute or more"
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'  # -qq prints errors, no warnings
+	@echo "installed"
 	@touch $@
 
 clean:

@@ -35,11 +35,20 @@ setup(
         "tqdm",
         "safetensors",
         "imageio-ffmpeg",
-        "torchmetrics>=1.0",
     ],
     extras_require={
         "report": ["matplotlib"],
-        "test": ["matplotlib", "pytest", "hypothesis", "ruff", "setuptools", "wheel", "packaging"],
+        "test": [
+            "matplotlib",
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "setuptools",
+            "wheel",
+            "packaging",
+            "torchmetrics>=1.0",
+        ],
     },
     entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},
 )

@@ -77,7 +77,6 @@ def is_native(x: torch.Tensor) -> bool:
     return _is_native(x.device, x.dtype)
 
 
-@torch.compiler.assume_constant_result
 def _is_native(device: torch.device, dtype: torch.dtype) -> bool:
     chosen = mode()
     if chosen == "reference":
@@ -94,6 +93,11 @@ def _is_native(device: torch.device, dtype: torch.dtype) -> bool:
             raise OpsError(f"{found} (--ops native was asked for; 'stylegan-invert doctor' says more)") from found
         return False
     return True
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch._dynamo: a second, and only torch.compile
+# needs it.
+_is_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def library(device: torch.device) -> ctypes.CDLL | OpsError:

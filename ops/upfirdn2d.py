@@ -18,13 +18,16 @@ def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | tor
     Returns:
         (T, T) outer product for fewer than eight one-dimensional taps, (T,) for more (kept separable), (H, W) as given.
     """
-    f = torch.as_tensor(1 if taps is None else taps, dtype=torch.float32)
+    # On the meta device, where readers build networks, torch imports torch._dynamo for the first product. The taps are
+    # therefore computed on the CPU, and moved to the default device at the end.
+    device = taps.device if isinstance(taps, torch.Tensor) else torch.get_default_device()
+    f = torch.as_tensor(1 if taps is None else taps, dtype=torch.float32, device="cpu")
     f = f[None] if f.ndim == 0 else f
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"setup_filter: taps of shape {tuple(f.shape)}; expected a list of numbers or a table of them")
     if f.ndim == 1 and f.numel() < 8:
         f = torch.outer(f, f)
-    return f / f.sum()
+    return (f / f.sum()).to(device)
 
 
 def upfirdn2d(

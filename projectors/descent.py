@@ -21,6 +21,7 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code
 
 from .objective import Objective
+from .optimisers import LBFGS, Adam
 from .settings import StoppingOptions
 
 HISTORY = 20  # pairs of steps and gradients that L-BFGS remembers
@@ -273,7 +274,7 @@ def adam(
     stop: Stop,
 ) -> torch.Tensor:
     """Adam with the search's schedule, all rows side by side."""
-    optimizer = torch.optim.Adam(search.variables, lr=search.rate(0), betas=(0.9, 0.999))
+    optimizer = Adam(search.variables, lr=search.rate(0), betas=(0.9, 0.999))
     history: list[torch.Tensor] = []
     if saved is not None:
         _restore(search, saved)
@@ -414,8 +415,8 @@ def lbfgs(
 ) -> None:
     """torch's L-BFGS with a strong Wolfe line search, for a search of one row."""
 
-    def optimiser() -> torch.optim.LBFGS:
-        return torch.optim.LBFGS(
+    def optimiser() -> LBFGS:
+        return LBFGS(
             search.variables,
             max_iter=1,
             max_eval=25,

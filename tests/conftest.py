@@ -1,7 +1,8 @@
-"""Fixtures: small networks made here, and a feature network as a TorchScript file."""
+"""Fixtures: small networks made here, and a feature network as a TorchScript file; what each test file may cost."""
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 
@@ -21,11 +22,14 @@ from official import HERE, fill
 
 # The reference operations, unless the environment says otherwise; test_native.py compares the native ones with them.
 os.environ.setdefault("STYLEGAN_INVERT_OPS", "reference")
-# No test may download, or use what a user has downloaded. Native operations are built once for all processes of a run.
+# No test may download, or use what a user has downloaded. Native operations are built once for all processes of a run: the
+# first process makes the folder, and the workers that it starts inherit its environment.
 os.environ["STYLEGAN_INVERT_CACHE"] = os.devnull
 if os.environ["STYLEGAN_INVERT_OPS"] != "reference":
-    os.environ["STYLEGAN_INVERT_CACHE"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_CACHE"], ignore_errors=True)
+    if "STYLEGAN_INVERT_TESTS_CACHE" not in os.environ:
+        os.environ["STYLEGAN_INVERT_TESTS_CACHE"] = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_TESTS_CACHE"], ignore_errors=True)
+    os.environ["STYLEGAN_INVERT_CACHE"] = os.environ["STYLEGAN_INVERT_TESTS_CACHE"]
 os.environ.pop("STYLEGAN_INVERT_VGG16", None)
 
 
@@ -78,3 +82,38 @@ def picture(tmp_path):
     ramp = torch.arange(40 * 30 * 3).reshape(30, 40, 3) % 251
     PIL.Image.fromarray(ramp.to(torch.uint8).numpy()).save(path)
     return path
+
+
+# Each test file says in its first lines what it may cost, as "# Takes at most 20 CPU seconds." Processor time, not time on the
+# clock, so that a busy machine changes nothing; that of programs which tests start is included.
+COST = re.compile(r"^# Takes at most (\d+) CPU seconds", re.MULTILINE)
+_spent = sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    global _spent
+    report = yield
+    before, _spent = _spent, sum(os.times()[:4])
+    report.cpu_seconds = _spent - before
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A line for each test file that cost more than it says, or says nothing."""
+    spent = {}
+    for report in (r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "cpu_seconds")):
+        file = report.nodeid.partition("::")[0]
+        spent[file] = spent.get(file, 0) + report.cpu_seconds
+    if len(spent) > 1:
+        terminalreporter.write_line(f"{sum(spent.values()):.0f} CPU seconds in {len(spent)} test files")
+    for file, seconds in sorted(spent.items()):
+        stated = COST.search((HERE.parent / file).read_text()[:2000])
+        if stated is None:
+            terminalreporter.write_line(
+                f"warning: {file} does not say what it may cost; it took {seconds:.0f} CPU seconds"
+            )
+        elif seconds > int(stated[1]):
+            terminalreporter.write_line(
+                f"warning: {file} took {seconds:.0f} CPU seconds; it says that it takes at most {stated[1]}"
+            )

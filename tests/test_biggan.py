@@ -1,4 +1,5 @@
 """BigGAN files: what the networks compute, against NumPy in double precision and against the public code; what is refused."""
+# Takes at most 5 CPU seconds.
 
 import importlib
 import io

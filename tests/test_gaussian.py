@@ -1,4 +1,5 @@
 """The Gaussian of V: equations, samples, files, projectors with the prior, and the commands."""
+# Takes at most 25 CPU seconds.
 
 import json
 

@@ -1,5 +1,8 @@
 """What importing and asking for help may load."""
+# Takes at most 30 CPU seconds.
 
+import functools
+import importlib.metadata
 import subprocess
 import sys
 
@@ -8,6 +11,10 @@ import pytest
 from official import HERE
 
 HEAVY = {"torch", "numpy", "scipy", "PIL", "torchmetrics", "safetensors", "requests", "imageio_ffmpeg", "tqdm"}
+
+
+SLOW = {"torch._dynamo", "torch._inductor", "torch.distributed.fsdp", "sympy", "matplotlib", "scipy", "torchmetrics"}
+"""Modules that take long to import; loading a network and a first step do without them."""
 
 
 def loaded_after(code):
@@ -31,6 +38,54 @@ def test_importing_loads_nothing_heavy():
 def test_help_loads_nothing_heavy(args):
     code = f"from stylegan_invert.cli.main import main\ntry: main({args!r})\nexcept SystemExit as e: assert e.code == 0"
     assert not loaded_after(code) & HEAVY
+
+
+RUN = "from stylegan_invert.cli.main import main\ntry: main({!r})\nexcept SystemExit as e: assert e.code == {}, e.code"
+
+
+def test_reading_networks_imports_only_what_it_needs():
+    code = "for name in ('cats32', 'cats32-de', 'faces64'): net = si.load(name); net.info, net.D, net.direction"
+    loaded = loaded_after(f"import stylegan_invert as si\n{code}\n")
+    assert not loaded & SLOW
+    assert third_party(loaded) <= {"torch", "numpy", "safetensors"}
+
+
+def test_inspecting_a_network_imports_only_what_it_needs():
+    loaded = loaded_after(RUN.format(["inspect", "cats32"], 0))
+    assert not loaded & SLOW
+    assert third_party(loaded) <= {"torch", "numpy", "safetensors", "click"}
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("cats32", ["--steps", "1"]),
+        ("cats32", ["--steps", "1", "--method", "wulff-w+"]),
+        ("cats32-de", ["--method", "de"]),
+        ("faces64", ["--steps", "1", "--method", "z", "--optimizer", "lbfgs"]),
+    ],
+)
+def test_a_first_step_imports_only_what_it_needs(network, options, tmp_path):
+    picture = HERE.parent / "pretrained" / "chelsea-face.png"
+    loaded = loaded_after(RUN.format(["project", "-n", network, "-t", str(picture), "-o", str(tmp_path), *options], 0))
+    assert not loaded & SLOW
+    assert third_party(loaded) <= {"torch", "numpy", "safetensors", "click", "PIL", "tqdm"}
+
+
+@pytest.mark.parametrize("args", [["inspect"], ["stats"], ["project", "-t", "x.png", "-o", "out", "-n"]])
+def test_a_misspelt_network_is_found_before_torch_is_imported(args):
+    assert not loaded_after(RUN.format([*args, "cats23"], 1)) & HEAVY
+
+
+def third_party(loaded):
+    """The installed packages among these modules, without this one and without what torch itself imports."""
+    packages = {name.partition(".")[0] for name in loaded} & set(importlib.metadata.packages_distributions())
+    return packages - (imported_by_torch() - {"torch"}) - {"stylegan_invert"}
+
+
+@functools.cache
+def imported_by_torch():
+    return {name.partition(".")[0] for name in loaded_after("import torch")}
 
 
 def test_ops_under_its_bare_name_says_its_right_one():

@@ -1,4 +1,5 @@
 """Distances against independent float64 calculations, and the checks of their input."""
+# Takes at most 5 CPU seconds.
 
 import math
 
@@ -165,6 +166,22 @@ def test_a_wrong_vgg_file_is_named(content, tmp_path):
         losses.load_vgg_lpips(tmp_path / "vgg.pt")
     with pytest.raises(ValueError, match="there is no such file"):
         losses.load_vgg_lpips(HERE / "nothing.pt")
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 11, 17)])
+@pytest.mark.parametrize("noise", [1, 20, 200])
+def test_metrics_equal_those_of_torchmetrics(shape, noise):
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(1, shape[0], 4, 4, generator=generator) * 255
+    a = F.interpolate(a, size=shape[1:], mode="bilinear").round()
+    b = (a + noise * torch.randn(a.shape, generator=generator)).round().clamp(0, 255)
+    metrics = losses.picture_metrics(a[0].to(torch.uint8), b[0].to(torch.uint8), {})
+    psnr = peak_signal_noise_ratio(b, a, data_range=(0.0, 255.0))
+    ssim = structural_similarity_index_measure(b, a, data_range=(0.0, 255.0))
+    assert metrics["psnr"] == pytest.approx(float(psnr), rel=1e-6)
+    assert metrics["ssim"] == pytest.approx(float(ssim), abs=1e-6)
 
 
 def test_metrics_are_their_formulas():

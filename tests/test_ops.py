@@ -1,4 +1,5 @@
 """The operations against independent calculations, and their gradients."""
+# Takes at most 5 CPU seconds.
 
 import math
 

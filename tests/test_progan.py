@@ -1,4 +1,5 @@
 """ProGAN files of TensorFlow and of Theano: equality with TensorFlow's arithmetic in float64, refusals."""
+# Takes at most 15 CPU seconds.
 
 import contextlib
 import importlib.util

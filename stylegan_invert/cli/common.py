@@ -49,6 +49,19 @@ class UserPath(click.ParamType):
         return os.path.expanduser(value)
 
 
+class NetworkSource(UserPath):
+    """The path, URL or short name of a network. A misspelt one is refused here, before torch is imported."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ..network_files.sources import check
+
+        source = super().convert(value, param, ctx)
+        check(source)
+        return source
+
+
 class Number(click.FloatRange):
     """A finite number in a range; click's own lets nan through."""
 
@@ -127,7 +140,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--network",
         "-n",
         required=True,
-        type=UserPath(),
+        type=NetworkSource(),
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or one that comes with this package: cats32-de, cats32, faces64.",

@@ -4,13 +4,13 @@ import os
 
 import click
 
-from .common import UserPath, assume_option, open_network, quiet_option, say
+from .common import NetworkSource, UserPath, assume_option, open_network, quiet_option, say
 
 FORMATS = ("pickle", "rosinality", "safetensors")
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=UserPath())
+@click.argument("source", metavar="IN", type=NetworkSource())
 @click.argument("out", metavar="OUT", type=UserPath())
 @click.option(
     "--format", "form", type=click.Choice(FORMATS),

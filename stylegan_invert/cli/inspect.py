@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from .common import UserPath, assume_option, open_network
+from .common import NetworkSource, assume_option, open_network
 
 
 @click.command()
-@click.argument("network", metavar="NET", type=UserPath())
+@click.argument("network", metavar="NET", type=NetworkSource())
 @assume_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(network: str, as_json: bool) -> None:

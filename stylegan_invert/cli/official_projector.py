@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from .common import SEED, UserPath, class_option, device_option, pick_device
+from .common import SEED, NetworkSource, UserPath, class_option, device_option, pick_device
 from .project import run
 
 
 @click.command()
 @click.option(
-    "--network", required=True, type=UserPath(), help="Network pickle filename or URL, or an official short name"
+    "--network", required=True, type=NetworkSource(), help="Network pickle filename or URL, or an official short name"
 )
 @click.option("--target", required=True, type=UserPath(), metavar="FILE", help="Target image file to project to")
 @click.option(

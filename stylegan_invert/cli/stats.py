@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from .common import UserPath, assume_option, device_option, open_network, pick_device, quiet_option, sampling, say
+from .common import (
+    NetworkSource,
+    UserPath,
+    assume_option,
+    device_option,
+    open_network,
+    pick_device,
+    quiet_option,
+    sampling,
+    say,
+)
 
 LINES = {
     "samples": "samples",
@@ -26,7 +36,7 @@ LINES = {
 
 
 @click.command()
-@click.argument("network", metavar="NET", type=UserPath())
+@click.argument("network", metavar="NET", type=NetworkSource())
 @assume_option
 @click.option("--class", "class_idx", type=int, metavar="INT", help="One class; without, all that there are.")
 @click.option(

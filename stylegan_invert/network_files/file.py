@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-from .. import pretrained
 from ..errors import NetworkFileError, printable
 from ..generator import adapt
-from ..io.download import SHORT_NAMES, download
 from ..io.files import atomic, sha256
 from ..networks import stylegan2 as networks_stylegan2
 from ..networks import stylegan3 as networks_stylegan3
@@ -30,6 +28,7 @@ from .machine.containers import read_records
 from .machine.persistence import MODULE_SRC, Budget, ModuleRecord, module_call, persistent_call
 from .machine.pickled import Refusal, dump
 from .machine.tensors import TensorRecord, tensor_call
+from .sources import resolve
 from .table import Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
@@ -37,12 +36,6 @@ NETWORK_KEYS = ("G", "D", "G_ema")
 
 GENERATORS = {networks_stylegan2.Generator: MODULE_SRC, networks_stylegan3.Generator: stylegan3.MODULE_SRC}
 """What official pickles can hold, and what stands in them in place of source text."""
-
-SHIPPED = {
-    "cats32-de": pretrained.DEMO_NETWORK,
-    "cats32": "cats32-stylegan2-ada.pkl",
-    "faces64": "faces64-dcgan.pt",
-}  # short names of the networks that come with this package
 
 # Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
 _NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
@@ -159,14 +152,7 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         DownloadError: the URL cannot be had.
     """
     name = os.fspath(source)
-    if re.match(r"https?://", name):
-        path = download(name)
-    elif name in SHORT_NAMES and not os.path.exists(name):
-        path = download(SHORT_NAMES[name])
-    elif name in SHIPPED and not os.path.exists(name):
-        path = pretrained.path(SHIPPED[name])
-    else:
-        path = Path(name).expanduser()
+    path = resolve(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
     beside = {}
@@ -186,9 +172,6 @@ def _bytes(path: Path, name: str) -> bytearray:
         return data
     except MemoryError:
         raise NetworkFileError(name, "", f"it has {path.stat().st_size:,} bytes, more than memory can hold") from None
-    except FileNotFoundError:
-        hint = f"expected a path, a URL, or one of the short names {', '.join([*SHIPPED, *SHORT_NAMES][:8])}, ..."
-        raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
 

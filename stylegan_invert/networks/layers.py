@@ -12,6 +12,17 @@ ARCHITECTURES = ("orig", "skip", "resnet")
 RESAMPLE_FILTER = (1, 3, 3, 1)
 
 
+def normal(shape: Sequence[int], divisor: float = 1) -> torch.Tensor:
+    """A float32 tensor of the normal distribution with standard deviation 1 / ``divisor``: weights before training.
+
+    On the meta device, where readers of network files build networks, a tensor has a shape and no numbers; torch.randn
+    would import sympy and torch._dynamo there, which takes a second.
+    """
+    if torch.get_default_device().type == "meta":
+        return torch.empty(shape)
+    return torch.randn(shape) / divisor
+
+
 class RecordedModule(torch.nn.Module):
     """A module that remembers its constructor's arguments, as official persistent classes do.
 
@@ -71,7 +82,7 @@ class FullyConnectedLayer(RecordedModule):
         self.in_features = in_features
         self.out_features = out_features
         self.activation = activation
-        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
+        self.weight = torch.nn.Parameter(normal([out_features, in_features], lr_multiplier))
         self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
         self.weight_gain = lr_multiplier / math.sqrt(in_features) if in_features else math.inf
         self.bias_gain = lr_multiplier
@@ -113,7 +124,7 @@ class Conv2dLayer(RecordedModule):
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
         self.act_gain = ACTIVATIONS[activation].gain
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
+        weight = normal([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
         values = {"weight": weight, "bias": torch.zeros([out_channels]) if bias else None}
         for name, value in values.items():
             # Freeze-D keeps the weights of frozen layers as buffers, which optimisers do not see.

@@ -97,7 +97,7 @@ class DenseLayer(torch.nn.Module):
         self.activation = activation
         self.weight_gain = _weight_gain(in_features, gain, use_wscale, lr_multiplier)
         self.bias_gain = lr_multiplier
-        self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
+        self.weight = torch.nn.Parameter(layers.normal([out_features, in_features], lr_multiplier))
         self.bias = torch.nn.Parameter(torch.zeros([out_features])) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ class ConvLayer(torch.nn.Module):
         self.down = down
         self.weight_gain = _weight_gain(in_channels * kernel_size**2, gain, use_wscale)
         self.blur = Blur(blur_filter)
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]))
+        self.weight = torch.nn.Parameter(layers.normal([out_channels, in_channels, kernel_size, kernel_size]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -207,7 +207,7 @@ class SynthesisLayer(torch.nn.Module):
         self.use_pixel_norm = use_pixel_norm
         self.use_instance_norm = use_instance_norm
         if use_noise:
-            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.register_buffer("noise_const", layers.normal([resolution, resolution]))
             self.noise_strength = torch.nn.Parameter(torch.zeros([out_channels]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
         self.style = DenseLayer(w_dim, 2 * out_channels, gain=1, use_wscale=use_wscale) if use_styles else None
@@ -289,7 +289,7 @@ class ConvSynthesisLayer(SynthesisLayer):
         self.up = up
         self.fused_scale = fused_scale
         self.weight_gain = _weight_gain(in_channels * 9, GAIN, use_wscale)
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, 3, 3]))
+        self.weight = torch.nn.Parameter(layers.normal([out_channels, in_channels, 3, 3]))
         self.blur = Blur(blur_filter)
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str, noise: torch.Tensor | None) -> torch.Tensor:

@@ -21,6 +21,7 @@ from .layers import (
     StyleGAN,
     check_shape,
     compute_format,
+    normal,
     uses_fp16,
 )
 
@@ -58,10 +59,10 @@ class SynthesisLayer(RecordedModule):
         self.act_gain = ACTIVATIONS[activation].gain
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
+        weight = normal([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
         self.weight = torch.nn.Parameter(weight)
         if use_noise:
-            self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+            self.register_buffer("noise_const", normal([resolution, resolution]))
             self.noise_strength = torch.nn.Parameter(torch.zeros([]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
 
@@ -118,7 +119,7 @@ class ToRGBLayer(RecordedModule):
         self.conv_clamp = conv_clamp
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
+        weight = normal([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
         self.weight = torch.nn.Parameter(weight)
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
@@ -164,7 +165,7 @@ class SynthesisBlock(RecordedModule):
         self.num_torgb = 0
         common = dict(w_dim=w_dim, conv_clamp=conv_clamp, channels_last=self.channels_last)
         if in_channels == 0:
-            self.const = torch.nn.Parameter(torch.randn([out_channels, resolution, resolution]))
+            self.const = torch.nn.Parameter(normal([out_channels, resolution, resolution]))
         else:
             self.conv0 = SynthesisLayer(
                 in_channels,

@@ -101,9 +101,9 @@ class SynthesisInput(RecordedModule):
         self.sampling_rate = sampling_rate
         self.bandwidth = bandwidth
         # Frequencies of a disc: a random direction, and a radius whose square is spread evenly.
-        freqs = torch.randn([channels, 2])
+        freqs = layers.normal([channels, 2])
         squares = freqs.square().sum(dim=1, keepdim=True)
-        self.weight = torch.nn.Parameter(torch.randn([channels, channels]))
+        self.weight = torch.nn.Parameter(layers.normal([channels, channels]))
         self.affine = FullyConnectedLayer(w_dim, 4)
         with torch.no_grad():  # at first nothing is moved
             self.affine.weight.zero_()
@@ -188,7 +188,7 @@ class SynthesisLayer(RecordedModule):
         self.conv_clamp = conv_clamp
         self.magnitude_ema_beta = magnitude_ema_beta
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, self.conv_kernel, self.conv_kernel]))
+        self.weight = torch.nn.Parameter(layers.normal([out_channels, in_channels, self.conv_kernel, self.conv_kernel]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
         self.register_buffer("magnitude_ema", torch.ones([]))  # the running mean of the input's squares
 

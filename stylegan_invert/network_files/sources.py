@@ -1,0 +1,62 @@
+"""Where a network is: a URL, a short name or a path becomes the path of a file. Nothing here imports torch."""
+
+import os
+import re
+from pathlib import Path
+
+from .. import pretrained
+from ..errors import NetworkFileError
+from ..io.download import SHORT_NAMES, download
+
+SHIPPED = {
+    "cats32-de": pretrained.DEMO_NETWORK,
+    "cats32": "cats32-stylegan2-ada.pkl",
+    "faces64": "faces64-dcgan.pt",
+}
+"""Short names of the networks that come with this package, and their files."""
+
+
+def check(source: str | os.PathLike) -> None:
+    """Refuse a misspelt source. Nothing is downloaded.
+
+    Raises:
+        NetworkFileError: the source is no URL, no short name and no path of something that exists.
+    """
+    name = os.fspath(source)
+    if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
+        return
+    try:
+        Path(name).expanduser().stat()
+    except FileNotFoundError:
+        names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
+        hint = f"expected a path, a URL, or one of the short names {names}, ..."
+        raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
+    except OSError as e:
+        raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+
+
+def resolve(source: str | os.PathLike) -> Path:
+    """The file or folder of a network. A URL and an official short name are downloaded once, into the cache.
+
+    Args:
+        source: a path, an http(s) URL, an official short name ("ffhq", "metfaces", ...), or the short name of a network
+            that comes with this package ("cats32-de", "cats32", "faces64"). A file of the same name is preferred to a
+            short name.
+
+    Raises:
+        NetworkFileError: there is nothing of this name.
+        DownloadError: the file cannot be downloaded.
+    """
+    check(source)
+    name = os.fspath(source)
+    if _is_url(name):
+        return download(name)
+    if name in SHORT_NAMES and not os.path.exists(name):
+        return download(SHORT_NAMES[name])
+    if name in SHIPPED and not os.path.exists(name):
+        return pretrained.path(SHIPPED[name])
+    return Path(name).expanduser()
+
+
+def _is_url(name: str) -> bool:
+    return re.match(r"https?://", name) is not None
