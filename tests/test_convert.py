@@ -21,9 +21,9 @@ from stylegan_invert.cli.main import cli
 from stylegan_invert.network_files import convert
 from stylegan_invert.network_files import file as network_file
 from stylegan_invert.network_files import safetensors_file as network_safetensors
+from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families import rosinality
 from stylegan_invert.network_files.machine.containers import read_records
-from stylegan_invert.network_files.machine.persistence import Budget
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 

@@ -23,11 +23,12 @@ from ..networks.direction import DirectionDiscriminator
 from ..networks.discriminators import Discriminator
 from . import safetensors_file as network_safetensors
 from . import table as families
+from .assemble import Budget
 from .families import biggan, rosinality, stylegan3
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
 from .machine import tensorflow
 from .machine.containers import read_records
-from .machine.persistence import MODULE_SRC, Budget, ModuleRecord, module_call, persistent_call
+from .machine.persistence import MODULE_SRC, ModuleRecord, module_call, persistent_call
 from .machine.pickled import Refusal, dump
 from .machine.tensors import TensorRecord, tensor_call
 from .table import Unbuilt

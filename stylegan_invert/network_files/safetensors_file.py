@@ -33,19 +33,17 @@ from ..networks import biggan, dcgan, progan, stylegan1, stylegan3
 from ..networks.discriminators import Discriminator
 from ..networks.layers import LABEL_PATHS, MappingNetwork
 from ..networks.stylegan2 import Generator
-from .checks import Check, flag, whole
+from .assemble import Budget, assemble, by_name, constructing
+from .checks import ATTRIBUTES, MAX_RESOLUTION, MAX_SIZE, Known, flag, one_of, set_attribute, whole
 from .families import stylegan3 as stylegan3_file
 from .families.stylegan2 import (
     BLOCK_ARGS,
     D_MAPPING_ARGS,
     EPILOGUE_ARGS,
     MAPPING_ARGS,
-    MAX_RESOLUTION,
-    MAX_SIZE,
     OUTER_ARGS,
     SYNTHESIS_ARGS,
 )
-from .machine.persistence import ADOPTED, NEEDS_BUFFER, Budget
 from .machine.pickled import show
 from .machine.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
 
@@ -63,26 +61,14 @@ DTYPES = {
 }  # fmt: skip
 """Number type in the header -> a key of `tensors.STORAGES`."""
 
-
-class Known(NamedTuple):
-    """A class that files may name.
-
-    Attributes:
-        cls: called with the arguments of the file by name. A network of it has ``init_kwargs``, plain values.
-        checks: for arguments by name, what they may be; for tables of arguments, a table of the same. Those that are not
-            there must be plain values of ordinary size, see `_bounded`.
-    """
-
-    cls: type
-    checks: Mapping[str, Any]
+MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
 
-_label_path: Check = (f"one of {', '.join(LABEL_PATHS)}", lambda v: isinstance(v, str) and v in LABEL_PATHS)
 _SIZES = {"c_dim": whole(0, MAX_SIZE), "img_resolution": whole(4, MAX_RESOLUTION), "img_channels": whole(1, MAX_SIZE)}
 CLASSES: dict[str, Known] = {
     "stylegan2.Generator": Known(
         Generator,
-        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
+        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": one_of(LABEL_PATHS)},
          "synthesis_kwargs": SYNTHESIS_ARGS},
     ),
     "stylegan2.Discriminator": Known(
@@ -193,7 +179,7 @@ def _plain(value: Any) -> Any:
 
 def _attributes(module: torch.nn.Module) -> dict[str, Any]:
     """Those attributes that count besides the constructor's arguments."""
-    found = {key: value for key, value in module.__dict__.items() if key in ADOPTED}
+    found = {key: value for key, value in module.__dict__.items() if key in ATTRIBUTES}
     if isinstance(module, MappingNetwork):
         found["normalize_z"] = module.normalize_z
     return found
@@ -351,31 +337,10 @@ def _build(
         raise NetworkFileError(file, role, f"it is of class {show(name)}; expected one of {', '.join(CLASSES)}")
     known = CLASSES[name]
     _check(kwargs, known.checks, file, f"{role}: kwargs")
-    try:
-        with torch.device("meta"), _at_most(8 * len(records) + 100):
-            network = known.cls(**kwargs)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, role, f"its arguments describe no network: {reason}") from None
-    expected = network.state_dict()
-    for key in sorted({*expected, *records}):
-        record = records.get(key)
-        if record is None or key not in expected:
-            reason = "it is missing" if record is None else "its network has no such tensor"
-            raise NetworkFileError(file, f"{role}.{key}", f"{reason}; the arguments ask for something else")
-        wanted = expected[key]
-        if record.shape != tuple(wanted.shape) or record.dtype != wanted.dtype:
-            found = f"{record.shape}, {record.dtype}"
-            raise NetworkFileError(
-                file, f"{role}.{key}", f"it is {found}; its arguments ask for {tuple(wanted.shape)}, {wanted.dtype}"
-            )
+    with _at_most(8 * len(records) + 100), constructing(file, role):
+        network = known.cls(**kwargs)
     _set_attributes(network, attributes, file, role)
-    values = {}
-    for key, record in records.items():
-        budget.spend(f"{role}.{key}", record.nbytes)
-        values[key] = record.to_tensor()
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+    return assemble(network, by_name(network, records), file, role, budget, names=records, misfit=MISFIT)
 
 
 def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> None:
@@ -440,17 +405,12 @@ def _set_attributes(network: torch.nn.Module, table: Any, file: object, role: st
     if not isinstance(table, dict) or not all(isinstance(v, dict) and k in modules for k, v in table.items()):
         raise NetworkFileError(file, f"{role}: attributes", "expected a table by the names of the network's modules")
     for where, values in table.items():
-        module, place = modules[where], f"{role}.{where}"
+        module, place = modules[where], f"{role}.{where}" if where else role
         for name, value in values.items():
             if name not in _attributes(module):
                 raise NetworkFileError(file, place, f"there is no attribute {show(name)} that a file may set")
-            expectation, accepts = flag if name == "normalize_z" else ADOPTED[name]
-            if not accepts(value):
-                raise NetworkFileError(file, place, f"{name} is {show(value)}; expected {expectation}")
-            needed = NEEDS_BUFFER.get(name)
-            if value and needed and needed not in module._buffers:
-                raise NetworkFileError(file, place, f"{name} is {show(value)}, and there is no {needed}")
-            setattr(module, name, value)
+            check = flag if name == "normalize_z" else ATTRIBUTES[name]
+            set_attribute(module, name, value, file, place, check)
 
 
 def _read_extra(

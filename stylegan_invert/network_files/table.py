@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import NetworkFileError
+from .assemble import Budget
 from .families import biggan, dcgan, psp, rosinality, stylegan2, stylegan3, tf_stylegan2
 from .families import tf_progan as progan
 from .families import tf_stylegan1 as stylegan1
-from .machine.persistence import Budget, ModuleRecord
+from .machine.persistence import ModuleRecord
 from .machine.tensorflow import TFNetwork
 
 STATE_DICTS = (biggan, psp, rosinality, dcgan)

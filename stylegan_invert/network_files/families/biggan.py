@@ -17,26 +17,23 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
-from ..checks import Check, number, whole
-from ..machine.persistence import Budget
+from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, Check, checked, none_or, number, one_of, whole
 from ..machine.pickled import Machine, Refusal, show
 from ..machine.tensors import TensorRecord, tables, unwrapped
 
-MAX_BLOCKS = 64
-MAX_SIZE = 2**20  # of any dimension of a tensor
-MAX_RESOLUTION = 4096
+MAX_DIMENSION = 2**20  # of any tensor
 MAX_STATS = 10_001
 
 IGNORED = re.compile(r"(.*\.)?(sv\d+|u[1-9]\d*|accumulation_counter|num_batches_tracked)")
 """Notes of training, and further singular vectors, which no picture depends on."""
 
 _eps = number(0, 1)
-_eps_or_none: Check = (f"None or {_eps[0]}", lambda v: v is None or _eps[1](v))
 
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "bn_eps": (None, _eps_or_none),
-    "sn_eps": (None, _eps_or_none),
-    "cross_replica_gain": ("add", (f"one of {', '.join(GAINS)}", lambda v: v in GAINS)),
+ASSUMED: Assumptions = {
+    "bn_eps": (None, none_or(_eps)),
+    "sn_eps": (None, none_or(_eps)),
+    "cross_replica_gain": ("add", one_of(GAINS)),
 }
 """What a bare state dict does not say: name to default and what is accepted.
 
@@ -57,12 +54,6 @@ STATISTICS = {
     "mybn": ("bn.stored_mean", "bn.stored_var"),
     "cross_replica": ("bn.running_mean", "bn.running_var"),
 }  # how the statistics of batch normalisation are called by default, with --mybn, and with --cross_replica
-
-Make = Callable[..., torch.Tensor]
-
-
-def _same(value: torch.Tensor) -> torch.Tensor:
-    return value
 
 
 class Activation:
@@ -122,16 +113,9 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
         if name in config and not isinstance(config[name], Activation):
             raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; expected a ReLU")
     return {
-        name: _checked(config[key], _eps, file, f"config.{key}")
+        name: checked(config[key], _eps, file, f"config.{key}")
         for name, key in (("bn_eps", "BN_eps"), ("sn_eps", "SN_eps"))
     }
-
-
-def _checked(value: Any, check: Check, file: object, place: str) -> Any:
-    expectation, accepts = check
-    if not accepts(value):
-        raise NetworkFileError(file, place, f"it is {show(value)}; expected {expectation}")
-    return value
 
 
 def build(
@@ -340,7 +324,7 @@ def _attention(source: "_Source", target: str, name: str) -> None:
 
 
 class _Source:
-    """The tensors of a state dict, and what is to be made of them: all of it is compared before memory is taken.
+    """The tensors of a state dict, and what the tensors of the network are made from.
 
     Args:
         tensors: name to record. file, place: for errors.
@@ -350,8 +334,7 @@ class _Source:
         self.tensors = {name.removeprefix("module."): record for name, record in tensors.items()}
         self.file, self.place = file, place
         self.normalised = "linear.u0" in self.tensors  # by their spectral norm; a network has it everywhere or nowhere
-        self.jobs: list[tuple[str, list[str], Make]] = []
-        self.used: set[str] = set()
+        self.sources: dict[str, Source] = {}
 
     def refuse(self, name: str, reason: str) -> NetworkFileError:
         return NetworkFileError(self.file, ".".join(filter(None, (self.place, name))), reason)
@@ -367,8 +350,8 @@ class _Source:
         record = self.tensors.get(name)
         if record is None:
             raise self.refuse(name, "it is missing; expected the state dict of a BigGAN")
-        if len(record.shape) != ndim or not all(1 <= n <= MAX_SIZE for n in record.shape):
-            raise self.refuse(name, f"its shape is {record.shape}; expected {ndim} dimensions of 1 to {MAX_SIZE}")
+        if len(record.shape) != ndim or not all(1 <= n <= MAX_DIMENSION for n in record.shape):
+            raise self.refuse(name, f"its shape is {record.shape}; expected {ndim} dimensions of 1 to {MAX_DIMENSION}")
         return tuple(record.shape)
 
     def count(self, pattern: str) -> int:
@@ -376,18 +359,14 @@ class _Source:
         count = 0
         while pattern.format(count) in self.tensors:
             count += 1
-        if not 1 <= count <= MAX_BLOCKS:
-            raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_BLOCKS}")
+        if not 1 <= count <= MAX_LAYERS:
+            raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_LAYERS}")
         return count
 
     def make(self, kind: Callable[..., torch.nn.Module], arguments: dict[str, Any]) -> Any:
         """The network, on the meta device."""
-        try:
-            with torch.device("meta"):
-                self.network = kind(**arguments)
-        except (ValueError, TypeError, RuntimeError, OverflowError) as e:
-            reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-            raise self.refuse("", f"its shapes describe no network: {reason}") from None
+        with constructing(self.file, self.place, "its shapes"):
+            self.network = kind(**arguments)
         if self.network.img_resolution > MAX_RESOLUTION or self.network.img_channels > 4:
             found = f"{self.network.img_channels} channels and {self.network.img_resolution} pixels a side"
             raise self.refuse("", f"its pictures have {found}; expected at most 4 and {MAX_RESOLUTION}")
@@ -397,17 +376,10 @@ class _Source:
     def shape(self, target: str) -> tuple[int, ...]:
         return self.expected[target]
 
-    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = _same) -> None:
+    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = unchanged) -> None:
         """``target`` is what ``make`` makes of the tensors of these names, which must have these shapes."""
-        for name, shape in shapes.items():
-            record = self.tensors.get(name)
-            if record is None or tuple(record.shape) != tuple(shape):
-                found = "missing" if record is None else f"of shape {record.shape}"
-                raise self.refuse(name, f"it is {found}; expected {tuple(shape)}")
-            if not record.dtype.is_floating_point:
-                raise self.refuse(name, f"it is of type {record.dtype}; expected floating-point numbers")
-            self.used.add(name)
-        self.jobs.append((target, list(shapes), make))
+        inputs = {name: (self.tensors.get(name), tuple(shape)) for name, shape in shapes.items()}
+        self.sources[target] = Source(inputs, make)
 
     def weight(self, target: str, name: str, transposed: bool = False) -> None:
         """A weight, to be divided by its spectral norm if this network has such; ``transposed`` is that of an embedding."""
@@ -428,20 +400,20 @@ class _Source:
         self.add(f"{target}.bias", {f"{name}.bias": self.shape(f"{target}.bias")})
 
     def fill(self, budget: Budget, sn_eps: float = 0.0) -> None:
-        """Make the network's tensors, in eval mode and without gradients, once nothing in the file is left over."""
+        """Give the network its tensors, if none in the file is left over."""
         self.sn_eps = sn_eps
-        unknown = [name for name in self.tensors if name not in self.used and not IGNORED.fullmatch(name)]
-        if unknown:
-            raise self.refuse(unknown[0], f"it belongs to no part of a BigGAN ({len(unknown)} such tensors)")
-        values = {}
-        for target, names, make in self.jobs:
-            budget.spend(".".join(filter(None, (self.place, names[0]))), 4 * sum(self.tensors[n].numel for n in names))
-            value = make(*(self.tensors[name].to_float32() for name in names))
-            if not torch.isfinite(value).all():
-                raise self.refuse(names[0], "it gives numbers that are not finite; is its spectral norm zero?")
-            values[target] = value.contiguous()
-        self.network.load_state_dict(values, assign=True)
-        self.network.eval().requires_grad_(False)
+        records = {name: record for name, record in self.tensors.items() if not IGNORED.fullmatch(name)}
+        assemble(
+            self.network,
+            self.sources,
+            self.file,
+            self.place,
+            budget,
+            names=records,
+            misfit=EXPECTED,
+            unknown="it belongs to no part of a BigGAN",
+            not_finite="it gives numbers that are not finite; is its spectral norm zero?",
+        )
 
 
 def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0.0) -> torch.Tensor:
@@ -460,7 +432,7 @@ def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0
 
 def _blocks(value: Any) -> bool:
     """[[whether the block doubles the side, channels in, channels out], ...], in multiples, from 16 to 1."""
-    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_BLOCKS:
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_LAYERS:
         return False
     if not all(isinstance(b, (list, tuple)) and [type(v) for v in b] == [bool, int, int] for b in value):
         return False
@@ -470,11 +442,11 @@ def _blocks(value: Any) -> bool:
 
 
 CONFIG: dict[str, tuple[Any, Check]] = {
-    "z_dim": (128, whole(1, MAX_SIZE)),
+    "z_dim": (128, whole(1, MAX_DIMENSION)),
     "channel_width": (128, whole(1, 4096)),
-    "num_classes": (1000, whole(1, MAX_SIZE)),
+    "num_classes": (1000, whole(1, MAX_DIMENSION)),
     "layers": (None, ("a list of blocks [upsample, in, out] whose channels go from 16 to 1, kept or halved", _blocks)),
-    "attention_layer_position": (8, whole(1, MAX_BLOCKS)),
+    "attention_layer_position": (8, whole(1, MAX_LAYERS)),
     "eps": (1e-4, _eps),
     "n_stats": (51, whole(2, MAX_STATS)),
 }  # of config.json: name to default and what is accepted
@@ -506,7 +478,7 @@ def build_folder(
         NetworkFileError: the settings make no sense, or the tensors do not fit them.
     """
     told = {
-        name: _checked(config.get(name, default), check, file, f"config.json: {name}")
+        name: checked(config.get(name, default), check, file, f"config.json: {name}")
         for name, (default, check) in CONFIG.items()
     }
     source = _Source(tensors, file, "")
@@ -529,7 +501,7 @@ def build_folder(
         """The first map is given pixel by pixel; the network has it channel by channel."""
         return values.unflatten(0, (16, -1)).transpose(0, 1).flatten(0, 1)
 
-    def weight(target: str, name: str, shape: tuple[int, ...] | None = None, change: Make = _same) -> None:
+    def weight(target: str, name: str, shape: tuple[int, ...] | None = None, change: Make = unchanged) -> None:
         shape = source.shape(target) if shape is None else shape
         shapes = {
             f"{name}.weight_orig": shape,

@@ -11,17 +11,13 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
-from ..checks import Check, number
-from ..machine.persistence import Budget
-from ..machine.pickled import show
+from ..assemble import EXPECTED, Budget, Source, assemble, constructing
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, number, one_of
 from ..machine.tensors import TensorRecord, tables
 
-MAX_LAYERS = 64
-MAX_RESOLUTION = 4096
-
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "activation": ("relu", (f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS)),
-    "output": ("tanh", (f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS)),
+ASSUMED: Assumptions = {
+    "activation": ("relu", one_of(ACTIVATIONS)),
+    "output": ("tanh", one_of(OUTPUTS)),
     "bn_eps": (1e-5, number(0, 1)),
 }
 """What such a file does not say: name to default, which is what the networks' usual code has, and check."""
@@ -62,9 +58,7 @@ def build(
     """
     groups = _groups(tensors, file, place)
     layers, names = _layers(groups, file, place)
-    for layer in layers:
-        budget.spend(place, 4 * layer.in_channels * layer.out_channels * layer.kernel**2)
-    with torch.device("meta"):
+    with constructing(file, place, "its layers"):
         network = DCGAN(layers, assumed["activation"], assumed["output"], assumed["bn_eps"])
     if network.img_resolution > MAX_RESOLUTION:
         raise NetworkFileError(
@@ -72,21 +66,18 @@ def build(
             place,
             f"its pictures would have {network.img_resolution} pixels a side; expected at most {MAX_RESOLUTION}",
         )
-    # Layer by layer the same tensors; each is taken under this package's name.
-    values: dict[str, torch.Tensor] = {}
+    sources: dict[str, Source] = {}
     modules = [name for name, child in network.named_children() if child.state_dict()]
     for module, prefix in zip(modules, names, strict=True):
-        for name in getattr(network, module).state_dict():
-            if name == "num_batches_tracked":
-                values[f"{module}.{name}"] = torch.zeros([], dtype=torch.int64)
-                continue
-            record, expected = groups[prefix].get(name), getattr(network, module).state_dict()[name].shape
-            if record is None or tuple(record.shape) != tuple(expected):
-                found = "missing" if record is None else f"of shape {record.shape}"
-                raise NetworkFileError(file, f"{place}.{prefix}.{name}", f"it is {found}; expected {tuple(expected)}")
-            values[f"{module}.{name}"] = record.to_float32()
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+        for name, value in getattr(network, module).state_dict().items():
+            inputs = {f"{prefix}.{name}": (groups[prefix].get(name), tuple(value.shape))}
+            counter = name == "num_batches_tracked"  # of training
+            sources[f"{module}.{name}"] = Source({}, _no_batches) if counter else Source(inputs)
+    return assemble(network, sources, file, place, budget, misfit=EXPECTED)
+
+
+def _no_batches() -> torch.Tensor:
+    return torch.zeros([], dtype=torch.int64)
 
 
 def _groups(tensors: Mapping[str, TensorRecord], file: object, place: str) -> dict[str, dict[str, TensorRecord]]:
@@ -172,7 +163,7 @@ def _first(
         side = round((shape[0] / channels) ** 0.5) if channels else 0
         if side and channels * side**2 == shape[0]:
             return Layer("linear", shape[1], channels, side, bias, "none")
-    raise NetworkFileError(file, where, f"its weight has shape {show(shape)}; expected the dense layer that takes z")
+    raise NetworkFileError(file, where, f"its weight has shape {shape}; expected the dense layer that takes z")
 
 
 def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) -> Layer:
@@ -186,6 +177,4 @@ def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) ->
             return Layer("transposed", shape[0], shape[1], k, bias, "none")
         if shape[1] == channels and k % 2:
             return Layer("conv", shape[1], shape[0], k, bias, "none")
-    raise NetworkFileError(
-        file, where, f"its weight has shape {show(shape)}; expected a convolution of {channels} channels"
-    )
+    raise NetworkFileError(file, where, f"its weight has shape {shape}; expected a convolution of {channels} channels")

@@ -14,6 +14,7 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.direction import DirectionDiscriminator
+from ..assemble import EXPECTED, Budget, assemble, by_name
 
 KEY = "direction"
 NORMALIZE_Z = "normalize_z"
@@ -51,16 +52,13 @@ def read_direction(
         D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalized)
     except ValueError as e:
         raise NetworkFileError(file, place, str(e)) from None
-    expected = D.state_dict()
-    given = dict(table["ema"])
-    for name in sorted({*expected, *given}):
-        found = given.get(name)
-        if name not in expected or not isinstance(found, torch.Tensor) or found.shape != expected[name].shape:
-            what = tuple(found.shape) if isinstance(found, torch.Tensor) else "missing" if found is None else "a table"
-            want = tuple(expected[name].shape) if name in expected else "nothing"
-            raise NetworkFileError(file, f"{place}.ema.{name}", f"it is {what}; expected {want}")
-    D.load_state_dict(given)
-    return D.eval().requires_grad_(False)
+    tensors, place = dict(table["ema"]), f"{place}.ema"
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise NetworkFileError(file, f"{place}.{name}", "it is a table; expected a tensor")
+    unknown = "the network has no such tensor; expected nothing"
+    budget = Budget(file, sum(value.nbytes for value in D.state_dict().values()))
+    return assemble(D, by_name(D, tensors), file, place, budget, names=tensors, misfit=EXPECTED, unknown=unknown)
 
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,22 +26,22 @@ from ...networks.discriminators import Discriminator
 from ...networks.layers import Conv2dLayer, FullyConnectedLayer
 from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
-from ..checks import Check
-from ..machine.persistence import Budget
+from ..assemble import Budget, Source, assemble, constructing
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Assumptions, not_zero
 from ..machine.tensors import TensorRecord, tables, unwrapped
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
 
 MAX_TAPS = 31
 MAX_ROWS = 64  # of latent_avg
 
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "lr_mlp": (0.01, ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9)),
-}
+ASSUMED: Assumptions = {"lr_mlp": (0.01, not_zero)}
 """What a file does not say: the factor on the mapping network's weights and biases."""
 
 LATENT_AVG = "latent_avg"
 GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
 DISCRIMINATOR_MARKS = {"convs.0.0.weight", "final_conv.0.weight", "final_linear.1.weight"}
+
+MISFIT = "it is of shape {found}; the other tensors ask for {wanted}"
+UNKNOWN = "it is no part of rosinality's StyleGAN2; is this another network?"
 
 # What model.py fixes.
 STANDARD_FILTER = (1, 3, 3, 1)
@@ -178,8 +179,7 @@ def build(
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
     """
-    own = dict(tensors)
-    latent_avg = own.pop(LATENT_AVG, None)
+    own = {key: record for key, record in tensors.items() if key != LATENT_AVG}
     reader = _Reader(own, file, place)
     num_layers = reader.count("style.{}.weight", 1, MAX_LAYERS)
     resolutions = [4 * 2**j for j in range(reader.count("to_rgbs.{}.bias", 0, MAX_RESOLUTION.bit_length() - 3) + 1)]
@@ -199,7 +199,7 @@ def build(
     mapping_kwargs = {"num_layers": num_layers, "lr_multiplier": assumed["lr_mlp"]}
     if num_layers > 1 and layer_features != w_dim:
         mapping_kwargs["layer_features"] = layer_features
-    with torch.device("meta"):
+    with constructing(file, place, "its shapes"):
         network = Generator(
             z_dim=z_dim,
             c_dim=0,
@@ -209,29 +209,31 @@ def build(
             mapping_kwargs=mapping_kwargs,
             synthesis_kwargs=synthesis_kwargs,
         )
+    expected = {name: value.shape for name, value in network.state_dict().items()}
     entries = list(_generator_entries(num_layers, resolutions))
-    drawn: list[Entry] = []
-    if not any(key.startswith("noises.") for key in own):
-        drawn = [entry for entry in entries if entry.key.startswith("noises.")]
-        entries = [entry for entry in entries if not entry.key.startswith("noises.")]
-    w_avg = None if latent_avg is None else _check_latent_avg(latent_avg, w_dim, file)
-    values = reader.values(network, entries, budget)
-    expected = network.state_dict()
-    random = torch.Generator().manual_seed(0)
-    for entry in drawn:
-        budget.spend(f"{place}.{entry.key}", 4 * expected[entry.name].numel())
-        values[entry.name] = torch.randn(expected[entry.name].shape, generator=random)
-    values["mapping.w_avg"] = torch.zeros([w_dim])
-    if w_avg is not None:
-        budget.spend(LATENT_AVG, 4 * w_avg.numel)
-        rows = w_avg.to_float32().reshape(-1, w_dim)
-        values["mapping.w_avg"] = (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
-    _unused_filters(network, values, taps)
-    network.load_state_dict(values, assign=True)
-    network.eval().requires_grad_(False)
-    if w_avg is None:
+    drawn: dict[str, Source] = {}
+    if not any(key.startswith("noises.") for key in tensors):
+        random = torch.Generator().manual_seed(0)
+        for entry in [entry for entry in entries if entry.key.startswith("noises.")]:
+            drawn[entry.name] = Source({}, partial(torch.randn, expected[entry.name], generator=random))
+            entries.remove(entry)
+    sources = {**_unused_filters(network, taps), **reader.sources(network, entries), **drawn}
+    latent_avg = tensors.get(LATENT_AVG)
+    if latent_avg is None:
+        sources["mapping.w_avg"] = Source({}, lambda: torch.zeros([w_dim]))
+    else:
+        shape = _check_latent_avg(latent_avg, w_dim, file)
+        sources["mapping.w_avg"] = Source({LATENT_AVG: (latent_avg, shape)}, partial(_one_row, w_dim=w_dim))
+    assemble(network, sources, file, place, budget, names=own, misfit=MISFIT, unknown=UNKNOWN)
+    if latent_avg is None:
         network.mapping.w_avg.copy_(_mean_w(network.mapping))
     return network
+
+
+def _one_row(values: torch.Tensor, w_dim: int) -> torch.Tensor:
+    """The one w of latent_avg, or the mean of its rows where they differ."""
+    rows = values.reshape(-1, w_dim)
+    return (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
 
 
 def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
@@ -252,7 +254,7 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
     """
-    reader = _Reader(dict(tensors), file, place)
+    reader = _Reader(tensors, file, place)
     count = reader.count("convs.{}.conv1.0.weight", 1, MAX_RESOLUTION.bit_length() - 3)
     resolutions = [4 * 2**j for j in range(count, 0, -1)]
     if not resolutions:
@@ -262,7 +264,7 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
     for i, res in enumerate(resolutions, 1):
         widths[res // 2] = reader.shape(f"convs.{i}.conv2.1.weight", 4)[0]
     taps = reader.taps("convs.1.conv2.0.kernel", 1)
-    with torch.device("meta"):
+    with constructing(file, place, "its shapes"):
         network = Discriminator(
             c_dim=0,
             img_resolution=resolutions[0],
@@ -270,10 +272,9 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
             block_kwargs={} if taps is None else {"resample_filter": taps},
             **_channel_rule(widths, file, place),
         )
-    values = reader.values(network, list(_discriminator_entries(resolutions)), budget)
-    _unused_filters(network, values, taps)
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+    sources = reader.sources(network, list(_discriminator_entries(resolutions)))
+    sources = {**_unused_filters(network, taps), **sources}
+    return assemble(network, sources, file, place, budget, names=tensors, misfit=MISFIT, unknown=UNKNOWN)
 
 
 class _Reader:
@@ -314,26 +315,18 @@ class _Reader:
         standard = setup_filter(STANDARD_FILTER)
         return None if kernel.shape == standard.shape and torch.equal(kernel, standard) else kernel.tolist()
 
-    def values(self, network: torch.nn.Module, entries: list[Entry], budget: Budget) -> dict[str, torch.Tensor]:
-        """Our tensors from theirs: everything is compared first, then memory is taken."""
-        expected = network.state_dict()
-        unknown = self.tensors.keys() - {entry.key for entry in entries}
-        if unknown:
-            raise self.refuse(min(unknown), "it is no part of rosinality's StyleGAN2; is this another network?")
-        for entry in entries:
-            record, shape = self.tensors.get(entry.key), entry.shape(tuple(expected[entry.name].shape))
-            if record is None or tuple(record.shape) != shape:
-                found = "missing" if record is None else f"of shape {tuple(record.shape)}"
-                raise self.refuse(entry.key, f"it is {found}; the other tensors ask for {shape}")
-            if not record.dtype.is_floating_point:
-                raise self.refuse(entry.key, f"it is of type {record.dtype}; expected floating-point numbers")
-        values: dict[str, torch.Tensor] = {}
-        for entry in entries:
-            record = self.tensors[entry.key]
-            budget.spend(f"{self.place}.{entry.key}", 4 * record.numel)
-            value = record.to_float32().reshape(expected[entry.name].shape)
-            values[entry.name] = value if entry.factor == 1 else value.div_(entry.factor)
-        return values
+    def sources(self, network: torch.nn.Module, entries: list[Entry]) -> dict[str, Source]:
+        """The sources of our tensors, by the table of names and shapes."""
+        ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+        def source(entry: Entry) -> Source:
+            def make(value: torch.Tensor) -> torch.Tensor:
+                value = value.reshape(ours[entry.name])
+                return value if entry.factor == 1 else value.div_(entry.factor)
+
+            return Source({entry.key: (self.tensors.get(entry.key), entry.shape(ours[entry.name]))}, make)
+
+        return {entry.name: source(entry) for entry in entries}
 
 
 def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
@@ -350,21 +343,22 @@ def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[s
     return {"channel_base": base, "channel_max": most}
 
 
-def _check_latent_avg(record: TensorRecord, w_dim: int, file: object) -> TensorRecord:
+def _check_latent_avg(record: TensorRecord, w_dim: int, file: object) -> tuple[int, ...]:
+    """The shape of "latent_avg", which is one w or some rows of it."""
     shape = tuple(record.shape)
     if not shape or shape[-1] != w_dim or not 1 <= record.numel // w_dim <= MAX_ROWS:
         raise NetworkFileError(file, LATENT_AVG, f"its shape is {shape}; expected ({w_dim},) or (rows, {w_dim})")
-    if not record.dtype.is_floating_point:
-        raise NetworkFileError(file, LATENT_AVG, f"it is of type {record.dtype}; expected floating-point numbers")
-    return record
+    return shape
 
 
-def _unused_filters(network: torch.nn.Module, values: dict[str, torch.Tensor], taps: list[list[float]] | None) -> None:
-    """Filters that our layers keep and never use, as their constructors make them."""
+def _unused_filters(network: torch.nn.Module, taps: list[list[float]] | None) -> dict[str, Source]:
+    """The filters that our layers keep, as their constructors make them; theirs has only those that are used."""
+    sources: dict[str, Source] = {}
     for name in network.state_dict():
-        if name.endswith("resample_filter") and name not in values:
+        if name.endswith("resample_filter"):
             plain = isinstance(network.get_submodule(name.rpartition(".")[0]), Conv2dLayer)
-            values[name] = setup_filter(STANDARD_FILTER if plain or taps is None else taps)
+            sources[name] = Source({}, partial(setup_filter, STANDARD_FILTER if plain or taps is None else taps))
+    return sources
 
 
 # Writing

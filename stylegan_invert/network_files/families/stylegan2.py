@@ -9,14 +9,22 @@ from ...errors import NetworkFileError
 from ...networks.discriminators import Discriminator
 from ...networks.layers import ARCHITECTURES
 from ...networks.stylegan2 import Generator
-from ..checks import Check, checked_table, flag, whole
-from ..machine.persistence import ADOPTED, Budget, ModuleRecord, fill
+from ..assemble import Budget, constructing
+from ..checks import (
+    ATTRIBUTES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    Check,
+    checked_table,
+    flag,
+    is_filter,
+    not_zero,
+    one_of,
+    whole,
+)
+from ..machine.persistence import ModuleRecord, fill
 from ..machine.pickled import show
-
-MAX_SIZE = 2**16  # of any dimension an argument may ask for
-MAX_RESOLUTION = 4096
-MAX_LAYERS = 64  # of the mapping
-
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 DISCRIMINATOR_ARGS = (
@@ -25,22 +33,13 @@ DISCRIMINATOR_ARGS = (
 )  # fmt: skip
 
 
-def _taps(value: Any) -> bool:
-    """None, a number, a list of numbers or a table of them, as official code takes filters."""
-    rows = value if isinstance(value, (list, tuple)) else [1 if value is None else value]
-    rows = rows if rows and all(isinstance(r, (list, tuple)) for r in rows) else [rows]
-    numbers = [v for row in rows[:64] for v in row[:64]]
-    fits = 1 <= len(rows) <= 64 and all(len(row) == len(rows[0]) and 1 <= len(row) <= 64 for row in rows)
-    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and sum(numbers) != 0
-
-
 MAPPING_ARGS: dict[str, Check] = {
     "num_layers": whole(1, MAX_LAYERS),
     "embed_features": whole(1, MAX_SIZE, or_none=True),
     "layer_features": whole(1, MAX_SIZE, or_none=True),
-    "activation": ADOPTED["activation"],
-    "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
-    "w_avg_beta": ADOPTED["w_avg_beta"],
+    "activation": ATTRIBUTES["activation"],
+    "lr_multiplier": not_zero,
+    "w_avg_beta": ATTRIBUTES["w_avg_beta"],
 }
 D_MAPPING_ARGS = {
     **MAPPING_ARGS,
@@ -50,13 +49,13 @@ SYNTHESIS_ARGS: dict[str, Check] = {
     "channel_base": whole(1, 2**31),
     "channel_max": whole(1, MAX_SIZE),
     "num_fp16_res": whole(0, 64),
-    "architecture": (f"one of {', '.join(ARCHITECTURES)}", lambda v: isinstance(v, str) and v in ARCHITECTURES),
-    "resample_filter": ("a short list of numbers", _taps),
-    "conv_clamp": ADOPTED["conv_clamp"],
+    "architecture": one_of(ARCHITECTURES),
+    "resample_filter": ("a short list of numbers", lambda v: v is None or is_filter(v)),
+    "conv_clamp": ATTRIBUTES["conv_clamp"],
     "fp16_channels_last": flag,
     "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),
     "use_noise": flag,
-    "activation": ADOPTED["activation"],
+    "activation": ATTRIBUTES["activation"],
 }
 BLOCK_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("activation", "resample_filter", "fp16_channels_last")},
@@ -65,7 +64,7 @@ BLOCK_ARGS: dict[str, Check] = {
 EPILOGUE_ARGS: dict[str, Check] = {
     "mbstd_group_size": whole(1, MAX_SIZE, or_none=True),
     "mbstd_num_channels": whole(0, MAX_SIZE),
-    "activation": ADOPTED["activation"],
+    "activation": ATTRIBUTES["activation"],
 }
 OUTER_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
@@ -86,16 +85,10 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
         raise NetworkFileError(
             file, place, f"it is of class {record.class_name[:80]!r}, which is not one of {', '.join(FAMILIES)}"
         ) from None
-    try:
-        with torch.device("meta"):
-            network = make(record, file, place)
-    except NetworkFileError:
-        raise
-    except (ValueError, TypeError, KeyError, RuntimeError, OverflowError, ZeroDivisionError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    with constructing(file, place):
+        network = make(record, file, place)
     fill(network, record, file, place, budget)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:

@@ -2,14 +2,24 @@
 
 from typing import Any
 
-import torch
-
 from ...errors import NetworkFileError
 from ...networks.stylegan3 import Generator
-from ..checks import Check, checked_table, flag, number, whole
-from ..machine.persistence import ADOPTED, Budget, ModuleRecord, fill
+from ..assemble import Budget, constructing
+from ..checks import (
+    ATTRIBUTES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    Check,
+    checked_table,
+    flag,
+    not_zero,
+    number,
+    whole,
+)
+from ..machine.persistence import ModuleRecord, fill
 from ..machine.tensors import NumpyArray
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, bind, sizes_of
+from .stylegan2 import bind, sizes_of
 
 # What a written file says in place of source text, see persistence.MODULE_SRC.
 MODULE_SRC = "from training.networks_stylegan3 import *\n"
@@ -18,7 +28,7 @@ MODULE_SRC = "from training.networks_stylegan3 import *\n"
 SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 MAPPING_ARGS: dict[str, Check] = {
     "num_layers": whole(1, MAX_LAYERS),
-    "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
+    "lr_multiplier": not_zero,
     "w_avg_beta": number(0, 1),
 }
 SYNTHESIS_ARGS: dict[str, Check] = {
@@ -30,13 +40,13 @@ SYNTHESIS_ARGS: dict[str, Check] = {
     "first_stopband": number(1e-3, MAX_RESOLUTION),
     "last_stopband_rel": number(1e-3, 1e3),
     "margin_size": whole(0, 512),
-    "output_scale": ADOPTED["output_scale"],
+    "output_scale": ATTRIBUTES["output_scale"],
     "num_fp16_res": whole(0, 64),
     "conv_kernel": whole(1, 31),
     "filter_size": whole(1, 64),
     "lrelu_upsampling": whole(1, 8),
     "use_radial_filters": flag,
-    "conv_clamp": ADOPTED["conv_clamp"],
+    "conv_clamp": ATTRIBUTES["conv_clamp"],
     "magnitude_ema_beta": number(0, 1),
 }
 
@@ -73,17 +83,13 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
     _check_count(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 2), file, f"{place}.mapping")
     layers = synthesis_kwargs.get("num_layers", 14) + 1  # and ToRGB
     _check_count(record.modules["synthesis"], "L", layers, file, f"{place}.synthesis")
-    try:
-        with torch.device("meta"):
-            network = Generator(**sizes, mapping_kwargs=mapping_kwargs, **synthesis_kwargs)
-    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    with constructing(file, place):
+        network = Generator(**sizes, mapping_kwargs=mapping_kwargs, **synthesis_kwargs)
     for part in record.modules["synthesis"].modules.values():
         for name in ARRAYS & set(part.attributes):
             part.attributes[name] = _pair(part.attributes[name])
     fill(network, record, file, place, budget)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def _pair(value: Any) -> Any:

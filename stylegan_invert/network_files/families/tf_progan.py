@@ -4,7 +4,7 @@ Official networks.py (`G_paper`, `D_paper`), the same functions in the StyleGAN 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,24 +13,19 @@ import torch
 from ...errors import NetworkFileError
 from ...networks.dcgan import DenseMap
 from ...networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
-from ..checks import Check, flag, number, whole
-from ..machine.persistence import Budget
+from ..assemble import Budget, Make, Source, assemble, constructing
+from ..checks import MAX_SIZE, Check, flag, number, power_of_two, whole
 from ..machine.pickled import show
-from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
+from ..machine.tensorflow import Arguments, TFNetwork, Variables
 from ..machine.tensors import TensorRecord
-from .stylegan2 import MAX_SIZE
 
 FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
 
 
-_resolution: Check = (
-    f"a power of two from 4 to {MAX_RESOLUTION}",
-    lambda v: type(v) is int and 4 <= v <= MAX_RESOLUTION and not v & (v - 1),
-)
 # Name in official code -> name here, default, what is expected.
 COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
-    "resolution": ("img_resolution", 32, _resolution),
+    "resolution": ("img_resolution", 32, power_of_two(4, MAX_RESOLUTION)),
     "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
     "label_size": ("c_dim", 0, whole(0, MAX_SIZE)),
     "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
@@ -101,19 +96,15 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
         kwargs["c_dim"] = 0  # this version's function takes labels and makes nothing of them
     variables = Variables(record.variables, file, place)
     kwargs["lod"] = _lod(variables, "cur_lod" if theano else "lod", kwargs["img_resolution"], file, place)
-    try:
-        with torch.device("meta"):
-            network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
-    except ValueError as e:  # no feature maps
-        raise NetworkFileError(file, place, f"its arguments describe no network: {e}") from None
+    with constructing(file, place):
+        network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
     layers = _generator_layers(network, fused) if generates else _discriminator_layers(network)
     if theano:
-        values = _theano_values(network, layers, record.theano_params, equalised, file, place)
+        sources = _theano_sources(network, layers, record.theano_params, equalised, file, place)
     else:
-        values = _values(network, layers, variables, equalised, _layouts(record.version, fused))
+        sources = _sources(network, layers, variables, equalised, _layouts(record.version, fused))
         variables.finish()
-    fill(network, values, file, place, budget)
-    return network.eval().requires_grad_(False)
+    return assemble(network, sources, file, place, budget)
 
 
 def _lod(variables: Variables, name: str, resolution: int, file: object, place: str) -> float:
@@ -154,7 +145,7 @@ def _kind(module: torch.nn.Module) -> str:
     return "dense" if isinstance(module, DenseMap) else "linear"
 
 
-def _layouts(version: int, fused: bool) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def _layouts(version: int, fused: bool) -> dict[str, Make]:
     """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
 
     The kernel of a fused doubling is, in version 2, that of TensorFlow's transposed convolution: (height, width, out, in).
@@ -174,7 +165,7 @@ def _layouts(version: int, fused: bool) -> dict[str, Callable[[torch.Tensor], to
 
 
 # Theano's convolutions run over their kernels backwards; the doubled ones and those of 1x1 maps (the dense layer) undo that.
-THEANO_LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],
     "up": lambda w: widen(w.transpose(0, 1)),
@@ -185,21 +176,23 @@ THEANO_LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def _pair(
     network: torch.nn.Module, layer: _Layer, weight: TensorRecord, bias: TensorRecord, scale: float, layouts: Mapping
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    """Weight and bias of a layer, for `fill`."""
+) -> dict[str, Source]:
+    """The sources of a layer's weight and bias."""
     kind = _kind(network.get_submodule(layer.module))
     layout = layouts[kind]
     return {
-        f"{layer.module}.weight": (weight, lambda w: layout(w * scale)),
-        # The dense layer's bias is one number per map, and here one per output.
-        f"{layer.module}.bias": (bias, lambda b: b.repeat_interleave(16) if kind == "dense" else b),
+        f"{layer.module}.weight": Source({"weight": (weight, None)}, lambda w: layout(w * scale)),
+        # In the file the dense layer has one number of its bias per map, and here one per output.
+        f"{layer.module}.bias": Source(
+            {"bias": (bias, None)}, lambda b: b.repeat_interleave(16) if kind == "dense" else b
+        ),
     }
 
 
-def _values(
+def _sources(
     network: torch.nn.Module, layers: list[_Layer], variables: Variables, equalised: bool, layouts: Mapping
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    values: dict[str, tuple[TensorRecord, Transform]] = {}
+) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
     for layer in layers:
         module = network.get_submodule(layer.module)
         if isinstance(module, torch.nn.Linear):
@@ -208,29 +201,29 @@ def _values(
             fan_in = module.in_channels * (1 if module.kernel_size == (1, 1) else 9)
         scale = layer.gain / math.sqrt(fan_in) if equalised else 1.0
         weight, bias = (variables.take(f"{layer.scope}/{name}") for name in ("weight", "bias"))
-        values.update(_pair(network, layer, weight, bias, scale, layouts))
-    return values
+        sources |= _pair(network, layer, weight, bias, scale, layouts)
+    return sources
 
 
-def _theano_values(
+def _theano_sources(
     network: torch.nn.Module,
     layers: list[_Layer],
     params: list[TensorRecord],
     equalised: bool,
     file: object,
     place: str,
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    """From a list: of each layer the weight, what it is to be multiplied with if the learning rate is equalised, the bias."""
+) -> dict[str, Source]:
+    """From a list that has, for each layer, its weight, the factor of the weight if the learning rate is equalised, its bias."""
     count = 3 if equalised else 2
     if len(params) != count * len(layers):
         reason = f"it has {len(params)} parameters; its arguments ask for {count} in each of {len(layers)} layers"
         raise NetworkFileError(file, place, reason)
-    values: dict[str, tuple[TensorRecord, Transform]] = {}
+    sources: dict[str, Source] = {}
     for i, layer in enumerate(layers):
         weight, *scales, bias = params[count * i : count * (i + 1)]
         if any(scale.numel != 1 for scale in scales):
             reason = f"its shape is {scales[0].shape}; expected one number, the scale of {layer.scope}"
             raise NetworkFileError(file, f"{place}: parameter {count * i + 1}", reason)
         scale = scales[0].to_float32().item() if scales else 1.0
-        values.update(_pair(network, layer, weight, bias, scale, THEANO_LAYOUTS))
-    return values
+        sources |= _pair(network, layer, weight, bias, scale, THEANO_LAYOUTS)
+    return sources

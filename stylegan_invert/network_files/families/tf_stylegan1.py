@@ -7,31 +7,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from ...errors import NetworkFileError
 from ...networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
-from ..checks import Check, flag, number, whole
-from ..machine.persistence import Budget
+from ..assemble import Budget, Make, Source, assemble, constructing
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Check, flag, is_filter, number, one_of, whole
 from ..machine.pickled import show
-from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
+from ..machine.tensorflow import Arguments, TFNetwork, Variables
 
-MAX_TAPS = 64  # of a filter, along each axis
-
-
-def _taps(value: Any) -> bool:
-    rows = value if all(isinstance(row, list) for row in value) else [value]
-    numbers = [v for row in rows[:MAX_TAPS] for v in row[:MAX_TAPS]]
-    fits = len(rows) <= MAX_TAPS and all(len(row) == len(rows[0]) and 1 <= len(row) <= MAX_TAPS for row in rows)
-    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and abs(sum(numbers)) > 1e-6
-
-
-nonlinearity: Check = (f"one of {', '.join(NONLINEARITIES)}", lambda v: isinstance(v, str) and v in NONLINEARITIES)
+nonlinearity = one_of(NONLINEARITIES)
 fused: Check = ("True, False or 'auto'", lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "auto"))
 filter_: Check = (
     "None or a short list of numbers",
-    lambda v: v is None or (isinstance(v, list) and (not v or _taps(v))),
+    lambda v: v is None or (isinstance(v, list) and (not v or is_filter(v))),
 )
 
 Table = dict[str, tuple[str, Any, Check]]
@@ -108,24 +95,19 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     values = {k: v for kwargs in [*inner, record.static_kwargs] for k, v in kwargs.items()}
     arguments, variables = Arguments(values, file, place), Variables(record.variables, file, place)
     make, name_all = FAMILIES[record.build_func]
-    try:
-        with torch.device("meta"):
-            network = make(arguments, variables)
-    except NetworkFileError:
-        raise
-    except (ValueError, TypeError, RuntimeError, OverflowError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    with constructing(file, place):
+        network = make(arguments, variables)
     arguments.ignore(*NEEDLESS)
     arguments.finish()
-    sources = {ours: (variables.take(name), _layout(ours)) for ours, name in name_all(network).items()}
+    sources = {ours: variables.source(name, _layout(ours)) for ours, name in name_all(network).items()}
     variables.ignore(*(name for name in variables.records if _unused(name, network)))
     variables.finish()
     kwargs = network.init_kwargs
     taps = kwargs.get("synthesis_kwargs", kwargs)["blur_filter"]
-    filters = {ours: Blur(taps).filter for ours in network.state_dict() if ours.endswith("blur.filter")}
-    fill(network, {**sources, **filters}, file, place, budget)
-    return network.eval().requires_grad_(False)
+    for ours in network.state_dict():
+        if ours.endswith("blur.filter"):
+            sources[ours] = Source({}, lambda: Blur(taps).filter)
+    return assemble(network, sources, file, place, budget)
 
 
 def _generator(arguments: Arguments, variables: Variables) -> Generator:
@@ -225,7 +207,7 @@ FAMILIES: dict[str, tuple[Callable, Callable]] = {
 """Function that makes a network in the official code: how it is made here, and its variables' names."""
 
 
-def _layout(ours: str) -> Transform:
+def _layout(ours: str) -> Make:
     """The change from a variable's layout to that of a tensor of the network."""
     if ours.endswith("const"):  # (1, 1, H, W) of noise maps, (1, C, 4, 4)
         ones = (0, 1) if ours.endswith("noise_const") else 0

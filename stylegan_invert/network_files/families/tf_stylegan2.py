@@ -9,6 +9,7 @@ convolution which enlarges is turned by half a turn.
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,10 +19,10 @@ from ...networks.discriminators import Discriminator
 from ...networks.layers import RESAMPLE_FILTER
 from ...networks.stylegan2 import Generator
 from ...ops import setup_filter
-from ..checks import Check, whole
-from ..machine.persistence import ADOPTED, Budget
-from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
-from .stylegan2 import MAPPING_ARGS, MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, SYNTHESIS_ARGS
+from ..assemble import Budget, Make, Source, assemble, constructing, unchanged
+from ..checks import ATTRIBUTES, MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Check, power_of_two, whole
+from ..machine.tensorflow import Arguments, TFNetwork, Variables
+from .stylegan2 import MAPPING_ARGS, SYNTHESIS_ARGS
 
 SYNTHESES = {4: ("G_synthesis_stylegan2", "G_synthesis_stylegan_revised"), 5: ("G_synthesis",)}
 DISCRIMINATORS = {4: ("D_stylegan2", "D_stylegan"), 5: ("D_main",)}
@@ -70,23 +71,13 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     else:
         known = ", ".join(("G_main", *discriminators))
         raise NetworkFileError(file, place, f"it is made by {record.build_func!r}; expected one of {known}")
-    try:
-        network, values = make(record, file, place)
-    except (ValueError, TypeError, KeyError, RuntimeError, OverflowError, ZeroDivisionError) as e:
-        if isinstance(e, NetworkFileError):
-            raise
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
-    fill(network, values, file, place, budget)
-    return network.eval().requires_grad_(False)
+    with constructing(file, place):
+        network, sources = make(record, file, place)
+    return assemble(network, sources, file, place, budget)
 
 
 def _resolution(args: Arguments, low: int) -> int:
-    fits: Check = (
-        f"a power of two from {low} to {MAX_RESOLUTION}",
-        lambda v: type(v) is int and low <= v <= MAX_RESOLUTION and not v & (v - 1),
-    )
-    return args.take("resolution", 1024, fits)
+    return args.take("resolution", 1024, power_of_two(low, MAX_RESOLUTION))
 
 
 def _channels(args: Arguments, resolution: int) -> tuple[dict[str, int], int]:
@@ -121,14 +112,14 @@ def _half(args: Arguments, version: int) -> dict[str, Any]:
         return {}
     return {
         "num_fp16_res": args.take("num_fp16_res", 0, SYNTHESIS_ARGS["num_fp16_res"]),
-        "conv_clamp": args.take("conv_clamp", None, ADOPTED["conv_clamp"]),
+        "conv_clamp": args.take("conv_clamp", None, ATTRIBUTES["conv_clamp"]),
     }
 
 
 # Generators
 
 
-def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, dict[str, Any]]:
+def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, dict[str, Source]]:
     version = record.version
     args = Arguments(record.static_kwargs, file, place)
     synthesis = _component(record, "synthesis", args, SYNTHESES[version], file, place)
@@ -141,7 +132,7 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
     mapping_kwargs = {
         "num_layers": layers,
         "layer_features": w_dim if features is None else features,
-        "activation": args.take("mapping_nonlinearity", "lrelu", ADOPTED["activation"]),
+        "activation": args.take("mapping_nonlinearity", "lrelu", ATTRIBUTES["activation"]),
         "lr_multiplier": args.take("mapping_lrmul", 0.01, MAPPING_ARGS["lr_multiplier"]),
     }
     if version >= 5:
@@ -149,7 +140,7 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
         mapping_kwargs["embed_features"] = z_dim if embed is None else embed
     elif c_dim > 0:
         mapping_kwargs |= {"embed_features": z_dim, "label_path": "concat"}
-    beta = args.take("dlatent_avg_beta", 0.995, ADOPTED["w_avg_beta"])
+    beta = args.take("dlatent_avg_beta", 0.995, ATTRIBUTES["w_avg_beta"])
     mapping_kwargs["w_avg_beta"] = 1 if beta is None else beta  # the average itself is in the file all the same
     normalize_z = args.take("normalize_latents", True, SYNTHESIS_ARGS["use_noise"])
 
@@ -173,17 +164,21 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
         "architecture": architecture,
         "resample_filter": taps,
         "use_noise": args.take("use_noise", True, SYNTHESIS_ARGS["use_noise"]) if version >= 5 else True,
-        "activation": args.take("nonlinearity", "lrelu", ADOPTED["activation"]),
+        "activation": args.take("nonlinearity", "lrelu", ATTRIBUTES["activation"]),
     }
     img_channels = args.take("num_channels", 3, whole(1, MAX_SIZE))
     args.ignore(*CALLING)
     args.finish()
 
-    with torch.device("meta"):
-        G = Generator(
-            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, img_resolution=resolution, img_channels=img_channels,
-            mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs,
-        )  # fmt: skip
+    G = Generator(
+        z_dim=z_dim,
+        c_dim=c_dim,
+        w_dim=w_dim,
+        img_resolution=resolution,
+        img_channels=img_channels,
+        mapping_kwargs=mapping_kwargs,
+        synthesis_kwargs=synthesis_kwargs,
+    )
     G.mapping.normalize_z = normalize_z
     variables = Variables(record.variables, file, place)
     if growing:
@@ -193,11 +188,11 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
         variables.ignore(*(n for n in record.variables if re.fullmatch(r"synthesis/ToRGB_lod[1-9]\d*/.*", n)))
     variables.ignore("lod")
     rules = [(re.compile(f"synthesis\\.{pattern}"), *rule) for pattern, *rule in _synthesis_rules(growing)]
-    own = [(r"embed\.weight", lambda m: "mapping/LabelConcat/weight", _dense)] if version < 5 else []
-    rules += [(re.compile(f"mapping\\.{pattern}"), *rule) for pattern, *rule in (*own, *_MAPPING_RULES)]
-    values = _values(G, rules, variables, taps)
+    label = [(r"embed\.weight", lambda m: "mapping/LabelConcat/weight", _dense)] if version < 5 else []
+    rules += [(re.compile(f"mapping\\.{pattern}"), *rule) for pattern, *rule in (*label, *_MAPPING_RULES)]
+    sources = _sources(G, rules, variables, taps)
     variables.finish()
-    return G, values
+    return G, sources
 
 
 def _component(record: TFNetwork, name: str, args: Arguments, known: tuple[str, ...], file: object, place: str) -> str:
@@ -230,7 +225,7 @@ def _refuse_half_grown(variables: Variables) -> None:
 # Discriminators
 
 
-def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discriminator, dict[str, Any]]:
+def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discriminator, dict[str, Source]]:
     version, growing = record.version, record.build_func in GROWING
     if record.components:
         raise NetworkFileError(file, place, "it is a discriminator with components; official ones have none")
@@ -238,7 +233,7 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
     c_dim, resolution = args.take("label_size", 0, whole(0, MAX_SIZE)), _resolution(args, 8)
     channels, first = _channels(args, resolution)
     half, taps = _half(args, version), _filter(args)
-    activation = args.take("nonlinearity", "lrelu", ADOPTED["activation"])
+    activation = args.take("nonlinearity", "lrelu", ATTRIBUTES["activation"])
     if growing:
         args.take("structure", "auto", _structure)
         architecture = "orig"
@@ -288,25 +283,31 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
     args.ignore(*CALLING)
     args.finish()
 
-    with torch.device("meta"):
-        D = Discriminator(
-            c_dim=c_dim, img_resolution=resolution, img_channels=img_channels, architecture=architecture, **channels, **half,
-            cmap_dim=cmap_dim if c_dim else None, block_kwargs=block_kwargs, mapping_kwargs=mapping_kwargs if c_dim else {},
-            epilogue_kwargs={"mbstd_group_size": groups, "mbstd_num_channels": features, "activation": activation},
-        )  # fmt: skip
+    D = Discriminator(
+        c_dim=c_dim,
+        img_resolution=resolution,
+        img_channels=img_channels,
+        architecture=architecture,
+        cmap_dim=cmap_dim if c_dim else None,
+        block_kwargs=block_kwargs,
+        mapping_kwargs=mapping_kwargs if c_dim else {},
+        epilogue_kwargs={"mbstd_group_size": groups, "mbstd_num_channels": features, "activation": activation},
+        **channels,
+        **half,
+    )
     variables = Variables(record.variables, file, place)
-    given: dict[str, torch.Tensor] = {}
+    own: dict[str, Source] = {}
     if growing:
         _refuse_half_grown(variables)
         variables.ignore(*(name for name in record.variables if re.fullmatch(r"FromRGB_lod[1-9]\d*/.*", name)))
     if c_dim > 0 and version < 5:
-        given = _one_hot(c_dim, file, place)
-    values = _values(D, _discriminator_rules(growing), variables, taps, given=given)
+        own = _one_hot(c_dim, file, place)
+    sources = _sources(D, _discriminator_rules(growing), variables, taps, own)
     variables.finish()
-    return D, values
+    return D, sources
 
 
-def _one_hot(c_dim: int, file: object, place: str) -> dict[str, torch.Tensor]:
+def _one_hot(c_dim: int, file: object, place: str) -> dict[str, Source]:
     """Weights with which a one-hot label's embedding, divided by its root mean square, is sqrt(c_dim) times the label.
 
     The score then is the sum of outputs times label, as in version 4: what is divided by sqrt(cmap_dim) = sqrt(c_dim).
@@ -317,14 +318,13 @@ def _one_hot(c_dim: int, file: object, place: str) -> dict[str, torch.Tensor]:
         f"{file}: {place}: the label is embedded so that one-hot labels give the official scores; others would not",
         stacklevel=3,
     )
-    return {"mapping.embed.weight": torch.eye(c_dim) * c_dim**0.5, "mapping.embed.bias": torch.zeros([c_dim])}
+    return {
+        "mapping.embed.weight": Source({}, lambda: torch.eye(c_dim) * c_dim**0.5),
+        "mapping.embed.bias": Source({}, lambda: torch.zeros([c_dim])),
+    }
 
 
 # From the names of tensors here to variables there: pattern, name of the variable, change of layout
-
-
-def _same(x: torch.Tensor) -> torch.Tensor:
-    return x
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
@@ -351,17 +351,17 @@ def _map(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 1, 2, 3).squeeze((0, 1))
 
 
-Rule = tuple[str, Callable[[re.Match], str], Transform]
+Rule = tuple[str, Callable[[re.Match], str], Make]
 _MAPPING_RULES: list[Rule] = [
-    (r"w_avg", lambda m: "dlatent_avg", _same),
+    (r"w_avg", lambda m: "dlatent_avg", unchanged),
     (r"embed\.weight", lambda m: "mapping/LabelEmbed/weight", _dense),
-    (r"embed\.bias", lambda m: "mapping/LabelEmbed/bias", _same),
+    (r"embed\.bias", lambda m: "mapping/LabelEmbed/bias", unchanged),
     (r"fc(\d+)\.weight", lambda m: f"mapping/Dense{m[1]}/weight", _dense),
-    (r"fc(\d+)\.bias", lambda m: f"mapping/Dense{m[1]}/bias", _same),
+    (r"fc(\d+)\.bias", lambda m: f"mapping/Dense{m[1]}/bias", unchanged),
 ]
-_LAYER: dict[str, tuple[str, Transform]] = {
-    "bias": ("bias", _same),
-    "noise_strength": ("noise_strength", _same),
+_LAYER: dict[str, tuple[str, Make]] = {
+    "bias": ("bias", unchanged),
+    "noise_strength": ("noise_strength", unchanged),
     r"affine\.weight": ("mod_weight", _dense),
     r"affine\.bias": ("mod_bias", _plus_one),
 }
@@ -393,12 +393,12 @@ def _synthesis_rules(growing: bool) -> list[Rule]:
     return rules
 
 
-def _discriminator_rules(growing: bool) -> list[tuple[re.Pattern, Callable[[re.Match], str], Transform]]:
+def _discriminator_rules(growing: bool) -> list[tuple[re.Pattern, Callable[[re.Match], str], Make]]:
     def fromrgb(m: re.Match) -> str:
         return "FromRGB_lod0" if growing else f"{m[1]}x{m[1]}/FromRGB"
 
     rules: list[Rule] = []
-    for last, conv, dense in (("weight", _kernel, _dense), ("bias", _same, _same)):
+    for last, conv, dense in (("weight", _kernel, _dense), ("bias", unchanged, unchanged)):
         for pattern, name, change in (
             (r"b(\d+)\.fromrgb", fromrgb, conv),
             (r"b(\d+)\.conv0", lambda m: f"{m[1]}x{m[1]}/Conv0", conv),
@@ -414,24 +414,24 @@ def _discriminator_rules(growing: bool) -> list[tuple[re.Pattern, Callable[[re.M
     return [(re.compile(pattern), name, change) for pattern, name, change in rules]
 
 
-def _values(
-    module: torch.nn.Module,
-    rules: list[tuple[re.Pattern, Callable[[re.Match], str], Transform]],
+def _sources(
+    network: torch.nn.Module,
+    rules: list[tuple[re.Pattern, Callable[[re.Match], str], Make]],
     variables: Variables,
     taps: Any,
-    given: Mapping[str, torch.Tensor] | None = None,
-) -> dict[str, Any]:
-    """For every tensor of the module, what `fill` wants: given, a filter made anew, or a variable and its change of layout."""
-    values: dict[str, Any] = dict(given or {})
-    for name in module.state_dict():
+    own: Mapping[str, Source] | None = None,
+) -> dict[str, Source]:
+    """The sources of all tensors: those in ``own``, a filter made anew, or a variable and its change of layout."""
+    sources: dict[str, Source] = dict(own or {})
+    for name in network.state_dict():
         owner, _, last = name.rpartition(".")
-        if name in values:
+        if name in sources:
             continue
         if last == "resample_filter":  # a layer that keeps its input's size has the usual one, and does not use it
-            layer = module.get_submodule(owner)
+            layer = network.get_submodule(owner)
             resamples = getattr(layer, "up", 2) != 1 or getattr(layer, "down", 1) != 1
-            values[name] = setup_filter(taps if resamples else RESAMPLE_FILTER)
+            sources[name] = Source({}, partial(setup_filter, taps if resamples else RESAMPLE_FILTER))
             continue
         match, rule = next((m, rule) for rule in rules if (m := rule[0].fullmatch(name)))
-        values[name] = (variables.take(rule[1](match)), rule[2])
-    return values
+        sources[name] = variables.source(rule[1](match), rule[2])
+    return sources

@@ -4,15 +4,14 @@ Such a record holds a class name, the full source text of the class, and the mod
 the source; here it is never looked at.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from ...errors import NetworkFileError
-from ...ops import ACTIVATIONS
-from ..checks import Check, flag
+from ..assemble import Budget, assemble, by_name, compare
+from ..checks import ATTRIBUTES, set_attribute
 from .pickled import Call, LongText, Machine, Refusal, show
 from .tensors import GLOBALS as TENSOR_GLOBALS
 from .tensors import TensorRecord, tensor_call
@@ -138,111 +137,74 @@ def parse_all(root: Any) -> None:
             todo.extend(item)
 
 
-class Budget:
-    """Bytes that tensors made from one file may take, in all, so that tensors which share a storage cannot multiply it."""
-
-    def __init__(self, file: object, nbytes: int):
-        self.file, self.left = file, nbytes
-
-    def spend(self, place: str, nbytes: int) -> None:
-        self.left -= nbytes
-        if self.left < 0:
-            raise NetworkFileError(
-                self.file, place, "the tensors so far take twice the memory of the file; too many share one storage"
-            )
+# An attribute that nobody needs: each block's use_fp16 says the same, and that is what official code goes by.
+IGNORED = {"num_fp16_res"}
 
 
-# Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
-_number = (int, float)
-_LARGE = 1e18
-ADOPTED: dict[str, Check] = {
-    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
-    "conv_clamp": ("None or a number of at least 0", lambda v: v is None or (_is(v, _number) and 0 <= v < _LARGE)),
-    "use_fp16": flag,
-    "channels_last": flag,
-    "use_noise": flag,
-    "act_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "weight_gain": ("a number", lambda v: _is(v, _number) and (abs(v) < _LARGE or v == math.inf)),  # inf: of no inputs
-    "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "w_avg_beta": ("None or a number from 0 to 1", lambda v: v is None or (_is(v, _number) and 0 <= v <= 1)),
-    "group_size": ("None or a positive integer", lambda v: v is None or (_is(v, int) and v > 0)),
-    # StyleGAN3. What follows from powers of floats depends on the machine in the last digit.
-    "output_scale": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "magnitude_ema_beta": ("a number from 0 to 1", lambda v: _is(v, _number) and 0 <= v <= 1),
-    **{
-        name: ("a positive number", lambda v: _is(v, _number) and 0 < v < _LARGE)
-        for name in ("sampling_rate", "bandwidth", "in_cutoff", "out_cutoff")
-    },
-    **{
-        name: ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE)
-        for name in ("in_half_width", "out_half_width")
-    },
-}
-NEEDS_BUFFER = {"use_noise": "noise_const", "w_avg_beta": "w_avg"}
-IGNORED = {"num_fp16_res"}  # says what use_fp16 of each block says, and those count
+def fill(network: torch.nn.Module, record: ModuleRecord, file: object, place: str, budget: Budget) -> None:
+    """Give a network that was built on the meta device the tensors and attributes of its record.
 
-
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str, budget: Budget) -> None:
-    """Give a module built on the meta device the tensors and attributes of its record.
-
-    Everything is compared first: children, names, shapes, attributes. Only then is memory taken.
+    Everything is compared first: classes, parts, names, attributes, shapes. Only then is memory taken.
 
     Raises:
         NetworkFileError: something does not fit; the message says where.
     """
-    tensors: list[tuple[torch.nn.Module, str, TensorRecord, str]] = []
-    _compare(module, record, file, place, tensors, set())
-    for owner, name, tensor, where in tensors:
-        budget.spend(where, 4 * tensor.numel)
-        value = tensor.to_float32()
-        if name in owner._parameters:
-            owner._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
-        else:
-            owner._buffers[name] = value
+    records: dict[str, TensorRecord] = {}
+    _compare(network, record, file, place, "", records, set())
+    assemble(network, by_name(network, records), file, place, budget)
 
 
 def _compare(
-    module: torch.nn.Module, record: ModuleRecord, file: object, place: str, tensors: list, seen: set[int]
+    module: torch.nn.Module,
+    record: ModuleRecord,
+    file: object,
+    place: str,
+    prefix: str,
+    records: dict[str, TensorRecord],
+    seen: set[int],
 ) -> None:
-    def refuse(reason: str, name: str = "") -> NetworkFileError:
-        return NetworkFileError(file, f"{place}.{name}" if name else place, reason)
+    """Compare a module and its parts with their records, set the module's attributes, and collect the records of tensors.
 
+    Args:
+        module: the network, or a part of it.
+        record: of the module.
+        file: its name, for errors.
+        place: where in the file the record is.
+        prefix: of the module's tensors in the state dict of the network.
+        records: receives the records of tensors, by their names in that state dict.
+        seen: the ids of records that were compared; a record in two places is refused.
+    """
     if id(record) in seen:
-        raise refuse("the same module is used in two places")
+        raise NetworkFileError(file, place, "the same module is used in two places")
     seen.add(id(record))
     if record.class_name != type(module).__name__:
-        raise refuse(f"it is of class {record.class_name!r}; expected {type(module).__name__!r}")
-    own = {k: v for k, v in module._modules.items() if v is not None}
-    if set(own) != set(record.modules):
-        raise refuse(f"it has the parts {_names(record.modules)}; its arguments ask for {_names(own)}")
-    expected = {k: v for k, v in [*module._parameters.items(), *module._buffers.items()] if v is not None}
-    if set(expected) != set(record.tensors):
-        raise refuse(f"it has the tensors {_names(record.tensors)}; its arguments ask for {_names(expected)}")
+        reason = f"it is of class {record.class_name!r}; expected {type(module).__name__!r}"
+        raise NetworkFileError(file, place, reason)
+    parts = {k: v for k, v in module._modules.items() if v is not None}
+    tensors = {k: v for k, v in [*module._parameters.items(), *module._buffers.items()] if v is not None}
+    for what, present, wanted in (("parts", record.modules, parts), ("tensors", record.tensors, tensors)):
+        if set(present) != set(wanted):
+            reason = f"it has the {what} {_names(present)}; its arguments ask for {_names(wanted)}"
+            raise NetworkFileError(file, place, reason)
     for name, tensor in record.tensors.items():
-        if tensor.shape != tuple(expected[name].shape):
-            raise refuse(f"its shape is {tensor.shape}; its arguments ask for {tuple(expected[name].shape)}", name)
-        if not tensor.dtype.is_floating_point:
-            raise refuse(f"it is of type {tensor.storage.kind}; expected floating-point numbers", name)
-        tensors.append((module, name, tensor, f"{place}.{name}"))
+        compare(tensor, tuple(tensors[name].shape), tensors[name], file, f"{place}.{name}")
+        records[prefix + name] = tensor
+    _set_attributes(module, record, file, place)
+    for name, part in parts.items():
+        _compare(part, record.modules[name], file, f"{place}.{name}", f"{prefix}{name}.", records, seen)
+
+
+def _set_attributes(module: torch.nn.Module, record: ModuleRecord, file: object, place: str) -> None:
+    """Take over the attributes that official code goes by, and refuse others that differ from the module's."""
     for name, value in record.attributes.items():
         if name in IGNORED or name not in module.__dict__:
             continue
-        if name in ADOPTED:
-            expectation, accepts = ADOPTED[name]
-            if not accepts(value):
-                raise refuse(f"is {show(value)}; expected {expectation}", name)
-            needed = NEEDS_BUFFER.get(name)
-            if value and needed and needed not in module._buffers:
-                raise refuse(f"is {show(value)}, and there is no {needed}", name)
-            setattr(module, name, value)
-        elif value != module.__dict__[name] or isinstance(value, bool) != isinstance(module.__dict__[name], bool):
-            raise refuse(f"is {show(value)}; its arguments ask for {module.__dict__[name]!r}", name)
-    for name, child in own.items():
-        _compare(child, record.modules[name], file, f"{place}.{name}", tensors, seen)
+        own = module.__dict__[name]
+        if name in ATTRIBUTES:
+            set_attribute(module, name, value, file, place)
+        elif value != own or isinstance(value, bool) != isinstance(own, bool):
+            reason = f"is {show(value)}; its arguments ask for {own!r}"
+            raise NetworkFileError(file, f"{place}.{name}", reason)
 
 
 # Writing

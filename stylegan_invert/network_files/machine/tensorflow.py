@@ -6,14 +6,12 @@ Official code runs that source; here it is never looked at. What the functions c
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ...errors import NetworkFileError
+from ..assemble import Make, Source, unchanged
 from ..checks import Check
-from .persistence import Budget
 from .pickled import Global, Machine, Refusal, show
 from .tensors import NumpyArray, TensorRecord, number_record
 
@@ -21,8 +19,6 @@ MAX_VARIABLES = 10_000  # of a network with its components; official ones have u
 MAX_VALUES = 10_000  # plain values in the arguments
 MAX_DEPTH = 8  # of components in components, and of tables in arguments
 MAX_NAME = 256
-
-Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TFNetwork:
@@ -280,6 +276,14 @@ class Variables:
         self.used.add(name)
         return self.records[name]
 
+    def source(self, name: str, make: Make = unchanged) -> Source:
+        """The variable of a name as a source of a tensor, for which its layout is changed by ``make``.
+
+        Raises:
+            NetworkFileError: the file has no such variable.
+        """
+        return Source({name: (self.take(name), None)}, make)
+
     def number(self, name: str, default: float) -> float:
         """The value of a variable of one number, such as "lod"; the default where the file has none."""
         if name not in self.records:
@@ -303,60 +307,3 @@ class Variables:
         if rest:
             names = ", ".join(map(repr, rest[:5])) + (f" and {len(rest) - 5} more" if len(rest) > 5 else "")
             raise NetworkFileError(self.file, self.place, f"its arguments do not ask for the variables {names}")
-
-
-def fill(
-    module: torch.nn.Module,
-    values: Mapping[str, tuple[TensorRecord, Transform] | torch.Tensor],
-    file: object,
-    place: str,
-    budget: Budget,
-) -> None:
-    """Give a module built on the meta device its tensors, float32, without gradients.
-
-    Every shape is compared first: the transforms are run without numbers. Only then is memory taken.
-
-    Args:
-        module: the module; every parameter and buffer of it must be in ``values``.
-        values: name of a parameter or buffer ("synthesis.b4.const") to the record it comes from and the change of layout,
-            an operation of torch on the tensor as the file has it; or to the tensor itself, if the file has none for it.
-        file, place, budget: as in `persistence.fill`.
-
-    Raises:
-        NetworkFileError: a shape does not fit, or a record does not hold floating-point numbers.
-    """
-    owners: dict[str, tuple[torch.nn.Module, str, torch.Tensor]] = {}
-    for prefix, owner in module.named_modules():
-        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
-            if tensor is not None:
-                owners[f"{prefix}.{name}" if prefix else name] = (owner, name, tensor)
-    if set(owners) != set(values):
-        wrong = sorted(set(owners) ^ set(values))
-        raise ValueError(f"values must be given for the module's tensors and no others; wrong are {', '.join(wrong)}")
-    for name, (_, _, expected) in owners.items():
-        if isinstance(values[name], torch.Tensor):
-            found, fits = tuple(values[name].shape), values[name].shape == expected.shape
-        else:
-            record, transform = values[name]
-            if not record.dtype.is_floating_point:
-                raise NetworkFileError(
-                    file, f"{place}.{name}", f"it is of type {record.dtype}; expected floating-point numbers"
-                )
-            found = record.shape
-            try:
-                fits = transform(torch.empty(found, device="meta")).shape == expected.shape
-            except (RuntimeError, IndexError, ValueError, TypeError):  # fewer dimensions than the transform wants
-                fits = False
-        if not fits:
-            reason = f"it comes from a shape of {found}; its arguments ask for {tuple(expected.shape)}"
-            raise NetworkFileError(file, f"{place}.{name}", reason)
-    for name, (owner, last, expected) in owners.items():
-        budget.spend(f"{place}.{name}", 4 * expected.numel())
-        value = values[name]
-        if not isinstance(value, torch.Tensor):
-            record, transform = value
-            value = transform(record.to_float32()).contiguous()
-        if last in owner._parameters:
-            owner._parameters[last] = torch.nn.Parameter(value, requires_grad=False)
-        else:
-            owner._buffers[last] = value
