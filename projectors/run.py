@@ -30,6 +30,7 @@ from stylegan_invert.losses import (
 )
 from stylegan_invert.media.pictures import Fitted, as_images, read_picture
 from stylegan_invert.network_files.file import NetworkFile
+from stylegan_invert.network_files.provenance import carry, provenance_of
 
 from .base import Step, build_options
 from .classes import find_class
@@ -299,7 +300,9 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
     """The network in eval mode and without gradients: itself if it is, else a copy."""
     if not isinstance(G, torch.nn.Module) or not (G.training or any(p.requires_grad for p in G.parameters())):
         return G
-    return copy.deepcopy(G).eval().requires_grad_(False)
+    frozen = copy.deepcopy(G).eval().requires_grad_(False)
+    carry(G, frozen)
+    return frozen
 
 
 def _picture(
@@ -410,7 +413,9 @@ def _name(init: Start) -> str:
 
 
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
-    return dict(getattr(getattr(G, "network", G), "_source", {"file": None, "sha256": None}))
+    provenance = provenance_of(getattr(G, "network", G))
+    record = {"file": provenance.file, "sha256": provenance.sha256}
+    return {**record, "changed": True} if provenance.changed else record
 
 
 def _versions(device: torch.device) -> dict[str, str]:

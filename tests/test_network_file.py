@@ -119,7 +119,7 @@ def official_pickler(monkeypatch):
         return EasyDict({k: easy(v) for k, v in x.items()}) if isinstance(x, dict) else x
 
     def persistent(module, table):
-        state = {k: v for k, v in module.__dict__.items() if not k.startswith("_init") and k != "_source"}
+        state = {k: v for k, v in module.__dict__.items() if not k.startswith("_init")}
         state["_modules"] = table((k, None if v is None else persistent(v, table)) for k, v in module._modules.items())
         state["_parameters"] = table(module._parameters)
         state["_buffers"] = table(module._buffers)

@@ -127,6 +127,13 @@ class Known(NamedTuple):
     module_src: str = ""
 
 
+COMMON_SIZES: dict[str, Check] = {
+    "c_dim": whole(0, MAX_SIZE),
+    "img_resolution": whole(4, MAX_RESOLUTION),
+    "img_channels": whole(1, MAX_SIZE),
+}
+"""Arguments that the classes of most families have."""
+
 ATTRIBUTES: dict[str, Check] = {
     "activation": one_of(ACTIVATIONS),
     "conv_clamp": none_or(("a number of at least 0", lambda v: _is_number(v) and 0 <= v < _LARGE)),

@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +16,24 @@ from ..errors import NetworkFileError, printable
 from ..generator import adapt
 from ..io.download import SHORT_NAMES, download
 from ..io.files import atomic, sha256
-from ..networks import stylegan2 as networks_stylegan2
-from ..networks import stylegan3 as networks_stylegan3
 from ..networks.direction import DirectionDiscriminator
-from ..networks.discriminators import Discriminator
+from . import provenance, table
 from . import safetensors_file as network_safetensors
-from . import table as families
 from .assemble import Budget
-from .families import biggan, rosinality, stylegan3
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
-from .machine import tensorflow
 from .machine.containers import read_records
-from .machine.persistence import MODULE_SRC, ModuleRecord, module_call, persistent_call
+from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
 from .machine.pickled import Refusal, dump
 from .machine.tensors import TensorRecord, tensor_call
-from .table import Unbuilt
+from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
-NETWORK_KEYS = ("G", "D", "G_ema")
-
-GENERATORS = {networks_stylegan2.Generator: MODULE_SRC, networks_stylegan3.Generator: stylegan3.MODULE_SRC}
-"""What official pickles can hold, and what stands in them in place of source text."""
 
 SHIPPED = {
     "cats32-de": pretrained.DEMO_NETWORK,
     "cats32": "cats32-stylegan2-ada.pkl",
     "faces64": "faces64-dcgan.pt",
 }  # short names of the networks that come with this package
-
-# Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
-_NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class NetworkFile:
@@ -77,30 +64,32 @@ class NetworkFile:
         extra: Mapping[str, Any] | None = None,
         assumed: str = "",
     ):
-        self._networks = {key: networks.get(key) for key in NETWORK_KEYS}
+        self._networks = {key: networks.get(key) for key in ROLES}
         self.file = file
         self.sha256 = sha256
         self.training_set_kwargs = training_set_kwargs
         self.extra = dict(extra or {})
         self.assumed = assumed
         self._direction: DirectionDiscriminator | None = None
+        for network in self._networks.values():
+            if isinstance(network, torch.nn.Module):
+                provenance.remember(network, file, sha256)
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, Unbuilt):
             unbuilt, value = value, value.build()
-            for same in NETWORK_KEYS:  # a file may hold one generator under both keys
+            for same in ROLES:  # a file may hold one generator under both keys
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
                 value.mapping.normalize_z = False
-        if value is not None and not hasattr(value, "_source"):
-            value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
+            provenance.remember(value, self.file, self.sha256)
         return value
 
     def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
-        if key not in NETWORK_KEYS:
-            raise KeyError(f"{key!r}; a network file has {', '.join(NETWORK_KEYS)}")
+        if key not in ROLES:
+            raise KeyError(f"{key!r}; a network file has {', '.join(ROLES)}")
         self._networks[key] = network
 
     @property
@@ -170,11 +159,8 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         path = Path(name).expanduser()
     if path.is_dir():
         return _from_folder(path, name, assume or {})
-    beside = {}
-    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
-    if match is not None:  # BigGAN-PyTorch's names
-        beside = {kind: path.with_name(kind + match[1]) for kind in ("state_dict", "D")}
-        beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in beside.items() if p.is_file()}
+    companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
+    beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
     return from_bytes(_bytes(path, name), name, assume, beside)
 
 
@@ -202,111 +188,65 @@ def from_bytes(
 ) -> NetworkFile:
     """`load` for bytes that are in memory; ``file`` is the name used in errors.
 
-    ``beside`` has the bytes and names of "state_dict" and "D", which lie beside a generator of BigGAN-PyTorch.
+    ``beside`` has what `Family.companions` names: "settings", or the role of a network, to the bytes and name of a file.
     """
     view, given = memoryview(data), assume or {}
     hashed = sha256(view)
     budget = Budget(file, 2 * len(view))
     if network_safetensors.is_safetensors(view):
-        families.assumptions({}, given, file)
+        table.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
         return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
-    root = read_records(view, file, families.GLOBALS)
-    if isinstance(root, ModuleRecord):  # torch.save(G)
-        root = {"G_ema": root}
-    found = tensorflow.find_networks(root)
-    if found is not None:
-        families.assumptions({}, given, file)
-        net = NetworkFile({k: families.of_record(v, k, file, budget) for k, v in found.items()}, file, hashed)
-        net["G_ema"]  # built now, as below
-        return net
-    if not _holds_modules(root):
-        networks, assumed = _from_tensors(root, file, given, budget, beside or {})
+    root = read_records(view, file, table.GLOBALS)
+    records = table.records(root)
+    if not records:
+        networks, assumed = table.of_tensors(root, file, given, budget, beside or {})
         if not networks:
             keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
             raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
         return NetworkFile(networks, file, hashed, assumed=assumed)
-    families.assumptions({}, given, file)
-    records = {}
-    for key in NETWORK_KEYS:
-        value = root.get(key)
-        if value is not None and not isinstance(value, ModuleRecord):
-            raise NetworkFileError(file, key, "it is not a network")
-        records[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
-    unbuilt = {key: families.of_record(value, key, file, budget) for key, value in records.items() if value is not None}
-    if records["G"] is records["G_ema"]:
+    table.assumptions({}, given, file)
+    unbuilt = {role: table.of_record(record, role, file, budget) for role, record in records.items()}
+    if records.get("G") is records["G_ema"]:
         unbuilt["G"] = unbuilt["G_ema"]
-    training_set_kwargs = root.get("training_set_kwargs")
+    rest = root if isinstance(root, dict) else {}
+    training_set_kwargs = rest.get("training_set_kwargs")
     if not isinstance(training_set_kwargs, (dict, type(None))):
         raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
     try:
         training_set_kwargs = _plain(training_set_kwargs)
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
-    extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    extra = _read_extra(rest.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
     net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
 
 
-def _holds_modules(root: Any) -> bool:
-    return isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord)
-
-
-def _from_tensors(
-    root: Any, file: str, given: Mapping[str, Any], budget: Budget, beside: Mapping[str, tuple[bytes | bytearray, str]]
-) -> tuple[dict[str, torch.nn.Module | Unbuilt], str]:
-    """The networks of tables of tensors, by the keys of official files, and what was assumed; none if no family knows them."""
-    for family in families.STATE_DICTS:
-        found = family.find_generator(root)
-        if found is None:
-            continue
-        if family is biggan and "state_dict" in beside:
-            data, name = beside["state_dict"]
-            told = biggan.assumed_of_config(read_records(memoryview(data), name, families.GLOBALS), name) or {}
-            given = {**told, **given}
-        assumed = families.assumptions(family.ASSUMED, given, file)
-        if family is rosinality:
-            networks: dict[str, Any] = rosinality.read_networks(root, file, budget, assumed)
-        else:
-            networks = {"G_ema": family.build(*found, file, budget, assumed)}
-        if family is biggan and "D" in beside:
-            data, name = beside["D"]
-            networks["D"] = Unbuilt("Discriminator", True, partial(_biggan_discriminator, data, name, assumed))
-        default = ", ".join(f"{name} {value}" for name, value in assumed.items())
-        return networks, getattr(networks["G_ema"], "assumed", default)
-    return {}, ""
-
-
-def _biggan_discriminator(data: bytes | bytearray, file: str, assumed: Mapping[str, Any]) -> torch.nn.Module:
-    found = biggan.find_discriminator(read_records(memoryview(data), file, families.GLOBALS))
-    if found is None:
-        raise NetworkFileError(
-            file, "", "it holds no discriminator of BigGAN-PyTorch. To go on without it, set net['D'] = None"
-        )
-    return biggan.build_discriminator(*found, file, Budget(file, 2 * len(data)), assumed)
-
-
 def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
-    """The generator of a folder of pytorch-pretrained-BigGAN: config.json and pytorch_model.bin."""
-    config_file, weights = path / "config.json", path / "pytorch_model.bin"
-    if not (config_file.is_file() and weights.is_file()):
-        raise NetworkFileError(
-            name, "", "it is a directory; expected a network file, or a folder with config.json and pytorch_model.bin"
-        )
+    """The generator of a folder that holds the two files of a family."""
+    families = [family for family in table.FAMILIES if family.folder is not None]
+    for family in families:
+        if all((path / file).is_file() for file in (family.folder.settings, family.folder.weights)):
+            return _of_folder(family, path, name, given)
+    pairs = " or ".join(f"{family.folder.settings} and {family.folder.weights}" for family in families)
+    raise NetworkFileError(name, "", f"it is a directory; expected a network file, or a folder with {pairs}")
+
+
+def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    settings, weights = path / family.folder.settings, path / family.folder.weights
     try:
-        config = json.loads(_bytes(config_file, str(config_file))[: 2**20])
+        config = json.loads(_bytes(settings, str(settings))[: 2**20])
     except (ValueError, RecursionError):
         config = None
-    if not biggan.is_config(config):
-        raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")
-    assumed = families.assumptions(biggan.FOLDER_ASSUMED, given, name)
+    if not family.folder.accepts(config):
+        raise NetworkFileError(str(settings), "", f"it is no configuration of {family.name}")
+    assumed = table.assumptions(family.assumed, given, name)
     view = memoryview(_bytes(weights, str(weights)))
     root = read_records(view, str(weights))
     tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
-    G = biggan.build_folder(config, tensors, str(weights), Budget(str(weights), 2 * len(view)))
-    G.truncation = assumed["truncation"]
-    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=f"statistics of truncation {G.truncation:g}")
+    G = family.folder.build(config, tensors, str(weights), Budget(str(weights), 2 * len(view)), assumed)
+    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=table.in_words(assumed))
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
@@ -328,14 +268,16 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
-    g, d, g_ema = (net[key] for key in NETWORK_KEYS)
+    g, d, g_ema = (net[key] for key in ROLES)
     if g_ema is None:
         raise ValueError("there is no G_ema to save")
-    for network, kinds in ((g_ema, GENERATORS), (g, GENERATORS), (d, (Discriminator,))):
-        if network is not None and not isinstance(network, tuple(kinds)):
+    sources = {known.cls: known.module_src for known in table.CLASSES.values() if known.module_src}
+    for role, network in (("G_ema", g_ema), ("G", g), ("D", d)):
+        if network is not None and (type(network) not in sources or type(network).__name__ != CLASS_OF_ROLE[role]):
             family = getattr(network, "family", type(network).__name__)
             raise TypeError(
-                f"a network of the family {family} cannot be written as an official file; only those of StyleGAN2 and StyleGAN3 can"
+                f"a network of the family {family} cannot be written as an official file; "
+                "only those of StyleGAN2 and StyleGAN3 can"
             )
     if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
         raise TypeError("its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot")
@@ -348,12 +290,12 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
             "the same z. This package reads the mark that is written into the file",
             stacklevel=2,
         )
-    ema = module_call(g_ema, GENERATORS[type(g_ema)])
-    stand_in, source = _NO_DISCRIMINATOR
+    ema = module_call(g_ema, sources[type(g_ema)])
+    stand_in, source = NO_DISCRIMINATOR
     contents = {
         "training_set_kwargs": net.training_set_kwargs,
-        "G": ema if g is None or g is g_ema else module_call(g, GENERATORS[type(g)]),
-        "D": module_call(d)
+        "G": ema if g is None or g is g_ema else module_call(g, sources[type(g)]),
+        "D": module_call(d, sources[type(d)])
         if d is not None
         else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
         "G_ema": ema,

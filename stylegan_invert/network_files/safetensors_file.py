@@ -29,27 +29,16 @@ from torch.nn.modules import module as torch_modules
 
 from ..errors import NetworkFileError
 from ..io.files import atomic
-from ..networks import biggan, dcgan, progan, stylegan1, stylegan3
-from ..networks.discriminators import Discriminator
-from ..networks.layers import LABEL_PATHS, MappingNetwork
-from ..networks.stylegan2 import Generator
+from ..networks.layers import MappingNetwork
 from .assemble import Budget, assemble, by_name, constructing
-from .checks import ATTRIBUTES, MAX_RESOLUTION, MAX_SIZE, Known, flag, one_of, set_attribute, whole
-from .families import stylegan3 as stylegan3_file
-from .families.stylegan2 import (
-    BLOCK_ARGS,
-    D_MAPPING_ARGS,
-    EPILOGUE_ARGS,
-    MAPPING_ARGS,
-    OUTER_ARGS,
-    SYNTHESIS_ARGS,
-)
+from .checks import ATTRIBUTES, MAX_SIZE, flag, set_attribute
+from .machine.persistence import ROLES
 from .machine.pickled import show
 from .machine.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
+from .table import CLASSES
 
 KEY = "stylegan_invert"
 FORMAT = 1
-ROLES = ("G", "D", "G_ema")
 MAX_HEADER = 4 * 2**20  # bytes; a StyleGAN2 of 1024x1024 with its discriminator takes 60,000
 MAX_VALUES = 10_000  # in the arguments of a network
 MAX_NESTING = 8
@@ -62,35 +51,6 @@ DTYPES = {
 """Number type in the header -> a key of `tensors.STORAGES`."""
 
 MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
-
-
-_SIZES = {"c_dim": whole(0, MAX_SIZE), "img_resolution": whole(4, MAX_RESOLUTION), "img_channels": whole(1, MAX_SIZE)}
-CLASSES: dict[str, Known] = {
-    "stylegan2.Generator": Known(
-        Generator,
-        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": one_of(LABEL_PATHS)},
-         "synthesis_kwargs": SYNTHESIS_ARGS},
-    ),
-    "stylegan2.Discriminator": Known(
-        Discriminator,
-        {**_SIZES, **OUTER_ARGS, "block_kwargs": BLOCK_ARGS, "mapping_kwargs": D_MAPPING_ARGS, "epilogue_kwargs": EPILOGUE_ARGS},
-    ),
-    "stylegan3.Generator": Known(
-        stylegan3.Generator,
-        {**_SIZES, **stylegan3_file.SYNTHESIS_ARGS, "mapping_kwargs": stylegan3_file.MAPPING_ARGS},
-    ),
-    **{
-        f"{module.__name__.rpartition('.')[2]}.{cls.__name__}": Known(cls, _SIZES if hasattr(cls, "features") else {})
-        for module, classes in (
-            (stylegan1, (stylegan1.Generator, stylegan1.Discriminator)),
-            (progan, (progan.Generator, progan.Discriminator)),
-            (biggan, (biggan.BigGAN, biggan.BigGANDeep, biggan.Discriminator)),
-            (dcgan, (dcgan.DCGAN,)),
-        )
-        for cls in classes
-    },
-}  # fmt: skip
-"""Every class that a file may name, and nothing else: a name is looked up here, never imported."""
 
 
 class Contents(NamedTuple):

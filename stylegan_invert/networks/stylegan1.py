@@ -476,7 +476,6 @@ class Generator(layers.StyleGAN):
     """
 
     family = "stylegan1"
-    z_prior = "normal"
 
     def __init__(
         self,

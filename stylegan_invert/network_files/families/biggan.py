@@ -11,6 +11,7 @@ the same ``u0`` and change nothing; ``sv0`` is a note of training). pytorch-pret
 import math
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,19 @@ import torch
 from ...errors import NetworkFileError
 from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
-from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, Check, checked, none_or, number, one_of, whole
+from ..checks import (
+    COMMON_SIZES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    Assumptions,
+    Check,
+    Known,
+    checked,
+    none_or,
+    number,
+    one_of,
+    whole,
+)
 from ..machine.pickled import Machine, Refusal, show
 from ..machine.tensors import TensorRecord, tables, unwrapped
 
@@ -82,16 +95,42 @@ GLOBALS = {
 """What the pickle of a state_dict*.pth names besides tensors and dictionaries."""
 
 
+# Names of tensors by which networks are known: all of one of these sets.
+GENERATOR_MARKS = (
+    {"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"},
+    {"generator.gen_z.weight_orig"},  # of pytorch-pretrained-BigGAN
+)
+DISCRIMINATOR_MARKS = ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},)
+
+CLASSES = {
+    "biggan.BigGAN": Known(BigGAN, COMMON_SIZES),
+    "biggan.BigGANDeep": Known(BigGANDeep, COMMON_SIZES),
+    "biggan.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def companions(path: Path) -> dict[str, Path]:
+    """The files that BigGAN-PyTorch writes beside a generator G*.pth: its settings state_dict*.pth and its D*.pth."""
+    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
+    if match is None:
+        return {}
+    return {"settings": path.with_name(f"state_dict{match[1]}"), "D": path.with_name(f"D{match[1]}")}
+
+
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The generator in a file as "G_ema", else the discriminator as "D": its place and its tensors. Empty without either."""
+    networks = {"G_ema": find_generator(root), "D": find_discriminator(root)}
+    return next(({role: network} for role, network in networks.items() if network is not None), {})
+
+
 def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     """Where in a file the state dict of a BigGAN generator is, and the dict; None if there is none. Averaged weights first."""
-    return _find(
-        root, ({"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"}, {"generator.gen_z.weight_orig"})
-    )
+    return _find(root, GENERATOR_MARKS)
 
 
 def find_discriminator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     """`find_generator` for the discriminator."""
-    return _find(root, ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},))
+    return _find(root, DISCRIMINATOR_MARKS)
 
 
 def _find(root: Any, marks: tuple[set[str], ...]) -> tuple[str, dict[str, TensorRecord]] | None:
@@ -120,15 +159,21 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
 
 def build(
     place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
-) -> BigGAN | BigGANDeep:
-    """The generator of a state dict of BigGAN-PyTorch, in eval mode, float32, without gradients.
+) -> BigGAN | BigGANDeep | Discriminator:
+    """The network of a state dict of BigGAN-PyTorch, in eval mode, float32, without gradients.
 
     Args:
+        place: where in the file the state dict is.
+        tensors: of the state dict, by name.
+        file: its name, for errors.
+        budget: of memory.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
-        NetworkFileError: names or shapes are not those of such a generator; with the tensor and the reason.
+        NetworkFileError: names or shapes are not those of such a network; with the tensor and the reason.
     """
+    if not any(marks <= unwrapped(tensors).keys() for marks in GENERATOR_MARKS):
+        return build_discriminator(place, tensors, file, budget, assumed)
     source = _Source(tensors, file, place)
     if "generator.gen_z.weight_orig" in source.tensors:
         raise source.refuse(
@@ -464,15 +509,20 @@ def is_config(config: Any) -> bool:
 
 
 def build_folder(
-    config: Mapping[str, Any], tensors: Mapping[str, TensorRecord], file: object, budget: Budget
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorRecord],
+    file: object,
+    budget: Budget,
+    assumed: Mapping[str, Any] | None = None,
 ) -> BigGANDeep:
     """The generator of a folder of pytorch-pretrained-BigGAN, in eval mode, float32, without gradients.
 
     Args:
         config: the contents of config.json, see `is_config`. Names that are left out have the values of its defaults.
         tensors: the state dict in pytorch_model.bin, by name.
-
-    Set its ``truncation`` for the statistics of another one than 1.
+        file: its name, for errors.
+        budget: of memory.
+        assumed: a value for every name of `FOLDER_ASSUMED`; None takes the defaults.
 
     Raises:
         NetworkFileError: the settings make no sense, or the tensors do not fit them.
@@ -541,4 +591,6 @@ def build_folder(
     weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
     source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
     source.fill(budget)
+    if assumed is not None:
+        network.truncation = assumed["truncation"]
     return network

@@ -12,7 +12,7 @@ import torch
 from ...errors import NetworkFileError
 from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
 from ..assemble import EXPECTED, Budget, Source, assemble, constructing
-from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, number, one_of
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, Known, number, one_of
 from ..machine.tensors import TensorRecord, tables
 
 ASSUMED: Assumptions = {
@@ -23,6 +23,15 @@ ASSUMED: Assumptions = {
 """What such a file does not say: name to default, which is what the networks' usual code has, and check."""
 
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+CLASSES = {"dcgan.DCGAN": Known(DCGAN, {})}
+
+
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The generator in a file as "G_ema", see `find_generator`; empty if there is none."""
+    generator = find_generator(root)
+    return {"G_ema": generator} if generator is not None else {}
 
 
 def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:

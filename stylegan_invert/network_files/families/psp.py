@@ -12,23 +12,21 @@ from ..machine.tensors import TensorRecord, unwrapped
 from . import rosinality
 
 PREFIX = "decoder."
-ASSUMED = rosinality.ASSUMED
-build = rosinality.build
 
 
-def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the decoder is, and its tensors with "latent_avg" if there is one; None without a decoder."""
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The decoder in a file as "G_ema": its place, and its tensors with "latent_avg" if there is one. Empty without one."""
     table = root.get("state_dict") if isinstance(root, dict) else None
     if not isinstance(table, dict):
-        return None
+        return {}
     named = unwrapped({str(k): v for k, v in table.items() if isinstance(v, TensorRecord)})
     tensors = {k.removeprefix(PREFIX): v for k, v in named.items() if k.startswith(PREFIX)}
     if not tensors.keys() >= rosinality.GENERATOR_MARKS:
-        return None
+        return {}
     mean = root.get(rosinality.LATENT_AVG)
     if isinstance(mean, TensorRecord):
         tensors[rosinality.LATENT_AVG] = mean
-    return f"state_dict.{PREFIX[:-1]}", tensors
+    return {"G_ema": (f"state_dict.{PREFIX[:-1]}", tensors)}
 
 
 # Options

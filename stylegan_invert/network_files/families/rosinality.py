@@ -143,27 +143,20 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
     return found
 
 
-def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the state dict of such a generator is, and its tensors with "latent_avg"; None without one. See `find`."""
-    return find(root).get("G_ema")
-
-
 def _last(place: str) -> str:
     return place.rpartition(".")[2].lower()
 
 
-def read_networks(root: Any, file: object, budget: Budget, assumed: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
-    """The networks that `find` finds, built: "G_ema", and "G" and "D" where they are; empty without a generator."""
-    networks: dict[str, torch.nn.Module] = {}
-    for role, (place, tensors) in find(root).items():
-        if role == "D":
-            networks[role] = build_discriminator(place, tensors, file, budget)
-        else:
-            networks[role] = build(place, tensors, file, budget, assumed)
-    return networks
-
-
 def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> Generator | Discriminator:
+    """The network of a state dict, in eval mode, without gradients, float32; see `build_generator`."""
+    if DISCRIMINATOR_MARKS <= tensors.keys():
+        return build_discriminator(place, tensors, file, budget)
+    return build_generator(place, tensors, file, budget, assumed)
+
+
+def build_generator(
     place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
 ) -> Generator:
     """The generator of a state dict, in eval mode, without gradients, float32.

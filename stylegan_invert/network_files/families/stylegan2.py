@@ -7,15 +7,17 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.discriminators import Discriminator
-from ...networks.layers import ARCHITECTURES
+from ...networks.layers import ARCHITECTURES, LABEL_PATHS
 from ...networks.stylegan2 import Generator
 from ..assemble import Budget, constructing
 from ..checks import (
     ATTRIBUTES,
+    COMMON_SIZES,
     MAX_LAYERS,
     MAX_RESOLUTION,
     MAX_SIZE,
     Check,
+    Known,
     checked_table,
     flag,
     is_filter,
@@ -23,7 +25,7 @@ from ..checks import (
     one_of,
     whole,
 )
-from ..machine.persistence import ModuleRecord, fill
+from ..machine.persistence import MODULE_SRC, ModuleRecord, fill
 from ..machine.pickled import show
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
@@ -71,6 +73,37 @@ OUTER_ARGS: dict[str, Check] = {
     "cmap_dim": whole(0, MAX_SIZE, or_none=True),
 }
 TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
+
+
+CLASSES = {
+    "stylegan2.Generator": Known(
+        Generator,
+        {
+            **COMMON_SIZES,
+            "z_dim": whole(0, MAX_SIZE),
+            "w_dim": whole(1, MAX_SIZE),
+            "mapping_kwargs": {**MAPPING_ARGS, "label_path": one_of(LABEL_PATHS)},
+            "synthesis_kwargs": SYNTHESIS_ARGS,
+        },
+        MODULE_SRC,
+    ),
+    "stylegan2.Discriminator": Known(
+        Discriminator,
+        {
+            **COMMON_SIZES,
+            **OUTER_ARGS,
+            "block_kwargs": BLOCK_ARGS,
+            "mapping_kwargs": D_MAPPING_ARGS,
+            "epilogue_kwargs": EPILOGUE_ARGS,
+        },
+        MODULE_SRC,
+    ),
+}
+
+
+def is_persistent(record: object) -> bool:
+    """True for the record of any official PyTorch class; `build` refuses those that are none of StyleGAN2's."""
+    return isinstance(record, ModuleRecord)
 
 
 def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Generator | Discriminator:

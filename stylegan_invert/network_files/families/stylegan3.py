@@ -7,10 +7,12 @@ from ...networks.stylegan3 import Generator
 from ..assemble import Budget, constructing
 from ..checks import (
     ATTRIBUTES,
+    COMMON_SIZES,
     MAX_LAYERS,
     MAX_RESOLUTION,
     MAX_SIZE,
     Check,
+    Known,
     checked_table,
     flag,
     not_zero,
@@ -54,8 +56,17 @@ SYNTHESIS_ARGS: dict[str, Check] = {
 ARRAYS = {"size", "in_size", "out_size"}  # attributes that official code keeps as NumPy arrays of width and height
 
 
-def is_stylegan3(record: ModuleRecord) -> bool:
-    """Whether a record is that of a StyleGAN3 generator: its synthesis begins with Fourier features, and has no blocks."""
+CLASSES = {
+    "stylegan3.Generator": Known(
+        Generator, {**COMMON_SIZES, **SYNTHESIS_ARGS, "mapping_kwargs": MAPPING_ARGS}, MODULE_SRC
+    )
+}
+
+
+def is_stylegan3(record: object) -> bool:
+    """True for the record of a StyleGAN3 generator, whose synthesis begins with Fourier features and has no blocks."""
+    if not isinstance(record, ModuleRecord):
+        return False
     synthesis = record.modules.get("synthesis")
     return record.class_name == "Generator" and synthesis is not None and "input" in synthesis.modules
 

@@ -14,7 +14,7 @@ from ...errors import NetworkFileError
 from ...networks.dcgan import DenseMap
 from ...networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
 from ..assemble import Budget, Make, Source, assemble, constructing
-from ..checks import MAX_SIZE, Check, flag, number, power_of_two, whole
+from ..checks import COMMON_SIZES, MAX_SIZE, Check, Known, flag, number, power_of_two, whole
 from ..machine.pickled import show
 from ..machine.tensorflow import Arguments, TFNetwork, Variables
 from ..machine.tensors import TensorRecord
@@ -54,6 +54,17 @@ THEANO_FIXED = (
     ("use_layernorm", False, "layer normalisation"),
 )
 RELU = math.sqrt(2)  # gain of He's initialisation in front of a ReLU
+
+
+CLASSES = {
+    "progan.Generator": Known(Generator, COMMON_SIZES),
+    "progan.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def is_progan(record: object) -> bool:
+    """True for a network of ProGAN's build functions, and for all of Theano, which ProGAN's first version was written in."""
+    return isinstance(record, TFNetwork) and (record.version is None or record.build_func in FUNCTIONS)
 
 
 class _Layer(NamedTuple):

@@ -10,7 +10,19 @@ from typing import Any
 from ...errors import NetworkFileError
 from ...networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
 from ..assemble import Budget, Make, Source, assemble, constructing
-from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Check, flag, is_filter, number, one_of, whole
+from ..checks import (
+    COMMON_SIZES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    Check,
+    Known,
+    flag,
+    is_filter,
+    number,
+    one_of,
+    whole,
+)
 from ..machine.pickled import show
 from ..machine.tensorflow import Arguments, TFNetwork, Variables
 
@@ -76,6 +88,17 @@ LAYER = {
     "style.weight": "StyleMod/weight",
     "style.bias": "StyleMod/bias",
 }
+
+
+CLASSES = {
+    "stylegan1.Generator": Known(Generator, COMMON_SIZES),
+    "stylegan1.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def is_stylegan1(record: object) -> bool:
+    """True for a network of StyleGAN's build functions."""
+    return isinstance(record, TFNetwork) and record.build_func in FAMILIES
 
 
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:

@@ -45,6 +45,11 @@ _count: Check = whole(1, MAX_SIZE, or_none=True)
 _taps: Check = ("None or a short list of numbers", SYNTHESIS_ARGS["resample_filter"][1])
 
 
+def is_tensorflow(record: object) -> bool:
+    """True for any network of TensorFlow; `build` refuses those that are none of StyleGAN2's."""
+    return isinstance(record, TFNetwork)
+
+
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a version 4 or 5 record, in eval mode, without gradients, float32, on the CPU.
 

@@ -17,12 +17,17 @@ from .tensors import GLOBALS as TENSOR_GLOBALS
 from .tensors import TensorRecord, tensor_call
 
 VERSION = 6
+ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official pickles
+CLASS_OF_ROLE = {"G": "Generator", "D": "Discriminator", "G_ema": "Generator"}
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
 # What a written file says in place of source text: where official code finds the class. It is for that code alone.
 MODULE_SRC = (
     "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
 )
+
+# Official code asks for a discriminator. Where there is none, a module of this class stands for it, which is read as none.
+NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class ModuleRecord:
@@ -78,6 +83,18 @@ class ModuleRecord:
         return {k: v for k, v in table.items() if v is not None}
 
     @property
+    def kind(self) -> str:
+        """What the file calls the network."""
+        return self.class_name
+
+    def refusal(self, role: str) -> str:
+        """Why the record cannot be the network of a role, in words; empty if it can."""
+        if self.class_name == CLASS_OF_ROLE[role]:
+            return ""
+        without = ". To go on without it, set net['D'] = None" if role == "D" else ""
+        return f"it is of class {self.class_name[:80]!r}; expected {CLASS_OF_ROLE[role]}{without}"
+
+    @property
     def tensors(self) -> dict[str, TensorRecord]:
         """Parameters and buffers together."""
         return {**self.parameters, **self.buffers}
@@ -119,8 +136,28 @@ GLOBALS = {
 """Everything a network file may name. Nothing here calls out of this package."""
 
 
+def find_networks(root: Any) -> dict[str, ModuleRecord]:
+    """The networks of an official pickle by role, or the one that torch.save wrote; empty for other files."""
+    if isinstance(root, ModuleRecord):
+        return {"G_ema": root}
+    if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
+        return {}
+    networks = {role: root[role] for role in ROLES if root.get(role) is not None}
+    if "D" in networks and networks["D"].class_name == NO_DISCRIMINATOR[0]:
+        del networks["D"]
+    return networks
+
+
 def parse_all(root: Any) -> None:
-    """Parse every module record in the object that a stream gave, wherever it hangs."""
+    """Parse every module record in the object that a stream gave, wherever it hangs.
+
+    Raises:
+        Refusal: a record is not as official code writes it, or something else stands where a network belongs.
+    """
+    if isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord):
+        wrong = [role for role in ROLES if not isinstance(root.get(role), (ModuleRecord, type(None)))]
+        if wrong:
+            raise Refusal(f"{wrong[0]} is {show(root[wrong[0]])}; expected a network")
     seen: set[int] = set()
     todo = [root]
     while todo:

@@ -41,6 +41,18 @@ class TFNetwork:
         self.children: tuple = ()  # for the check of nesting
         self._parsed = False
 
+    @property
+    def kind(self) -> str:
+        """What the file calls the network."""
+        return self.build_func
+
+    def refusal(self, role: str) -> str:
+        """Why the record cannot be the network of a role, in words; empty if it can."""
+        letter, what = ("D", "discriminator") if role == "D" else ("G", "generator")  # G_style, D_paper, ...
+        if self.build_func[:1] == letter:
+            return ""
+        return f"it is made by {self.build_func[:80]!r}; expected a {what}'s function"
+
     def set_state(self, state: Any) -> None:
         if self.children or not isinstance(state, dict):
             raise Refusal("a TensorFlow network whose state is no table, or is set twice")
