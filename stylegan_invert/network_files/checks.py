@@ -41,10 +41,7 @@ def number(low: float, high: float) -> Check:
 
 def power_of_two(low: int, high: int) -> Check:
     """A power of two, low and high included."""
-    return (
-        f"a power of two from {low} to {high}",
-        lambda v: type(v) is int and low <= v <= high and not v & (v - 1),
-    )
+    return (f"a power of two from {low} to {high}", lambda v: type(v) is int and low <= v <= high and not v & (v - 1))
 
 
 def one_of(words: Collection[str]) -> Check:

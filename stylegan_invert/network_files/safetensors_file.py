@@ -87,12 +87,7 @@ def write(net: Any, path: str | os.PathLike) -> None:
         # Copies, as tensors that share memory are refused by the library.
         tensors |= {f"{role}.{name}": _own(value) for name, value in network.state_dict().items()}
     extra = _extra_names(net.extra, tensors)
-    about = {
-        "format": FORMAT,
-        "networks": networks,
-        "training_set_kwargs": net.training_set_kwargs,
-        "extra": extra,
-    }
+    about = {"format": FORMAT, "networks": networks, "training_set_kwargs": net.training_set_kwargs, "extra": extra}
     try:
         text = json.dumps(about)
     except (TypeError, ValueError) as e:

@@ -497,9 +497,7 @@ CONFIG: dict[str, tuple[Any, Check]] = {
 }  # of config.json: name to default and what is accepted
 
 
-FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {
-    "truncation": (1.0, number(0, 1)),
-}
+FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {"truncation": (1.0, number(0, 1))}
 """What is chosen for a folder: the truncation whose stored statistics normalise. z is drawn accordingly by the caller."""
 
 
