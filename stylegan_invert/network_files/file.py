@@ -1,4 +1,4 @@
-"""Network files: open, look at, save."""
+"""The front door of network files: `load` opens one, `NetworkFile` holds what is in it, `save` writes one."""
 
 import errno
 import json
@@ -40,19 +40,19 @@ class NetworkFile:
     """The networks of one file.
 
     Attributes:
-        G: the generator to use: the moving average of the weights (``G_ema`` in the file).
+        G: the generator to use. Its weights are a moving average over the training (``G_ema`` in the file).
         D: the discriminator, or None if the file has none.
-        file: where it came from.
-        sha256: of the file; None for networks that were not read from one.
-        training_set_kwargs: what the file says about its training set: plain values, or None.
+        file: the name that the file was opened by.
+        sha256: the hash of the file, or None if the networks were not read from one.
+        training_set_kwargs: what the file says about its training set, as plain values, or None.
         extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
-            table of such. See `save`.
-        assumed: what the network's own file does not say and was taken for granted, or read beside it, in words; empty for
-            files that say everything.
+            table of names and tensors. See `save`.
+        assumed: what the file does not say, in words, with the values that were taken instead. Empty for files that say
+            everything.
 
-    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
-    generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
-    gradients, on the CPU.
+    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have. ``net["G"]`` is
+    the generator as it was trained, without averaging. A network is built when it is first asked for: in eval mode, without
+    gradients, on the CPU. What is known of its origin is told by `provenance.provenance_of`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NetworkFile:
         value = self._networks[key]
         if isinstance(value, Unbuilt):
             unbuilt, value = value, value.build()
-            for same in ROLES:  # a file may hold one generator under both keys
+            for same in ROLES:  # one generator may stand under two keys
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
@@ -102,7 +102,7 @@ class NetworkFile:
 
     @property
     def direction(self) -> DirectionDiscriminator | None:
-        """The discriminator that embeds latents, averaged over its training, or None if the file has none.
+        """The averaged discriminator with a head that finds the latent of a picture, or None if the file has none.
 
         Raises:
             NetworkFileError: the file's tensors for it do not fit.
@@ -186,9 +186,17 @@ def from_bytes(
     assume: Mapping[str, Any] | None = None,
     beside: Mapping[str, tuple[bytes | bytearray, str]] | None = None,
 ) -> NetworkFile:
-    """`load` for bytes that are in memory; ``file`` is the name used in errors.
+    """`load` for bytes that are in memory.
 
-    ``beside`` has what `Family.companions` names: "settings", or the role of a network, to the bytes and name of a file.
+    Args:
+        data: the whole file.
+        file: its name, for errors and for `NetworkFile.file`.
+        assume: as for `load`.
+        beside: files that belong to this one: what `Family.companions` names them by ("settings", or the role of a network)
+            to their bytes and name.
+
+    Raises:
+        NetworkFileError: as for `load`.
     """
     view, given = memoryview(data), assume or {}
     hashed = sha256(view)
@@ -224,7 +232,7 @@ def from_bytes(
 
 
 def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
-    """The generator of a folder that holds the two files of a family."""
+    """The generator of a folder that holds the two files of one of the families."""
     families = [family for family in table.FAMILIES if family.folder is not None]
     for family in families:
         if all((path / file).is_file() for file in (family.folder.settings, family.folder.weights)):
@@ -250,17 +258,20 @@ def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) 
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
-    """Write StyleGAN2 or StyleGAN3 networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back
-    bit-equal.
+    """Write StyleGAN2 or StyleGAN3 networks as an official pickle, in float32.
+
+    NVIDIA's code opens the file, and `load` reads it back bit-equal. Official code opens no file without a D, so where there
+    is none an empty module is written in its place, which `load` reads as None.
 
     Args:
-        net: what `load` returned, perhaps changed; or a generator, which is then both G and G_ema.
-        path: the file to write; replaced at once or not at all.
-        extra: tensors to keep under this project's own top-level key, besides those of ``net.extra``: name to tensor,
-            or to a table of such. Official code ignores them.
+        net: what `load` returned, perhaps changed; or a generator, which is then written as G and as G_ema.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
+        extra: tensors to keep under this project's own key, besides those of ``net.extra``: name to tensor, or to a table
+            of names and tensors. Official code ignores them.
 
-    A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
-    package reads as None.
+    Raises:
+        TypeError: official files cannot hold the networks.
+        ValueError: there is no generator.
     """
     if isinstance(net, torch.nn.Module):
         net = NetworkFile({"G": net, "G_ema": net})
@@ -280,14 +291,16 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
                 "only those of StyleGAN2 and StyleGAN3 can"
             )
     if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
-        raise TypeError("its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot")
+        raise TypeError(
+            "its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot do"
+        )
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
     if not g_ema.mapping.normalize_z:
         extra[NORMALIZE_Z] = torch.tensor(False)
         warnings.warn(
-            "this generator does not divide z by its root mean square, and official code does: it will show other pictures for "
-            "the same z. This package reads the mark that is written into the file",
+            "this generator does not divide z by its root mean square, but official code always does: it makes other pictures "
+            "from the same z. This package goes by a mark in the file, and makes the same pictures",
             stacklevel=2,
         )
     ema = module_call(g_ema, sources[type(g_ema)])
@@ -307,27 +320,31 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         dump(contents, f)
 
 
-def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
-    if not isinstance(table, dict):
+def _read_extra(tensors: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
+    if not isinstance(tensors, dict):
         raise NetworkFileError(file, place, "it is not a table of tensors")
     budget.spend(place, 256)
     result: dict[str, Any] = {}
-    for name, value in table.items():
+    for name, value in tensors.items():
         where = f"{place}.{str(name)[:80]}"
         if isinstance(value, TensorRecord):
-            budget.spend(where, value.nbytes + 256)  # and what Python needs for a tensor, however small
+            budget.spend(where, value.nbytes + 256)  # 256 bytes for the Python object
             result[str(name)] = value.to_tensor()
         else:
             result[str(name)] = _read_extra(value, file, where, budget)
     return result
 
 
-def _write_extra(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in table.items()}
+def _write_extra(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in tensors.items()}
 
 
 def _plain(value: Any, left: list[int] | None = None) -> Any:
-    """Plain values as they are, anything else (a byte string, a record) as a text that says so; at most 10,000 of them."""
+    """A value of a file with everything that is not plain (a byte string, a record) replaced by a text that names its type.
+
+    Raises:
+        Refusal: there are more than 10,000 values in it.
+    """
     left = [10_000] if left is None else left
     left[0] -= 1
     if left[0] < 0:

@@ -1,16 +1,18 @@
 """Networks of any family as safetensors: tensors under their names, and JSON that says how to build the modules.
 
-Tensors are named by role and name ("G_ema.synthesis.b4.const", "D.b4.out.weight"); "extra.0", ... are those that a network
-file keeps beside its networks. The header's metadata hold under "stylegan_invert" a JSON object:
+The name of a tensor is the role of its network and its name there: "G_ema.synthesis.b4.const", "D.b4.out.weight". Tensors
+that a network file keeps beside its networks are "extra.0", "extra.1" and so on. The header's metadata hold a JSON object
+under "stylegan_invert":
 
 - ``format``: 1.
-- ``networks``: role to ``class`` (a key of `CLASSES`), ``family``, ``kwargs`` (the constructor's arguments) and
-  ``attributes`` (what was changed after construction: module name to attribute to value); or to the name of the role that
-  it is the same network as.
-- ``training_set_kwargs``, and ``extra``: the table of extra tensors, with the names of tensors in their places.
+- ``networks``: role to the description of a network, or to another role if it is the same network. A description has
+  ``class`` (a key of `table.CLASSES`), ``family``, ``kwargs`` (the arguments of the constructor), and ``attributes`` (what
+  was changed after construction: name of the module to name of the attribute to value).
+- ``training_set_kwargs``: as in `file.NetworkFile`.
+- ``extra``: the table of extra tensors, in which the names of tensors stand for them.
 
-Such a file is data by its nature. It is read here without the library, which gives no views of bytes in memory, so that
-everything is compared before memory is taken.
+Nothing in such a file could be run. It is read here without the safetensors library, because that cannot give views of
+bytes in memory, and the tensors must be compared before memory is taken for them.
 """
 
 import contextlib
@@ -45,16 +47,23 @@ MAX_NESTING = 8
 MAX_TEXT = 200
 
 DTYPES = {
-    "F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage",
-    "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage", "U8": "ByteStorage", "BOOL": "BoolStorage",
-}  # fmt: skip
-"""Number type in the header -> a key of `tensors.STORAGES`."""
+    **{"F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage"},
+    **{"I64": "LongStorage", "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage"},
+    **{"U8": "ByteStorage", "BOOL": "BoolStorage"},
+}
+"""Number type in the header to a key of `tensors.STORAGES`."""
 
 MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
 
 class Contents(NamedTuple):
-    """What `read` returns: networks by role, and what the file keeps beside them, as in `network_file.NetworkFile`."""
+    """What `read` returns.
+
+    Attributes:
+        networks: by role, "G_ema", "G" or "D".
+        training_set_kwargs: as in `file.NetworkFile`.
+        extra: as in `file.NetworkFile`.
+    """
 
     networks: dict[str, torch.nn.Module]
     training_set_kwargs: dict[str, Any] | None
@@ -65,13 +74,14 @@ class Contents(NamedTuple):
 
 
 def write(net: Any, path: str | os.PathLike) -> None:
-    """Write the networks of a `network_file.NetworkFile`, its extra tensors and training_set_kwargs; `read` gives them back bit-equal.
+    """Write the networks, extra tensors and training_set_kwargs of a network file. `read` gives them back bit-equal.
 
     Args:
-        net: the networks. path: the file to write; replaced at once or not at all.
+        net: a `file.NetworkFile`.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
 
     Raises:
-        ValueError: a network is of a class that is not in `CLASSES`, or was built with arguments that are no plain values.
+        ValueError: a network is of a class that is not in `table.CLASSES`, or has arguments that JSON cannot hold.
     """
     tensors: dict[str, torch.Tensor] = {}
     networks: dict[str, Any] = {}
@@ -84,7 +94,7 @@ def write(net: Any, path: str | os.PathLike) -> None:
             networks[role] = same
             continue
         networks[role] = _description(network, role)
-        # Copies, as tensors that share memory are refused by the library.
+        # The library refuses tensors that share memory, so it is given copies.
         tensors |= {f"{role}.{name}": _own(value) for name, value in network.state_dict().items()}
     extra = _extra_names(net.extra, tensors)
     about = {"format": FORMAT, "networks": networks, "training_set_kwargs": net.training_set_kwargs, "extra": extra}
@@ -117,13 +127,13 @@ def _description(network: torch.nn.Module, role: str) -> dict[str, Any]:
 
 
 def _arguments(network: torch.nn.Module) -> dict[str, Any]:
-    """The constructor's arguments by name, those given by position too."""
+    """The arguments of the constructor by name, also those that were passed by position."""
     signature = inspect.signature(type(network))
-    given = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
+    arguments = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
     for name, parameter in signature.parameters.items():
         if parameter.kind == parameter.VAR_KEYWORD:
-            given |= given.pop(name, {})
-    return json.loads(json.dumps(given, default=_plain))
+            arguments |= arguments.pop(name, {})
+    return json.loads(json.dumps(arguments, default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -133,15 +143,15 @@ def _plain(value: Any) -> Any:
 
 
 def _attributes(module: torch.nn.Module) -> dict[str, Any]:
-    """Those attributes that count besides the constructor's arguments."""
-    found = {key: value for key, value in module.__dict__.items() if key in ATTRIBUTES}
+    """The attributes of a module that change what it computes and may differ from the constructor's arguments."""
+    attributes = {key: value for key, value in module.__dict__.items() if key in ATTRIBUTES}
     if isinstance(module, MappingNetwork):
-        found["normalize_z"] = module.normalize_z
-    return found
+        attributes["normalize_z"] = module.normalize_z
+    return attributes
 
 
 def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The table of extra tensors with names in their places; the tensors go to ``tensors``."""
+    """The table of extra tensors with their names in their places. The tensors are added to ``tensors``."""
     result: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, torch.Tensor):
@@ -156,7 +166,7 @@ def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> 
 
 
 def is_safetensors(data: bytes | bytearray | memoryview) -> bool:
-    """Whether bytes begin as such a file does: the header's length, below 4 GiB, and its brace."""
+    """True if bytes begin as such a file does: with the length of the header, below 4 GiB, and the header's brace."""
     return len(data) > 8 and bytes(data[4:9]) == b"\0\0\0\0{"
 
 
@@ -164,7 +174,9 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
     """The networks of a file that `write` wrote, in eval mode, without gradients, on the CPU.
 
     Args:
-        data: the whole file. file: its name, for errors. budget: of memory; None takes twice the file's size.
+        data: the whole file.
+        file: its name, for errors.
+        budget: of memory; None allows twice the size of the file.
 
     Raises:
         NetworkFileError: it is damaged, or another kind of safetensors file, or its arguments and tensors do not fit.
@@ -178,8 +190,8 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
         )
     about = _json(metadata[KEY], file, KEY)
     if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
-        found = show(about.get("format")) if isinstance(about, dict) else show(about)
-        raise NetworkFileError(file, KEY, f"its format is {found}; expected {FORMAT}")
+        format_ = show(about.get("format")) if isinstance(about, dict) else show(about)
+        raise NetworkFileError(file, KEY, f"its format is {format_}; expected {FORMAT}")
     described = about.get("networks")
     if not isinstance(described, dict) or not described or not set(described) <= set(ROLES):
         raise NetworkFileError(file, f"{KEY}.networks", f"expected a table with some of {', '.join(ROLES)}")
@@ -232,7 +244,7 @@ def _header(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], An
         records[name] = record = _record(entry, body, file, name)
         spans.append((entry["data_offsets"][0], record.nbytes))
     end = 0
-    for start, nbytes in sorted(spans):  # one after another, so that none shares memory with another
+    for start, nbytes in sorted(spans):  # each begins where the last one ends, so that no two share memory
         if start != end:
             raise NetworkFileError(file, f"byte {8 + length + end}", "its tensors overlap, or leave bytes between them")
         end += nbytes
@@ -286,7 +298,7 @@ def _json(text: str, file: object, place: str) -> Any:
 def _build(
     what: Mapping[str, Any], records: Mapping[str, TensorRecord], file: object, role: str, budget: Budget
 ) -> torch.nn.Module:
-    """One network: the arguments are checked, then the shapes, then memory is taken."""
+    """One network: its arguments are checked first, then the shapes of its tensors; then memory is taken."""
     name, kwargs, attributes = what.get("class"), what.get("kwargs"), what.get("attributes", {})
     if not isinstance(name, str) or name not in CLASSES:
         raise NetworkFileError(file, role, f"it is of class {show(name)}; expected one of {', '.join(CLASSES)}")
@@ -316,7 +328,19 @@ def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> N
 
 
 def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: int = 0) -> int:
-    """Refuse what no argument of a network is: a large integer, a long text, a number that is none, a long or deep table."""
+    """Refuse what no argument of a network is: a large integer, a long text, NaN, a long or deep table.
+
+    Args:
+        value: the argument, or a value in it.
+        name: of the argument, or of the value in it.
+        left: how many more values the arguments may have.
+        file: its name, for errors.
+        place: where in the file the arguments are.
+        depth: how many tables and lists the value lies in.
+
+    Returns:
+        How many more values the arguments may have after this one.
+    """
     most = 2**31 if name.endswith("_base") else MAX_SIZE
     plain = value is None or isinstance(value, bool)
     fits = (
@@ -339,7 +363,10 @@ def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: 
 
 @contextlib.contextmanager
 def _at_most(count: int) -> Iterator[None]:
-    """While the block runs, this thread may give modules ``count`` tensors and parts; the next one is a ValueError."""
+    """Limit the tensors and parts that modules made in the block may have in all; one more raises ValueError.
+
+    Arguments that ask for a million layers are stopped by this before the layers take memory. It counts in this thread only.
+    """
     left, thread = [count], threading.get_ident()
 
     def counted(module: torch.nn.Module, name: str, value: Any) -> None:
@@ -384,7 +411,7 @@ def _read_extra(
         where = f"{place}.{key[:80]}"
         if isinstance(value, str):
             if not value.startswith("extra.") or value not in records or value in used:
-                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor for it in the file")
+                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor of that table")
             used.add(value)
             budget.spend(where, records[value].nbytes + 256)
             result[key] = records[value].to_tensor()

@@ -1,10 +1,11 @@
-"""Official persistence records: modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
+"""Modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
 
-Such a record holds a class name, the full source text of the class, and the module's ``__dict__``. Official code runs
-the source; here it is never looked at.
+The record of a module holds the name of its class, the source text of the whole file in which the class stands, and the
+module's ``__dict__``. Official code runs the source; here nobody looks at it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official p
 CLASS_OF_ROLE = {"G": "Generator", "D": "Discriminator", "G_ema": "Generator"}
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
-# What a written file says in place of source text: where official code finds the class. It is for that code alone.
+# What stands in place of source text in files that are written here. Official code runs it, and finds its own class by it.
 MODULE_SRC = (
     "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
 )
@@ -31,14 +32,28 @@ NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class ModuleRecord:
-    """One module of the file: class name, constructor arguments, tensors, children and plain attributes."""
+    """One module of the file. What it holds is known once it is parsed.
+
+    Attributes:
+        class_name: the name of its class.
+        init_args: the constructor's arguments by position.
+        init_kwargs: the constructor's arguments by name.
+        parameters: name to record.
+        buffers: name to record.
+        modules: name to the record of the part.
+        attributes: the other attributes of the module whose names do not begin with "_".
+    """
 
     def __init__(self, meta: dict[str, Any]):
         self.children = (meta,)  # for the check of nesting
         self._parsed = False
 
     def parse(self) -> None:
-        """Check and sort the record; called once the whole stream has been read."""
+        """Check and sort the record, after the whole stream has been read.
+
+        Raises:
+            Refusal: it is not as official code writes it.
+        """
         if self._parsed:
             return
         self._parsed = True
@@ -46,8 +61,8 @@ class ModuleRecord:
         if set(meta) != META_KEYS:
             raise Refusal(f"a module record with the keys {_names(meta)}; expected {_names(META_KEYS)}")
         if meta["type"] != "class" or meta["version"] != VERSION or type(meta["version"]) is not int:
-            found = f"{show(meta['type'])}, version {show(meta['version'])}"
-            raise Refusal(f"a module record of type {found}; expected 'class', version {VERSION}")
+            kind = f"{show(meta['type'])}, version {show(meta['version'])}"
+            raise Refusal(f"a module record of type {kind}; expected 'class', version {VERSION}")
         if (
             not isinstance(meta["class_name"], str)
             or not isinstance(meta["module_src"], (str, LongText))
@@ -133,7 +148,7 @@ GLOBALS = {
     ("__builtin__", "set"): _new_set,
     **TENSOR_GLOBALS,
 }
-"""Everything a network file may name. Nothing here calls out of this package."""
+"""All names that a network file may mention. Every function here only makes records."""
 
 
 def find_networks(root: Any) -> dict[str, ModuleRecord]:
@@ -247,51 +262,46 @@ def _set_attributes(module: torch.nn.Module, record: ModuleRecord, file: object,
 # Writing
 
 
-def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
-    """The persistence record of one of this package's networks, under the official class name (they are the same).
+HOOKS = (
+    "_backward_hooks",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
 
-    ``source`` is what stands in place of source text.
+
+def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
+    """What is written for one of this package's networks. Its classes have the same names as the official ones.
+
+    Args:
+        module: the network, or a part of it.
+        source: what stands in place of source text.
     """
-    empty = Call("collections", "OrderedDict")
+
+    def ordered(table: Mapping[str, Any], make: Callable[[Any], Call]) -> Call:
+        items = {name: None if value is None else make(value) for name, value in table.items()}
+        return Call("collections", "OrderedDict", items=items)
+
+    empty = ordered({}, tensor_call)
     state: dict[str, Any] = {
         "training": False,
-        "_parameters": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else tensor_call(v, parameter=True) for k, v in module._parameters.items()},
-        ),
-        "_buffers": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else tensor_call(v) for k, v in module._buffers.items()},
-        ),
+        "_parameters": ordered(module._parameters, partial(tensor_call, parameter=True)),
+        "_buffers": ordered(module._buffers, tensor_call),
         "_non_persistent_buffers_set": set(),
-        **{
-            name: empty
-            for name in (
-                "_backward_hooks",
-                "_forward_hooks",
-                "_forward_pre_hooks",
-                "_state_dict_hooks",
-                "_load_state_dict_pre_hooks",
-            )
-        },
-        "_modules": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else module_call(v, source) for k, v in module._modules.items()},
-        ),
+        **{name: empty for name in HOOKS},
+        "_modules": ordered(module._modules, partial(module_call, source=source)),
         **{k: v for k, v in module.__dict__.items() if not k.startswith("_") and k != "training"},
         "_init_args": _plain(module.init_args),
         "_init_kwargs": _plain(module.init_kwargs),
     }
     if type(module).__name__ == "SynthesisBlock":
-        state["fused_modconv_default"] = "inference_only"  # asked for by stylegan3's version of the class
+        state["fused_modconv_default"] = "inference_only"  # an attribute that the class has in the stylegan3 repository
     return persistent_call(type(module).__name__, state, source)
 
 
 def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) -> Call:
-    """``torch_utils.persistence._reconstruct_persistent_obj(meta)``"""
+    """A call of ``torch_utils.persistence._reconstruct_persistent_obj`` with the record of a module."""
     meta = {
         "type": "class",
         "version": VERSION,
@@ -303,7 +313,7 @@ def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) 
 
 
 def _plain(value: Any) -> Any:
-    """Constructor arguments as plain values: whatever maps becomes a dict, whatever counts keeps its kind."""
+    """Constructor arguments as plain values, in which every mapping has become a dict."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

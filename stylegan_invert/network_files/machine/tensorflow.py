@@ -1,8 +1,9 @@
 """TensorFlow networks: the records of official ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA pickles, read as data.
 
-Such a file is a tuple (G, D, Gs) of networks, Gs being the average of G's weights. A network is pickled as its class's name
-and a state: version, build function's name, arguments, variables, and the source text of the build function's module.
-Official code runs that source; here it is never looked at. What the functions compute is in the readers of the families.
+Such a file is a tuple (G, D, Gs) of networks; the weights of Gs are the moving average of G's. A network is pickled as the
+name of its class and a state: version, name of the build function, arguments, variables, and the source text of the module in
+which the build function stands. Official code runs that source; here nobody looks at it. The readers in ``families/`` know
+what the build functions compute.
 """
 
 import warnings
@@ -15,9 +16,9 @@ from ..checks import Check
 from .pickled import Global, Machine, Refusal, show
 from .tensors import NumpyArray, TensorRecord, number_record
 
-MAX_VARIABLES = 10_000  # of a network with its components; official ones have up to 300
-MAX_VALUES = 10_000  # plain values in the arguments
-MAX_DEPTH = 8  # of components in components, and of tables in arguments
+MAX_VARIABLES = 10_000  # of a network and its components together; official ones have up to 300
+MAX_VALUES = 10_000  # in the arguments of a network
+MAX_DEPTH = 8  # of components that have components, and of tables in the arguments
 MAX_NAME = 256
 
 
@@ -26,15 +27,14 @@ class TFNetwork:
 
     Attributes:
         version: of the record: 2 for ProGAN, 3 for StyleGAN, 4 for StyleGAN2, 5 for StyleGAN2-ADA; None for networks of
-            ProGAN's Theano version, which have none.
-        name: the network's own.
-        build_func: the name of the function that computes it, "G_style", without its module.
+            ProGAN's first code, which was written in Theano.
+        name: of the network.
+        build_func: the name of the function that computes it, without the name of its module, as "G_style".
         static_kwargs: the arguments of that function: None, bool, int, float, str, and lists and dicts of these.
-        variables: full name, "mapping/Dense0/weight", to what the file holds: records, numbers as those of shape ().
-            Components' variables have the component's name in front. In Theano networks these are the numbers beside the
-            parameters ("cur_lod").
+        variables: full name, as "mapping/Dense0/weight", to the record of the tensor; a number is a tensor of shape (). The
+            variables of a component have its name in front. A Theano network has only numbers here, as "cur_lod".
         components: name to `TFNetwork`.
-        theano_params: the parameters of a Theano network, in the order of its layers; else empty.
+        theano_params: the parameters of a Theano network in the order of its layers; empty for other networks.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ def new_network(machine: Machine, args: tuple) -> TFNetwork:
 
 
 def _reconstruct(machine: Machine, args: tuple) -> TFNetwork:
-    """copy_reg._reconstructor(class, object, None): how old protocols spell a new object."""
+    """copy_reg._reconstructor(class, object, None), which is how old protocols write a new object."""
     name = args[0] if args else None
     if len(args) != 3 or not isinstance(name, Global) or name.construct is not new_network or args[2] is not None:
         raise Refusal("an object that is not a TensorFlow network")
@@ -191,11 +191,11 @@ GLOBALS = {
     ("__builtin__", "object"): None,
     ("builtins", "object"): None,
 }
-"""What a TensorFlow file may name beside what others may."""
+"""The names that a TensorFlow file may mention besides those that all network files may."""
 
 
 def find_networks(root: Any) -> dict[str, TFNetwork] | None:
-    """The networks of a file by the keys of PyTorch files: Gs is "G_ema"; None if it is no TensorFlow file."""
+    """The networks of a file by role, where Gs is "G_ema"; None if it is no TensorFlow file."""
     if isinstance(root, TFNetwork):
         return {"G_ema": root}
     if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(net, TFNetwork) for net in root):
@@ -220,11 +220,12 @@ def parse_all(root: Any, file: object) -> None:
 
 
 class Arguments:
-    """The static arguments of a network, taken one by one with a check of each.
+    """The static arguments of a network, which a reader takes one by one and checks.
 
     Args:
-        values: `TFNetwork.static_kwargs`, or several merged.
-        file, place: for errors.
+        values: `TFNetwork.static_kwargs`, or those of several networks in one table.
+        file: its name, for errors.
+        place: where in the file the network is.
     """
 
     def __init__(self, values: Mapping[str, Any], file: object, place: str):
@@ -238,13 +239,19 @@ class Arguments:
         """
         value = self.values.pop(name, default)
         if type(value) is float and value.is_integer() and abs(value) < 2**53 and not check[1](value):
-            value = int(value)  # 16384.0, say
+            value = int(value)  # such as 16384.0
         if not check[1](value):
             raise NetworkFileError(self.file, self.place, f"the argument {name} is {show(value)}; expected {check[0]}")
         return value
 
     def refuse_unless(self, name: str, usual: Any, meaning: str) -> None:
-        """Refuse an argument with any other value than the usual one, whose meaning this package's network lacks."""
+        """Refuse an argument that has another value than the usual one, because this package's networks cannot do that.
+
+        Args:
+            name: of the argument.
+            usual: its value in networks that can be read.
+            meaning: what other values ask for, in words.
+        """
         value = self.values.pop(name, usual)
         if value != usual:
             raise NetworkFileError(
@@ -252,12 +259,12 @@ class Arguments:
             )
 
     def ignore(self, *names: str) -> None:
-        """Arguments without effect on the network's output as it is computed here."""
+        """Drop arguments that do not change the output of the network as it is computed here."""
         for name in names:
             self.values.pop(name, None)
 
     def finish(self) -> None:
-        """Warn of arguments that nobody took: official build functions ignore those they do not know."""
+        """Warn of arguments that nobody took. Official build functions ignore those that they do not know."""
         if self.values:
             names = ", ".join(sorted(map(repr, self.values))[:10])[:300]
             where = f"{self.file}: {self.place}"
@@ -265,11 +272,12 @@ class Arguments:
 
 
 class Variables:
-    """The variables of a network, taken one by one.
+    """The variables of a network, which a reader takes one by one.
 
     Args:
         records: `TFNetwork.variables`.
-        file, place: for errors.
+        file: its name, for errors.
+        place: where in the file the network is.
     """
 
     def __init__(self, records: Mapping[str, TensorRecord], file: object, place: str):
@@ -297,7 +305,7 @@ class Variables:
         return Source({name: (self.take(name), None)}, make)
 
     def number(self, name: str, default: float) -> float:
-        """The value of a variable of one number, such as "lod"; the default where the file has none."""
+        """The value of a variable that is one number, such as "lod"; the default if the file does not have it."""
         if name not in self.records:
             return default
         record = self.take(name)
@@ -306,11 +314,11 @@ class Variables:
         return record.to_float32().item()
 
     def ignore(self, *names: str) -> None:
-        """Variables without effect on the network's output."""
+        """Drop variables that do not change the output of the network."""
         self.used.update(names)
 
     def finish(self) -> None:
-        """Refuse variables that nobody took: they would change what the network computes.
+        """Refuse variables that nobody took, because they would change what the network computes.
 
         Raises:
             NetworkFileError: there are some.
