@@ -1,4 +1,4 @@
-"""StyleGAN2 networks of stylegan2-ada-pytorch and of the stylegan3 repository, from their records."""
+"""StyleGAN2 networks in pickles of the official stylegan2-ada-pytorch and stylegan3 repositories."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,9 +30,9 @@ from ..machine.pickled import show
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 DISCRIMINATOR_ARGS = (
-    "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp", "cmap_dim",
-    "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
-)  # fmt: skip
+    *("c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res"),
+    *("conv_clamp", "cmap_dim", "block_kwargs", "mapping_kwargs", "epilogue_kwargs"),
+)
 
 
 MAPPING_ARGS: dict[str, Check] = {
@@ -43,10 +43,8 @@ MAPPING_ARGS: dict[str, Check] = {
     "lr_multiplier": not_zero,
     "w_avg_beta": ATTRIBUTES["w_avg_beta"],
 }
-D_MAPPING_ARGS = {
-    **MAPPING_ARGS,
-    "num_layers": whole(0, MAX_LAYERS),
-}  # a label may be embedded alone, as TensorFlow does
+# The discriminator of TensorFlow's networks embeds a label and has no further layers.
+D_MAPPING_ARGS = {**MAPPING_ARGS, "num_layers": whole(0, MAX_LAYERS)}
 SYNTHESIS_ARGS: dict[str, Check] = {
     "channel_base": whole(1, 2**31),
     "channel_max": whole(1, MAX_SIZE),
@@ -72,7 +70,9 @@ OUTER_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
     "cmap_dim": whole(0, MAX_SIZE, or_none=True),
 }
-TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
+TRAINING_ONLY = {
+    "fused_modconv_default"
+}  # says how the stylegan3 repository computes in training; results are the same
 
 
 CLASSES = {
@@ -107,7 +107,7 @@ def is_persistent(record: object) -> bool:
 
 
 def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Generator | Discriminator:
-    """The network of a top-level record, in eval mode, without gradients, float32.
+    """The network of a record, in eval mode, without gradients, float32.
 
     Raises:
         NetworkFileError: the class is unknown, or arguments, tensors and attributes do not fit together.
@@ -127,15 +127,15 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     kwargs = bind(record, GENERATOR_ARGS, file, place)
     synthesis = record.modules.get("synthesis")
-    # stylegan3's StyleGAN2 takes the arguments of the synthesis directly, ada-pytorch's in a dictionary.
+    # In the stylegan3 repository the arguments of the synthesis are the generator's own; before they were in a dictionary.
     flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
     mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")
     synthesis_kwargs = _table(
         {**kwargs.pop("synthesis_kwargs", {}), **flat}, SYNTHESIS_ARGS, file, f"{place}: synthesis_kwargs"
     )
     sizes = sizes_of(record, kwargs, GENERATOR_ARGS[:5], file, place)
-    _check_parts(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
-    _check_parts(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
+    check_count(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
+    check_count(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
     return Generator(**sizes, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
 
 
@@ -151,9 +151,9 @@ def _discriminator(record: ModuleRecord, file: object, place: str) -> Discrimina
     sizes = sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
     for name in sizes:
         kwargs.pop(name, None)
-    _check_parts(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
+    check_count(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
     if sizes["c_dim"] > 0:
-        _check_parts(
+        check_count(
             record.modules.get("mapping"), "fc", parts["mapping_kwargs"].get("num_layers", 8), file, f"{place}.mapping"
         )
     return Discriminator(**sizes, **parts, **_table(kwargs, OUTER_ARGS, file, place))
@@ -166,7 +166,14 @@ FAMILIES: dict[str, Callable[[ModuleRecord, object, str], torch.nn.Module]] = {
 
 
 def bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str) -> dict[str, Any]:
-    """Positional and keyword arguments of the constructor, by name."""
+    """The arguments of a record's constructor by name, also those that were passed by position.
+
+    Args:
+        record: of the network.
+        names: of the arguments in their order.
+        file: its name, for errors.
+        place: where in the file the record is.
+    """
     if len(record.init_args) > len(names):
         raise NetworkFileError(
             file, place, f"its constructor was given {len(record.init_args)} arguments; there are {len(names)}"
@@ -181,7 +188,7 @@ def _table(table: Any, known: Mapping[str, Check], file: object, place: str) -> 
 def sizes_of(
     record: ModuleRecord, kwargs: dict[str, Any], names: tuple[str, ...], file: object, place: str
 ) -> dict[str, int]:
-    """The sizes of a network, from its arguments, else from its attributes."""
+    """The sizes of a network by name, from its arguments, or from its attributes where an argument is missing."""
     sizes = {}
     for name in names:
         low, high = int(name in ("w_dim", "img_channels")), MAX_RESOLUTION if name == "img_resolution" else MAX_SIZE
@@ -194,10 +201,21 @@ def sizes_of(
     return sizes
 
 
-def _check_parts(record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str) -> None:
-    """As many numbered parts as the arguments ask for: a claim of a million layers ends here, before they are made."""
+def check_count(
+    record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str, what: str = "layers or blocks"
+) -> None:
+    """Refuse a record that has not as many numbered parts as its arguments ask for, before any of them is made.
+
+    Args:
+        record: whose parts are counted; None has none.
+        prefix: of the parts' names, which a digit follows.
+        count: that the arguments ask for.
+        file: its name, for errors.
+        place: where in the file the record is.
+        what: the parts are, in words.
+    """
     present = sum(
-        name.removeprefix(prefix).isdigit() for name in (record.modules if record else ()) if name.startswith(prefix)
+        name.startswith(prefix) and name[len(prefix) :][:1].isdigit() for name in (record.modules if record else ())
     )
     if type(count) is not int or present != count:
-        raise NetworkFileError(file, place, f"it has {present} layers or blocks; its arguments ask for {show(count)}")
+        raise NetworkFileError(file, place, f"it has {present} {what}; its arguments ask for {show(count)}")

@@ -1,4 +1,4 @@
-"""StyleGAN3 generators (T and R) of the official stylegan3 repository, from their records."""
+"""StyleGAN3 generators, of configurations T and R, in pickles of the official stylegan3 repository."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ from ..checks import (
 )
 from ..machine.persistence import ModuleRecord, fill
 from ..machine.tensors import NumpyArray
-from .stylegan2 import bind, sizes_of
+from .stylegan2 import bind, check_count, sizes_of
 
-# What a written file says in place of source text, see persistence.MODULE_SRC.
+# What stands in place of source text in files that are written here, see persistence.MODULE_SRC.
 MODULE_SRC = "from training.networks_stylegan3 import *\n"
 
 
@@ -53,7 +53,7 @@ SYNTHESIS_ARGS: dict[str, Check] = {
 }
 
 
-ARRAYS = {"size", "in_size", "out_size"}  # attributes that official code keeps as NumPy arrays of width and height
+ARRAYS = {"size", "in_size", "out_size"}  # attributes that are NumPy arrays of width and height in official code
 
 
 CLASSES = {
@@ -72,9 +72,9 @@ def is_stylegan3(record: object) -> bool:
 
 
 def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Generator:
-    """The generator of a top-level record, in eval mode, without gradients, float32.
+    """The generator of a record, in eval mode, without gradients, float32.
 
-    Cutoffs, sampling rates and filters follow from the arguments; the filters themselves are taken from the file.
+    Cutoffs, sampling rates and sizes follow from the arguments. The filters are taken from the file.
 
     Raises:
         NetworkFileError: it is no StyleGAN3 generator, or arguments, tensors and attributes do not fit together.
@@ -91,9 +91,10 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
     synthesis_kwargs = checked_table(
         {k: v for k, v in kwargs.items() if k not in SIZES}, SYNTHESIS_ARGS, file, place, "StyleGAN3"
     )
-    _check_count(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 2), file, f"{place}.mapping")
-    layers = synthesis_kwargs.get("num_layers", 14) + 1  # and ToRGB
-    _check_count(record.modules["synthesis"], "L", layers, file, f"{place}.synthesis")
+    layers = mapping_kwargs.get("num_layers", 2)
+    check_count(record.modules.get("mapping"), "fc", layers, file, f"{place}.mapping", "layers")
+    layers = synthesis_kwargs.get("num_layers", 14) + 1  # the last one is ToRGB
+    check_count(record.modules["synthesis"], "L", layers, file, f"{place}.synthesis", "layers")
     with constructing(file, place):
         network = Generator(**sizes, mapping_kwargs=mapping_kwargs, **synthesis_kwargs)
     for part in record.modules["synthesis"].modules.values():
@@ -104,13 +105,6 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 
 
 def _pair(value: Any) -> Any:
-    """An array of two numbers as a tuple; anything else as it is, which then agrees with nothing."""
+    """An array of two numbers as a tuple. Anything else stays as it is, and is refused when it is compared with a tuple."""
     tensor = value.record if isinstance(value, NumpyArray) else None
     return tuple(tensor.to_tensor().tolist()) if tensor is not None and tensor.shape == (2,) else value
-
-
-def _check_count(record: ModuleRecord | None, prefix: str, count: int, file: object, place: str) -> None:
-    """As many numbered parts as the arguments ask for, before they are made."""
-    present = sum(name.startswith(prefix) for name in (record.modules if record else ()))
-    if present != count:
-        raise NetworkFileError(file, place, f"it has {present} layers; its arguments ask for {count}")

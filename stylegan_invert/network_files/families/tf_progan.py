@@ -1,6 +1,7 @@
-"""ProGAN networks of official TensorFlow pickles, and of those of the Theano code before, from their records.
+"""ProGAN networks in official pickles of TensorFlow, and in older ones of Theano.
 
-Official networks.py (`G_paper`, `D_paper`), the same functions in the StyleGAN repository, and legacy.py for Theano.
+The arithmetic is that of networks.py in the official repository (`G_paper`, `D_paper`) and of the same functions in StyleGAN's
+repository; how Theano's parameters are converted is in the official legacy.py.
 """
 
 import math
@@ -19,11 +20,11 @@ from ..machine.pickled import show
 from ..machine.tensorflow import Arguments, TFNetwork, Variables
 from ..machine.tensors import TensorRecord
 
-FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
+FUNCTIONS = ("G_paper", "D_paper")  # the official build functions
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
 
 
-# Name in official code -> name here, default, what is expected.
+# Name of an argument in official code to its name here, its default, and its check.
 COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
     "resolution": ("img_resolution", 32, power_of_two(4, MAX_RESOLUTION)),
     "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
@@ -41,9 +42,9 @@ GENERATOR_ARGS = {
     "use_leakyrelu": ("use_leakyrelu", True, flag),
 }
 DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}
-# How official code computes the same network. Half precision ("dtype") is not taken over.
+# These say how official code computes the same numbers. Half precision ("dtype") is not taken over.
 IGNORED = ("structure", "dtype", "is_template_graph")
-# What Theano's functions can do besides: name, the value of the networks that official code converts, and what it is.
+# Arguments of Theano's functions that have one value in all networks that official code converts: name, value, meaning.
 THEANO_FIXED = (
     ("label_size", 0, "classes"),
     ("use_batchnorm", False, "batch normalisation"),
@@ -68,7 +69,13 @@ def is_progan(record: object) -> bool:
 
 
 class _Layer(NamedTuple):
-    """A layer: its module here, its scope in TensorFlow, the gain of its equalised learning rate."""
+    """A layer of the network.
+
+    Attributes:
+        module: its name here.
+        scope: its name in TensorFlow.
+        gain: of its equalised learning rate.
+    """
 
     module: str
     scope: str
@@ -78,8 +85,8 @@ class _Layer(NamedTuple):
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a record, in eval mode, without gradients, float32, on the CPU.
 
-    Reads version 2 (ProGAN's own pickles), 3 (the StyleGAN repository's version of the same functions) and those of Theano,
-    which have none. Unknown arguments are passed over with a warning, as official code passes over them.
+    Reads version 2 (pickles of ProGAN's repository), version 3 (of the same functions in StyleGAN's repository), and Theano's,
+    which have no version. An argument that is unknown is ignored with a warning, because official code ignores it.
 
     Raises:
         NetworkFileError: the function is unknown, or arguments and variables do not fit together.
@@ -95,8 +102,8 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     if theano:
         for fixed in THEANO_FIXED:
             arguments.refuse_unless(*fixed)
-        arguments.ignore("use_gdrop")  # noise for training
-        # As official code converts them.
+        arguments.ignore("use_gdrop")  # noise in training
+        # Official code converts them to these.
         arguments.values.update({"fused_scale": False}, **({} if generates else {"mbstd_group_size": 16}))
     equalised = arguments.take("use_wscale", True, flag)
     fused = arguments.take("fused_scale", True, flag)
@@ -104,7 +111,7 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     kwargs = {name: arguments.take(theirs, default, check) for theirs, (name, default, check) in table.items()}
     arguments.finish()
     if record.version == 3 and not generates:
-        kwargs["c_dim"] = 0  # this version's function takes labels and makes nothing of them
+        kwargs["c_dim"] = 0  # the function of this version takes labels and does nothing with them
     variables = Variables(record.variables, file, place)
     kwargs["lod"] = _lod(variables, "cur_lod" if theano else "lod", kwargs["img_resolution"], file, place)
     with constructing(file, place):
@@ -119,7 +126,7 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
 
 
 def _lod(variables: Variables, name: str, resolution: int, file: object, place: str) -> float:
-    """The state of growth, brought into its range, as official code does with each step of the growth."""
+    """How far the network has grown: the level of detail, limited to its range as in official code."""
     lod = variables.number(name, 0.0)
     if not math.isfinite(lod):
         raise NetworkFileError(file, f"{place}.{name}", f"it is {lod}; expected a finite number")
@@ -136,7 +143,7 @@ def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
 
 
 def _discriminator_layers(network: Discriminator) -> list[_Layer]:
-    """In the order of Theano's parameters: what reads the next smaller picture comes after the block in front of it."""
+    """In the order of Theano's parameters. The layer that reads a smaller picture comes after the block of the larger one."""
     layers = []
     for i, r in enumerate(reversed(network.resolutions)):
         layers.append(_Layer(f"b{r}.fromrgb", f"FromRGB_lod{i}", RELU))
@@ -148,7 +155,7 @@ def _discriminator_layers(network: Discriminator) -> list[_Layer]:
 
 
 def _kind(module: torch.nn.Module) -> str:
-    """What a layer is, for the layout of its weight."""
+    """The kind of a layer, which decides on the layout of its weight."""
     if isinstance(module, torch.nn.ConvTranspose2d):
         return "up"
     if isinstance(module, torch.nn.Conv2d):
@@ -159,8 +166,9 @@ def _kind(module: torch.nn.Module) -> str:
 def _layouts(version: int, fused: bool) -> dict[str, Make]:
     """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
 
-    The kernel of a fused doubling is, in version 2, that of TensorFlow's transposed convolution: (height, width, out, in).
-    Without fusion it is that of a plain convolution behind the doubling, which is the fused one turned by 180 degrees.
+    A layer that doubles the resolution has, in version 2, the kernel of TensorFlow's transposed convolution: (height, width,
+    out, in). If it was not fused with the doubling, it has the kernel of a plain convolution that comes after the doubling,
+    which is the same turned by 180 degrees.
     """
     conv = partial(torch.permute, dims=(3, 2, 0, 1))
     turned = partial(torch.permute, dims=(2, 3, 0, 1))
@@ -175,7 +183,7 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
     }
 
 
-# Theano's convolutions run over their kernels backwards; the doubled ones and those of 1x1 maps (the dense layer) undo that.
+# Theano's convolutions turn their kernels by 180 degrees. The layers that double the resolution, and the dense layer, undo it.
 THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],
@@ -224,7 +232,8 @@ def _theano_sources(
     file: object,
     place: str,
 ) -> dict[str, Source]:
-    """From a list that has, for each layer, its weight, the factor of the weight if the learning rate is equalised, its bias."""
+    """The sources in Theano's list, which has for each layer its weight, the weight's factor if the learning rate is
+    equalised, and its bias."""
     count = 3 if equalised else 2
     if len(params) != count * len(layers):
         reason = f"it has {len(params)} parameters; its arguments ask for {count} in each of {len(layers)} layers"

@@ -1,9 +1,9 @@
-"""StyleGAN2 networks of TensorFlow: the official StyleGAN2 (version 4) and StyleGAN2-ADA (version 5) pickles.
+"""StyleGAN2 networks in official pickles of TensorFlow: StyleGAN2 (version 4) and StyleGAN2-ADA (version 5).
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and "Training Generative Adversarial Networks
 with Limited Data" (2020). Arguments and variables are those of networks_stylegan2.py and of training/networks.py in the
-official repositories. A TensorFlow kernel is (height, width, in, out); a PyTorch one (out, in, height, width), and that of a
-convolution which enlarges is turned by half a turn.
+official repositories. A kernel of TensorFlow is (height, width, in, out), and one of PyTorch is (out, in, height, width). The
+kernels of convolutions that double the resolution are also turned by 180 degrees.
 """
 
 import re
@@ -26,15 +26,15 @@ from .stylegan2 import MAPPING_ARGS, SYNTHESIS_ARGS
 
 SYNTHESES = {4: ("G_synthesis_stylegan2", "G_synthesis_stylegan_revised"), 5: ("G_synthesis",)}
 DISCRIMINATORS = {4: ("D_stylegan2", "D_stylegan"), 5: ("D_main",)}
-GROWING = ("G_synthesis_stylegan_revised", "D_stylegan")  # of configurations B to D, which grow progressively
-MAX_CLASSES = 2048  # of a version 4 discriminator, whose embedding is a square matrix
+GROWING = ("G_synthesis_stylegan_revised", "D_stylegan")  # of configurations B to D, which grow during training
+MAX_CLASSES = 2048  # of a discriminator of version 4, whose embedding here is a square matrix
 
-# Without effect on what the network computes for given w and noise, or only on how it is computed.
+# These do not change what the network computes from w and noise, or only how it is computed.
 CALLING = (
-    "truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "style_mixing_prob", "dlatent_broadcast",
-    "randomize_noise", "fused_modconv", "dtype", "is_training", "is_validation", "return_dlatents", "is_template_graph",
-    "force_clean_graph", "conditioning", "w_avg_beta",
-)  # fmt: skip
+    *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "style_mixing_prob"),
+    *("dlatent_broadcast", "randomize_noise", "fused_modconv", "dtype", "is_training", "is_validation"),
+    *("return_dlatents", "is_template_graph", "force_clean_graph", "conditioning", "w_avg_beta"),
+)
 
 _number: Check = ("a number", lambda v: type(v) in (int, float) and abs(v) < 2**31)
 _positive: Check = ("a positive number", lambda v: type(v) in (int, float) and 0 < v < 2**31)
@@ -53,12 +53,12 @@ def is_tensorflow(record: object) -> bool:
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a version 4 or 5 record, in eval mode, without gradients, float32, on the CPU.
 
-    Build functions G_main, D_stylegan2 and D_stylegan (version 4) and D_main (version 5), with the syntheses of
-    configurations B to F. Growing networks (B to D) are read if they have finished growing. Arguments that the build functions
-    do not know are warned of and ignored, as official code ignores them.
+    Reads the build functions G_main, D_stylegan2 and D_stylegan of version 4 and D_main of version 5, with the synthesis
+    networks of configurations B to F. Networks that grow (B to D) must have finished growing. An argument that is unknown is
+    ignored with a warning, because official code ignores it.
 
-    Labels of version 5 are those of stylegan2-ada-pytorch. A version 4 discriminator multiplies its output by the label
-    itself; here an embedding that gives one-hot labels back stands for that, which a warning says.
+    Version 5 treats labels as stylegan2-ada-pytorch does. A discriminator of version 4 multiplies its outputs by the label; here
+    it gets an embedding that has the same effect for one-hot labels, which a warning says.
 
     Raises:
         NetworkFileError: an unknown function or version, or arguments and variables that describe no network which
@@ -86,9 +86,10 @@ def _resolution(args: Arguments, low: int) -> int:
 
 
 def _channels(args: Arguments, resolution: int) -> tuple[dict[str, int], int]:
-    """Arguments of the channel counts, and TensorFlow's count of stage 0 (of a discriminator's last dense layer).
+    """The arguments that give the counts of channels, and the count of stage 0, which a discriminator's last dense layer has.
 
-    Official: at stage s, where maps have 2^(s + 1) pixels a side, fmap_base / 2^(s fmap_decay) between fmap_min and fmap_max.
+    In official code a map of stage s has 2^(s + 1) pixels a side and fmap_base / 2^(s fmap_decay) channels, limited to the
+    range from fmap_min to fmap_max.
     """
     base, decay = args.take("fmap_base", 16384, _positive), args.take("fmap_decay", 1, _number)
     low, high = args.take("fmap_min", 1, whole(0, MAX_SIZE)), args.take("fmap_max", 512, whole(1, MAX_SIZE))
@@ -201,23 +202,32 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
 
 
 def _component(record: TFNetwork, name: str, args: Arguments, known: tuple[str, ...], file: object, place: str) -> str:
-    """The build function of a component, which must be one of a few; its arguments are those of the network itself."""
+    """The build function of a component. Arguments that only the component has are added to those of the network.
+
+    Args:
+        record: of the network.
+        name: of the component.
+        args: the arguments of the network.
+        known: the build functions that can be read.
+        file: its name, for errors.
+        place: where in the file the network is.
+    """
     if name not in record.components or set(record.components) != {"mapping", "synthesis"}:
-        found = ", ".join(sorted(record.components)[:10])[:200] or "none"
-        raise NetworkFileError(file, place, f"its components are: {found}; expected mapping and synthesis")
+        names = ", ".join(sorted(record.components)[:10])[:200] or "none"
+        raise NetworkFileError(file, place, f"its components are: {names}; expected mapping and synthesis")
     component = record.components[name]
     if component.build_func not in known:
         raise NetworkFileError(
             file, f"{place}.{name}", f"it is made by {component.build_func!r}; expected {' or '.join(known)}"
         )
-    # What the network passes on replaces what the component was made with, at every run.
+    # At each call the arguments of the network replace those with which the component was made.
     args.values = {**component.static_kwargs, **args.values}
     args.ignore("mapping_func", "synthesis_func")
     return component.build_func
 
 
 def _refuse_half_grown(variables: Variables) -> None:
-    """While a network grows, its level of detail is above 0, and its pictures mix two resolutions."""
+    """Refuse a network that was still growing: its level of detail is above 0, and its pictures mix two resolutions."""
     lod = variables.number("lod", 0.0)
     if not lod <= 0:
         raise NetworkFileError(
@@ -262,7 +272,7 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
     groups = args.take("mbstd_group_size", 4 if version < 5 else None, whole(0, MAX_SIZE, or_none=version >= 5))
     features = args.take("mbstd_num_features", 1, whole(0, MAX_SIZE))
     if version < 5 and groups < 2:
-        groups, features = 1, 0  # none then; version 5 has none if the number of features is 0
+        groups, features = 1, 0  # no comparison of pictures; in version 5 it is left out if there are no features
     block_kwargs: dict[str, Any] = {"activation": activation, "resample_filter": taps}
     mapping_kwargs: dict[str, Any] = {"num_layers": 0}
     cmap_dim = c_dim
@@ -283,7 +293,7 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
             ("score_max", 1, "more outputs than the score"),
         ):
             args.refuse_unless(name, usual, meaning)
-        args.ignore("augment_strength", "adaptive_dropout", "pagan_num", "pagan_fade")  # at strength 0 they do nothing
+        args.ignore("augment_strength", "adaptive_dropout", "pagan_num", "pagan_fade")  # they do nothing at strength 0
     img_channels = args.take("num_channels", 3, whole(1, MAX_SIZE))
     args.ignore(*CALLING)
     args.finish()
@@ -313,14 +323,15 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
 
 
 def _one_hot(c_dim: int, file: object, place: str) -> dict[str, Source]:
-    """Weights with which a one-hot label's embedding, divided by its root mean square, is sqrt(c_dim) times the label.
+    """An embedding with which the score of a one-hot label is the sum of the outputs times the label, as in version 4.
 
-    The score then is the sum of outputs times label, as in version 4: what is divided by sqrt(cmap_dim) = sqrt(c_dim).
+    The embedding of a one-hot label, divided by its root mean square, is sqrt(c_dim) times the label. The network divides the sum
+    of outputs times embedding by sqrt(cmap_dim), which is sqrt(c_dim).
     """
     if c_dim > MAX_CLASSES:
         raise NetworkFileError(file, place, f"it has {c_dim} classes; at most {MAX_CLASSES} can be read")
     warnings.warn(
-        f"{file}: {place}: the label is embedded so that one-hot labels give the official scores; others would not",
+        f"{file}: {place}: the label is embedded so that one-hot labels give the official scores; other labels do not",
         stacklevel=3,
     )
     return {
@@ -329,7 +340,7 @@ def _one_hot(c_dim: int, file: object, place: str) -> dict[str, Source]:
     }
 
 
-# From the names of tensors here to variables there: pattern, name of the variable, change of layout
+# Where the tensors come from: pattern of the name here, name of the variable in the file, change of layout
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
@@ -345,11 +356,11 @@ def _turned(x: torch.Tensor) -> torch.Tensor:
 
 
 def _plus_one(x: torch.Tensor) -> torch.Tensor:
-    return x + 1  # which TensorFlow adds at run time
+    return x + 1  # TensorFlow's function adds it when it runs
 
 
 def _first(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 1, 2, 3).squeeze(0)  # the permutation insists on four axes
+    return x.permute(0, 1, 2, 3).squeeze(0)  # the permutation fails unless there are four axes
 
 
 def _map(x: torch.Tensor) -> torch.Tensor:
@@ -388,7 +399,7 @@ def _synthesis_rules(growing: bool) -> list[Rule]:
         (r"b(\d+)\.conv1\.weight", lambda m: f"{conv1(m)}/weight", _kernel),
         (r"b(\d+)\.torgb\.weight", lambda m: f"{torgb(m)}/weight", _kernel),
         (r"b(\d+)\.skip\.weight", lambda m: f"{side(m)}/Skip/weight", _turned),
-        # Noise maps are numbered from the 4x4 layer on, which has one; later resolutions have two.
+        # Noise maps are numbered from 4x4 on, which has one layer; the other resolutions have two.
         (r"b(\d+)\.conv([01])\.noise_const", lambda m: f"synthesis/noise{2 * int(m[1]).bit_length() - 7 + int(m[2])}", _map),
     ]  # fmt: skip
     for pattern, (last, change) in _LAYER.items():
@@ -432,7 +443,7 @@ def _sources(
         owner, _, last = name.rpartition(".")
         if name in sources:
             continue
-        if last == "resample_filter":  # a layer that keeps its input's size has the usual one, and does not use it
+        if last == "resample_filter":  # a layer that keeps the resolution has the usual filter, and does not use it
             layer = network.get_submodule(owner)
             resamples = getattr(layer, "up", 2) != 1 or getattr(layer, "down", 1) != 1
             sources[name] = Source({}, partial(setup_filter, taps if resamples else RESAMPLE_FILTER))
