@@ -299,8 +299,8 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
     if not g_ema.mapping.normalize_z:
         extra[NORMALIZE_Z] = torch.tensor(False)
         warnings.warn(
-            "this generator does not divide z by its root mean square, but official code always does: it makes other pictures "
-            "from the same z. This package goes by a mark in the file, and makes the same pictures",
+            "this generator does not divide z by its root mean square, and official code does: it makes other pictures from "
+            "the same z. This package goes by a mark in the file, and makes the same pictures",
             stacklevel=2,
         )
     ema = module_call(g_ema, sources[type(g_ema)])

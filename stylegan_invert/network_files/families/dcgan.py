@@ -1,6 +1,7 @@
-"""DCGAN and WGAN generators from plain state dicts: names and order of layers, sizes and kinds from the tensors.
+"""DCGAN and WGAN generators from plain state dicts.
 
-Such a file says nothing of activations, and nothing of the prior of z; the networks' usual ones are taken.
+The order, kinds and sizes of the layers follow from the tensors. A state dict does not say what the activations are, or from
+which prior z was drawn; those that such networks usually have are taken.
 """
 
 import re
@@ -20,7 +21,7 @@ ASSUMED: Assumptions = {
     "output": ("tanh", one_of(OUTPUTS)),
     "bn_eps": (1e-5, number(0, 1)),
 }
-"""What such a file does not say: name to default, which is what the networks' usual code has, and check."""
+"""What such a file does not say: name to the value that such networks usually have, and check."""
 
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
@@ -35,12 +36,13 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
 
 
 def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the state dict of a generator is, and the dict; None if there is none.
+    """The place of a generator's state dict in a file, and the dict; None if there is none.
 
-    If there are several, that whose key says so counts ("netG", "generator", ...), averaged weights ("ema") first.
+    If there are several, one whose key does not name a discriminator is taken; among these, averaged weights ("ema") come
+    first, and then keys that name a generator ("netG", "generator", ...).
     """
-    found = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
-    if not found:
+    dicts = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
+    if not dicts:
         return None
 
     def rank(place: str) -> tuple[bool, bool, bool]:
@@ -51,7 +53,7 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
         )
         return discriminator, not any(w.lower() == "ema" for w in words), not generator
 
-    return min(found, key=lambda item: rank(item[0]))
+    return min(dicts, key=lambda item: rank(item[0]))
 
 
 def build(
@@ -60,6 +62,10 @@ def build(
     """The generator of a state dict, in eval mode and without gradients.
 
     Args:
+        place: where in the file the state dict is.
+        tensors: of the state dict, by name.
+        file: its name, for errors.
+        budget: of memory.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
@@ -109,7 +115,7 @@ def _groups(tensors: Mapping[str, TensorRecord], file: object, place: str) -> di
 def _layers(
     groups: Mapping[str, Mapping[str, TensorRecord]], file: object, place: str
 ) -> tuple[list[Layer], list[str]]:
-    """What each weighted layer is, and the prefixes of layers and normalisations in order."""
+    """The layers, and the names of the modules of layers and normalisations in their order."""
     layers: list[Layer] = []
     prefixes = list(groups)
     weighted = [p for p in prefixes if "running_mean" not in groups[p]]
@@ -140,9 +146,7 @@ def _layers(
             )
         layers.append(layer)
     if layers and layers[0].kind == "linear" and all(layer.kind == "conv" for layer in layers[1:]) and len(layers) > 1:
-        reason = (
-            "it enlarges its maps between convolutions, and its tensors do not say where; only transposed ones are read"
-        )
+        reason = "it enlarges its maps between convolutions, and its tensors do not say where; only transposed convolutions can be read"
         raise NetworkFileError(file, place, reason)
     if len(layers) < 2 or layers[-1].out_channels not in (1, 3, 4):
         channels = layers[-1].out_channels if layers else 0
@@ -178,8 +182,8 @@ def _first(
 def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) -> Layer:
     if len(shape) == 4 and shape[2] == shape[3] and min(shape) > 0:
         k = shape[2]
-        # Transposed convolutions have weights (in, out), others (out, in); kernels of odd side that keep the picture's
-        # size are taken for the latter where both would fit.
+        # The weight of a transposed convolution is (in, out, k, k), that of a plain one (out, in, k, k). Where both fit, a kernel of
+        # 1x1 or 3x3 is taken for a plain convolution, which keeps the size of the picture.
         if shape[1] == channels and k in (1, 3):
             return Layer("conv", shape[1], shape[0], k, bias, "none")
         if shape[0] == channels and 2 <= k <= 9:

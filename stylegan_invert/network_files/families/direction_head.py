@@ -1,9 +1,9 @@
-"""The direction-embedding head in a network file.
+"""The head of a discriminator that learned the direction of z, in a network file.
 
-Under this project's own key (``extra`` of `network_file`), the table "direction" holds: ``outputs``, weight and bias of the
-layer with n outputs, which stands on the file's D; and ``ema``, all tensors of the averaged discriminator, trunk and layer,
-which is the one to invert with. A tensor "normalize_z" beside that table says whether the generator divides z by its root mean
-square; without it, it does, as official ones do.
+Under this project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the weight and
+the bias of the head, a layer with n outputs on the file's D. ``ema`` has all tensors of the averaged discriminator, which is the
+one to find latents with: those of its trunk, and of its head. A tensor "normalize_z" beside that table says if the generator
+divides z by its root mean square. Without that tensor it does, as official generators do.
 """
 
 import copy
@@ -21,7 +21,7 @@ NORMALIZE_Z = "normalize_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
-    """What a file keeps of a discriminator and its average, besides the trunk of the former."""
+    """What a file keeps of a discriminator and its average. The trunk of the former is not in it, as that is the file's D."""
     return {
         "outputs": {k: v.detach() for k, v in D.outputs.state_dict().items()},
         "ema": {k: v.detach() for k, v in D_ema.state_dict().items()},
@@ -34,11 +34,14 @@ def read_direction(
     """The averaged discriminator of a file, in eval mode and without gradients; None if the file has none.
 
     Args:
-        extra: of the file. trunk: its D, of which a copy is filled. z_dim: of its generator.
-        normalized: whether that divides z by its root mean square. file: for errors.
+        extra: `NetworkFile.extra`.
+        trunk: the file's D. It is copied, and the tensors of the copy are replaced.
+        z_dim: the size of the generator's z.
+        normalized: True if the generator divides z by its root mean square.
+        file: its name, for errors.
 
     Raises:
-        NetworkFileError: tensors are missing, or of other shapes than the trunk and z_dim ask for.
+        NetworkFileError: tensors are missing, or have other shapes than the trunk and z_dim ask for.
     """
     if KEY not in extra:
         return None
@@ -62,6 +65,6 @@ def read_direction(
 
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:
-    """Whether the file's generator divides z by its root mean square: always, but for Cho's own sampling."""
+    """True if the file's generator divides z by its root mean square, which only networks trained with Cho's sampling do not."""
     flag = extra.get(NORMALIZE_Z)
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True

@@ -1,8 +1,8 @@
-"""Checkpoints of pSp and of its kin (e4e, ReStyle, SAM, HyperStyle): their decoder is rosinality's StyleGAN2.
+"""Checkpoints of pSp and of projects that build on it (e4e, ReStyle, SAM, HyperStyle).
 
-Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}; the names of the decoder's tensors begin with
-"decoder.". "latent_avg" is (num_ws, w_dim), one w repeated for each layer, or (w_dim,): the network's ``w_avg`` is that row,
-or the mean of the rows where they differ. The encoder and the options are not used.
+Their decoder is rosinality's StyleGAN2. Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}, and the names of
+the decoder's tensors begin with "decoder.". "latent_avg" is one w, (w_dim,), or a row for each layer, (num_ws, w_dim). The encoder
+and the options are not used.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ PREFIX = "decoder."
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
-    """The decoder in a file as "G_ema": its place, and its tensors with "latent_avg" if there is one. Empty without one."""
+    """The decoder in a file as "G_ema": its place, and its tensors with "latent_avg" if the file has it; else empty."""
     table = root.get("state_dict") if isinstance(root, dict) else None
     if not isinstance(table, dict):
         return {}
@@ -33,7 +33,7 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
 
 
 class Options:
-    """An argparse.Namespace in a file. Nobody reads its values; they are kept so that their nesting is checked."""
+    """An argparse.Namespace in a file. Nobody reads its values; they are kept only so that their nesting is checked."""
 
     def __init__(self) -> None:
         self.children: tuple = ()
@@ -52,7 +52,7 @@ def _namespace(machine: Machine, args: tuple) -> Options:
 
 
 def _path(machine: Machine, args: tuple) -> str:
-    """A path, as a text; it is never opened."""
+    """A path as a text. It is never opened."""
     if not all(isinstance(part, str) for part in args):
         raise Refusal("a path of something else than texts")
     machine.charge(len(args))
@@ -73,4 +73,4 @@ GLOBALS = {
     ("pathlib._local", "WindowsPath"): _path,
     ("torch", "device"): _device,
 }
-"""What ``opts`` of such files, and ``args`` of rosinality's, may name besides tensors; all of it is inert."""
+"""The names that the options in such files ("opts", and "args" in rosinality's) may mention besides tensors."""

@@ -1,13 +1,13 @@
 """StyleGAN2 in the state dicts of rosinality/stylegan2-pytorch, read and written.
 
-Both sides compute the same with the same numbers: equalised learning rates, the gain of sqrt(2) behind each leaky ReLU, the
-style's bias with its one, and the turned kernel of the upsampling convolution are alike. So tensors change their names and
-gain axes of size one, and the filters of upsampling, which hold the gain of 4 there, are divided by it. There the weights of
-modulated convolutions are scaled by 1 / sqrt(fan-in) before demodulation, which cancels but for the 1e-8 in its root; that
-is left out here, as in NVIDIA's own conversion.
+Both projects compute the same from the same numbers: the equalised learning rates, the gain of sqrt(2) after each leaky ReLU,
+the bias of the styles that begins at one, and the turned kernel of the convolution that doubles the resolution are alike. A
+tensor only has another name there, and more axes of size one; and a filter that doubles the resolution contains a gain of 4.
+There the weights of modulated convolutions are also scaled by 1 / sqrt(fan-in) before demodulation. That cancels except for
+the 1e-8 under the root, and is left out here, as in NVIDIA's own conversion.
 
-A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}, and perhaps "g" and "d", which are the weights without averaging
-and the discriminator.
+A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}. It may also hold "g", the weights without averaging, and "d", the
+discriminator.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ MAX_TAPS = 31
 MAX_ROWS = 64  # of latent_avg
 
 ASSUMED: Assumptions = {"lr_mlp": (0.01, not_zero)}
-"""What a file does not say: the factor on the mapping network's weights and biases."""
+"""What a file does not say: the learning rate of the mapping network, by which its weights and biases are multiplied."""
 
 LATENT_AVG = "latent_avg"
 GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
@@ -43,21 +43,28 @@ DISCRIMINATOR_MARKS = {"convs.0.0.weight", "final_conv.0.weight", "final_linear.
 MISFIT = "it is of shape {found}; the other tensors ask for {wanted}"
 UNKNOWN = "it is no part of rosinality's StyleGAN2; is this another network?"
 
-# What model.py fixes.
+# What is always so in model.py.
 STANDARD_FILTER = (1, 3, 3, 1)
 LR_MLP = 0.01
 WIDTH = 512  # at 4x4 to 32x32
 LARGEST = 1024
-SEEDS = 4  # latents with which is measured whether a clamp acts
+SEEDS = 4  # pictures that are made to see if a layer's values reach its clamp
 W_AVG_SAMPLES = 10_000
 
 
 class Entry(NamedTuple):
-    """One tensor: theirs is ours in another shape, times a factor."""
+    """One tensor, which is in their state dict in another shape and times a factor.
 
-    name: str  # in our module
-    key: str  # in their state dict
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple  # theirs from ours
+    Attributes:
+        name: in our module.
+        key: in their state dict.
+        shape: takes our shape and returns theirs.
+        factor: by which our numbers are multiplied there.
+    """
+
+    name: str
+    key: str
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
     factor: float = 1
 
 
@@ -93,7 +100,7 @@ def _generator_entries(num_layers: int, resolutions: list[int]) -> Iterator[Entr
 
 
 def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
-    """Of blocks from the picture's resolution down to 8x8."""
+    """The tensors of a discriminator with blocks of these resolutions, from that of the picture down to 8."""
     yield Entry(f"b{resolutions[0]}.fromrgb.weight", "convs.0.0.weight")
     yield Entry(f"b{resolutions[0]}.fromrgb.bias", "convs.0.1.bias")
     for i, res in enumerate(resolutions, 1):
@@ -114,10 +121,10 @@ def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
-    """Where in a file such networks are: "G_ema", "G" and "D" to (place, tensors); empty if there is no generator.
+    """The networks of this kind in a file: role to the place and the tensors by name. Empty if there is no generator.
 
-    The generator to use is that under a key with "ema" in it, else the first. A generator's tensors have, besides its own,
-    "latent_avg" if it lies beside the state dict, in it or at the top.
+    "G_ema" is the generator under a key with "ema" in it, or else the first. "latent_avg" is added to the tensors of a generator
+    if it lies beside the state dict, in it, or at the top of the file.
     """
     generators: dict[str, dict[str, TensorRecord]] = {}
     discriminators: dict[str, dict[str, TensorRecord]] = {}
@@ -134,13 +141,13 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
     if not generators:
         return {}
     ema = min(generators, key=lambda place: "ema" not in _last(place))
-    found = {"G_ema": (ema, generators[ema])}
+    networks = {"G_ema": (ema, generators[ema])}
     for place in generators:
         if place != ema and _last(place) in ("g", "generator"):
-            found.setdefault("G", (place, generators[place]))
+            networks.setdefault("G", (place, generators[place]))
     for place in sorted(discriminators, key=lambda place: _last(place) not in ("d", "discriminator")):
-        found.setdefault("D", (place, discriminators[place]))
-    return found
+        networks.setdefault("D", (place, discriminators[place]))
+    return networks
 
 
 def _last(place: str) -> str:
@@ -162,12 +169,15 @@ def build_generator(
     """The generator of a state dict, in eval mode, without gradients, float32.
 
     Args:
-        place: where in the file, for errors. tensors: by their names, with "latent_avg" (w_dim,) or (rows, w_dim) if there is
-            one: the rows are one w repeated for every layer; where they differ, their mean is taken.
-        file: for errors. budget: of memory. assumed: a value for each name of `ASSUMED`.
+        place: where in the file the state dict is.
+        tensors: by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w repeated for every
+            layer; where they differ, their mean is taken.
+        file: its name, for errors.
+        budget: of memory.
+        assumed: a value for each name of `ASSUMED`.
 
-    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``; without noise maps,
-    which the oldest files lack, they are drawn from a fixed seed.
+    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``. The oldest files have no
+    noise maps; they are then drawn from a fixed seed.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
@@ -242,7 +252,7 @@ def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
 def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget) -> Discriminator:
     """The discriminator of a state dict, in eval mode, without gradients, float32.
 
-    It compares pictures in groups of 4 with one channel, as model.py does and the file does not say.
+    It compares pictures in groups of 4 and gives the result in one channel. A file does not say so; model.py always does.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
@@ -271,7 +281,7 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
 
 
 class _Reader:
-    """The tensors of one state dict, each looked up with an error that says where."""
+    """The tensors of one state dict. Errors say which tensor is wrong, and where it is."""
 
     def __init__(self, tensors: Mapping[str, TensorRecord], file: object, place: str):
         self.tensors, self.file, self.place = tensors, file, place
@@ -280,7 +290,7 @@ class _Reader:
         return NetworkFileError(self.file, f"{self.place}.{key}" if self.place else key, reason)
 
     def count(self, pattern: str, start: int, most: int) -> int:
-        """How many of numbered tensors there are, from ``start`` on without a gap."""
+        """How many tensors there are whose names have the numbers from ``start`` on, without a gap."""
         n = 0
         while pattern.format(start + n) in self.tensors:
             n += 1
@@ -298,7 +308,7 @@ class _Reader:
         return shape
 
     def taps(self, key: str, factor: float) -> list[list[float]] | None:
-        """The filter in a tensor (T, T) that holds it times a factor; None for the standard one."""
+        """The filter in a tensor (T, T), which holds it times a factor; None if it is the standard filter."""
         shape = self.shape(key, 2)
         if shape[0] != shape[1] or shape[0] > MAX_TAPS:
             raise self.refuse(key, f"its shape is {shape}; expected a square filter of at most {MAX_TAPS} taps a side")
@@ -323,15 +333,15 @@ class _Reader:
 
 
 def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
-    """channel_base and channel_max for which min(channel_base // r, channel_max) channels come out at each resolution r."""
+    """channel_base and channel_max with which our networks have these widths: min(channel_base // r, channel_max) at r."""
     most = max(widths.values())
     base = max(width * res for res, width in widths.items())
     if any(min(base // res, most) != width for res, width in widths.items()):
-        found = ", ".join(f"{width} at {res}" for res, width in sorted(widths.items()))
+        channels = ", ".join(f"{width} at {res}" for res, width in sorted(widths.items()))
         raise NetworkFileError(
             file,
             place,
-            f"its channels ({found}) follow no rule min(base / resolution, most), which StyleGAN2 here needs",
+            f"its channels ({channels}) follow no rule min(base / resolution, most), which StyleGAN2 here needs",
         )
     return {"channel_base": base, "channel_max": most}
 
@@ -358,7 +368,7 @@ def _unused_filters(network: torch.nn.Module, taps: list[list[float]] | None) ->
 
 
 def arguments(G: Generator) -> dict[str, int]:
-    """The arguments with which model.py's Generator takes the state dict of a network that `state_dict` accepts."""
+    """The arguments of model.py's Generator for the state dict of a network that `state_dict` accepts."""
     width = G.synthesis.get_submodule("b64.conv1").out_channels if G.img_resolution >= 64 else 512
     return {
         "size": G.img_resolution,
@@ -369,13 +379,13 @@ def arguments(G: Generator) -> dict[str, int]:
 
 
 def state_dict(G: Generator) -> dict[str, torch.Tensor]:
-    """The state dict that rosinality's ``model.Generator(**arguments(G))`` loads, and with which it renders the same.
+    """The state dict with which rosinality's ``model.Generator(**arguments(G))`` makes the same pictures.
 
-    Learning-rate multipliers other than theirs are multiplied into the weights. Layers without noise get noise of strength
-    zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". What changes no picture is lost: see `write`.
+    Where the learning rate of the mapping differs from theirs, it is multiplied into the weights. Layers without noise get
+    noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` says what is lost.
 
     Raises:
-        ValueError: their network would render other pictures; with all the reasons.
+        ValueError: their network would make other pictures; with all the reasons.
     """
     if not isinstance(G, Generator):
         raise ValueError(f"a {type(G).__name__} cannot be written for rosinality's model.py; only StyleGAN2 can")
@@ -386,13 +396,14 @@ def state_dict(G: Generator) -> dict[str, torch.Tensor]:
 
 
 def discriminator_state_dict(D: Discriminator, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The state dict that rosinality's ``model.Discriminator(size, channel_multiplier)`` loads, with the same judgements.
+    """The state dict with which rosinality's ``model.Discriminator(size, channel_multiplier)`` gives the same scores.
 
     Args:
-        pictures: (N, 3, R, R), for which is measured whether a clamp acts.
+        D: the discriminator.
+        pictures: (N, 3, R, R), for which it is computed to see if a layer's values reach its clamp.
 
     Raises:
-        ValueError: their network would judge otherwise; with all the reasons.
+        ValueError: their network would give other scores; with all the reasons.
     """
     reasons = _discriminator_reasons(D) or _clamping(D, lambda: D(pictures))
     if reasons:
@@ -401,18 +412,19 @@ def discriminator_state_dict(D: Discriminator, pictures: torch.Tensor) -> dict[s
 
 
 def write(net: Any, path: str | os.PathLike) -> list[str]:
-    """Write the networks of a `network_file.NetworkFile` for rosinality's code: "g_ema", "latent_avg", "g", "d".
+    """Write the networks of a `file.NetworkFile` for rosinality's code: "g_ema", "latent_avg", "g", "d".
 
-    "g" is there if the file has weights without averaging, "d" if their discriminator can compute it.
+    "g" is written if there are weights without averaging, and "d" if their discriminator can compute the same.
 
     Args:
-        net: the networks. path: the file to write; replaced at once or not at all.
+        net: the networks.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
 
     Returns:
-        What the file does not keep, in words; none of it changes a picture in float32.
+        What the file does not keep, in words. None of it changes a picture in float32.
 
     Raises:
-        ValueError: a generator is not theirs.
+        ValueError: their generator cannot compute the same.
     """
     G, D = net["G_ema"], net["D"]
     if not isinstance(G, Generator):
@@ -539,20 +551,20 @@ def _discriminator_reasons(D: Discriminator) -> list[str]:
 
 
 def _width_reasons(widths: Mapping[int, int]) -> list[tuple[bool, str]]:
-    """Their channels are 512 up to 32x32, and 256 m at 64x64, half of that at 128x128, ...: m is the multiplier."""
+    """Reasons why the widths are not theirs, which are 512 up to 32x32, 256 m at 64x64, 128 m at 128x128, and so on."""
     multiplier = widths.get(64, 2 * 256) // 256
     expected = {res: WIDTH if res <= 32 else 256 * 64 * multiplier // res for res in widths}
     wrong = [res for res in sorted(widths) if widths[res] != expected[res] or multiplier == 0]
-    found = ", ".join(f"{widths[res]} channels at {res}x{res}" for res in wrong)
-    return [(bool(wrong), f"it has {found}; theirs are 512 up to 32x32 and 16384 m / resolution above, m whole")]
+    channels = ", ".join(f"{widths[res]} channels at {res}x{res}" for res in wrong)
+    return [(bool(wrong), f"it has {channels}; theirs are 512 up to 32x32 and 16384 m / resolution above, m whole")]
 
 
-def _reasons(*found: tuple[bool, str]) -> list[str]:
-    return [text for applies, text in found if applies]
+def _reasons(*possible: tuple[bool, str]) -> list[str]:
+    return [text for applies, text in possible if applies]
 
 
 def _clamping(network: torch.nn.Module, run: Callable[[], Any]) -> list[str]:
-    """Layers whose output reached their clamp while ``run`` ran, as a reason."""
+    """The reason that layers of the network reach their clamp while ``run`` runs it; empty if none does."""
     clamped = {name: m for name, m in network.named_modules() if getattr(m, "conv_clamp", None) is not None}
     if not clamped:
         return []
@@ -581,7 +593,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
         owner = network.get_submodule(owner_name)
         if entry.name in ours:
             value = ours[entry.name].detach().to("cpu", torch.float32)
-        else:  # a layer without noise
+        else:  # our layer has no noise
             value = torch.zeros([] if last == "noise_strength" else [owner.resolution, owner.resolution])
         value = value.reshape(entry.shape(tuple(value.shape)))
         result[entry.key] = (value * (entry.factor * _extra_gain(owner, owner_name, last))).contiguous().clone()
@@ -589,7 +601,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
 
 
 def _extra_gain(owner: torch.nn.Module, name: str, last: str) -> float:
-    """What a dense layer's tensor is scaled by at run time here, over what it is there: 1 but for other multipliers."""
+    """By how much more a tensor of a dense layer is scaled at run time here than there. 1 where the learning rates are equal."""
     if not isinstance(owner, FullyConnectedLayer):
         return 1
     lr = LR_MLP if name.startswith("mapping.") else 1
