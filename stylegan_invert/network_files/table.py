@@ -85,14 +85,20 @@ FAMILIES = (
     Family("StyleGAN", tf_stylegan1.build, reads=tf_stylegan1.is_stylegan1, classes=tf_stylegan1.CLASSES),
     Family("StyleGAN2 of TensorFlow", tf_stylegan2.build, reads=tf_stylegan2.is_tensorflow),
     Family(
-        "BigGAN-PyTorch", biggan.build, find=biggan.find, assumed=biggan.ASSUMED, globals=biggan.GLOBALS,
-        classes=biggan.CLASSES, companions=biggan.companions, settings=biggan.assumed_of_config,
+        "BigGAN-PyTorch",
+        biggan.build,
+        find=biggan.find,
+        assumed=biggan.ASSUMED,
+        globals=biggan.GLOBALS,
+        classes=biggan.CLASSES,
+        companions=biggan.companions,
+        settings=biggan.assumed_of_config,
     ),
     Family("pytorch-pretrained-BigGAN", folder=HUGGING_FACE, assumed=biggan.FOLDER_ASSUMED),
     Family("pSp", rosinality.build, find=psp.find, assumed=rosinality.ASSUMED, globals=psp.GLOBALS),
     Family("rosinality/stylegan2-pytorch", rosinality.build, find=rosinality.find, assumed=rosinality.ASSUMED),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
-)  # fmt: skip
+)
 """All families, in the order in which they are asked: a family that takes whatever its kind of file holds comes last."""
 
 CLASSES: dict[str, Known] = {name: known for family in FAMILIES for name, known in family.classes.items()}

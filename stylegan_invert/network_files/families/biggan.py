@@ -555,9 +555,7 @@ def build_folder(
     }
     source = _Source(tensors, file, "")
     width, layers, z_dim = settings["channel_width"], settings["layers"], settings["z_dim"]
-    before = settings[
-        "attention_layer_position"
-    ]  # the number of blocks before it; in the file's list of layers it has a place
+    before = settings["attention_layer_position"]  # the number of blocks before the attention
     arguments = {
         "z_dim": z_dim,
         "c_dim": settings["num_classes"],
@@ -571,6 +569,23 @@ def build_folder(
         "num_stats": settings["n_stats"],
     }
     network = source.make(BigGANDeep, arguments)
+    _folder_sources(source, network, z_dim, width, before)
+    source.fill(budget)
+    if assumed is not None:
+        network.truncation = assumed["truncation"]
+    return network
+
+
+def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: int, before: int) -> None:
+    """Say what the tensors of a folder's network are made from.
+
+    Args:
+        source: of the tensors.
+        network: on the meta device.
+        z_dim: size of z.
+        width: channels of the last block.
+        before: number of blocks before the attention, which has a number of its own among the layers in the file.
+    """
 
     def reordered(weight: torch.Tensor) -> torch.Tensor:
         """In the file z comes before the class; in the network the class comes first."""
@@ -619,7 +634,3 @@ def build_folder(
     channels = network.img_channels
     weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
     source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
-    source.fill(budget)
-    if assumed is not None:
-        network.truncation = assumed["truncation"]
-    return network

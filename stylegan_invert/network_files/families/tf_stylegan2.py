@@ -38,9 +38,8 @@ CALLING = (
 
 _number: Check = ("a number", lambda v: type(v) in (int, float) and abs(v) < 2**31)
 _positive: Check = ("a positive number", lambda v: type(v) in (int, float) and 0 < v < 2**31)
-_structure: Check = (
-    "'auto', 'fixed', 'linear' or 'recursive'", lambda v: v in ("auto", "fixed", "linear", "recursive")
-)  # fmt: skip
+STRUCTURES = ("auto", "fixed", "linear", "recursive")
+_structure: Check = ("'auto', 'fixed', 'linear' or 'recursive'", lambda v: isinstance(v, str) and v in STRUCTURES)
 _count: Check = whole(1, MAX_SIZE, or_none=True)
 _taps: Check = ("None or a short list of numbers", SYNTHESIS_ARGS["resample_filter"][1])
 
@@ -393,6 +392,9 @@ def _synthesis_rules(growing: bool) -> list[Rule]:
     def torgb(m: re.Match) -> str:
         return "synthesis/ToRGB_lod0" if growing else f"{side(m)}/ToRGB"
 
+    def noise(m: re.Match) -> str:
+        return f"synthesis/noise{2 * int(m[1]).bit_length() - 7 + int(m[2])}"
+
     rules: list[Rule] = [
         (r"b4\.const", lambda m: "synthesis/4x4/Const/const", _first),
         (r"b(\d+)\.conv0\.weight", lambda m: f"{side(m)}/Conv0_up/weight", _turned),
@@ -400,8 +402,8 @@ def _synthesis_rules(growing: bool) -> list[Rule]:
         (r"b(\d+)\.torgb\.weight", lambda m: f"{torgb(m)}/weight", _kernel),
         (r"b(\d+)\.skip\.weight", lambda m: f"{side(m)}/Skip/weight", _turned),
         # Noise maps are numbered from 4x4 on, which has one layer; the other resolutions have two.
-        (r"b(\d+)\.conv([01])\.noise_const", lambda m: f"synthesis/noise{2 * int(m[1]).bit_length() - 7 + int(m[2])}", _map),
-    ]  # fmt: skip
+        (r"b(\d+)\.conv([01])\.noise_const", noise, _map),
+    ]
     for pattern, (last, change) in _LAYER.items():
         rules.append((rf"b(\d+)\.conv0\.{pattern}", lambda m, last=last: f"{side(m)}/Conv0_up/{last}", change))
         rules.append((rf"b(\d+)\.conv1\.{pattern}", lambda m, last=last: f"{conv1(m)}/{last}", change))
