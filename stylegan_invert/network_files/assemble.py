@@ -1,7 +1,7 @@
 """From the tensors of a file to a network: every tensor is compared first, and only then is memory taken.
 
-All readers end here. A reader builds the module on PyTorch's "meta" device, where tensors have shapes and take no memory,
-and says for each of its tensors what it is made from.
+All readers end here. A reader builds the module on PyTorch's "meta" device, where tensors have shapes and take no
+memory, and says for each of its tensors what it is made from.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ class Source(NamedTuple):
     """What one tensor of a network is made from.
 
     Attributes:
-        inputs: name in the file to the record of the tensor, or None if the file has none of that name; and the shape that it
-            must have, or None if every shape is right from which ``make`` makes one that fits the network. Empty for a
-            tensor that such files do not hold.
-        make: takes the inputs, as float32 tensors of its own, and returns the network's tensor. Where an input has no shape
-            to be compared with, it is first run on the meta device.
+        inputs: name in the file to the record of the tensor, or None if the file has none of that name; and the shape
+            that it must have, or None if every shape is right from which ``make`` makes one that fits the network.
+            Empty for a tensor that such files do not hold.
+        make: takes the inputs, as float32 tensors of its own, and returns the network's tensor. Where an input has no
+            shape to be compared with, it is first run on the meta device.
     """
 
     inputs: Mapping[str, tuple[TensorRecord | torch.Tensor | None, Shape | None]]
@@ -169,8 +169,8 @@ def compare(
         expected: the network's tensor. If it holds floating-point numbers, the file's may be of any such type.
         file: its name, for errors.
         place: where in the file the tensor is.
-        misfit: the sentence for another shape, with ``{found}``, ``{dtype}`` and ``{wanted}``. What follows its semicolon
-            is also said of a tensor that is missing.
+        misfit: the sentence for another shape, with ``{found}``, ``{dtype}`` and ``{wanted}``. What follows its
+            semicolon is also said of a tensor that is missing.
 
     Raises:
         NetworkFileError: it is missing, or of another shape or type.

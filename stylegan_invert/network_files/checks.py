@@ -113,10 +113,10 @@ class Known(NamedTuple):
 
     Attributes:
         cls: called with the arguments of the file by name. A network of it has ``init_kwargs``, plain values.
-        checks: name of an argument to its check, or, for a table of arguments, to a table of checks. An argument that has no
-            check here must be a plain value of ordinary size.
-        module_src: what stands in an official pickle in place of the source text of the class; empty if official pickles
-            hold no such networks.
+        checks: name of an argument to its check, or, for a table of arguments, to a table of checks. An argument that
+            has no check here must be a plain value of ordinary size.
+        module_src: what stands in an official pickle in place of the source text of the class; empty if official
+            pickles hold no such networks.
     """
 
     cls: type[torch.nn.Module]

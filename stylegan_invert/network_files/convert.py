@@ -97,7 +97,7 @@ class Report(NamedTuple):
 
 
 def convert(net: NetworkFile, path: str | os.PathLike, format: str) -> Report:
-    """Write networks in a format, read the file again, and compare. The file gets its name only if the networks are equal.
+    """Write networks in a format, read the file again, and compare; the file gets its name only if they are equal.
 
     Args:
         net: the networks.

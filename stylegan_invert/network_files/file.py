@@ -50,9 +50,9 @@ class NetworkFile:
         assumed: what the file does not say, in words, with the values that were taken instead. Empty for files that say
             everything.
 
-    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have. ``net["G"]`` is
-    the generator as it was trained, without averaging. A network is built when it is first asked for: in eval mode, without
-    gradients, on the CPU. What is known of its origin is told by `provenance.provenance_of`.
+    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have.
+    ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first asked for:
+    in eval mode, without gradients, on the CPU. What is known of its origin is told by `provenance.provenance_of`.
     """
 
     def __init__(
@@ -134,10 +134,16 @@ class NetworkFile:
 def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> NetworkFile:
     """Open a network file as data: nothing in it is executed, imported or looked up.
 
-    Reads pickles of stylegan2-ada-pytorch and stylegan3 (StyleGAN2, StyleGAN3 T and R), and ``torch.save(G)`` zips as PTI writes
-    them; TensorFlow pickles of ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA, without TensorFlow; BigGAN and BigGAN-deep of
-    BigGAN-PyTorch, with state_dict*.pth and D*.pth if they lie beside G*.pth; folders of pytorch-pretrained-BigGAN;
-    rosinality's stylegan2-pytorch, and pSp's kin for their decoder; DCGAN state dicts; and this project's safetensors files.
+    It can be
+
+    - a pickle of stylegan2-ada-pytorch or stylegan3 (StyleGAN2, StyleGAN3 T and R), or what ``torch.save(G)`` wrote of
+      such a network, as in PTI;
+    - a TensorFlow pickle of ProGAN, StyleGAN, StyleGAN2 or StyleGAN2-ADA, for which TensorFlow is not needed;
+    - a G*.pth of BigGAN-PyTorch (BigGAN or BigGAN-deep), where state_dict*.pth and D*.pth beside it are read too;
+    - a folder of pytorch-pretrained-BigGAN;
+    - a checkpoint of rosinality's stylegan2-pytorch, or of pSp and projects that build on it, whose decoder is read;
+    - a state dict of a DCGAN;
+    - a safetensors file of this package.
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
@@ -165,7 +171,7 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
 
 
 def _bytes(path: Path, name: str) -> bytearray:
-    """The bytes of a file, which numpy and torch may look at without a copy, and which stay what was hashed if it changes."""
+    """The bytes of a file. Tensors can be views of them, and they stay the same if the file changes after it was hashed."""
     try:
         data = bytearray(path.stat().st_size)
         with open(path, "rb") as f:
@@ -192,8 +198,8 @@ def from_bytes(
         data: the whole file.
         file: its name, for errors and for `NetworkFile.file`.
         assume: as for `load`.
-        beside: files that belong to this one: what `Family.companions` names them by ("settings", or the role of a network)
-            to their bytes and name.
+        beside: files that belong to this one: what `Family.companions` names them by ("settings", or the role of a
+            network) to their bytes and name.
 
     Raises:
         NetworkFileError: as for `load`.
@@ -260,14 +266,14 @@ def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
     """Write StyleGAN2 or StyleGAN3 networks as an official pickle, in float32.
 
-    NVIDIA's code opens the file, and `load` reads it back bit-equal. Official code opens no file without a D, so where there
-    is none an empty module is written in its place, which `load` reads as None.
+    NVIDIA's code opens the file, and `load` reads it back bit-equal. Official code opens no file without a D, so where
+    there is none an empty module is written in its place, which `load` reads as None.
 
     Args:
         net: what `load` returned, perhaps changed; or a generator, which is then written as G and as G_ema.
         path: the file to write. An old file of that name stays whole until the new one is complete.
-        extra: tensors to keep under this project's own key, besides those of ``net.extra``: name to tensor, or to a table
-            of names and tensors. Official code ignores them.
+        extra: tensors to keep under this project's own key, besides those of ``net.extra``: name to tensor, or to a
+            table of names and tensors. Official code ignores them.
 
     Raises:
         TypeError: official files cannot hold the networks.
@@ -299,8 +305,8 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
     if not g_ema.mapping.normalize_z:
         extra[NORMALIZE_Z] = torch.tensor(False)
         warnings.warn(
-            "this generator does not divide z by its root mean square, and official code does: it makes other pictures from "
-            "the same z. This package goes by a mark in the file, and makes the same pictures",
+            "this generator does not divide z by its root mean square, and official code does: it makes other pictures "
+            "from the same z. This package goes by a mark in the file, and makes the same pictures",
             stacklevel=2,
         )
     ema = module_call(g_ema, sources[type(g_ema)])
@@ -340,7 +346,7 @@ def _write_extra(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, left: list[int] | None = None) -> Any:
-    """A value of a file with everything that is not plain (a byte string, a record) replaced by a text that names its type.
+    """A value of a file, in which a text that names the type stands for everything that is not plain, such as records.
 
     Raises:
         Refusal: there are more than 10,000 values in it.

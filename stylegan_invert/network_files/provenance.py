@@ -1,7 +1,8 @@
 """Where a network came from, and whether it is still what was read.
 
-What is known of a network is kept beside it, not in it: ``copy.deepcopy`` gives a network of unknown origin, unless `carry`
-says that the copy is the same. A network whose numbers were changed after it was read never has the hash of its file.
+What is known of a network is kept beside it, not in it: ``copy.deepcopy`` gives a network of unknown origin, unless
+`carry` says that the copy is the same. A network whose numbers were changed after it was read never has the hash of its
+file.
 """
 
 import weakref
@@ -66,7 +67,7 @@ def remember(network: torch.nn.Module, file: str | None, sha256: str | None) -> 
 
 
 def carry(original: torch.nn.Module, copy: torch.nn.Module) -> None:
-    """Say that a copy of a network came from where the original came from; it too is compared when it is asked about."""
+    """Say that a copy of a network came from where the original came from. It is compared too when it is asked about."""
     if original in _origins:
         _origins[copy] = _origins[original]
 

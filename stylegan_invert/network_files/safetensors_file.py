@@ -1,13 +1,13 @@
 """Networks of any family as safetensors: tensors under their names, and JSON that says how to build the modules.
 
-The name of a tensor is the role of its network and its name there: "G_ema.synthesis.b4.const", "D.b4.out.weight". Tensors
-that a network file keeps beside its networks are "extra.0", "extra.1" and so on. The header's metadata hold a JSON object
-under "stylegan_invert":
+The name of a tensor is the role of its network and its name there: "G_ema.synthesis.b4.const", "D.b4.out.weight".
+Tensors that a network file keeps beside its networks are "extra.0", "extra.1" and so on. The header's metadata hold a
+JSON object under "stylegan_invert":
 
 - ``format``: 1.
 - ``networks``: role to the description of a network, or to another role if it is the same network. A description has
-  ``class`` (a key of `table.CLASSES`), ``family``, ``kwargs`` (the arguments of the constructor), and ``attributes`` (what
-  was changed after construction: name of the module to name of the attribute to value).
+  ``class`` (a key of `table.CLASSES`), ``family``, ``kwargs`` (the arguments of the constructor), and ``attributes``
+  (what was changed after construction: name of the module to name of the attribute to value).
 - ``training_set_kwargs``: as in `file.NetworkFile`.
 - ``extra``: the table of extra tensors, in which the names of tensors stand for them.
 
@@ -365,7 +365,8 @@ def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: 
 def _at_most(count: int) -> Iterator[None]:
     """Limit the tensors and parts that modules made in the block may have in all; one more raises ValueError.
 
-    Arguments that ask for a million layers are stopped by this before the layers take memory. It counts in this thread only.
+    Arguments that ask for a million layers are stopped by this before the layers take memory. It counts in this thread
+    only.
     """
     left, thread = [count], threading.get_ident()
 

@@ -33,8 +33,8 @@ class Folder(NamedTuple):
         settings: name of the JSON file that describes the network.
         weights: name of the file of its tensors.
         accepts: takes what the JSON file holds, and says if it describes such a network.
-        build: called with what the JSON file holds, the tensors by name, the name of their file, the budget, and a value for
-            each assumption; returns the generator.
+        build: called with what the JSON file holds, the tensors by name, the name of their file, the budget, and a
+            value for each assumption; returns the generator.
     """
 
     settings: str
@@ -50,16 +50,16 @@ class Family(NamedTuple):
 
     Attributes:
         name: of the family, or of the project that writes such files, for errors.
-        build: for ``reads``, called with the record, the file's name, the place in the file, and the budget. For ``find``,
-            called with the place, the tensors, the file's name, the budget, and a value for each assumption.
+        build: for ``reads``, called with the record, the file's name, the place in the file, and the budget. For
+            ``find``, called with the place, the tensors, the file's name, the budget, and a value for each assumption.
         reads: takes the record of one network, and says if it is of this family.
         find: takes the object that a file of tensors holds, and returns the networks of this family in it: role to the
             place in the file and the tensors by name.
         assumed: what such files do not say.
         globals: what the pickles of such files may name besides tensors, see `Machine`.
         classes: the family's networks in safetensors files.
-        companions: takes a generator's path, and returns the paths of files that belong to it and may be missing: "settings",
-            or the role of the network in the file, to the path.
+        companions: takes a generator's path, and returns the paths of files that belong to it and may be missing:
+            "settings", or the role of the network in the file, to the path.
         settings: takes the object that the companion "settings" holds, and its name, and returns what it says about
             ``assumed``: name to value, or None if it is no such file.
         folder: for networks that are folders.
@@ -99,7 +99,7 @@ FAMILIES = (
     Family("rosinality/stylegan2-pytorch", rosinality.build, find=rosinality.find, assumed=rosinality.ASSUMED),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
 )
-"""All families, in the order in which they are asked: a family that takes whatever its kind of file holds comes last."""
+"""All families, in the order in which they are asked. Those that accept everything of their kind come last."""
 
 CLASSES: dict[str, Known] = {name: known for family in FAMILIES for name, known in family.classes.items()}
 """Every class that a safetensors file may name, and nothing else: a name is looked up here, never imported."""

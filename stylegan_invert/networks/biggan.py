@@ -1,10 +1,11 @@
 """BigGAN and BigGAN-deep: class-conditional generators from z to pictures, and their projection discriminators.
 
-Brock, Donahue & Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (2019), appendix B. Attention is
-that of the code released with Zhang et al., "Self-Attention Generative Adversarial Networks" (2019). The output of the
-discriminators is that of Miyato & Koyama, "cGANs with Projection Discriminator" (2018), equation 3. The networks compute what
-those of BigGAN-PyTorch and of pytorch-pretrained-BigGAN compute in evaluation mode. Spectral normalisation then divides each
-weight by a constant; the reader of the file does that once, and the weights here are the results.
+Brock, Donahue & Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (2019), appendix B.
+Attention is that of the code released with Zhang et al., "Self-Attention Generative Adversarial Networks" (2019). The
+output of the discriminators is that of Miyato & Koyama, "cGANs with Projection Discriminator" (2018), equation 3. The
+networks compute what those of BigGAN-PyTorch and of pytorch-pretrained-BigGAN compute in evaluation mode. Spectral
+normalisation then divides each weight by a constant; the reader of the file does that once, and the weights here are
+the results.
 """
 
 import math
@@ -24,9 +25,9 @@ OUTPUT_EPS = 1e-5  # of the last normalisation in BigGAN-PyTorch, which does not
 class Statistics(torch.nn.Module):
     """Stored means and variances of batch normalisation, one row (channels,) per truncation.
 
-    With several rows, the first is for truncation 0 and the last for truncation 1. A truncation that falls exactly on a row
-    uses that row. Between two rows they are blended, and the nearer row gets the smaller weight. That looks like a mistake in
-    pytorch-pretrained-BigGAN, and is kept here so that pictures are the same.
+    With several rows, the first is for truncation 0 and the last for truncation 1. A truncation that falls exactly on a
+    row uses that row. Between two rows they are blended, and the nearer row gets the smaller weight. That looks like a
+    mistake in pytorch-pretrained-BigGAN, and is kept here so that pictures are the same.
     """
 
     def __init__(self, num_stats: int, channels: int, eps: float):
@@ -53,7 +54,7 @@ class Statistics(torch.nn.Module):
 
 
 class ConditionalNorm(Statistics):
-    """Batch normalisation of (N, C, H, W), whose gain and bias are linear functions of a condition; the gain has 1 added.
+    """Batch normalisation of (N, C, H, W), whose bias, and gain less 1, are linear functions of a condition.
 
     Args:
         channels: C.
@@ -151,7 +152,8 @@ class GeneratorBlock(torch.nn.Module):
 class DeepGeneratorBlock(torch.nn.Module):
     """A residual block of BigGAN-deep, from (N, in, H, W) to (N, out, H, W), or to twice the side with ``upsample``.
 
-    One path is a bottleneck with a quarter of the channels. The other drops the channels that are too many; out is at most in.
+    One path is a bottleneck with a quarter of the channels. The other drops the channels that are too many; out is at
+    most in.
     """
 
     def __init__(self, in_channels: int, out_channels: int, upsample: bool, **norm: Any):
@@ -254,11 +256,14 @@ class _Generator(RecordedModule):
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """The arguments of the constructor, as plain values. With the ``state_dict()`` they describe the whole network."""
+        """The arguments of the constructor, as plain values.
+
+        With the ``state_dict()`` they describe the whole network.
+        """
         return {**super().init_kwargs, "truncation": self.truncation}
 
     def _inputs(self, z: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z and the embedding of the class (N, shared_dim), or its weights (N, c_dim) in a network without embedding."""
+        """z and the embedding of the class (N, shared_dim), or in a network without embedding its weights (N, c_dim)."""
         check_shape("z", z, [None, self.z_dim])
         check_shape("c", c, [len(z), self.c_dim], "One row of class weights per picture, one-hot or soft.")
         c = c.to(torch.float32)
@@ -279,21 +284,22 @@ class BigGAN(_Generator):
     Args:
         z_dim: size of z.
         c_dim: number of classes.
-        shared_dim: size of the class embedding that all blocks share; 0 for none. Every block then has its own gain and bias
-            for each class, and ``hier`` must be False.
+        shared_dim: size of the class embedding that all blocks share; 0 for none. Every block then has its own gain and
+            bias for each class, and ``hier`` must be False.
         channels: of the first map, then of the output of each block.
         attention: numbers of the blocks that attention comes after; those have at least 8 channels.
         bottom_width: side of the first map; each block doubles it.
         img_channels: of the pictures.
         hier: True to cut z into one chunk for the first map and one for every block.
         bn_eps: of the blocks' normalisations; that of the last is 1e-5.
-        gain: "multiply" for the batch normalisation of the paper. "add" for normalised maps + gain + bias, which BigGAN-PyTorch
-            computes in evaluation mode for networks trained with --cross_replica (its sync_batchnorm/batchnorm.py).
+        gain: "multiply" for the batch normalisation of the paper. "add" for normalised maps + gain + bias, which
+            BigGAN-PyTorch computes in evaluation mode for networks trained with --cross_replica (its
+            sync_batchnorm/batchnorm.py).
         truncation: 1, because there is one row of statistics.
 
-    It is called with z (N, z_dim) from N(0, 1) and c (N, c_dim), which may be soft labels, and gives pictures (N, img_channels, R, R)
-    in [-1, 1], float32. Layers are named ``linear``, ``blocks.0.conv1``, ..., ``blocks.0``, ``attention.3`` (after block 3),
-    ``output``.
+    It is called with z (N, z_dim) from N(0, 1) and c (N, c_dim), which may be soft labels, and gives pictures (N,
+    img_channels, R, R) in [-1, 1], float32. Layers are named ``linear``, ``blocks.0.conv1``, ..., ``blocks.0``,
+    ``attention.3`` (after block 3), ``output``.
     """
 
     family = "biggan"
@@ -341,8 +347,8 @@ class BigGANDeep(_Generator):
         num_stats: number of rows of the stored statistics: 1, or several, for truncations from 0 to 1 in equal steps.
         truncation: from 0 to 1; also an attribute that can be set. With one row of statistics it must be 1.
 
-    Inputs, output and names of layers are those of `BigGAN`. The first map and every block take the class embedding and all of z,
-    in this order.
+    Inputs, output and names of layers are those of `BigGAN`. The first map and every block take the class embedding and
+    all of z, in this order.
     """
 
     family = "biggan-deep"
@@ -376,7 +382,7 @@ class BigGANDeep(_Generator):
 
 
 class DiscriminatorBlock(torch.nn.Module):
-    """A residual block of BigGAN's discriminator, from (N, in, H, W) to (N, out, H, W), or to half the side with ``down``.
+    """A residual block of BigGAN's discriminator, from (N, in, H, W) to (N, out, H, W), or to half that with ``down``.
 
     With ``first``, in the block that takes the picture, there is no activation before the first convolution.
     """
@@ -398,7 +404,10 @@ class DiscriminatorBlock(torch.nn.Module):
 
 
 class DeepDiscriminatorBlock(torch.nn.Module):
-    """A residual block of BigGAN-deep's discriminator: one path is a bottleneck, the other adds the channels that are missing."""
+    """A residual block of BigGAN-deep's discriminator, from (N, in, H, W) to (N, out, H, W), or to half that.
+
+    One path is a bottleneck. The other adds the channels that are missing.
+    """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool):
         super().__init__()
@@ -431,7 +440,8 @@ class Discriminator(RecordedModule):
         attention: numbers of the blocks that attention comes after.
         deep: True for blocks of BigGAN-deep, with a convolution of the picture before the first.
 
-    It is called with pictures (N, img_channels, R, R) in [-1, 1] and c (N, c_dim), which may be soft labels, and gives (N, 1), float32.
+    It is called with pictures (N, img_channels, R, R) in [-1, 1] and c (N, c_dim), which may be soft labels, and gives
+    (N, 1), float32.
     """
 
     family = "biggan"

@@ -1,6 +1,7 @@
 """Generators of DCGAN and WGAN: a dense layer, then transposed convolutions, each with batch normalisation and ReLU.
 
-Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks" (2016).
+Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
+(2016).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,11 @@ class Layer:
         kind: "linear" (a dense layer from z to a map), "transposed" or "conv".
         in_channels: channels of the map that it takes; for "linear" the size of z.
         out_channels: channels of the map that it gives.
-        kernel: side of the kernel; for "linear", and for a transposed convolution that is the first layer, side of the map that
-            it gives.
+        kernel: side of the kernel; for "linear", and for a transposed convolution that is the first layer, side of the
+            map that it gives.
         bias: True if it has a bias.
-        norm: "channels" for batch normalisation of each channel, "features" for that of each number of a linear layer, or
-            "none".
+        norm: "channels" for batch normalisation of each channel, "features" for that of each number of a linear layer,
+            or "none".
         affine: True if the normalisation has a weight and a bias.
     """
 
@@ -42,16 +43,16 @@ class DCGAN(torch.nn.Module):
     """A generator from z to pictures, made of `Layer`s.
 
     Args:
-        layers: in the order of computation. The first takes z as a map of 1x1. Every later transposed convolution doubles the
-            side of the map, and every convolution keeps it.
+        layers: in the order of computation. The first takes z as a map of 1x1. Every later transposed convolution
+            doubles the side of the map, and every convolution keeps it.
         activation: after each layer except the last; a key of `ACTIVATIONS`.
         output: after the last layer; a key of `OUTPUTS`. Pictures of the sigmoid are brought to [-1, 1].
         eps: of the batch normalisation.
 
     ``init_kwargs`` holds these arguments as plain values, with tables for the layers.
 
-    The modules are named ``dense`` (the first layer), ``dense_norm``, ``dense_act``, ``up1``, ``up1_norm``, ..., in the order of
-    computation.
+    The modules are named ``dense`` (the first layer), ``dense_norm``, ``dense_act``, ``up1``, ``up1_norm``, ..., in the
+    order of computation.
     """
 
     family = "dcgan"

@@ -1,8 +1,8 @@
 """Discriminators that also find the latent of a picture, and the spherical coordinates that they need.
 
-Cho, "Inverting generator of GAN through direction embedding discriminator". A latent vector is taken for the angles of a point on
-the unit sphere. The outputs of the discriminator are a vector: its direction is that of the point, and tells the latent; the
-logarithm of its length is what the discriminator says of the picture.
+Cho, "Inverting generator of GAN through direction embedding discriminator". A latent vector is taken for the angles of
+a point on the unit sphere. The outputs of the discriminator are a vector: its direction is that of the point, and tells
+the latent; the logarithm of its length is what the discriminator says of the picture.
 """
 
 import math
@@ -21,9 +21,10 @@ _TINY = 1e-18  # the least value of a coordinate, whose square is still a normal
 def spherical_to_cartesian(angles: torch.Tensor) -> torch.Tensor:
     """The point on the unit sphere with given angles, computed by a binary tree of ceil(log2 n) levels.
 
-    The tree has n leaves, one for each coordinate. Node k has the children 2k + 1 and 2k + 2, and the leaves are the nodes n - 1
-    to 2n - 2 in this order. The value of the root is one. The value of a first child is that of its parent times the sine of
-    the parent's angle, that of a second child has the cosine. If n is a power of two, this is the tree of Cho, section 3.
+    The tree has n leaves, one for each coordinate. Node k has the children 2k + 1 and 2k + 2, and the leaves are the
+    nodes n - 1 to 2n - 2 in this order. The value of the root is one. The value of a first child is that of its parent
+    times the sine of the parent's angle, that of a second child has the cosine. If n is a power of two, this is the
+    tree of Cho, section 3.
 
     Args:
         angles: (N, n - 1), floating, in [0, pi / 2].
@@ -75,8 +76,8 @@ def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
 def latent_weights(z_dim: int) -> torch.Tensor:
     """How much each entry of z moves the point on the sphere, (z_dim,), float32, with a mean square of one.
 
-    An angle at depth k of the tree turns only the coordinates below its node, whose squares sum to 2^-k on average. So the
-    first entry turns the whole point, and each of the last entries very little of it.
+    An angle at depth k of the tree turns only the coordinates below its node, whose squares sum to 2^-k on average. So
+    the first entry turns the whole point, and each of the last entries very little of it.
     """
     depth = torch.arange(1, z_dim + 1).log2().floor()
     weights = 2 ** (-depth / 2)
@@ -102,10 +103,11 @@ def angles_to_z(angles: torch.Tensor) -> torch.Tensor:
 def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
     """The latents (N, d) of root mean square one whose points on the sphere lie closest to those of ``z``, (N, d).
 
-    A discriminator that is uncertain about an entry of z finds it closer to zero than it was, so z becomes too short. Dividing z
-    by its root mean square would also magnify the entries that were found well. Instead the entries that move the point least
-    are made longer: with a_k = `latent_weights`, the sum of a_k^2 (x_k - z_k)^2 is least, among x with a mean square of 1, for
-    x_k = z_k a_k^2 / (a_k^2 - t), and t is found by bisection. Returns float32; gradients do not pass.
+    A discriminator that is uncertain about an entry of z finds it closer to zero than it was, so z becomes too short.
+    Dividing z by its root mean square would also magnify the entries that were found well. Instead the entries that
+    move the point least are made longer: with a_k = `latent_weights`, the sum of a_k^2 (x_k - z_k)^2 is least, among x
+    with a mean square of 1, for x_k = z_k a_k^2 / (a_k^2 - t), and t is found by bisection. Returns float32; gradients
+    do not pass.
     """
     with torch.no_grad():
         squares = latent_weights(z.shape[1]).to(z.device, torch.float64).square()
@@ -123,8 +125,8 @@ def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
 def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The tangent of the angles between unit vectors (N, n) without negative coordinates, (N,).
 
-    It is computed as |e - (e.z) z| / (e.z), which equals tan(arccos(e.z)) of Cho, algorithm 1, line 7, and has no infinite slope
-    at zero.
+    It is computed as |e - (e.z) z| / (e.z), which equals tan(arccos(e.z)) of Cho, algorithm 1, line 7, and has no
+    infinite slope at zero.
     """
     along = (direction * target).sum(dim=1, keepdim=True)
     across = (direction - along * target).square().sum(dim=1)
@@ -177,11 +179,12 @@ class DirectionDiscriminator(RecordedModule):
     Args:
         trunk: the discriminator, see `Trunk`. It must not compare the pictures of a batch.
         z_dim: size of the latents.
-        normalize_z: True if the generator divides z by its root mean square, as official generators do. The angles are then
-            those of the divided z. The paper's own sampling is False.
+        normalize_z: True if the generator divides z by its root mean square, as official generators do. The angles are
+            then those of the divided z. The paper's own sampling is False.
 
-    In a network without classes the trunk's own output is not used here. Training keeps it near ``-v``, so that the trunk alone
-    is a usual discriminator. In a network with classes it is the part of the logit that depends on the class.
+    In a network without classes the trunk's own output is not used here. Training keeps it near ``-v``, so that the
+    trunk alone is a usual discriminator. In a network with classes it is the part of the logit that depends on the
+    class.
     """
 
     def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
@@ -194,10 +197,10 @@ class DirectionDiscriminator(RecordedModule):
         self.trunk = trunk
         self.z_dim = z_dim
         self.normalize_z = normalize_z
-        # The bias makes v about zero at the start, so that neither network begins with an advantage. One random row is added to
-        # the weights of all outputs, which makes v depend on the features as a single output does. Without it the n rows
-        # average out in v, and the adversarial loss has hardly any effect beside the embedding loss, which does not
-        # depend on that row.
+        # The bias makes v about zero at the start, so that neither network begins with an advantage. One random row is
+        # added to the weights of all outputs, which makes v depend on the features as a single output does. Without it
+        # the n rows average out in v, and the adversarial loss has hardly any effect beside the embedding loss, which
+        # does not depend on that row.
         n = z_dim + 1
         self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=math.log(math.expm1(n**-0.5)))
         with torch.no_grad():
@@ -236,6 +239,6 @@ class DirectionDiscriminator(RecordedModule):
         return self.latents(self.embed(img).direction)
 
     def latents(self, direction: torch.Tensor) -> torch.Tensor:
-        """The latents z (N, z_dim) of unit vectors (N, n), made longer by `nearest_normalized` if ``normalize_z`` is True."""
+        """The latents z (N, z_dim) of unit vectors (N, n), after `nearest_normalized` if ``normalize_z`` is True."""
         z = angles_to_z(cartesian_to_spherical(direction))
         return nearest_normalized(z) if self.normalize_z else z

@@ -253,5 +253,5 @@ class Discriminator(RecordedModule):
         return self.b4.score(features, self.mapping(None, c) if self.c_dim > 0 else None)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
-        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim), higher for more real ones."""
+        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim); higher is more real."""
         return self.score(self.features(img, force_fp32), c)

@@ -158,14 +158,15 @@ class MappingNetwork(RecordedModule):
         activation: of the dense layers.
         lr_multiplier: of the dense layers.
         w_avg_beta: decay of the running mean ``w_avg`` of w in training mode; None for a network without that mean.
-        label_path: how the label is joined to z. "embed", of StyleGAN2-ADA: z and the embedded label are each divided by their
-            root mean square, then joined. "concat", of TensorFlow's StyleGAN2: the label times a matrix, without bias or
-            gain, is joined to z, and the result is divided by its root mean square.
-        layer: makes a dense layer from (in_features, out_features, activation=, lr_multiplier=), for classes that inherit.
+        label_path: how the label is joined to z. "embed", of StyleGAN2-ADA: z and the embedded label are each divided
+            by their root mean square, then joined. "concat", of TensorFlow's StyleGAN2: the label times a matrix,
+            without bias or gain, is joined to z, and the result is divided by its root mean square.
+        layer: makes a dense layer from (in_features, out_features, activation=, lr_multiplier=), for classes that
+            inherit.
 
     Attributes:
-        normalize_z: False if z, or with "concat" z and the label, is not divided by its root mean square. It is True in all
-            official networks.
+        normalize_z: False if z, or with "concat" z and the label, is not divided by its root mean square. It is True in
+            all official networks.
     """
 
     normalize_z = True
@@ -234,7 +235,8 @@ class MappingNetwork(RecordedModule):
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(
-                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
+                    f"this network has {self.c_dim} classes and got no label; give c, one-hot, of shape "
+                    f"(N, {self.c_dim})"
                 )
             check_shape("c", c, [None, self.c_dim])
             y = self.embed(c.to(torch.float32))

@@ -1,10 +1,11 @@
 """ProGAN's generator and discriminator, which grow from 4x4 on during training, at any state of their growth.
 
-Karras, Aila, Laine & Lehtinen, "Progressive Growing of GANs for Improved Quality, Stability, and Variation" (2018), table 2 and
-section 4; and the official networks.py, `G_paper` and `D_paper`.
+Karras, Aila, Laine & Lehtinen, "Progressive Growing of GANs for Improved Quality, Stability, and Variation" (2018),
+table 2 and section 4; and the official networks.py, `G_paper` and `D_paper`.
 
-These modules have no equalised learning rate (section 4.1). Official code multiplies a weight by a factor whenever it is used;
-here weights do not change, so the reader of the file multiplies them once, which gives the same float32 numbers.
+These modules have no equalised learning rate (section 4.1). Official code multiplies a weight by a factor whenever it
+is used; here weights do not change, so the reader of the file multiplies them once, which gives the same float32
+numbers.
 """
 
 from typing import Any
@@ -24,9 +25,10 @@ MAX_RESOLUTION = 4096
 def widen(kernel: torch.Tensor) -> torch.Tensor:
     """The 4x4 kernel with which a convolution of stride 2 does the work of a 3x3 kernel and of resampling by 2.
 
-    It is the sum of the kernel (a, b, 3, 3) moved by 0 or 1 pixel along each axis, (a, b, 4, 4). A transposed convolution of
-    stride 2 with it equals doubling the side by repeating pixels, and then correlating with the 3x3 kernel turned by 180 degrees.
-    A convolution of stride 2 with a quarter of it equals convolving with the 3x3 kernel, and then averaging squares of 2x2 pixels.
+    It is the sum of the kernel (a, b, 3, 3) moved by 0 or 1 pixel along each axis, (a, b, 4, 4). A transposed
+    convolution of stride 2 with it equals doubling the side by repeating pixels, and then correlating with the 3x3
+    kernel turned by 180 degrees. A convolution of stride 2 with a quarter of it equals convolving with the 3x3 kernel,
+    and then averaging squares of 2x2 pixels.
     """
     a, b, height, width = kernel.shape
     wide = kernel.new_zeros([a, b, height + 1, width + 1])
@@ -84,8 +86,8 @@ class _Growing(torch.nn.Module):
     def lod(self) -> float:
         """The level of detail: how many doublings of the resolution are missing until the full one. It may be set.
 
-        It is 0 for the whole network and ``max_lod`` for the one at 4x4. Between integers a resolution is being faded in: at 0.3,
-        a part of 0.3 of the picture is still that of half the resolution.
+        It is 0 for the whole network and ``max_lod`` for the one at 4x4. Between integers a resolution is being faded
+        in: at 0.3, a part of 0.3 of the picture is still that of half the resolution.
         """
         return self._lod
 
@@ -149,8 +151,9 @@ class Generator(_Growing):
         use_leakyrelu: True for leaky ReLU, False for ReLU.
         lod: the level of detail, see `lod`.
 
-    Layers are named ``dense``, ``b4.conv1``, ``b8.conv0`` (which doubles the side), ``b8.conv1``, and so on. Their output is taken
-    after the bias and before the activation. ``b4.torgb`` and the like make the pictures, and are not in ``layer_shapes``.
+    Layers are named ``dense``, ``b4.conv1``, ``b8.conv0`` (which doubles the side), ``b8.conv1``, and so on. Their
+    output is taken after the bias and before the activation. ``b4.torgb`` and the like make the pictures, and are not
+    in ``layer_shapes``.
     """
 
     z_prior = "normal"
@@ -210,7 +213,8 @@ class Generator(_Growing):
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(
-                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
+                    f"this network has {self.c_dim} classes and got no label; give c, one-hot, of shape "
+                    f"(N, {self.c_dim})"
                 )
             check_shape("c", c, [len(z), self.c_dim])
             x = torch.cat([x, c.to(torch.float32)], dim=1)
@@ -249,8 +253,8 @@ class DiscriminatorBlock(torch.nn.Module):
         in_channels: of the maps that it takes.
         out_channels: of the maps that it gives.
         img_channels: of the picture.
-        fused_scale: True if ``conv1`` is a 4x4 convolution of stride 2, see `widen`. Otherwise it is a 3x3 convolution, and squares
-            of 2x2 pixels are averaged after the activation, which does not give the same.
+        fused_scale: True if ``conv1`` is a 4x4 convolution of stride 2, see `widen`. Otherwise it is a 3x3 convolution,
+            and squares of 2x2 pixels are averaged after the activation, which does not give the same.
     """
 
     def __init__(self, in_channels: int, out_channels: int, img_channels: int, fused_scale: bool):
@@ -268,7 +272,7 @@ class DiscriminatorBlock(torch.nn.Module):
 
 
 class DiscriminatorEpilogue(torch.nn.Module):
-    """The last part, from (N, in, 4, 4) to features, from which ``out`` makes the score and the c_dim logits of classes."""
+    """The last part, from (N, in, 4, 4) to features. ``out`` makes the score and the c_dim logits of classes from them."""
 
     def __init__(self, in_channels: int, num_features: int, img_channels: int, c_dim: int, mbstd_group_size: int):
         super().__init__()
@@ -286,7 +290,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
 
 
 class Discriminator(_Growing):
-    """ProGAN's discriminator. In a network with classes it also says what class a picture has; the score does not use the label.
+    """ProGAN's discriminator. With classes it also says what class a picture has; the score does not use the label.
 
     Args:
         img_resolution: as in `Generator`.
@@ -295,8 +299,8 @@ class Discriminator(_Growing):
         fmap_base: as in `Generator`.
         fmap_decay: as in `Generator`.
         fmap_max: as in `Generator`.
-        mbstd_group_size: pictures in a group of the minibatch standard deviation (section 3), which is one more feature map at
-            4x4; 0 or 1 for none. A smaller batch is one group.
+        mbstd_group_size: pictures in a group of the minibatch standard deviation (section 3), which is one more feature
+            map at 4x4; 0 or 1 for none. A smaller batch is one group.
         fused_scale: how the resolution is halved, see `DiscriminatorBlock`.
         lod: as in `Generator`.
     """

@@ -1,9 +1,10 @@
 """The StyleGAN generator and discriminator of 2018.
 
-Written from Karras, Laine & Aila, "A Style-Based Generator Architecture for Generative Adversarial Networks" (2019), and
-from the constants of the official TensorFlow code. Call signatures are those of this package's StyleGAN2. Weights are kept as
-official files have them and are scaled whenever they are used (equalised learning rate, Karras et al., "Progressive Growing of
-GANs", 2018, section 4.1). The scale of a convolution is applied to its output, where it costs nothing.
+Written from Karras, Laine & Aila, "A Style-Based Generator Architecture for Generative Adversarial Networks" (2019),
+and from the constants of the official TensorFlow code. Call signatures are those of this package's StyleGAN2. Weights
+are kept as official files have them and are scaled whenever they are used (equalised learning rate, Karras et al.,
+"Progressive Growing of GANs", 2018, section 4.1). The scale of a convolution is applied to its output, where it costs
+nothing.
 """
 
 import math
@@ -33,7 +34,7 @@ def feature_maps(stage: int, fmap_base: float, fmap_decay: float, fmap_max: int)
 
 
 def _levels(img_resolution: int, lod: float) -> tuple[int, float]:
-    """For a level of detail: log2 of the resolution at which a network works, and the part of the resolution below in it."""
+    """For a level of detail: log2 of the resolution of the network, and the part of the resolution below in its output."""
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution is {img_resolution}; expected a power of two of at least 4")
     if not (lod >= 0 and math.isfinite(lod)):
@@ -56,7 +57,8 @@ def _doubled(weight: torch.Tensor) -> torch.Tensor:
 def instance_norm(x: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """Each map of (N, C, H, W) less its mean, divided by the root of its mean square plus ``eps``.
 
-    Torch's own function (2.13) gives a wrong gradient on a CPU if the gradient of its output is in the channels-last format.
+    Torch's own function (2.13) gives a wrong gradient on a CPU if the gradient of its output is in the channels-last
+    format.
     """
     x = x - x.mean(dim=[2, 3], keepdim=True)
     return x * (x.square().mean(dim=[2, 3], keepdim=True) + eps).rsqrt()
@@ -145,9 +147,9 @@ class ConvLayer(torch.nn.Module):
 class MappingNetwork(layers.MappingNetwork):
     """From latent z and label c to intermediate latents w.
 
-    A matrix makes a vector of the size of z from a label, which is joined to z; the result is divided by its root mean square.
-    The activations have no gain, so w is the leaky ReLU of a vector of V without a factor. Official tools truncate with psi 0.7
-    and cutoff 8. ``w_avg`` is that of the file, and does not change in training mode.
+    A matrix makes a vector of the size of z from a label, which is joined to z; the result is divided by its root mean
+    square. The activations have no gain, so w is the leaky ReLU of a vector of V without a factor. Official tools
+    truncate with psi 0.7 and cutoff 8. ``w_avg`` is that of the file, and does not change in training mode.
 
     Args:
         z_dim: size of z.
@@ -197,8 +199,8 @@ class MappingNetwork(layers.MappingNetwork):
 class SynthesisLayer(torch.nn.Module):
     """The base of all layers of the synthesis, which computes the end that they have in common.
 
-    This is noise with a strength per channel, bias, activation, normalisation, and the style: x * (s0 + 1) + s1, where s0 and s1
-    are affine functions of w (equation 1 of the paper). The classes below compute what comes before it.
+    This is noise with a strength per channel, bias, activation, normalisation, and the style: x * (s0 + 1) + s1, where
+    s0 and s1 are affine functions of w (equation 1 of the paper). The classes below compute what comes before it.
     """
 
     def __init__(
@@ -287,9 +289,10 @@ class ConvSynthesisLayer(SynthesisLayer):
         w_dim: size of w.
         resolution: R.
         use_wscale: True for an equalised learning rate.
-        up: 2 to double the size by repeating pixels before the convolution, and to filter with ``blur_filter`` after it.
-        fused_scale: True if official code doubles the size and convolves at once, by a transposed convolution. That turns
-            the kernel by 180 degrees, so the weight in the file is then a turned one.
+        up: 2 to double the size by repeating pixels before the convolution, and to filter with ``blur_filter`` after
+            it.
+        fused_scale: True if official code doubles the size and convolves at once, by a transposed convolution. That
+            turns the kernel by 180 degrees, so the weight in the file is then a turned one.
         blur_filter: taps of the filter, or None.
         kwargs: for `SynthesisLayer`.
     """
@@ -332,7 +335,8 @@ class ConvSynthesisLayer(SynthesisLayer):
 class SynthesisBlock(torch.nn.Module):
     """The two layers of one resolution, and a ToRGB layer if a picture is made at this resolution.
 
-    The first layer is ``input`` (`ConstLayer` or `DenseInputLayer`) at 4x4 and ``conv0`` elsewhere, the second ``conv1``.
+    The first layer is ``input`` (`ConstLayer` or `DenseInputLayer`) at 4x4 and ``conv0`` elsewhere, the second
+    ``conv1``.
     """
 
     def __init__(
@@ -390,7 +394,8 @@ class SynthesisNetwork(torch.nn.Module):
         fused_scale: see `ConvSynthesisLayer`; "auto" is True from 128x128 on.
         blur_filter: taps of the filter after each doubling of the resolution; None for no filter.
         lod: level of detail, above 0 for a network that was still growing. Layers of a higher resolution than
-            img_resolution / 2^floor(lod) are left out, and its fraction is the part of the next smaller picture in the output.
+            img_resolution / 2^floor(lod) are left out, and its fraction is the part of the next smaller picture in the
+            output.
     """
 
     def __init__(
@@ -451,7 +456,7 @@ class SynthesisNetwork(torch.nn.Module):
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Names ("b8.conv0") and shapes (C, H, W) of the layers' outputs, style included, in the order of computation."""
+        """Names ("b8.conv0") and shapes (C, H, W) of the outputs of layers, after the style, in the order of computation."""
         return {name: (m.out_channels, m.resolution, m.resolution) for name, m in self._layers().items()}
 
     def details(self) -> dict[str, Any]:
@@ -469,10 +474,10 @@ class SynthesisNetwork(torch.nn.Module):
         noise: Mapping[str, torch.Tensor] | None = None,
         fused_modconv: bool | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer; converted to float32.
+            ws: one w per layer, (N, num_ws, w_dim); converted to float32.
             noise_mode: "random" draws new noise, "const" takes the stored maps, "none" adds none.
             noise: maps that replace the stored ones, (N or 1, 1, H, W) each, by the names of `noise_shapes`.
             fused_modconv: an argument of StyleGAN2, which has no effect here, because no convolution is modulated.
@@ -673,5 +678,5 @@ class Discriminator(layers.RecordedModule):
         return (x * c.to(torch.float32)).sum(dim=1, keepdim=True)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim), higher for more real ones."""
+        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim); higher is more real."""
         return self.score(self.features(img), c)

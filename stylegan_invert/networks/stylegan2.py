@@ -1,8 +1,8 @@
 """The StyleGAN2 generator.
 
-Written from Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and from the constants in official
-network files. Names, shapes and call signatures are those of stylegan2-ada-pytorch, so that code for the official classes works
-with these.
+Written from Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and from the constants in
+official network files. Names, shapes and call signatures are those of stylegan2-ada-pytorch, so that code for the
+official classes works with these.
 """
 
 import math
@@ -212,7 +212,7 @@ class SynthesisBlock(RecordedModule):
         noise_mode: str = "random",
         gain: float = 1,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The features and the picture after this block, from those before it and ws (N, num_conv + num_torgb, w_dim)."""
+        """Features and picture after this block, from those before it and ws (N, num_conv + num_torgb, w_dim)."""
         check_shape("ws of a block", ws, [None, self.num_conv + self.num_torgb, self.w_dim])
         w = list(ws.unbind(dim=1))
         dtype, memory_format = compute_format(ws, self.use_fp16, self.channels_last, force_fp32)
@@ -313,10 +313,10 @@ class SynthesisNetwork(RecordedModule):
         fused_modconv: bool | None = None,
         noise: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer; converted to float32.
+            ws: one w per layer, (N, num_ws, w_dim); converted to float32.
             noise_mode: "random" draws new noise, "const" takes the stored maps, "none" adds none.
             force_fp32: compute in float32 on CUDA too, as on all other devices.
             fused_modconv: see `ops.modulated_conv2d`; None means False.

@@ -1,9 +1,11 @@
 """The StyleGAN3 generator, configurations T and R.
 
-Written from Karras et al., "Alias-Free Generative Adversarial Networks" (2021), and from the constants in official network
-files. Names, shapes and call signatures are those of the official classes, so that code for those works with these.
+Written from Karras et al., "Alias-Free Generative Adversarial Networks" (2021), and from the constants in official
+network files. Names, shapes and call signatures are those of the official classes, so that code for those works with
+these.
 
-There are no noise maps. The running mean of the input's magnitude does not change here, as in official code in evaluation mode.
+There are no noise maps. The running mean of the input's magnitude does not change here, as in official code in
+evaluation mode.
 """
 
 import math
@@ -30,8 +32,8 @@ def lowpass_filter(taps: int, cutoff: float, width: float, rate: float, radial: 
         cutoff: in cycles per unit of length.
         width: of the transition band, in cycles per unit of length.
         rate: taps per unit of length.
-        radial: True for a circular pass band, whose impulse response is a jinc; False for a square one, whose impulse response
-            is a product of two sincs.
+        radial: True for a circular pass band, whose impulse response is a jinc; False for a square one, whose impulse
+            response is a product of two sincs.
 
     Returns:
         float32 (taps,), which is applied along both axes, or (taps, taps) if radial.
@@ -88,9 +90,9 @@ class MappingNetwork(layers.MappingNetwork):
 class SynthesisInput(RecordedModule):
     """Fourier features on a grid, moved and turned as w says: (N, w_dim) to (N, channels, size, size), float32.
 
-    The buffer ``transform`` (3, 3) moves the picture besides: it maps places in the picture to places before the move, in
-    homogeneous coordinates (x, y, 1) from the middle with the side as the unit, and is the identity in official files.
-    ``freqs`` (channels, 2) is in cycles per side, ``phases`` (channels,) in cycles.
+    The buffer ``transform`` (3, 3) moves the picture besides: it maps places in the picture to places before the move,
+    in homogeneous coordinates (x, y, 1) from the middle with the side as the unit, and is the identity in official
+    files. ``freqs`` (channels, 2) is in cycles per side, ``phases`` (channels,) in cycles.
 
     Source: the paper's section 3.2.
     """
@@ -116,8 +118,8 @@ class SynthesisInput(RecordedModule):
 
     def forward(self, w: torch.Tensor) -> torch.Tensor:
         check_shape("w", w, [None, self.w_dim])
-        # Of (cosine, sine, x, y), brought to a rotation: it is applied after the translation by (-x, -y), and both after
-        # the user's transform.
+        # Of (cosine, sine, x, y), brought to a rotation: it is applied after the translation by (-x, -y), and both
+        # after the user's transform.
         t = self.affine(w)
         c, s, x, y = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(dim=1)
         moves = torch.stack([c, -s, s * y - c * x, s, c, -s * x - c * y], dim=1).reshape(-1, 2, 3) @ self.transform
@@ -136,14 +138,14 @@ class SynthesisInput(RecordedModule):
 
 
 class SynthesisLayer(RecordedModule):
-    """Modulated convolution, then bias and a leaky ReLU at a higher sampling rate, from (N, in, H, W) to (N, out, H', W').
+    """Modulated convolution, bias, and a leaky ReLU at a higher sampling rate, from (N, in, H, W) to (N, out, H', W').
 
     The last layer, ToRGB, has a 1x1 convolution without demodulation, and no nonlinearity.
 
-    Official code divides the styles by their root mean square over the whole batch; here this is done for each picture. The
-    demodulation cancels both, except for the 1e-8 in it. So a single picture is the same, and here it does not depend on the
-    other pictures of its batch. Official code makes a kernel for each picture; here the styles scale the activations before and
-    after one convolution.
+    Official code divides the styles by their root mean square over the whole batch; here this is done for each picture.
+    The demodulation cancels both, except for the 1e-8 in it. So a single picture is the same, and here it does not
+    depend on the other pictures of its batch. Official code makes a kernel for each picture; here the styles scale the
+    activations before and after one convolution.
 
     Source: the paper's sections 3.2 and 3.3, appendix C.
     """
@@ -208,8 +210,9 @@ class SynthesisLayer(RecordedModule):
         for name, f in (("up_filter", up_filter), ("down_filter", down_filter)):
             self.register_buffer(name, None if f is None else torch.empty(f.shape).copy_(f))
 
-        # The input of the convolution is padded by the kernel's side less one. After upsampling, rows and columns are added or cut
-        # so that the filters give the size that is wanted. A sample is the middle of its cell, so both sides may differ by one.
+        # The input of the convolution is padded by the kernel's side less one. After upsampling, rows and columns are
+        # added or cut so that the filters give the size that is wanted. A sample is the middle of its cell, so both
+        # sides may differ by one.
         total = (out_size - 1) * self.down_factor + 1 - (in_size + self.conv_kernel - 1) * self.up_factor
         total += self.up_taps + self.down_taps - 2
         before = (total + self.up_factor) // 2
@@ -238,7 +241,8 @@ class SynthesisLayer(RecordedModule):
         else:
             kernel, squares = kept(self.weight, ("stylegan3", x.dtype), prepared)
             styles = styles * styles.square().mean(dim=1, keepdim=True).rsqrt()
-            # Official filters have a mean square of one, so they are longer by the root of fan_in; the constant is smaller here.
+            # Official filters have a mean square of one, so they are longer by the root of fan_in; the constant is
+            # smaller here.
             demodulation = (styles.square() @ squares + 1e-8 / fan_in).rsqrt().to(x.dtype)
         x = bias_act(x, scale=(styles * self.magnitude_ema.rsqrt()).to(x.dtype))
         x = conv2d(x, kernel, padding=self.conv_kernel - 1)
@@ -270,7 +274,8 @@ class SynthesisNetwork(RecordedModule):
         channel_max: the largest number of channels.
         num_layers: number of layers between the Fourier features and ToRGB.
         num_critical: how many of these, at the end, are critically sampled.
-        first_cutoff: cutoff of the first layer, in cycles per side of the picture. That of the last is half the resolution.
+        first_cutoff: cutoff of the first layer, in cycles per side of the picture. That of the last is half the
+            resolution.
         first_stopband: frequency at which the stop band of the first layer begins.
         last_stopband_rel: that frequency of the last layer, divided by its cutoff.
         margin_size: pixels that are added around the picture on each side, in all layers except the last two.
@@ -386,10 +391,10 @@ class SynthesisNetwork(RecordedModule):
         fused_modconv: bool | None = None,
         noise: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer, where the first is that of the Fourier features; converted to float32.
+            ws: one w per layer, (N, num_ws, w_dim), where the first is that of the Fourier features.
             noise_mode: an argument of StyleGAN2, which has no effect here, because there is no noise.
             force_fp32: compute in float32 on CUDA too, as on all other devices.
             fused_modconv: an argument of StyleGAN2, which has no effect here.

@@ -1,12 +1,13 @@
 """BigGAN and BigGAN-deep from the state dicts of BigGAN-PyTorch and the folders of pytorch-pretrained-BigGAN.
 
-Names and shapes of the tensors say nearly everything about the network. The rest is in `ASSUMED`, or in the ``config`` of a
-state_dict*.pth. Which blocks double or halve the resolution is taken from the official BigGAN.py and BigGANdeep.py.
+Names and shapes of the tensors say nearly everything about the network. The rest is in `ASSUMED`, or in the ``config``
+of a state_dict*.pth. Which blocks double or halve the resolution is taken from the official BigGAN.py and
+BigGANdeep.py.
 
-Both projects divide a weight by its spectral norm whenever they use it. In evaluation mode that norm is always the same, so
-here the weight is divided once, when it is read. BigGAN-PyTorch computes the norm by one step of the power iteration from the
-stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u0`` and change nothing, and the stored ``sv0`` is not used in
-evaluation. pytorch-pretrained-BigGAN computes the norm as u' W v from the stored u and v.
+Both projects divide a weight by its spectral norm whenever they use it. In evaluation mode that norm is always the
+same, so here the weight is divided once, when it is read. BigGAN-PyTorch computes the norm by one step of the power
+iteration from the stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u0`` and change nothing, and the stored
+``sv0`` is not used in evaluation. pytorch-pretrained-BigGAN computes the norm as u' W v from the stored u and v.
 """
 
 import math
@@ -51,13 +52,14 @@ ASSUMED: Assumptions = {
 }
 """What a state dict alone does not say: name to default and check.
 
-bn_eps: of the blocks' batch normalisation (--BN_eps). None stands for 1e-5, the default of training, or for 1e-4 if the weights
-    were converted from TensorFlow Hub, which shows in that they have no ``sv0``.
-sn_eps: the smallest length by which a vector of the power iteration is divided (--SN_eps). None stands for 1e-6, the value in
-    the launch scripts, or for 1e-4 if the weights were converted. It changes pictures only where a norm is smaller.
-cross_replica_gain: what networks that were trained with --cross_replica do with the gain of a normalisation. Official code adds
-    it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it multiplies by it
-    ("multiply"), and such networks need that for good pictures.
+bn_eps: of the blocks' batch normalisation (--BN_eps). None stands for 1e-5, the default of training, or for 1e-4 if the
+    weights were converted from TensorFlow Hub, which shows in that they have no ``sv0``.
+sn_eps: the smallest length by which a vector of the power iteration is divided (--SN_eps). None stands for 1e-6, the
+    value in the launch scripts, or for 1e-4 if the weights were converted. It changes pictures only where a norm is
+    smaller.
+cross_replica_gain: what networks that were trained with --cross_replica do with the gain of a normalisation. Official
+    code adds it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it multiplies
+    by it ("multiply"), and such networks need that for good pictures.
 """
 
 DEFAULT_EPS = {"bn_eps": 1e-5, "sn_eps": 1e-6}
@@ -119,7 +121,10 @@ def companions(path: Path) -> dict[str, Path]:
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
-    """The generator in a file as "G_ema", else the discriminator as "D": its place and its tensors. Empty without either."""
+    """The generator in a file as "G_ema", else the discriminator as "D": its place and its tensors.
+
+    Empty without either.
+    """
     networks = {"G_ema": find_generator(root), "D": find_discriminator(root)}
     return next(({role: network} for role, network in networks.items() if network is not None), {})
 
@@ -270,8 +275,8 @@ def _deep(source: "_Source") -> dict[str, Any]:
     count = source.count("blocks.{}.0.conv1.weight")
     channels = [source.dims("blocks.0.0.conv1.weight", 4)[1]]
     channels += [source.dims(f"blocks.{i}.0.conv4.weight", 4)[0] for i in range(count)]
-    # Each stage ends with a block that doubles the resolution. Networks for 32x32 have three stages and the same channels
-    # everywhere. In other networks a stage has two blocks, because official code works with no other depth.
+    # Each stage ends with a block that doubles the resolution. Networks for 32x32 have three stages and the same
+    # channels everywhere. In other networks a stage has two blocks, because official code works with no other depth.
     depth, rest = (count // 3, count % 3) if len(set(channels)) == 1 else (2, count % 2)
     if rest:
         raise source.refuse("blocks", f"it has {count} blocks; expected three stages of equal depth, or stages of two")
@@ -300,12 +305,15 @@ def _common(source: "_Source", channels: list[int], count: int) -> dict[str, Any
 
 
 Blocks = tuple[list[list[int | bool]], list[str], dict[int, str], int]
-"""The blocks as `Discriminator` takes them; their names; number of a block to the name of the attention after it; the side of
-the pictures."""
+"""The blocks as `Discriminator` takes them; their names; number of a block to the name of the attention after it; the
+side of the pictures."""
 
 
 def _halving(source: "_Source") -> Blocks:
-    """The blocks of BigGAN's discriminator. All but the last halve the resolution, down to 4, or to 8 for pictures of 32x32."""
+    """The blocks of BigGAN's discriminator.
+
+    All but the last halve the resolution, down to 4, or to 8 for pictures of 32x32.
+    """
     count = source.count("blocks.{}.0.conv1.weight")
     halvings = 2 if count == 4 else count - 1
     blocks: list[list[int | bool]] = []
@@ -319,7 +327,10 @@ def _halving(source: "_Source") -> Blocks:
 
 
 def _deep_halving(source: "_Source") -> Blocks:
-    """The blocks of BigGAN-deep's discriminator. The first of each stage halves the resolution, down to 4, or to 8 for 32x32."""
+    """The blocks of BigGAN-deep's discriminator.
+
+    The first of each stage halves the resolution, down to 4, or to 8 for 32x32.
+    """
     stages = source.count("blocks.{}.0.conv1.weight")
     blocks: list[list[int | bool]] = []
     names: list[str] = []
@@ -404,7 +415,7 @@ class _Source:
         return tuple(record.shape)
 
     def count(self, pattern: str) -> int:
-        """The number of parts, counted by the name of a tensor that each has: ``pattern`` with the number of the part."""
+        """The number of parts, each of which has a tensor called ``pattern`` with the number of the part in it."""
         count = 0
         while pattern.format(count) in self.tensors:
             count += 1
@@ -522,7 +533,10 @@ CONFIG: dict[str, tuple[Any, Check]] = {
 
 
 FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {"truncation": (1.0, number(0, 1))}
-"""What the user chooses for a folder: the truncation for which the stored statistics are taken. The caller draws z for it."""
+"""What the user chooses for a folder: the truncation for which the stored statistics are taken.
+
+The caller draws z for it.
+"""
 
 
 def is_config(config: Any) -> bool:

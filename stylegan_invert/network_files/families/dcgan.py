@@ -1,7 +1,7 @@
 """DCGAN and WGAN generators from plain state dicts.
 
-The order, kinds and sizes of the layers follow from the tensors. A state dict does not say what the activations are, or from
-which prior z was drawn; those that such networks usually have are taken.
+The order, kinds and sizes of the layers follow from the tensors. A state dict does not say what the activations are, or
+from which prior z was drawn; those that such networks usually have are taken.
 """
 
 import re
@@ -38,8 +38,8 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
 def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     """The place of a generator's state dict in a file, and the dict; None if there is none.
 
-    If there are several, one whose key does not name a discriminator is taken; among these, averaged weights ("ema") come
-    first, and then keys that name a generator ("netG", "generator", ...).
+    If there are several, one whose key does not name a discriminator is taken; among these, averaged weights ("ema")
+    come first, and then keys that name a generator ("netG", "generator", ...).
     """
     dicts = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
     if not dicts:
@@ -146,7 +146,9 @@ def _layers(
             )
         layers.append(layer)
     if layers and layers[0].kind == "linear" and all(layer.kind == "conv" for layer in layers[1:]) and len(layers) > 1:
-        reason = "it enlarges its maps between convolutions, and its tensors do not say where; only transposed convolutions can be read"
+        reason = (
+            "it enlarges its maps between convolutions, and its tensors do not say where; only transposed ones are read"
+        )
         raise NetworkFileError(file, place, reason)
     if len(layers) < 2 or layers[-1].out_channels not in (1, 3, 4):
         channels = layers[-1].out_channels if layers else 0
@@ -182,8 +184,8 @@ def _first(
 def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) -> Layer:
     if len(shape) == 4 and shape[2] == shape[3] and min(shape) > 0:
         k = shape[2]
-        # The weight of a transposed convolution is (in, out, k, k), that of a plain one (out, in, k, k). Where both fit, a kernel of
-        # 1x1 or 3x3 is taken for a plain convolution, which keeps the size of the picture.
+        # The weight of a transposed convolution is (in, out, k, k), that of a plain one (out, in, k, k). Where both
+        # fit, a kernel of 1x1 or 3x3 is taken for a plain convolution, which keeps the size of the picture.
         if shape[1] == channels and k in (1, 3):
             return Layer("conv", shape[1], shape[0], k, bias, "none")
         if shape[0] == channels and 2 <= k <= 9:

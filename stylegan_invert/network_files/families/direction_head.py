@@ -1,9 +1,10 @@
 """The head of a discriminator that learned the direction of z, in a network file.
 
-Under this project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the weight and
-the bias of the head, a layer with n outputs on the file's D. ``ema`` has all tensors of the averaged discriminator, which is the
-one to find latents with: those of its trunk, and of its head. A tensor "normalize_z" beside that table says if the generator
-divides z by its root mean square. Without that tensor it does, as official generators do.
+Under this project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the
+weight and the bias of the head, a layer with n outputs on the file's D. ``ema`` has all tensors of the averaged
+discriminator, which is the one to find latents with: those of its trunk, and of its head. A tensor "normalize_z" beside
+that table says if the generator divides z by its root mean square. Without that tensor it does, as official generators
+do.
 """
 
 import copy
@@ -21,7 +22,10 @@ NORMALIZE_Z = "normalize_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
-    """What a file keeps of a discriminator and its average. The trunk of the former is not in it, as that is the file's D."""
+    """What a file keeps of a discriminator and its average.
+
+    The trunk of the former is not in it, as that is the file's D.
+    """
     return {
         "outputs": {k: v.detach() for k, v in D.outputs.state_dict().items()},
         "ema": {k: v.detach() for k, v in D_ema.state_dict().items()},
@@ -65,6 +69,6 @@ def read_direction(
 
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:
-    """True if the file's generator divides z by its root mean square, which only networks trained with Cho's sampling do not."""
+    """True if the generator divides z by its root mean square. Only those trained with Cho's own sampling do not."""
     flag = extra.get(NORMALIZE_Z)
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True

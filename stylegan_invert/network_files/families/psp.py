@@ -1,8 +1,8 @@
 """Checkpoints of pSp and of projects that build on it (e4e, ReStyle, SAM, HyperStyle).
 
-Their decoder is rosinality's StyleGAN2. Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}, and the names of
-the decoder's tensors begin with "decoder.". "latent_avg" is one w, (w_dim,), or a row for each layer, (num_ws, w_dim). The encoder
-and the options are not used.
+Their decoder is rosinality's StyleGAN2. Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}, and the
+names of the decoder's tensors begin with "decoder.". "latent_avg" is one w, (w_dim,), or a row for each layer, (num_ws,
+w_dim). The encoder and the options are not used.
 """
 
 from typing import Any

@@ -1,13 +1,13 @@
 """StyleGAN2 in the state dicts of rosinality/stylegan2-pytorch, read and written.
 
-Both projects compute the same from the same numbers: the equalised learning rates, the gain of sqrt(2) after each leaky ReLU,
-the bias of the styles that begins at one, and the turned kernel of the convolution that doubles the resolution are alike. A
-tensor only has another name there, and more axes of size one; and a filter that doubles the resolution contains a gain of 4.
-There the weights of modulated convolutions are also scaled by 1 / sqrt(fan-in) before demodulation. That cancels except for
-the 1e-8 under the root, and is left out here, as in NVIDIA's own conversion.
+Both projects compute the same from the same numbers: the equalised learning rates, the gain of sqrt(2) after each leaky
+ReLU, the bias of the styles that begins at one, and the turned kernel of the convolution that doubles the resolution
+are alike. A tensor only has another name there, and more axes of size one; and a filter that doubles the resolution
+contains a gain of 4. There the weights of modulated convolutions are also scaled by 1 / sqrt(fan-in) before
+demodulation. That cancels except for the 1e-8 under the root, and is left out here, as in NVIDIA's own conversion.
 
-A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}. It may also hold "g", the weights without averaging, and "d", the
-discriminator.
+A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}. It may also hold "g", the weights without averaging, and
+"d", the discriminator.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ MAX_TAPS = 31
 MAX_ROWS = 64  # of latent_avg
 
 ASSUMED: Assumptions = {"lr_mlp": (0.01, not_zero)}
-"""What a file does not say: the learning rate of the mapping network, by which its weights and biases are multiplied."""
+"""What a file does not say: the mapping network's learning rate, by which its weights and biases are multiplied."""
 
 LATENT_AVG = "latent_avg"
 GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
@@ -123,8 +123,8 @@ def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
     """The networks of this kind in a file: role to the place and the tensors by name. Empty if there is no generator.
 
-    "G_ema" is the generator under a key with "ema" in it, or else the first. "latent_avg" is added to the tensors of a generator
-    if it lies beside the state dict, in it, or at the top of the file.
+    "G_ema" is the generator under a key with "ema" in it, or else the first. "latent_avg" is added to the tensors of a
+    generator if it lies beside the state dict, in it, or at the top of the file.
     """
     generators: dict[str, dict[str, TensorRecord]] = {}
     discriminators: dict[str, dict[str, TensorRecord]] = {}
@@ -170,14 +170,14 @@ def build_generator(
 
     Args:
         place: where in the file the state dict is.
-        tensors: by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w repeated for every
-            layer; where they differ, their mean is taken.
+        tensors: by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w repeated
+            for every layer; where they differ, their mean is taken.
         file: its name, for errors.
         budget: of memory.
         assumed: a value for each name of `ASSUMED`.
 
-    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``. The oldest files have no
-    noise maps; they are then drawn from a fixed seed.
+    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``. The oldest
+    files have no noise maps; they are then drawn from a fixed seed.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
@@ -252,7 +252,8 @@ def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
 def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget) -> Discriminator:
     """The discriminator of a state dict, in eval mode, without gradients, float32.
 
-    It compares pictures in groups of 4 and gives the result in one channel. A file does not say so; model.py always does.
+    It compares pictures in groups of 4 and gives the result in one channel. A file does not say so; model.py always
+    does.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
@@ -333,7 +334,7 @@ class _Reader:
 
 
 def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
-    """channel_base and channel_max with which our networks have these widths: min(channel_base // r, channel_max) at r."""
+    """channel_base and channel_max that give the widths, which are min(channel_base // r, channel_max) at resolution r."""
     most = max(widths.values())
     base = max(width * res for res, width in widths.items())
     if any(min(base // res, most) != width for res, width in widths.items()):
@@ -381,8 +382,9 @@ def arguments(G: Generator) -> dict[str, int]:
 def state_dict(G: Generator) -> dict[str, torch.Tensor]:
     """The state dict with which rosinality's ``model.Generator(**arguments(G))`` makes the same pictures.
 
-    Where the learning rate of the mapping differs from theirs, it is multiplied into the weights. Layers without noise get
-    noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` says what is lost.
+    Where the learning rate of the mapping differs from theirs, it is multiplied into the weights. Layers without noise
+    get noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` says what is
+    lost.
 
     Raises:
         ValueError: their network would make other pictures; with all the reasons.
@@ -601,7 +603,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
 
 
 def _extra_gain(owner: torch.nn.Module, name: str, last: str) -> float:
-    """By how much more a tensor of a dense layer is scaled at run time here than there. 1 where the learning rates are equal."""
+    """By how much more a dense layer's tensor is scaled at run time here than there; 1 if learning rates are equal."""
     if not isinstance(owner, FullyConnectedLayer):
         return 1
     lr = LR_MLP if name.startswith("mapping.") else 1

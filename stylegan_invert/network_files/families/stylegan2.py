@@ -127,7 +127,8 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     kwargs = bind(record, GENERATOR_ARGS, file, place)
     synthesis = record.modules.get("synthesis")
-    # In the stylegan3 repository the arguments of the synthesis are the generator's own; before they were in a dictionary.
+    # In the stylegan3 repository the arguments of the synthesis are the generator's own; before they were in a
+    # dictionary.
     flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
     mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")
     synthesis_kwargs = _table(

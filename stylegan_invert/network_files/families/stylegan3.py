@@ -105,6 +105,9 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
 
 
 def _pair(value: Any) -> Any:
-    """An array of two numbers as a tuple. Anything else stays as it is, and is refused when it is compared with a tuple."""
+    """An array of two numbers as a tuple.
+
+    Anything else stays as it is, and is refused when it is compared with a tuple.
+    """
     tensor = value.record if isinstance(value, NumpyArray) else None
     return tuple(tensor.to_tensor().tolist()) if tensor is not None and tensor.shape == (2,) else value

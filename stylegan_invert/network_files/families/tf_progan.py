@@ -1,7 +1,7 @@
 """ProGAN networks in official pickles of TensorFlow, and in older ones of Theano.
 
-The arithmetic is that of networks.py in the official repository (`G_paper`, `D_paper`) and of the same functions in StyleGAN's
-repository; how Theano's parameters are converted is in the official legacy.py.
+The arithmetic is that of networks.py in the official repository (`G_paper`, `D_paper`) and of the same functions in
+StyleGAN's repository; how Theano's parameters are converted is in the official legacy.py.
 """
 
 import math
@@ -64,7 +64,7 @@ CLASSES = {
 
 
 def is_progan(record: object) -> bool:
-    """True for a network of ProGAN's build functions, and for all of Theano, which ProGAN's first version was written in."""
+    """True for a network of ProGAN's build functions, and for all of Theano, in which ProGAN was first written."""
     return isinstance(record, TFNetwork) and (record.version is None or record.build_func in FUNCTIONS)
 
 
@@ -85,8 +85,9 @@ class _Layer(NamedTuple):
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a record, in eval mode, without gradients, float32, on the CPU.
 
-    Reads version 2 (pickles of ProGAN's repository), version 3 (of the same functions in StyleGAN's repository), and Theano's,
-    which have no version. An argument that is unknown is ignored with a warning, because official code ignores it.
+    Reads version 2 (pickles of ProGAN's repository), version 3 (of the same functions in StyleGAN's repository), and
+    Theano's, which have no version. An argument that is unknown is ignored with a warning, because official code
+    ignores it.
 
     Raises:
         NetworkFileError: the function is unknown, or arguments and variables do not fit together.
@@ -143,7 +144,10 @@ def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
 
 
 def _discriminator_layers(network: Discriminator) -> list[_Layer]:
-    """In the order of Theano's parameters. The layer that reads a smaller picture comes after the block of the larger one."""
+    """In the order of Theano's parameters.
+
+    The layer that reads a smaller picture comes after the block of the larger one.
+    """
     layers = []
     for i, r in enumerate(reversed(network.resolutions)):
         layers.append(_Layer(f"b{r}.fromrgb", f"FromRGB_lod{i}", RELU))
@@ -166,9 +170,9 @@ def _kind(module: torch.nn.Module) -> str:
 def _layouts(version: int, fused: bool) -> dict[str, Make]:
     """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
 
-    A layer that doubles the resolution has, in version 2, the kernel of TensorFlow's transposed convolution: (height, width,
-    out, in). If it was not fused with the doubling, it has the kernel of a plain convolution that comes after the doubling,
-    which is the same turned by 180 degrees.
+    A layer that doubles the resolution has, in version 2, the kernel of TensorFlow's transposed convolution: (height,
+    width, out, in). If it was not fused with the doubling, it has the kernel of a plain convolution that comes after
+    the doubling, which is the same turned by 180 degrees.
     """
     conv = partial(torch.permute, dims=(3, 2, 0, 1))
     turned = partial(torch.permute, dims=(2, 3, 0, 1))
@@ -183,7 +187,8 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
     }
 
 
-# Theano's convolutions turn their kernels by 180 degrees. The layers that double the resolution, and the dense layer, undo it.
+# Theano's convolutions turn their kernels by 180 degrees. The layers that double the resolution, and the dense layer,
+# undo it.
 THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],

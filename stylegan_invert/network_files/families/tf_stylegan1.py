@@ -168,7 +168,10 @@ def _check_channels(resolution: int, kwargs: dict[str, Any], arguments: Argument
 
 
 def _lod(arguments: Arguments, variables: Variables, names: tuple[str, ...]) -> float:
-    """The level of detail, 0 when growing has ended. The first of the names counts: the network sets those of its components."""
+    """The level of detail, 0 when growing has ended.
+
+    The first of the names counts: the network sets those of its components.
+    """
     present = [name for name in names if name in variables.records]
     variables.ignore(*present)
     structures: Check = ("'auto', 'recursive', 'linear' or 'fixed'", lambda v: isinstance(v, str) and v in STRUCTURES)
@@ -244,7 +247,7 @@ NOISE = re.compile(r"synthesis/noise(\d{1,6})")
 
 
 def _unused(name: str, network: Generator | Discriminator) -> bool:
-    """True for a variable of a resolution that the network has not reached yet, or of a picture that it no longer makes."""
+    """True for a variable of a resolution that is not reached yet, or of a picture that is no longer made."""
     if PICTURES.fullmatch(name):
         return True
     top = network.synthesis.top if isinstance(network, Generator) else network.top

@@ -1,9 +1,10 @@
 """StyleGAN2 networks in official pickles of TensorFlow: StyleGAN2 (version 4) and StyleGAN2-ADA (version 5).
 
-Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and "Training Generative Adversarial Networks
-with Limited Data" (2020). Arguments and variables are those of networks_stylegan2.py and of training/networks.py in the
-official repositories. A kernel of TensorFlow is (height, width, in, out), and one of PyTorch is (out, in, height, width). The
-kernels of convolutions that double the resolution are also turned by 180 degrees.
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and "Training Generative Adversarial
+Networks with Limited Data" (2020). Arguments and variables are those of networks_stylegan2.py and of
+training/networks.py in the official repositories. A kernel of TensorFlow is (height, width, in, out), and one of
+PyTorch is (out, in, height, width). The kernels of convolutions that double the resolution are also turned by 180
+degrees.
 """
 
 import re
@@ -52,12 +53,12 @@ def is_tensorflow(record: object) -> bool:
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a version 4 or 5 record, in eval mode, without gradients, float32, on the CPU.
 
-    Reads the build functions G_main, D_stylegan2 and D_stylegan of version 4 and D_main of version 5, with the synthesis
-    networks of configurations B to F. Networks that grow (B to D) must have finished growing. An argument that is unknown is
-    ignored with a warning, because official code ignores it.
+    Reads the build functions G_main, D_stylegan2 and D_stylegan of version 4 and D_main of version 5, with the
+    synthesis networks of configurations B to F. Networks that grow (B to D) must have finished growing. An argument
+    that is unknown is ignored with a warning, because official code ignores it.
 
-    Version 5 treats labels as stylegan2-ada-pytorch does. A discriminator of version 4 multiplies its outputs by the label; here
-    it gets an embedding that has the same effect for one-hot labels, which a warning says.
+    Version 5 treats labels as stylegan2-ada-pytorch does. A discriminator of version 4 multiplies its outputs by the
+    label; here it gets an embedding that has the same effect for one-hot labels, which a warning says.
 
     Raises:
         NetworkFileError: an unknown function or version, or arguments and variables that describe no network which
@@ -85,10 +86,10 @@ def _resolution(args: Arguments, low: int) -> int:
 
 
 def _channels(args: Arguments, resolution: int) -> tuple[dict[str, int], int]:
-    """The arguments that give the counts of channels, and the count of stage 0, which a discriminator's last dense layer has.
+    """The arguments for the counts of channels, and the count of stage 0, that of a discriminator's last dense layer.
 
-    In official code a map of stage s has 2^(s + 1) pixels a side and fmap_base / 2^(s fmap_decay) channels, limited to the
-    range from fmap_min to fmap_max.
+    In official code a map of stage s has 2^(s + 1) pixels a side and fmap_base / 2^(s fmap_decay) channels, limited to
+    the range from fmap_min to fmap_max.
     """
     base, decay = args.take("fmap_base", 16384, _positive), args.take("fmap_decay", 1, _number)
     low, high = args.take("fmap_min", 1, whole(0, MAX_SIZE)), args.take("fmap_max", 512, whole(1, MAX_SIZE))
@@ -99,8 +100,8 @@ def _channels(args: Arguments, resolution: int) -> tuple[dict[str, int], int]:
         raise NetworkFileError(
             args.file,
             args.place,
-            f"fmap_base {base}, fmap_decay {decay}, fmap_min {low} and fmap_max {high} give the channels {counts[1:]}, from 4x4 "
-            "on; only networks that halve them from one resolution to the next can be read",
+            f"fmap_base {base}, fmap_decay {decay}, fmap_min {low} and fmap_max {high} give the channels {counts[1:]}, "
+            "from 4x4 on; only networks that halve them from one resolution to the next can be read",
         )
     return kwargs, counts[0]
 
@@ -259,8 +260,8 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
         raise NetworkFileError(
             file,
             place,
-            f"its last dense layer has {first} outputs and its 4x4 maps have {last} channels; only equal numbers can be read "
-            "(fmap_base at least twice fmap_max)",
+            f"its last dense layer has {first} outputs and its 4x4 maps have {last} channels; only equal numbers can be "
+            "read (fmap_base at least twice fmap_max)",
         )
     if architecture == "skip" and half.get("conv_clamp") is not None:
         raise NetworkFileError(
@@ -324,8 +325,8 @@ def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discrim
 def _one_hot(c_dim: int, file: object, place: str) -> dict[str, Source]:
     """An embedding with which the score of a one-hot label is the sum of the outputs times the label, as in version 4.
 
-    The embedding of a one-hot label, divided by its root mean square, is sqrt(c_dim) times the label. The network divides the sum
-    of outputs times embedding by sqrt(cmap_dim), which is sqrt(c_dim).
+    The embedding of a one-hot label, divided by its root mean square, is sqrt(c_dim) times the label. The network
+    divides the sum of outputs times embedding by sqrt(cmap_dim), which is sqrt(c_dim).
     """
     if c_dim > MAX_CLASSES:
         raise NetworkFileError(file, place, f"it has {c_dim} classes; at most {MAX_CLASSES} can be read")

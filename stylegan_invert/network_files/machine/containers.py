@@ -1,4 +1,7 @@
-"""From the bytes of a network file to its records. Reads plain pickles, the zips of torch.save, and its older streams."""
+"""From the bytes of a network file to its records.
+
+Reads plain pickles, the zips of torch.save, and its older streams.
+"""
 
 import struct
 import zlib
@@ -101,8 +104,8 @@ def _read_torch_stream(
 ) -> tuple[Any, int]:
     """The object that ``torch.save`` wrote before torch 1.6, and the position behind it.
 
-    Such a stream has pickles of a magic number, a version, the system, the object and the keys of storages; then, for each
-    key, the count of its numbers and the numbers.
+    Such a stream has pickles of a magic number, a version, the system, the object and the keys of storages; then, for
+    each key, the count of its numbers and the numbers.
 
     Args:
         data: the whole file.
@@ -145,7 +148,10 @@ def _read_torch_stream(
 
 
 def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
-    """The entries of a zip as views of it, by name. Refuses what torch does not write: compression, comments, 4 GiB or more."""
+    """The entries of a zip as views of it, by name.
+
+    Refuses what torch does not write: compression, comments, 4 GiB or more.
+    """
 
     def refuse(reason: str) -> NetworkFileError:
         return NetworkFileError(

@@ -22,12 +22,14 @@ ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official p
 CLASS_OF_ROLE = {"G": "Generator", "D": "Discriminator", "G_ema": "Generator"}
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
-# What stands in place of source text in files that are written here. Official code runs it, and finds its own class by it.
+# What stands in place of source text in files that are written here. Official code runs it, and finds its own class by
+# it.
 MODULE_SRC = (
     "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
 )
 
-# Official code asks for a discriminator. Where there is none, a module of this class stands for it, which is read as none.
+# Official code asks for a discriminator. Where there is none, a module of this class stands for it, which is read as
+# none.
 NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
@@ -215,7 +217,7 @@ def _compare(
     records: dict[str, TensorRecord],
     seen: set[int],
 ) -> None:
-    """Compare a module and its parts with their records, set the module's attributes, and collect the records of tensors.
+    """Compare a module and its parts with their records, set its attributes, and collect the records of tensors.
 
     Args:
         module: the network, or a part of it.

@@ -1,11 +1,12 @@
 """Pickle streams as data: a machine that reads them without running anything, and a writer.
 
-Python's own unpickler imports and calls what the stream names. This one cannot: a name in the stream is looked up in a table
-that the caller gives, whose functions only make inert records, and is refused if it is not there.
+Python's own unpickler imports and calls what the stream names. This one cannot: a name in the stream is looked up in a
+table that the caller gives, whose functions only make inert records, and is refused if it is not there.
 
-It also limits what a stream can cost. Python's unpickler takes gigabytes for a stream of nine bytes (a large memo index), and
-never ends on some nested tuples. Here the number of opcodes, the memo, the nesting and the work of the constructors are
-limited, keys of dictionaries are short texts or small integers, and byte strings are views of the file, not copies.
+It also limits what a stream can cost. Python's unpickler takes gigabytes for a stream of nine bytes (a large memo
+index), and never ends on some nested tuples. Here the number of opcodes, the memo, the nesting and the work of the
+constructors are limited, keys of dictionaries are short texts or small integers, and byte strings are views of the
+file, not copies.
 """
 
 import pickletools
@@ -59,9 +60,11 @@ class Machine:
     Args:
         data: the buffer. Byte strings of the result are views of it.
         file: its name, for errors.
-        globals: the names that the stream may mention: (module, name) to a function that is called with the machine and the
-            arguments and returns an inert record, or to None for a name that may be an argument and must not be called.
-        persistent: makes a record from a persistent id, by which a stream refers to data outside of it; None refuses these.
+        globals: the names that the stream may mention: (module, name) to a function that is called with the machine and
+            the arguments and returns an inert record, or to None for a name that may be an argument and must not be
+            called.
+        persistent: makes a record from a persistent id, by which a stream refers to data outside of it; None refuses
+            these.
         where: put in front of the byte position in errors.
         max_work: how many opcodes and objects all calls of `load` may take together.
     """
@@ -123,7 +126,8 @@ class Machine:
         end = self.pos + n
         if end > len(self.data):
             raise Refusal(
-                f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left (is it complete?)"
+                f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left "
+                "(is it complete?)"
             )
         piece = self.data[self.pos : end]
         self.pos = end
@@ -344,7 +348,10 @@ def _decode(raw: bytes) -> str:
 
 
 def _key(key: Any) -> Any:
-    """The key itself, if it is a text or a 32-bit integer. Others can be chosen so that a dictionary becomes very slow."""
+    """The key itself, if it is a text or a 32-bit integer.
+
+    Others can be chosen so that a dictionary becomes very slow.
+    """
     if isinstance(key, str) or (type(key) is int and -(2**31) <= key < 2**31):
         return key
     raise Refusal(f"a dictionary key or set member is of type {type(key).__name__}; expected a text or a small integer")
@@ -359,13 +366,16 @@ def _hint(module: str) -> str:
 
 
 def show(value: Any) -> str:
-    """A value for an error message. Of a container only the type is said, because writing it out could take very long."""
+    """A value for an error message.
+
+    Of a container only the type is said, because writing it out could take very long.
+    """
     plain = value is None or isinstance(value, (bool, int, float, str))
     return repr(value)[:80] if plain else f"a {type(value).__name__}"
 
 
 def check_nesting(root: Any) -> None:
-    """Refuse objects that contain themselves, are nested too deeply, or share parts so often that a walk takes very long.
+    """Refuse objects that contain themselves, are nested too deeply, or share parts so that a walk takes very long.
 
     Raises:
         Refusal: it is such an object.

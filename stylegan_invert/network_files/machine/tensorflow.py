@@ -1,9 +1,9 @@
 """TensorFlow networks: the records of official ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA pickles, read as data.
 
-Such a file is a tuple (G, D, Gs) of networks; the weights of Gs are the moving average of G's. A network is pickled as the
-name of its class and a state: version, name of the build function, arguments, variables, and the source text of the module in
-which the build function stands. Official code runs that source; here nobody looks at it. The readers in ``families/`` know
-what the build functions compute.
+Such a file is a tuple (G, D, Gs) of networks; the weights of Gs are the moving average of G's. A network is pickled as
+the name of its class and a state: version, name of the build function, arguments, variables, and the source text of the
+module in which the build function stands. Official code runs that source; here nobody looks at it. The readers in
+``families/`` know what the build functions compute.
 """
 
 import warnings
@@ -31,8 +31,8 @@ class TFNetwork:
         name: of the network.
         build_func: the name of the function that computes it, without the name of its module, as "G_style".
         static_kwargs: the arguments of that function: None, bool, int, float, str, and lists and dicts of these.
-        variables: full name, as "mapping/Dense0/weight", to the record of the tensor; a number is a tensor of shape (). The
-            variables of a component have its name in front. A Theano network has only numbers here, as "cur_lod".
+        variables: full name, as "mapping/Dense0/weight", to the record of the tensor; a number is a tensor of shape ().
+            The variables of a component have its name in front. A Theano network has only numbers here, as "cur_lod".
         components: name to `TFNetwork`.
         theano_params: the parameters of a Theano network in the order of its layers; empty for other networks.
     """

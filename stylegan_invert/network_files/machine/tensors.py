@@ -130,7 +130,7 @@ MAX_TABLES = 4  # of tables inside tables
 def tables(
     value: Any, place: str = "", parent: Any = None, depth: int = 0
 ) -> Iterator[tuple[str, dict[str, TensorRecord], Any]]:
-    """Yields every table in what a file holds: its place, the tensors that lie directly in it by name, and the table around it.
+    """Yields every table in what a file holds: its place, the tensors directly in it by name, and the table around it.
 
     Args:
         value: what the file holds.
@@ -167,7 +167,8 @@ def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
     if numel > storage.numel or last >= storage.numel or math.prod(max(n, 1) for n in shape) >= 2**48:
         raise Refusal(
-            f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} numbers"
+            f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} "
+            "numbers"
         )
     return TensorRecord(storage, offset, shape, stride)
 
@@ -210,7 +211,10 @@ def storage_id(id_: Any) -> StorageId:
 
 
 def load_from_bytes(machine: Machine, args: tuple) -> Storage:
-    """torch.storage._load_from_bytes(b). The bytes are an old torch.save stream of one storage, which is parsed here."""
+    """torch.storage._load_from_bytes(b).
+
+    The bytes are an old torch.save stream of one storage, which is parsed here.
+    """
     if len(args) != 1 or not isinstance(args[0], (memoryview, bytes)):
         raise Refusal("a storage that is not a byte string")
     # A stream may ask for the same bytes many times. They are parsed once.
