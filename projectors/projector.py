@@ -20,6 +20,7 @@ from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import Distance
 from stylegan_invert.media.medium import medium_of
 from stylegan_invert.network_files.file import NetworkFile
+from stylegan_invert.network_files.provenance import carry, provenance_of
 
 from .classes import find_class
 from .descent import Descent, Fit, Step
@@ -273,6 +274,7 @@ class _Run:
         self.alike = not isinstance(init, (list, tuple))  # all targets have the same start
         self.targets = Targets(targets, projector.medium, reading)
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
+        self.network = {**projector.medium.about(), **_source(projector.network)}
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()
         self.previous: Code | None = None  # the result of the frame before
@@ -328,7 +330,7 @@ class _Run:
                     "medium": one_class.generator.medium,
                     "options": options,
                     **{name: values[i] for name, values in fit.notes.items()},
-                    "network": {**projector.medium.about(), **_source(projector.network)},
+                    "network": self.network,
                     "target": made[i],
                     "seconds": round(seconds, 3),
                     "versions": _versions(one_class.generator.device),
@@ -389,11 +391,16 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
     """The network in eval mode and without gradients: itself if it is, else a copy."""
     if not isinstance(G, torch.nn.Module) or not (G.training or any(p.requires_grad for p in G.parameters())):
         return G
-    return copy.deepcopy(G).eval().requires_grad_(False)
+    frozen = copy.deepcopy(G).eval().requires_grad_(False)
+    carry(G, frozen)
+    return frozen
 
 
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
-    return dict(getattr(getattr(G, "network", G), "_source", {"file": None, "sha256": None}))
+    """What a result says of where a network came from. One that was changed since never has the hash of its file."""
+    provenance = provenance_of(getattr(G, "network", G))
+    record = {"file": provenance.file, "sha256": provenance.sha256}
+    return {**record, "changed": True} if provenance.changed else record
 
 
 def _versions(device: torch.device) -> dict[str, str]:

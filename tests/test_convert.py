@@ -22,9 +22,10 @@ from stylegan_invert.cli.main import cli
 from stylegan_invert.network_files import convert
 from stylegan_invert.network_files import file as network_file
 from stylegan_invert.network_files import safetensors_file as network_safetensors
+from stylegan_invert.network_files.assemble import Budget
+from stylegan_invert.network_files.checks import Known
 from stylegan_invert.network_files.families import rosinality
 from stylegan_invert.network_files.machine.containers import read_records
-from stylegan_invert.network_files.machine.persistence import Budget
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.networks.stylegan2 import Generator
 
@@ -244,7 +245,7 @@ def test_what_a_rosinality_file_does_not_hold_is_made():
     z = torch.from_numpy(np.random.RandomState(123).randn(10000, 7)).float()
     assert_close("w_avg", a.mapping.w_avg.numpy(), a.mapping(z)[:, 0].mean(dim=0).numpy(), 1e-5)
     # The learning rate of the mapping is not in the file, and may be given.
-    records = rosinality.find_generator(as_root({"g_ema": tensors}))
+    records = rosinality.find(as_root({"g_ema": tensors}))["G_ema"]
     G = rosinality.build(*records, "f", Budget("f", 10**7), {"lr_mlp": 0.02})
     z = np.random.RandomState(0).randn(7)
     expected, _ = generate(tensors, z, lr=0.02)
@@ -678,7 +679,7 @@ class Huge(torch.nn.Module):
 
 
 def test_arguments_without_checks_cannot_cost_much(monkeypatch, tmp_path):
-    monkeypatch.setitem(network_safetensors.CLASSES, "huge.Huge", network_safetensors.Known(Huge, {}))
+    monkeypatch.setitem(network_safetensors.CLASSES, "huge.Huge", Known(Huge, {}))
     net = si.NetworkFile({"G_ema": Huge(2, 3)})
     network_safetensors.write(net, tmp_path / "a.safetensors")
     data = (tmp_path / "a.safetensors").read_bytes()

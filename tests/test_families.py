@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.cli.official_projector import command as official_projector
-from stylegan_invert.generator import Code, StyleAdapter, adapt
+from stylegan_invert.generator import Code, StyleAdapter, adapt, with_prior
 from stylegan_invert.io.codes import read_codes
 from stylegan_invert.projectors.classes import find_class
 from stylegan_invert.projectors.objective import Objective
@@ -384,3 +384,13 @@ def test_another_class_of_an_inverted_picture(classes, tmp_path):
             run("generate", "-n", path, "--projected-w", tmp_path / method / "projected_z.npz", "-o", out, *more)
             files[wanted] = (out / "proj00.png").read_bytes()
         assert files[None] == files[2] == (tmp_path / method / "proj.png").read_bytes() and files[4] != files[2]
+
+
+def test_only_networks_from_z_have_a_prior_to_choose(opened):
+    name, path, net = opened
+    generator = adapt(net.G)
+    if name in FROM_Z:
+        assert with_prior(generator, "uniform").prior.family == "uniform"
+        return
+    with pytest.raises(ValueError, match="only for networks whose files do not say"):
+        with_prior(generator, "uniform")

@@ -120,7 +120,7 @@ def official_pickler(monkeypatch):
         return EasyDict({k: easy(v) for k, v in x.items()}) if isinstance(x, dict) else x
 
     def persistent(module, table):
-        state = {k: v for k, v in module.__dict__.items() if not k.startswith("_init") and k != "_source"}
+        state = {k: v for k, v in module.__dict__.items() if not k.startswith("_init")}
         state["_modules"] = table((k, None if v is None else persistent(v, table)) for k, v in module._modules.items())
         state["_parameters"] = table(module._parameters)
         state["_buffers"] = table(module._buffers)
@@ -418,3 +418,19 @@ def test_golden_outputs_of_the_shipped_file(cats):
         G.synthesis(ws, noise_mode="const").detach().numpy(),
         1e-6,
     )
+
+
+def test_shapes_are_said_in_full():
+    """Of a dense layer whose numbers make no square map of the channels that the next layer takes."""
+    f = io.BytesIO()
+    torch.save({"l1.weight": torch.zeros(8, 5), "conv.weight": torch.zeros(4, 3, 3, 2)}, f)
+    with pytest.raises(si.NetworkFileError, match=r"l1: its weight has shape \(8, 5\); expected the dense layer"):
+        from_bytes(f.getvalue(), "file")
+
+
+def test_something_else_under_a_networks_key_is_refused():
+    record = module_call(make_network().G)
+    f = io.BytesIO()
+    dump({"G": 3, "G_ema": record}, f)
+    with pytest.raises(si.NetworkFileError, match="G is 3; expected a network"):
+        from_bytes(f.getvalue(), "file")

@@ -18,9 +18,9 @@ import torch
 
 import stylegan_invert as si
 from stylegan_invert.generator import Code, adapt
+from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families.tf_progan import build
 from stylegan_invert.network_files.machine.containers import read_records
-from stylegan_invert.network_files.machine.persistence import Budget
 from stylegan_invert.network_files.machine.tensorflow import find_networks
 from stylegan_invert.networks import progan
 

@@ -12,10 +12,10 @@ import torch
 import stylegan_invert as si
 from stylegan_invert import NetworkFileError
 from stylegan_invert.network_files import safetensors_file as network_safetensors
+from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families import tf_stylegan2
 from stylegan_invert.network_files.machine import tensorflow as tf
 from stylegan_invert.network_files.machine.containers import read_records
-from stylegan_invert.network_files.machine.persistence import Budget
 
 from support import assert_close
 from tf_pickles import SOURCE, dump, dumps, network, random_variables, theano_network

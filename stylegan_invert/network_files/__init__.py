@@ -1,1 +1,1 @@
-"""Network files as data: reading and writing them for all families. Nothing that is read here is ever executed."""
+"""Network files of all families, read and written as data. Nothing in a file is ever executed."""

@@ -1,4 +1,4 @@
-"""From one format of network files to another, with a comparison of what was written and what was read."""
+"""Converts network files from one format to another, and compares what the written file computes with what was read."""
 
 import os
 import warnings
@@ -17,7 +17,7 @@ from .families import rosinality
 from .file import NetworkFile
 
 SEEDS = 4
-TOLERANCE = 1e-5  # of the scale
+TOLERANCE = 1e-5  # the largest difference allowed, as a part of the largest value
 
 
 def _write_pickle(net: NetworkFile, path: str | os.PathLike) -> list[str]:
@@ -40,7 +40,13 @@ def _write_safetensors(net: NetworkFile, path: str | os.PathLike) -> list[str]:
 
 
 class Format(NamedTuple):
-    """A format to write: the ending of its files, what it is, and its writer, which returns what it does not keep."""
+    """A format that networks can be written in.
+
+    Attributes:
+        ending: of its files' names.
+        title: what it is, in words.
+        write: writes a network file, and returns in words what the format does not keep.
+    """
 
     ending: str
     title: str
@@ -55,15 +61,17 @@ FORMATS = {
 
 
 def format_of(path: str | os.PathLike) -> str | None:
-    """The format that a file's ending stands for; None for others."""
+    """The key of `FORMATS` that the ending of a file's name stands for, or None."""
     return next((name for name, form in FORMATS.items() if Path(path).suffix.lower() == form.ending), None)
 
 
 class Difference(NamedTuple):
-    """The largest difference of what two files' networks compute.
+    """How much the outputs of two networks differ.
 
     Attributes:
-        role: "G_ema", "G" or "D". error: the largest difference. scale: the largest value.
+        role: of both networks in their files, "G_ema", "G" or "D".
+        error: the largest difference.
+        scale: the largest value.
     """
 
     role: str
@@ -72,50 +80,57 @@ class Difference(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether it is small enough: at most 1e-5 of the scale."""
+        """True if the difference is at most 1e-5 of the largest value."""
         return self.error <= TOLERANCE * self.scale
 
 
 class Report(NamedTuple):
-    """What `convert` did: what the target does not keep, in words, and the comparison of both."""
+    """What `convert` did.
+
+    Attributes:
+        left_out: what the new file does not keep, in words.
+        differences: of the outputs of the old and the new networks.
+    """
 
     left_out: list[str]
     differences: list[Difference]
 
 
 def convert(net: NetworkFile, path: str | os.PathLike, format: str) -> Report:
-    """Write networks in a format, read the file, and compare; it takes its place only if it fits.
+    """Write networks in a format, read the file again, and compare; the file gets its name only if they are equal.
 
     Args:
-        net: what was read. path: the file to write; replaced at once or not at all. format: a key of `FORMATS`.
+        net: the networks.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
+        format: a key of `FORMATS`.
 
     Raises:
-        ValueError: the format cannot hold the networks, or what was read again computes something else.
+        ValueError: the format cannot hold the networks, or those that were read again compute something else.
     """
     with atomic(path) as temporary:
         left_out = FORMATS[format].write(net, temporary)
         differences = list(compare(net, network_file.load(temporary)))
         wrong = [d for d in differences if not d.fits]
         if wrong:
-            found = ", ".join(f"{d.role} by {d.error:.1e} on a scale of {d.scale:.1e}" for d in wrong)
-            raise ValueError(f"{path} was not written: what was read again differs, {found}")
+            by = ", ".join(f"{d.role} by {d.error:.1e} on a scale of {d.scale:.1e}" for d in wrong)
+            raise ValueError(f"{path} was not written: what was read again differs, {by}")
     return Report(left_out, differences)
 
 
 def compare(a: NetworkFile, b: NetworkFile) -> Iterator[Difference]:
-    """How far the networks that both files have are apart.
+    """Yields how much the outputs of the networks that both files have differ.
 
-    Of generators, the pictures of four seeds (in different classes) and, where there is a w, of its mean; of discriminators,
-    what they say of these pictures.
+    Generators are compared by the pictures of four seeds (in different classes), and of the mean w where there is one;
+    discriminators by their outputs for these pictures.
     """
     pictures = None
     for role in ("G_ema", "G"):
         if a[role] is None or b[role] is None or (role == "G" and a[role] is a["G_ema"] and b[role] is b["G_ema"]):
             continue
-        found, others = _pictures(a[role]), _pictures(b[role])
-        pictures = found if pictures is None else pictures
-        both = min(len(found), len(others))  # one may have a mean w that the other has not
-        yield _difference(role, found[:both], others[:both])
+        ours, others = _pictures(a[role]), _pictures(b[role])
+        pictures = ours if pictures is None else pictures
+        both = min(len(ours), len(others))  # one may have a mean w that the other lacks
+        yield _difference(role, ours[:both], others[:both])
     if a["D"] is not None and b["D"] is not None and pictures is not None:
         c = _labels(a["D"].c_dim)
         with torch.no_grad():
@@ -134,13 +149,13 @@ def _labels(c_dim: int) -> torch.Tensor | None:
 def _pictures(network: torch.nn.Module) -> torch.Tensor:
     generator = adapt(network)
     labels = _labels(generator.c_dim)
-    found = []
+    pictures = []
     with torch.no_grad():
         for seed in range(SEEDS):
             c = None if labels is None else labels[seed : seed + 1]
             shape = [1, *generator.code_shapes("z")["z"]]
-            found.append(generator.render(Code("z", {"z": generator.prior.of_seed(seed, shape)}, c)))
+            pictures.append(generator.render(Code("z", {"z": generator.prior.of_seed(seed, shape)}, c)))
         w_avg = getattr(getattr(network, "mapping", None), "w_avg", None)
         if w_avg is not None:
-            found.append(generator.render(Code("w", {"w": w_avg[None]}, None)))
-    return torch.cat(found)
+            pictures.append(generator.render(Code("w", {"w": w_avg[None]}, None)))
+    return torch.cat(pictures)

@@ -1,12 +1,10 @@
-"""Network files: open, look at, save."""
+"""The front door of network files: `load` opens one, `NetworkFile` holds what is in it, `save` writes one."""
 
 import errno
 import json
 import os
-import re
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +13,38 @@ import torch
 from ..errors import NetworkFileError, printable
 from ..generator import adapt
 from ..io.files import atomic, sha256
-from ..networks import stylegan2 as networks_stylegan2
-from ..networks import stylegan3 as networks_stylegan3
 from ..networks.direction import DirectionDiscriminator
-from ..networks.discriminators import Discriminator
+from . import provenance, table
 from . import safetensors_file as network_safetensors
-from . import table as families
-from .families import biggan, rosinality, stylegan3
+from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
-from .machine import tensorflow
 from .machine.containers import read_records
-from .machine.persistence import MODULE_SRC, Budget, ModuleRecord, module_call, persistent_call
+from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
 from .machine.pickled import Refusal, dump
 from .machine.tensors import TensorRecord, tensor_call
 from .sources import resolve
-from .table import Unbuilt
+from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
-NETWORK_KEYS = ("G", "D", "G_ema")
-
-GENERATORS = {networks_stylegan2.Generator: MODULE_SRC, networks_stylegan3.Generator: stylegan3.MODULE_SRC}
-"""What official pickles can hold, and what stands in them in place of source text."""
-
-# Stands for a discriminator that is not there: official code insists on one, this package reads it as none.
-_NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class NetworkFile:
     """The networks of one file.
 
     Attributes:
-        G: the generator to use: the moving average of the weights (``G_ema`` in the file).
+        G: the generator to use. Its weights are a moving average over the training (``G_ema`` in the file).
         D: the discriminator, or None if the file has none.
-        file: where it came from.
-        sha256: of the file; None for networks that were not read from one.
-        training_set_kwargs: what the file says about its training set: plain values, or None.
+        file: the name that the file was opened by.
+        sha256: the hash of the file, or None if the networks were not read from one.
+        training_set_kwargs: what the file says about its training set, as plain values, or None.
         extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
-            table of such. See `save`.
-        assumed: what the network's own file does not say and was taken for granted, or read beside it, in words; empty for
-            files that say everything.
+            table of names and tensors. See `save`.
+        assumed: what the file does not say, in words, with the values that were taken instead. Empty for files that say
+            everything.
 
-    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the file's own keys: ``net["G"]`` is the
-    generator as it was trained, without averaging. Networks are built when first asked for, in eval mode, without
-    gradients, on the CPU.
+    ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have.
+    ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first asked for:
+    in eval mode, without gradients, on the CPU. What is known of its origin is told by `provenance.provenance_of`.
     """
 
     def __init__(
@@ -69,30 +56,32 @@ class NetworkFile:
         extra: Mapping[str, Any] | None = None,
         assumed: str = "",
     ):
-        self._networks = {key: networks.get(key) for key in NETWORK_KEYS}
+        self._networks = {key: networks.get(key) for key in ROLES}
         self.file = file
         self.sha256 = sha256
         self.training_set_kwargs = training_set_kwargs
         self.extra = dict(extra or {})
         self.assumed = assumed
         self._direction: DirectionDiscriminator | None = None
+        for network in self._networks.values():
+            if isinstance(network, torch.nn.Module):
+                provenance.remember(network, file, sha256)
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, Unbuilt):
             unbuilt, value = value, value.build()
-            for same in NETWORK_KEYS:  # a file may hold one generator under both keys
+            for same in ROLES:  # one generator may stand under two keys
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
                 value.mapping.normalize_z = False
-        if value is not None and not hasattr(value, "_source"):
-            value._source = {"file": self.file, "sha256": self.sha256}  # for the record of what is made with it
+            provenance.remember(value, self.file, self.sha256)
         return value
 
     def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
-        if key not in NETWORK_KEYS:
-            raise KeyError(f"{key!r}; a network file has {', '.join(NETWORK_KEYS)}")
+        if key not in ROLES:
+            raise KeyError(f"{key!r}; a network file has {', '.join(ROLES)}")
         self._networks[key] = network
 
     @property
@@ -105,7 +94,7 @@ class NetworkFile:
 
     @property
     def direction(self) -> DirectionDiscriminator | None:
-        """The discriminator that embeds latents, averaged over its training, or None if the file has none.
+        """The averaged discriminator with a head that finds the latent of a picture, or None if the file has none.
 
         Raises:
             NetworkFileError: the file's tensors for it do not fit.
@@ -137,10 +126,16 @@ class NetworkFile:
 def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> NetworkFile:
     """Open a network file as data: nothing in it is executed, imported or looked up.
 
-    Reads pickles of stylegan2-ada-pytorch and stylegan3 (StyleGAN2, StyleGAN3 T and R), and ``torch.save(G)`` zips as PTI writes
-    them; TensorFlow pickles of ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA, without TensorFlow; BigGAN and BigGAN-deep of
-    BigGAN-PyTorch, with state_dict*.pth and D*.pth if they lie beside G*.pth; folders of pytorch-pretrained-BigGAN;
-    rosinality's stylegan2-pytorch, and pSp's kin for their decoder; DCGAN state dicts; and this project's safetensors files.
+    It can be
+
+    - a pickle of stylegan2-ada-pytorch or stylegan3 (StyleGAN2, StyleGAN3 T and R), or what ``torch.save(G)`` wrote of
+      such a network, as in PTI;
+    - a TensorFlow pickle of ProGAN, StyleGAN, StyleGAN2 or StyleGAN2-ADA, for which TensorFlow is not needed;
+    - a G*.pth of BigGAN-PyTorch (BigGAN or BigGAN-deep), where state_dict*.pth and D*.pth beside it are read too;
+    - a folder of pytorch-pretrained-BigGAN;
+    - a checkpoint of rosinality's stylegan2-pytorch, or of pSp and projects that build on it, whose decoder is read;
+    - a state dict of a DCGAN;
+    - a safetensors file of this package.
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
@@ -155,16 +150,13 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     path = resolve(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
-    beside = {}
-    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
-    if match is not None:  # BigGAN-PyTorch's names
-        beside = {kind: path.with_name(kind + match[1]) for kind in ("state_dict", "D")}
-        beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in beside.items() if p.is_file()}
+    companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
+    beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
     return from_bytes(_bytes(path, name), name, assume, beside)
 
 
 def _bytes(path: Path, name: str) -> bytearray:
-    """The bytes of a file, which numpy and torch may look at without a copy, and which stay what was hashed if it changes."""
+    """The bytes of a file. Tensors can be views of them, and they stay the same if the file changes after it was hashed."""
     try:
         data = bytearray(path.stat().st_size)
         with open(path, "rb") as f:
@@ -182,127 +174,92 @@ def from_bytes(
     assume: Mapping[str, Any] | None = None,
     beside: Mapping[str, tuple[bytes | bytearray, str]] | None = None,
 ) -> NetworkFile:
-    """`load` for bytes that are in memory; ``file`` is the name used in errors.
+    """`load` for bytes that are in memory.
 
-    ``beside`` has the bytes and names of "state_dict" and "D", which lie beside a generator of BigGAN-PyTorch.
+    Args:
+        data: the whole file.
+        file: its name, for errors and for `NetworkFile.file`.
+        assume: as for `load`.
+        beside: files that belong to this one: what `Family.companions` names them by ("settings", or the role of a
+            network) to their bytes and name.
+
+    Raises:
+        NetworkFileError: as for `load`.
     """
     view, given = memoryview(data), assume or {}
     hashed = sha256(view)
     budget = Budget(file, 2 * len(view))
     if network_safetensors.is_safetensors(view):
-        families.assumptions({}, given, file)
+        table.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
         return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
-    root = read_records(view, file, families.GLOBALS)
-    if isinstance(root, ModuleRecord):  # torch.save(G)
-        root = {"G_ema": root}
-    found = tensorflow.find_networks(root)
-    if found is not None:
-        families.assumptions({}, given, file)
-        net = NetworkFile({k: families.of_record(v, k, file, budget) for k, v in found.items()}, file, hashed)
-        net["G_ema"]  # built now, as below
-        return net
-    if not _holds_modules(root):
-        networks, assumed = _from_tensors(root, file, given, budget, beside or {})
+    root = read_records(view, file, table.GLOBALS)
+    records = table.records(root)
+    if not records:
+        networks, assumed = table.of_tensors(root, file, given, budget, beside or {})
         if not networks:
             keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
             raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
         return NetworkFile(networks, file, hashed, assumed=assumed)
-    families.assumptions({}, given, file)
-    records = {}
-    for key in NETWORK_KEYS:
-        value = root.get(key)
-        if value is not None and not isinstance(value, ModuleRecord):
-            raise NetworkFileError(file, key, "it is not a network")
-        records[key] = None if key == "D" and value and value.class_name == _NO_DISCRIMINATOR[0] else value
-    unbuilt = {key: families.of_record(value, key, file, budget) for key, value in records.items() if value is not None}
-    if records["G"] is records["G_ema"]:
+    table.assumptions({}, given, file)
+    unbuilt = {role: table.of_record(record, role, file, budget) for role, record in records.items()}
+    if records.get("G") is records["G_ema"]:
         unbuilt["G"] = unbuilt["G_ema"]
-    training_set_kwargs = root.get("training_set_kwargs")
+    rest = root if isinstance(root, dict) else {}
+    training_set_kwargs = rest.get("training_set_kwargs")
     if not isinstance(training_set_kwargs, (dict, type(None))):
         raise NetworkFileError(file, "training_set_kwargs", "it is not a table")
     try:
         training_set_kwargs = _plain(training_set_kwargs)
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
-    extra = _read_extra(root.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    extra = _read_extra(rest.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
     net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
 
 
-def _holds_modules(root: Any) -> bool:
-    return isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord)
-
-
-def _from_tensors(
-    root: Any, file: str, given: Mapping[str, Any], budget: Budget, beside: Mapping[str, tuple[bytes | bytearray, str]]
-) -> tuple[dict[str, torch.nn.Module | Unbuilt], str]:
-    """The networks of tables of tensors, by the keys of official files, and what was assumed; none if no family knows them."""
-    for family in families.STATE_DICTS:
-        found = family.find_generator(root)
-        if found is None:
-            continue
-        if family is biggan and "state_dict" in beside:
-            data, name = beside["state_dict"]
-            told = biggan.assumed_of_config(read_records(memoryview(data), name, families.GLOBALS), name) or {}
-            given = {**told, **given}
-        assumed = families.assumptions(family.ASSUMED, given, file)
-        if family is rosinality:
-            networks: dict[str, Any] = rosinality.read_networks(root, file, budget, assumed)
-        else:
-            networks = {"G_ema": family.build(*found, file, budget, assumed)}
-        if family is biggan and "D" in beside:
-            data, name = beside["D"]
-            networks["D"] = Unbuilt("Discriminator", True, partial(_biggan_discriminator, data, name, assumed))
-        default = ", ".join(f"{name} {value}" for name, value in assumed.items())
-        return networks, getattr(networks["G_ema"], "assumed", default)
-    return {}, ""
-
-
-def _biggan_discriminator(data: bytes | bytearray, file: str, assumed: Mapping[str, Any]) -> torch.nn.Module:
-    found = biggan.find_discriminator(read_records(memoryview(data), file, families.GLOBALS))
-    if found is None:
-        raise NetworkFileError(
-            file, "", "it holds no discriminator of BigGAN-PyTorch. To go on without it, set net['D'] = None"
-        )
-    return biggan.build_discriminator(*found, file, Budget(file, 2 * len(data)), assumed)
-
-
 def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
-    """The generator of a folder of pytorch-pretrained-BigGAN: config.json and pytorch_model.bin."""
-    config_file, weights = path / "config.json", path / "pytorch_model.bin"
-    if not (config_file.is_file() and weights.is_file()):
-        raise NetworkFileError(
-            name, "", "it is a directory; expected a network file, or a folder with config.json and pytorch_model.bin"
-        )
+    """The generator of a folder that holds the two files of one of the families."""
+    families = [family for family in table.FAMILIES if family.folder is not None]
+    for family in families:
+        if all((path / file).is_file() for file in (family.folder.settings, family.folder.weights)):
+            return _of_folder(family, path, name, given)
+    pairs = " or ".join(f"{family.folder.settings} and {family.folder.weights}" for family in families)
+    raise NetworkFileError(name, "", f"it is a directory; expected a network file, or a folder with {pairs}")
+
+
+def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    settings, weights = path / family.folder.settings, path / family.folder.weights
     try:
-        config = json.loads(_bytes(config_file, str(config_file))[: 2**20])
+        config = json.loads(_bytes(settings, str(settings))[: 2**20])
     except (ValueError, RecursionError):
         config = None
-    if not biggan.is_config(config):
-        raise NetworkFileError(str(config_file), "", "it is no configuration of pytorch-pretrained-BigGAN")
-    assumed = families.assumptions(biggan.FOLDER_ASSUMED, given, name)
+    if not family.folder.accepts(config):
+        raise NetworkFileError(str(settings), "", f"it is no configuration of {family.name}")
+    assumed = table.assumptions(family.assumed, given, name)
     view = memoryview(_bytes(weights, str(weights)))
     root = read_records(view, str(weights))
     tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
-    G = biggan.build_folder(config, tensors, str(weights), Budget(str(weights), 2 * len(view)))
-    G.truncation = assumed["truncation"]
-    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=f"statistics of truncation {G.truncation:g}")
+    G = family.folder.build(config, tensors, str(weights), Budget(str(weights), 2 * len(view)), assumed)
+    return NetworkFile({"G_ema": G}, name, sha256(view), assumed=table.in_words(assumed))
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
-    """Write StyleGAN2 or StyleGAN3 networks as an official pickle (float32), which NVIDIA's code opens and `load` reads back
-    bit-equal.
+    """Write StyleGAN2 or StyleGAN3 networks as an official pickle, in float32.
+
+    NVIDIA's code opens the file, and `load` reads it back bit-equal. Official code opens no file without a D, so where
+    there is none an empty module is written in its place, which `load` reads as None.
 
     Args:
-        net: what `load` returned, perhaps changed; or a generator, which is then both G and G_ema.
-        path: the file to write; replaced at once or not at all.
-        extra: tensors to keep under this project's own top-level key, besides those of ``net.extra``: name to tensor,
-            or to a table of such. Official code ignores them.
+        net: what `load` returned, perhaps changed; or a generator, which is then written as G and as G_ema.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
+        extra: tensors to keep under this project's own key, besides those of ``net.extra``: name to tensor, or to a
+            table of names and tensors. Official code ignores them.
 
-    A file must have a D to be opened by official code. Where there is none, an empty stand-in is written, which this
-    package reads as None.
+    Raises:
+        TypeError: official files cannot hold the networks.
+        ValueError: there is no generator.
     """
     if isinstance(net, torch.nn.Module):
         net = NetworkFile({"G": net, "G_ema": net})
@@ -310,32 +267,36 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
-    g, d, g_ema = (net[key] for key in NETWORK_KEYS)
+    g, d, g_ema = (net[key] for key in ROLES)
     if g_ema is None:
         raise ValueError("there is no G_ema to save")
-    for network, kinds in ((g_ema, GENERATORS), (g, GENERATORS), (d, (Discriminator,))):
-        if network is not None and not isinstance(network, tuple(kinds)):
+    sources = {known.cls: known.module_src for known in table.CLASSES.values() if known.module_src}
+    for role, network in (("G_ema", g_ema), ("G", g), ("D", d)):
+        if network is not None and (type(network) not in sources or type(network).__name__ != CLASS_OF_ROLE[role]):
             family = getattr(network, "family", type(network).__name__)
             raise TypeError(
-                f"a network of the family {family} cannot be written as an official file; only those of StyleGAN2 and StyleGAN3 can"
+                f"a network of the family {family} cannot be written as an official file; "
+                "only those of StyleGAN2 and StyleGAN3 can"
             )
     if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
-        raise TypeError("its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot")
+        raise TypeError(
+            "its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot do"
+        )
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
     if not g_ema.mapping.normalize_z:
         extra[NORMALIZE_Z] = torch.tensor(False)
         warnings.warn(
-            "this generator does not divide z by its root mean square, and official code does: it will show other pictures for "
-            "the same z. This package reads the mark that is written into the file",
+            "this generator does not divide z by its root mean square, and official code does: it makes other pictures "
+            "from the same z. This package goes by a mark in the file, and makes the same pictures",
             stacklevel=2,
         )
-    ema = module_call(g_ema, GENERATORS[type(g_ema)])
-    stand_in, source = _NO_DISCRIMINATOR
+    ema = module_call(g_ema, sources[type(g_ema)])
+    stand_in, source = NO_DISCRIMINATOR
     contents = {
         "training_set_kwargs": net.training_set_kwargs,
-        "G": ema if g is None or g is g_ema else module_call(g, GENERATORS[type(g)]),
-        "D": module_call(d)
+        "G": ema if g is None or g is g_ema else module_call(g, sources[type(g)]),
+        "D": module_call(d, sources[type(d)])
         if d is not None
         else persistent_call(stand_in, {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}, source),
         "G_ema": ema,
@@ -347,27 +308,31 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         dump(contents, f)
 
 
-def _read_extra(table: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
-    if not isinstance(table, dict):
+def _read_extra(tensors: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:
+    if not isinstance(tensors, dict):
         raise NetworkFileError(file, place, "it is not a table of tensors")
     budget.spend(place, 256)
     result: dict[str, Any] = {}
-    for name, value in table.items():
+    for name, value in tensors.items():
         where = f"{place}.{str(name)[:80]}"
         if isinstance(value, TensorRecord):
-            budget.spend(where, value.nbytes + 256)  # and what Python needs for a tensor, however small
+            budget.spend(where, value.nbytes + 256)  # 256 bytes for the Python object
             result[str(name)] = value.to_tensor()
         else:
             result[str(name)] = _read_extra(value, file, where, budget)
     return result
 
 
-def _write_extra(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in table.items()}
+def _write_extra(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in tensors.items()}
 
 
 def _plain(value: Any, left: list[int] | None = None) -> Any:
-    """Plain values as they are, anything else (a byte string, a record) as a text that says so; at most 10,000 of them."""
+    """A value of a file, in which a text that names the type stands for everything that is not plain, such as records.
+
+    Raises:
+        Refusal: there are more than 10,000 values in it.
+    """
     left = [10_000] if left is None else left
     left[0] -= 1
     if left[0] < 0:

@@ -1,16 +1,18 @@
 """Networks of any family as safetensors: tensors under their names, and JSON that says how to build the modules.
 
-Tensors are named by role and name ("G_ema.synthesis.b4.const", "D.b4.out.weight"); "extra.0", ... are those that a network
-file keeps beside its networks. The header's metadata hold under "stylegan_invert" a JSON object:
+The name of a tensor is the role of its network and its name there: "G_ema.synthesis.b4.const", "D.b4.out.weight".
+Tensors that a network file keeps beside its networks are "extra.0", "extra.1" and so on. The header's metadata hold a
+JSON object under "stylegan_invert":
 
 - ``format``: 1.
-- ``networks``: role to ``class`` (a key of `CLASSES`), ``family``, ``kwargs`` (the constructor's arguments) and
-  ``attributes`` (what was changed after construction: module name to attribute to value); or to the name of the role that
-  it is the same network as.
-- ``training_set_kwargs``, and ``extra``: the table of extra tensors, with the names of tensors in their places.
+- ``networks``: role to the description of a network, or to another role if it is the same network. A description has
+  ``class`` (a key of `table.CLASSES`), ``family``, ``kwargs`` (the arguments of the constructor), and ``attributes``
+  (what was changed after construction: name of the module to name of the attribute to value).
+- ``training_set_kwargs``: as in `file.NetworkFile`.
+- ``extra``: the table of extra tensors, in which the names of tensors stand for them.
 
-Such a file is data by its nature. It is read here without the library, which gives no views of bytes in memory, so that
-everything is compared before memory is taken.
+Nothing in such a file could be run. It is read here without the safetensors library, because that cannot give views of
+bytes in memory, and the tensors must be compared before memory is taken for them.
 """
 
 import contextlib
@@ -29,86 +31,39 @@ from torch.nn.modules import module as torch_modules
 
 from ..errors import NetworkFileError
 from ..io.files import atomic
-from ..networks import biggan, dcgan, progan, stylegan1, stylegan3
-from ..networks.discriminators import Discriminator
-from ..networks.layers import LABEL_PATHS, MappingNetwork
-from ..networks.stylegan2 import Generator
-from .checks import Check, flag, whole
-from .families import stylegan3 as stylegan3_file
-from .families.stylegan2 import (
-    BLOCK_ARGS,
-    D_MAPPING_ARGS,
-    EPILOGUE_ARGS,
-    MAPPING_ARGS,
-    MAX_RESOLUTION,
-    MAX_SIZE,
-    OUTER_ARGS,
-    SYNTHESIS_ARGS,
-)
-from .machine.persistence import ADOPTED, NEEDS_BUFFER, Budget
+from ..networks.layers import MappingNetwork
+from .assemble import Budget, assemble, by_name, constructing
+from .checks import ATTRIBUTES, MAX_SIZE, flag, set_attribute
+from .machine.persistence import ROLES
 from .machine.pickled import show
 from .machine.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
+from .table import CLASSES
 
 KEY = "stylegan_invert"
 FORMAT = 1
-ROLES = ("G", "D", "G_ema")
 MAX_HEADER = 4 * 2**20  # bytes; a StyleGAN2 of 1024x1024 with its discriminator takes 60,000
 MAX_VALUES = 10_000  # in the arguments of a network
 MAX_NESTING = 8
 MAX_TEXT = 200
 
 DTYPES = {
-    "F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage",
-    "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage", "U8": "ByteStorage", "BOOL": "BoolStorage",
-}  # fmt: skip
-"""Number type in the header -> a key of `tensors.STORAGES`."""
+    **{"F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage"},
+    **{"I64": "LongStorage", "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage"},
+    **{"U8": "ByteStorage", "BOOL": "BoolStorage"},
+}
+"""Number type in the header to a key of `tensors.STORAGES`."""
 
-
-class Known(NamedTuple):
-    """A class that files may name.
-
-    Attributes:
-        cls: called with the arguments of the file by name. A network of it has ``init_kwargs``, plain values.
-        checks: for arguments by name, what they may be; for tables of arguments, a table of the same. Those that are not
-            there must be plain values of ordinary size, see `_bounded`.
-    """
-
-    cls: type
-    checks: Mapping[str, Any]
-
-
-_label_path: Check = (f"one of {', '.join(LABEL_PATHS)}", lambda v: isinstance(v, str) and v in LABEL_PATHS)
-_SIZES = {"c_dim": whole(0, MAX_SIZE), "img_resolution": whole(4, MAX_RESOLUTION), "img_channels": whole(1, MAX_SIZE)}
-CLASSES: dict[str, Known] = {
-    "stylegan2.Generator": Known(
-        Generator,
-        {**_SIZES, "z_dim": whole(0, MAX_SIZE), "w_dim": whole(1, MAX_SIZE), "mapping_kwargs": {**MAPPING_ARGS, "label_path": _label_path},
-         "synthesis_kwargs": SYNTHESIS_ARGS},
-    ),
-    "stylegan2.Discriminator": Known(
-        Discriminator,
-        {**_SIZES, **OUTER_ARGS, "block_kwargs": BLOCK_ARGS, "mapping_kwargs": D_MAPPING_ARGS, "epilogue_kwargs": EPILOGUE_ARGS},
-    ),
-    "stylegan3.Generator": Known(
-        stylegan3.Generator,
-        {**_SIZES, **stylegan3_file.SYNTHESIS_ARGS, "mapping_kwargs": stylegan3_file.MAPPING_ARGS},
-    ),
-    **{
-        f"{module.__name__.rpartition('.')[2]}.{cls.__name__}": Known(cls, _SIZES if hasattr(cls, "features") else {})
-        for module, classes in (
-            (stylegan1, (stylegan1.Generator, stylegan1.Discriminator)),
-            (progan, (progan.Generator, progan.Discriminator)),
-            (biggan, (biggan.BigGAN, biggan.BigGANDeep, biggan.Discriminator)),
-            (dcgan, (dcgan.DCGAN,)),
-        )
-        for cls in classes
-    },
-}  # fmt: skip
-"""Every class that a file may name, and nothing else: a name is looked up here, never imported."""
+MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
 
 class Contents(NamedTuple):
-    """What `read` returns: networks by role, and what the file keeps beside them, as in `network_file.NetworkFile`."""
+    """What `read` returns.
+
+    Attributes:
+        networks: by role, "G_ema", "G" or "D".
+        training_set_kwargs: as in `file.NetworkFile`.
+        extra: as in `file.NetworkFile`.
+    """
 
     networks: dict[str, torch.nn.Module]
     training_set_kwargs: dict[str, Any] | None
@@ -119,13 +74,14 @@ class Contents(NamedTuple):
 
 
 def write(net: Any, path: str | os.PathLike) -> None:
-    """Write the networks of a `network_file.NetworkFile`, its extra tensors and training_set_kwargs; `read` gives them back bit-equal.
+    """Write the networks, extra tensors and training_set_kwargs of a network file. `read` gives them back bit-equal.
 
     Args:
-        net: the networks. path: the file to write; replaced at once or not at all.
+        net: a `file.NetworkFile`.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
 
     Raises:
-        ValueError: a network is of a class that is not in `CLASSES`, or was built with arguments that are no plain values.
+        ValueError: a network is of a class that is not in `table.CLASSES`, or has arguments that JSON cannot hold.
     """
     tensors: dict[str, torch.Tensor] = {}
     networks: dict[str, Any] = {}
@@ -138,15 +94,10 @@ def write(net: Any, path: str | os.PathLike) -> None:
             networks[role] = same
             continue
         networks[role] = _description(network, role)
-        # Copies, as tensors that share memory are refused by the library.
+        # The library refuses tensors that share memory, so it is given copies.
         tensors |= {f"{role}.{name}": _own(value) for name, value in network.state_dict().items()}
     extra = _extra_names(net.extra, tensors)
-    about = {
-        "format": FORMAT,
-        "networks": networks,
-        "training_set_kwargs": net.training_set_kwargs,
-        "extra": extra,
-    }
+    about = {"format": FORMAT, "networks": networks, "training_set_kwargs": net.training_set_kwargs, "extra": extra}
     try:
         text = json.dumps(about)
     except (TypeError, ValueError) as e:
@@ -176,13 +127,13 @@ def _description(network: torch.nn.Module, role: str) -> dict[str, Any]:
 
 
 def _arguments(network: torch.nn.Module) -> dict[str, Any]:
-    """The constructor's arguments by name, those given by position too."""
+    """The arguments of the constructor by name, also those that were passed by position."""
     signature = inspect.signature(type(network))
-    given = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
+    arguments = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
     for name, parameter in signature.parameters.items():
         if parameter.kind == parameter.VAR_KEYWORD:
-            given |= given.pop(name, {})
-    return json.loads(json.dumps(given, default=_plain))
+            arguments |= arguments.pop(name, {})
+    return json.loads(json.dumps(arguments, default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -192,15 +143,15 @@ def _plain(value: Any) -> Any:
 
 
 def _attributes(module: torch.nn.Module) -> dict[str, Any]:
-    """Those attributes that count besides the constructor's arguments."""
-    found = {key: value for key, value in module.__dict__.items() if key in ADOPTED}
+    """The attributes of a module that change what it computes and may differ from the constructor's arguments."""
+    attributes = {key: value for key, value in module.__dict__.items() if key in ATTRIBUTES}
     if isinstance(module, MappingNetwork):
-        found["normalize_z"] = module.normalize_z
-    return found
+        attributes["normalize_z"] = module.normalize_z
+    return attributes
 
 
 def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The table of extra tensors with names in their places; the tensors go to ``tensors``."""
+    """The table of extra tensors with their names in their places. The tensors are added to ``tensors``."""
     result: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, torch.Tensor):
@@ -215,7 +166,7 @@ def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> 
 
 
 def is_safetensors(data: bytes | bytearray | memoryview) -> bool:
-    """Whether bytes begin as such a file does: the header's length, below 4 GiB, and its brace."""
+    """True if bytes begin as such a file does: with the length of the header, below 4 GiB, and the header's brace."""
     return len(data) > 8 and bytes(data[4:9]) == b"\0\0\0\0{"
 
 
@@ -223,7 +174,9 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
     """The networks of a file that `write` wrote, in eval mode, without gradients, on the CPU.
 
     Args:
-        data: the whole file. file: its name, for errors. budget: of memory; None takes twice the file's size.
+        data: the whole file.
+        file: its name, for errors.
+        budget: of memory; None allows twice the size of the file.
 
     Raises:
         NetworkFileError: it is damaged, or another kind of safetensors file, or its arguments and tensors do not fit.
@@ -237,8 +190,8 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
         )
     about = _json(metadata[KEY], file, KEY)
     if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
-        found = show(about.get("format")) if isinstance(about, dict) else show(about)
-        raise NetworkFileError(file, KEY, f"its format is {found}; expected {FORMAT}")
+        format_ = show(about.get("format")) if isinstance(about, dict) else show(about)
+        raise NetworkFileError(file, KEY, f"its format is {format_}; expected {FORMAT}")
     described = about.get("networks")
     if not isinstance(described, dict) or not described or not set(described) <= set(ROLES):
         raise NetworkFileError(file, f"{KEY}.networks", f"expected a table with some of {', '.join(ROLES)}")
@@ -291,7 +244,7 @@ def _header(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], An
         records[name] = record = _record(entry, body, file, name)
         spans.append((entry["data_offsets"][0], record.nbytes))
     end = 0
-    for start, nbytes in sorted(spans):  # one after another, so that none shares memory with another
+    for start, nbytes in sorted(spans):  # each begins where the last one ends, so that no two share memory
         if start != end:
             raise NetworkFileError(file, f"byte {8 + length + end}", "its tensors overlap, or leave bytes between them")
         end += nbytes
@@ -345,37 +298,16 @@ def _json(text: str, file: object, place: str) -> Any:
 def _build(
     what: Mapping[str, Any], records: Mapping[str, TensorRecord], file: object, role: str, budget: Budget
 ) -> torch.nn.Module:
-    """One network: the arguments are checked, then the shapes, then memory is taken."""
+    """One network: its arguments are checked first, then the shapes of its tensors; then memory is taken."""
     name, kwargs, attributes = what.get("class"), what.get("kwargs"), what.get("attributes", {})
     if not isinstance(name, str) or name not in CLASSES:
         raise NetworkFileError(file, role, f"it is of class {show(name)}; expected one of {', '.join(CLASSES)}")
     known = CLASSES[name]
     _check(kwargs, known.checks, file, f"{role}: kwargs")
-    try:
-        with torch.device("meta"), _at_most(8 * len(records) + 100):
-            network = known.cls(**kwargs)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, role, f"its arguments describe no network: {reason}") from None
-    expected = network.state_dict()
-    for key in sorted({*expected, *records}):
-        record = records.get(key)
-        if record is None or key not in expected:
-            reason = "it is missing" if record is None else "its network has no such tensor"
-            raise NetworkFileError(file, f"{role}.{key}", f"{reason}; the arguments ask for something else")
-        wanted = expected[key]
-        if record.shape != tuple(wanted.shape) or record.dtype != wanted.dtype:
-            found = f"{record.shape}, {record.dtype}"
-            raise NetworkFileError(
-                file, f"{role}.{key}", f"it is {found}; its arguments ask for {tuple(wanted.shape)}, {wanted.dtype}"
-            )
+    with _at_most(8 * len(records) + 100), constructing(file, role):
+        network = known.cls(**kwargs)
     _set_attributes(network, attributes, file, role)
-    values = {}
-    for key, record in records.items():
-        budget.spend(f"{role}.{key}", record.nbytes)
-        values[key] = record.to_tensor()
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+    return assemble(network, by_name(network, records), file, role, budget, names=records, misfit=MISFIT)
 
 
 def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> None:
@@ -396,7 +328,19 @@ def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> N
 
 
 def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: int = 0) -> int:
-    """Refuse what no argument of a network is: a large integer, a long text, a number that is none, a long or deep table."""
+    """Refuse what no argument of a network is: a large integer, a long text, NaN, a long or deep table.
+
+    Args:
+        value: the argument, or a value in it.
+        name: of the argument, or of the value in it.
+        left: how many more values the arguments may have.
+        file: its name, for errors.
+        place: where in the file the arguments are.
+        depth: how many tables and lists the value lies in.
+
+    Returns:
+        How many more values the arguments may have after this one.
+    """
     most = 2**31 if name.endswith("_base") else MAX_SIZE
     plain = value is None or isinstance(value, bool)
     fits = (
@@ -419,7 +363,11 @@ def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: 
 
 @contextlib.contextmanager
 def _at_most(count: int) -> Iterator[None]:
-    """While the block runs, this thread may give modules ``count`` tensors and parts; the next one is a ValueError."""
+    """Limit the tensors and parts that modules made in the block may have in all; one more raises ValueError.
+
+    Arguments that ask for a million layers are stopped by this before the layers take memory. It counts in this thread
+    only.
+    """
     left, thread = [count], threading.get_ident()
 
     def counted(module: torch.nn.Module, name: str, value: Any) -> None:
@@ -440,17 +388,12 @@ def _set_attributes(network: torch.nn.Module, table: Any, file: object, role: st
     if not isinstance(table, dict) or not all(isinstance(v, dict) and k in modules for k, v in table.items()):
         raise NetworkFileError(file, f"{role}: attributes", "expected a table by the names of the network's modules")
     for where, values in table.items():
-        module, place = modules[where], f"{role}.{where}"
+        module, place = modules[where], f"{role}.{where}" if where else role
         for name, value in values.items():
             if name not in _attributes(module):
                 raise NetworkFileError(file, place, f"there is no attribute {show(name)} that a file may set")
-            expectation, accepts = flag if name == "normalize_z" else ADOPTED[name]
-            if not accepts(value):
-                raise NetworkFileError(file, place, f"{name} is {show(value)}; expected {expectation}")
-            needed = NEEDS_BUFFER.get(name)
-            if value and needed and needed not in module._buffers:
-                raise NetworkFileError(file, place, f"{name} is {show(value)}, and there is no {needed}")
-            setattr(module, name, value)
+            check = flag if name == "normalize_z" else ATTRIBUTES[name]
+            set_attribute(module, name, value, file, place, check)
 
 
 def _read_extra(
@@ -469,7 +412,7 @@ def _read_extra(
         where = f"{place}.{key[:80]}"
         if isinstance(value, str):
             if not value.startswith("extra.") or value not in records or value in used:
-                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor for it in the file")
+                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor of that table")
             used.add(value)
             budget.spend(where, records[value].nbytes + 256)
             result[key] = records[value].to_tensor()

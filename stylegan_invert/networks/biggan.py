@@ -1,31 +1,33 @@
 """BigGAN and BigGAN-deep: class-conditional generators from z to pictures, and their projection discriminators.
 
-Brock, Donahue & Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (2019), appendix B; attention
-after Zhang et al., "Self-Attention Generative Adversarial Networks" (2019), as released code has it; the discriminators'
-output after Miyato & Koyama, "cGANs with Projection Discriminator" (2018), equation 3. The networks compute what those of
-BigGAN-PyTorch and of pytorch-pretrained-BigGAN do in evaluation mode. Spectral normalisation divides a weight by a number
-that no longer changes then, so the weights here are those after it (`io/biggan.py` divides).
+Brock, Donahue & Simonyan, "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (2019), appendix B.
+Attention is that of the code released with Zhang et al., "Self-Attention Generative Adversarial Networks" (2019). The
+output of the discriminators is that of Miyato & Koyama, "cGANs with Projection Discriminator" (2018), equation 3. The
+networks compute what those of BigGAN-PyTorch and of pytorch-pretrained-BigGAN compute in evaluation mode. Spectral
+normalisation then divides each weight by a constant; the reader of the file does that once, and the weights here are
+the results.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from .dcgan import DenseMap
-from .layers import check_shape
+from .layers import RecordedModule, check_shape
 
 GAINS = ("multiply", "add")
-OUTPUT_EPS = 1e-5  # of the last normalisation of BigGAN-PyTorch, whatever its --BN_eps says
+OUTPUT_EPS = 1e-5  # of the last normalisation in BigGAN-PyTorch, which does not depend on its --BN_eps
 
 
 class Statistics(torch.nn.Module):
     """Stored means and variances of batch normalisation, one row (channels,) per truncation.
 
-    With several rows, the first is for truncation 0 and the last for 1. Between two rows the nearer one gets the smaller
-    weight: pytorch-pretrained-BigGAN has it so, and it is kept for the same pictures. Truncations that lie on a row have it alone.
+    With several rows, the first is for truncation 0 and the last for truncation 1. A truncation that falls exactly on a
+    row uses that row. Between two rows they are blended, and the nearer row gets the smaller weight. That looks like a
+    mistake in pytorch-pretrained-BigGAN, and is kept here so that pictures are the same.
     """
 
     def __init__(self, num_stats: int, channels: int, eps: float):
@@ -39,7 +41,9 @@ class Statistics(torch.nn.Module):
         last = len(self.mean) - 1
         if last == 0:
             return self.mean[0], (self.var[0] + self.eps).rsqrt()
-        fraction, row = math.modf(truncation / (1 / last))  # in this form, so that rounding falls on the same row
+        fraction, row = math.modf(
+            truncation / (1 / last)
+        )  # computed in this form, rounding gives the same row as there
         row = int(row)
         mean, var = self.mean[row], self.var[row]
         if fraction != 0:
@@ -50,12 +54,14 @@ class Statistics(torch.nn.Module):
 
 
 class ConditionalNorm(Statistics):
-    """Batch normalisation whose gain, 1 + ..., and bias are linear in a condition; (N, C, H, W) to the same.
+    """Batch normalisation of (N, C, H, W), whose bias, and gain less 1, are linear functions of a condition.
 
     Args:
-        channels, eps, num_stats: of the statistics.
+        channels: C.
         condition: size of the condition.
-        gain: "multiply" as it should be, or "add": see `BigGAN`.
+        eps: added to the variance.
+        num_stats: number of rows of the statistics.
+        gain: "multiply", or "add" for the mistake of official code that `BigGAN` describes.
     """
 
     def __init__(self, channels: int, condition: int, eps: float, num_stats: int = 1, gain: str = "multiply"):
@@ -72,7 +78,7 @@ class ConditionalNorm(Statistics):
 
 
 class Norm(Statistics):
-    """Batch normalisation with a gain and a bias per channel; arguments as for `ConditionalNorm`."""
+    """Batch normalisation with a gain and a bias per channel. Its arguments are those of `ConditionalNorm`."""
 
     def __init__(self, channels: int, eps: float, num_stats: int = 1, gain: str = "multiply"):
         super().__init__(num_stats, channels, eps)
@@ -95,7 +101,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 class Attention(torch.nn.Module):
-    """Self-attention: every place looks at all places of the map at half its side. (N, C, H, W) to the same."""
+    """Self-attention of (N, C, H, W): every pixel attends to all pixels of the map at half its resolution."""
 
     def __init__(self, channels: int):
         if channels < 8:
@@ -112,12 +118,12 @@ class Attention(torch.nn.Module):
         key = max_pool2d(self.phi(x), 2).flatten(2)  # (N, C / 8, H W / 4)
         value = max_pool2d(self.g(x), 2).flatten(2)  # (N, C / 2, H W / 4)
         weights = torch.softmax(query.transpose(1, 2) @ key, dim=2)
-        found = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
-        return x + self.gamma * self.o(found)
+        attended = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        return x + self.gamma * self.o(attended)
 
 
 class GeneratorBlock(torch.nn.Module):
-    """A residual block of BigGAN, which doubles the side: (N, in, H, W) to (N, out, 2 H, 2 W)."""
+    """A residual block of BigGAN, which doubles the resolution, from (N, in, H, W) to (N, out, 2 H, 2 W)."""
 
     def __init__(self, in_channels: int, out_channels: int, **norm: Any):
         super().__init__()
@@ -128,7 +134,7 @@ class GeneratorBlock(torch.nn.Module):
         self.conv_sc = torch.nn.Conv2d(in_channels, out_channels, 1)
 
     def shapes(self, side: int) -> dict[str, tuple[int, int, int]]:
-        """Of the convolutions' outputs, for maps of a side that come in."""
+        """Names and shapes (C, H, W) of the convolutions' outputs for an input of this side."""
         out = self.conv1.out_channels
         return {
             "conv1": (out, 2 * side, 2 * side),
@@ -139,14 +145,15 @@ class GeneratorBlock(torch.nn.Module):
     def forward(self, x: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
         h = self.conv1(_double(torch.relu(self.bn1(x, condition, truncation))))
         h = self.conv2(torch.relu(self.bn2(h, condition, truncation)))
-        # Equal pixels stay equal in a 1x1 convolution: doubling after it is the same, at a quarter of the cost.
+        # A 1x1 convolution keeps equal pixels equal, so doubling after it gives the same, and costs a quarter.
         return h + _double(self.conv_sc(x))
 
 
 class DeepGeneratorBlock(torch.nn.Module):
-    """A residual block of BigGAN-deep: a bottleneck of a quarter of the channels, and a path that drops channels.
+    """A residual block of BigGAN-deep, from (N, in, H, W) to (N, out, H, W), or to twice the side with ``upsample``.
 
-    (N, in, H, W) to (N, out, H, W), or twice the side with ``upsample``; out is at most in.
+    One path is a bottleneck with a quarter of the channels. The other drops the channels that are too many; out is at
+    most in.
     """
 
     def __init__(self, in_channels: int, out_channels: int, upsample: bool, **norm: Any):
@@ -165,7 +172,7 @@ class DeepGeneratorBlock(torch.nn.Module):
         self.conv4 = torch.nn.Conv2d(hidden, out_channels, 1)
 
     def shapes(self, side: int) -> dict[str, tuple[int, int, int]]:
-        """Of the convolutions' outputs, for maps of a side that come in."""
+        """Names and shapes (C, H, W) of the convolutions' outputs for an input of this side."""
         hidden, out = self.conv1.out_channels, 2 * side if self.upsample else side
         return {
             "conv1": (hidden, side, side),
@@ -184,17 +191,27 @@ class DeepGeneratorBlock(torch.nn.Module):
         return self.conv4(torch.relu(self.bn4(h, condition, truncation))) + x
 
 
-class _Generator(torch.nn.Module):
-    """What the two generators share: everything but their blocks and what these are told."""
+class _Generator(RecordedModule):
+    """What both generators have in common, which is everything except their blocks and the conditions of these."""
 
     z_prior = "normal"
     truncates_z = True
     dense_layer = "linear"
 
     def __init__(
-        self, z_dim: int, c_dim: int, shared_dim: int, channels: Sequence[int], attention: Sequence[int], bottom_width: int,
-        img_channels: int, blocks: Sequence[torch.nn.Module], in_features: int, norm: Norm, truncation: float,
-    ):  # fmt: skip
+        self,
+        z_dim: int,
+        c_dim: int,
+        shared_dim: int,
+        channels: Sequence[int],
+        attention: Sequence[int],
+        bottom_width: int,
+        img_channels: int,
+        blocks: Sequence[torch.nn.Module],
+        in_features: int,
+        norm: Norm,
+        truncation: float,
+    ):
         super().__init__()
         self.z_dim, self.c_dim, self.img_channels = z_dim, c_dim, img_channels
         self.num_stats = len(norm.mean)
@@ -226,7 +243,7 @@ class _Generator(torch.nn.Module):
 
     @property
     def truncation(self) -> float:
-        """From 0 to 1: which stored statistics normalise. It does not touch z, which the caller draws accordingly."""
+        """The truncation, from 0 to 1, whose stored statistics are used. The caller draws z for the same truncation."""
         return self._truncation
 
     @truncation.setter
@@ -239,11 +256,14 @@ class _Generator(torch.nn.Module):
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """The constructor's arguments, plain values; with `state_dict` all there is to know of the network."""
-        return {**self._arguments, "truncation": self.truncation}
+        """The arguments of the constructor, as plain values.
+
+        With the ``state_dict()`` they describe the whole network.
+        """
+        return {**super().init_kwargs, "truncation": self.truncation}
 
     def _inputs(self, z: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """z and what stands for the class (N, shared_dim, or c_dim without embedding), checked."""
+        """z and the embedding of the class (N, shared_dim), or in a network without embedding its weights (N, c_dim)."""
         check_shape("z", z, [None, self.z_dim])
         check_shape("c", c, [len(z), self.c_dim], "One row of class weights per picture, one-hot or soft.")
         c = c.to(torch.float32)
@@ -262,21 +282,24 @@ class BigGAN(_Generator):
     """The generator of BigGAN, and those of SA-GAN and SN-GAN in the same code.
 
     Args:
-        z_dim: size of z. c_dim: number of classes.
-        shared_dim: size of the class embedding that all blocks share; 0 for none: every block then has its own gain and
+        z_dim: size of z.
+        c_dim: number of classes.
+        shared_dim: size of the class embedding that all blocks share; 0 for none. Every block then has its own gain and
             bias for each class, and ``hier`` must be False.
-        channels: of the map that z gives, then of each block's output.
-        attention: numbers of the blocks after which there is attention; those have at least 8 channels.
+        channels: of the first map, then of the output of each block.
+        attention: numbers of the blocks that attention comes after; those have at least 8 channels.
         bottom_width: side of the first map; each block doubles it.
         img_channels: of the pictures.
-        hier: z is cut into one chunk for the first map and one for every block.
+        hier: True to cut z into one chunk for the first map and one for every block.
         bn_eps: of the blocks' normalisations; that of the last is 1e-5.
-        gain: "multiply", the batch normalisation of the paper, or "add": normalised maps + gain + bias, which is what
-            BigGAN-PyTorch's --cross_replica normalisation computes in evaluation mode (its sync_batchnorm/batchnorm.py).
-        truncation: 1, see `_Generator.truncation`.
+        gain: "multiply" for the batch normalisation of the paper. "add" for normalised maps + gain + bias, which
+            BigGAN-PyTorch computes in evaluation mode for networks trained with --cross_replica (its
+            sync_batchnorm/batchnorm.py).
+        truncation: 1, because there is one row of statistics.
 
-    Called with z (N, z_dim) from N(0, 1) and c (N, c_dim), one-hot or soft, it gives pictures (N, img_channels, R, R) in [-1, 1],
-    float32. Layers are named ``linear``, ``blocks.0.conv1``, ..., ``blocks.0``, ``attention.3`` (after block 3), ``output``.
+    It is called with z (N, z_dim) from N(0, 1) and c (N, c_dim), which may be soft labels, and gives pictures (N,
+    img_channels, R, R) in [-1, 1], float32. Layers are named ``linear``, ``blocks.0.conv1``, ..., ``blocks.0``,
+    ``attention.3`` (after block 3), ``output``.
     """
 
     family = "biggan"
@@ -301,15 +324,10 @@ class BigGAN(_Generator):
         chunk = z_dim // slots
         norm = {"condition": shared_dim + chunk * hier if shared_dim else c_dim, "eps": bn_eps, "gain": gain}
         blocks = [GeneratorBlock(i, o, **norm) for i, o in zip(channels, channels[1:])]
-        super().__init__(
-            z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels, blocks, chunk,
-            Norm(channels[-1], OUTPUT_EPS, gain=gain), truncation,
-        )  # fmt: skip
+        last = Norm(channels[-1], OUTPUT_EPS, gain=gain)
+        sizes = (z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels)
+        super().__init__(*sizes, blocks, chunk, last, truncation)
         self.hier = hier
-        self._arguments = dict(
-            z_dim=z_dim, c_dim=c_dim, shared_dim=shared_dim, channels=list(channels), attention=list(attention),
-            bottom_width=bottom_width, img_channels=img_channels, hier=hier, bn_eps=bn_eps, gain=gain,
-        )  # fmt: skip
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         z, y = self._inputs(z, c)
@@ -323,13 +341,14 @@ class BigGANDeep(_Generator):
     """The generator of BigGAN-deep, of BigGAN-PyTorch and of pytorch-pretrained-BigGAN.
 
     Args:
-        upsample: for each block, whether it doubles the side.
-        num_stats: rows of the stored statistics: 1, or several, for truncations from 0 to 1 in equal steps.
+        z_dim: as in `BigGAN`, like all arguments that are not named here.
+        upsample: for each block, True if it doubles the resolution.
         output_eps: of the last normalisation.
-        truncation: from 0 to 1; also an attribute that can be set. Statistics of one row are for truncation 1.
+        num_stats: number of rows of the stored statistics: 1, or several, for truncations from 0 to 1 in equal steps.
+        truncation: from 0 to 1; also an attribute that can be set. With one row of statistics it must be 1.
 
-    The other arguments, inputs, output and names are those of `BigGAN`. Every block, and the first map, reads the class
-    embedding and all of z, in this order.
+    Inputs, output and names of layers are those of `BigGAN`. The first map and every block take the class embedding and
+    all of z, in this order.
     """
 
     family = "biggan-deep"
@@ -352,15 +371,9 @@ class BigGANDeep(_Generator):
     ):
         norm = {"condition": shared_dim + z_dim, "eps": bn_eps, "num_stats": num_stats, "gain": gain}
         blocks = [DeepGeneratorBlock(i, o, up, **norm) for i, o, up in zip(channels, channels[1:], upsample)]
-        super().__init__(
-            z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels, blocks, shared_dim + z_dim,
-            Norm(channels[-1], output_eps, num_stats, gain), truncation,
-        )  # fmt: skip
-        self._arguments = dict(
-            z_dim=z_dim, c_dim=c_dim, shared_dim=shared_dim, channels=list(channels), upsample=list(upsample),
-            attention=list(attention), bottom_width=bottom_width, img_channels=img_channels, bn_eps=bn_eps,
-            output_eps=output_eps, gain=gain, num_stats=num_stats,
-        )  # fmt: skip
+        last = Norm(channels[-1], output_eps, num_stats, gain)
+        sizes = (z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels)
+        super().__init__(*sizes, blocks, shared_dim + z_dim, last, truncation)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         z, y = self._inputs(z, c)
@@ -369,9 +382,9 @@ class BigGANDeep(_Generator):
 
 
 class DiscriminatorBlock(torch.nn.Module):
-    """A residual block of BigGAN's discriminator: (N, in, H, W) to (N, out, H, W), or half the side with ``down``.
+    """A residual block of BigGAN's discriminator, from (N, in, H, W) to (N, out, H, W), or to half that with ``down``.
 
-    ``first``: the block that reads the picture has no activation in front.
+    With ``first``, in the block that takes the picture, there is no activation before the first convolution.
     """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool, first: bool):
@@ -386,12 +399,15 @@ class DiscriminatorBlock(torch.nn.Module):
         h = self.conv2(torch.relu(self.conv1(x if self.first else torch.relu(x))))
         if self.down:
             h, x = avg_pool2d(h, 2), avg_pool2d(x, 2)
-        # Where official code has the 1x1 convolution before the average, this is the same: both are linear.
+        # Official code may take the average after this 1x1 convolution, which gives the same, because both are linear.
         return h + (self.conv_sc(x) if hasattr(self, "conv_sc") else x)
 
 
 class DeepDiscriminatorBlock(torch.nn.Module):
-    """A residual block of BigGAN-deep's discriminator: a bottleneck, and a path to which channels are added."""
+    """A residual block of BigGAN-deep's discriminator, from (N, in, H, W) to (N, out, H, W), or to half that.
+
+    One path is a bottleneck. The other adds the channels that are missing.
+    """
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool):
         super().__init__()
@@ -413,16 +429,19 @@ class DeepDiscriminatorBlock(torch.nn.Module):
         return self.conv4(h) + x
 
 
-class Discriminator(torch.nn.Module):
-    """The projection discriminator of BigGAN or BigGAN-deep: the logit of a picture and its class.
+class Discriminator(RecordedModule):
+    """The projection discriminator of BigGAN or BigGAN-deep, which gives the logit of a picture and its class.
 
     Args:
-        c_dim: number of classes. img_resolution, img_channels: of the pictures.
-        blocks: for each block, [in channels, hidden channels, out channels, whether it halves the side].
-        attention: numbers of the blocks after which there is attention.
-        deep: blocks of BigGAN-deep, behind a convolution of the picture.
+        c_dim: number of classes.
+        img_resolution: side of the pictures.
+        img_channels: their channels.
+        blocks: for each block, [in channels, hidden channels, out channels, True if it halves the resolution].
+        attention: numbers of the blocks that attention comes after.
+        deep: True for blocks of BigGAN-deep, with a convolution of the picture before the first.
 
-    Called with pictures (N, img_channels, R, R) in [-1, 1] and c (N, c_dim), one-hot or soft, it gives (N, 1), float32.
+    It is called with pictures (N, img_channels, R, R) in [-1, 1] and c (N, c_dim), which may be soft labels, and gives
+    (N, 1), float32.
     """
 
     family = "biggan"
@@ -439,10 +458,6 @@ class Discriminator(torch.nn.Module):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.num_features = blocks[-1][2]
-        self.init_kwargs: Mapping[str, Any] = dict(
-            c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
-            blocks=[list(block) for block in blocks], attention=list(attention), deep=deep,
-        )  # fmt: skip
         if deep:
             self.input_conv = torch.nn.Conv2d(img_channels, blocks[0][0], 3, padding=1)
         self.blocks = torch.nn.ModuleList(
@@ -454,7 +469,7 @@ class Discriminator(torch.nn.Module):
         self.embed = torch.nn.Linear(c_dim, self.num_features, bias=False)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """What the logit is linear in: (N, num_features), summed over places."""
+        """The features of pictures, summed over pixels, (N, num_features). The logit is a linear function of them."""
         check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
         x = img.to(torch.float32)
         if hasattr(self, "input_conv"):

@@ -1,7 +1,7 @@
-"""DCGAN-like generators: a dense layer, then transposed convolutions, each with batch normalisation and ReLU.
+"""Generators of DCGAN and WGAN: a dense layer, then transposed convolutions, each with batch normalisation and ReLU.
 
 Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
-(2016); the same generators serve WGAN. The modules are torch's own, so they compute what the networks' own code does.
+(2016).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,18 @@ OUTPUTS = {"tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid, "linear": torch.n
 
 @dataclass(frozen=True)
 class Layer:
-    """One weighted layer.
+    """A layer that has weights, and the normalisation after it.
 
     Attributes:
-        kind: "linear" (z to channels * side^2 numbers, channel by channel), "transposed" or "conv".
-        in_channels, out_channels: of the pictures; for "linear", the size of z and the channels that come out.
-        kernel: its side; for "linear" and for a first transposed convolution, the side of the map that comes out.
-        bias: whether it has one.
-        norm: "none", "channels" (batch normalisation) or "features" (the same over all numbers of a linear layer).
-        affine: whether the normalisation has weight and bias.
+        kind: "linear" (a dense layer from z to a map), "transposed" or "conv".
+        in_channels: channels of the map that it takes; for "linear" the size of z.
+        out_channels: channels of the map that it gives.
+        kernel: side of the kernel; for "linear", and for a transposed convolution that is the first layer, side of the
+            map that it gives.
+        bias: True if it has a bias.
+        norm: "channels" for batch normalisation of each channel, "features" for that of each number of a linear layer,
+            or "none".
+        affine: True if the normalisation has a weight and a bias.
     """
 
     kind: str
@@ -40,16 +43,16 @@ class DCGAN(torch.nn.Module):
     """A generator from z to pictures, made of `Layer`s.
 
     Args:
-        layers: from the dense one on. The first takes z as a 1x1 map; every later transposed convolution doubles the side,
-            every convolution keeps it.
-        activation: after each layer but the last; a key of `ACTIVATIONS`.
-        output: after the last; a key of `OUTPUTS`. Sigmoid pictures are brought to [-1, 1].
+        layers: in the order of computation. The first takes z as a map of 1x1. Every later transposed convolution
+            doubles the side of the map, and every convolution keeps it.
+        activation: after each layer except the last; a key of `ACTIVATIONS`.
+        output: after the last layer; a key of `OUTPUTS`. Pictures of the sigmoid are brought to [-1, 1].
         eps: of the batch normalisation.
 
-    ``init_kwargs`` holds these as plain values: layers as tables.
+    ``init_kwargs`` holds these arguments as plain values, with tables for the layers.
 
-    Layers are named ``dense`` (the first, before normalisation and activation), ``dense_norm``, ``dense_act``, ``up1``,
-    ``up1_norm``, ..., in the order of computation.
+    The modules are named ``dense`` (the first layer), ``dense_norm``, ``dense_act``, ``up1``, ``up1_norm``, ..., in the
+    order of computation.
     """
 
     family = "dcgan"
@@ -88,7 +91,7 @@ class DCGAN(torch.nn.Module):
             for part in (name, f"{name}_norm", f"{name}_act"):
                 if hasattr(self, part):
                     self.layer_shapes[part] = (layer.out_channels, side, side)
-        del self.layer_shapes[part]  # after the last activation there is no network left
+        del self.layer_shapes[part]  # the last activation gives the picture
         self.img_resolution = side
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -123,7 +126,12 @@ class _NormedFeatures(torch.nn.BatchNorm1d):
 
 
 def _module(layer: Layer, side: int) -> tuple[torch.nn.Module, int]:
-    """The module of a layer that gets maps of a side (0: none yet), and the side that comes out."""
+    """The module of a layer, and the side of the map that it gives.
+
+    Args:
+        layer: what it is.
+        side: of the map that it takes; 0 for the first layer.
+    """
     i, o, k = layer.in_channels, layer.out_channels, layer.kernel
     if layer.kind == "linear":
         return DenseMap(i, o, k, layer.bias), k

@@ -1,8 +1,8 @@
-"""Discriminators that embed the latent direction, and the spherical coordinates they need.
+"""Discriminators that also find the latent of a picture, and the spherical coordinates that they need.
 
-Cho, "Inverting generator of GAN through direction embedding discriminator": a latent vector is read as the angles of a
-point on the unit sphere, and the discriminator's outputs point to it: their direction is the predicted latent, the log of
-their length the adversarial value.
+Cho, "Inverting generator of GAN through direction embedding discriminator". A latent vector is taken for the angles of
+a point on the unit sphere. The outputs of the discriminator are a vector: its direction is that of the point, and tells
+the latent; the logarithm of its length is what the discriminator says of the picture.
 """
 
 import math
@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from ..ops import normalize_2nd_moment
 from .layers import FullyConnectedLayer, RecordedModule, check_shape
 
-CLAMP = 1e-6  # probabilities are kept in [CLAMP, 1 - CLAMP], both ways between latents and angles
-_TINY = 1e-18  # the square of a coordinate stays a normal float32 number
+CLAMP = 1e-6  # between latents and angles, in both ways, probabilities are limited to [CLAMP, 1 - CLAMP]
+_TINY = 1e-18  # the least value of a coordinate, whose square is still a normal float32 number
 
 
 def spherical_to_cartesian(angles: torch.Tensor) -> torch.Tensor:
-    """The point on the unit sphere with given angles, by a binary tree in ceil(log2 n) levels.
+    """The point on the unit sphere with given angles, computed by a binary tree of ceil(log2 n) levels.
 
-    The tree has n leaves, one for each coordinate. Node k has the children 2k + 1 and 2k + 2; the leaves are the nodes
-    n - 1 to 2n - 2, in order. The root has the value one; of an inner node's value, the first child gets the sine of its
-    angle as a share, the second the cosine. For n a power of two this is the perfect tree of Cho, section 3.
+    The tree has n leaves, one for each coordinate. Node k has the children 2k + 1 and 2k + 2, and the leaves are the
+    nodes n - 1 to 2n - 2 in this order. The value of the root is one. The value of a first child is that of its parent
+    times the sine of the parent's angle, that of a second child has the cosine. If n is a power of two, this is the
+    tree of Cho, section 3.
 
     Args:
         angles: (N, n - 1), floating, in [0, pi / 2].
@@ -46,7 +47,7 @@ def spherical_to_cartesian(angles: torch.Tensor) -> torch.Tensor:
 
 
 def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
-    """The angles of a direction: the inverse of `spherical_to_cartesian`.
+    """The angles of a direction, the inverse of `spherical_to_cartesian`.
 
     Args:
         x: (N, n), floating, not negative; any length.
@@ -59,7 +60,7 @@ def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
     """
     n = x.shape[1]
     x = (x / x.detach().amax(dim=1, keepdim=True).clamp_min(1e-30)).clamp_min(_TINY)
-    last = 2 * n - 2  # the values above node `first` are known: those of the leaves, and of the level below
+    last = 2 * n - 2  # number of the last node; values are computed from the lowest level up to the root
     angles: list[torch.Tensor] = []
     below = x[:, :0]
     for depth in reversed(range(last.bit_length())):
@@ -73,10 +74,10 @@ def cartesian_to_spherical(x: torch.Tensor) -> torch.Tensor:
 
 
 def latent_weights(z_dim: int) -> torch.Tensor:
-    """How much each entry of z moves the point on the sphere, (z_dim,), float32, of mean square one.
+    """How much each entry of z moves the point on the sphere, (z_dim,), float32, with a mean square of one.
 
-    By an angle at depth k of the tree only the part of the point below it turns, whose mean square is 2^-k: the first
-    entry turns all of it, each of the last ones hardly anything.
+    An angle at depth k of the tree turns only the coordinates below its node, whose squares sum to 2^-k on average. So
+    the first entry turns the whole point, and each of the last entries very little of it.
     """
     depth = torch.arange(1, z_dim + 1).log2().floor()
     weights = 2 ** (-depth / 2)
@@ -84,7 +85,7 @@ def latent_weights(z_dim: int) -> torch.Tensor:
 
 
 def z_to_angles(z: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-    """The angles (pi / 2) Phi(z) of latents, uniform in (0, pi / 2) for z from N(0, I).
+    """The angles (pi / 2) Phi(z) of latents, which are uniform in (0, pi / 2) if z is from N(0, I).
 
     Args:
         z: (N, d).
@@ -95,22 +96,23 @@ def z_to_angles(z: torch.Tensor, normalize: bool = True) -> torch.Tensor:
 
 
 def angles_to_z(angles: torch.Tensor) -> torch.Tensor:
-    """Latents (N, d) from angles in [0, pi / 2]: the inverse of `z_to_angles` up to its normalisation."""
+    """Latents (N, d) from angles in [0, pi / 2], the inverse of `z_to_angles` without its normalisation."""
     return torch.special.ndtri((angles * (2 / math.pi)).clamp(CLAMP, 1 - CLAMP))
 
 
 def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
     """The latents (N, d) of root mean square one whose points on the sphere lie closest to those of ``z``, (N, d).
 
-    What is found of a latent is nearer to zero than it was where it is uncertain. To divide it by its root mean square would
-    magnify what is known, and known to be small, with the rest. Here the length that lacks goes where it moves the point
-    least: with a_k = `latent_weights`, sum a_k^2 (x_k - z_k)^2 is least, among x with mean x_k^2 = 1, for
-    x_k = z_k a_k^2 / (a_k^2 - t), and t is found by bisection. float32; gradients do not go through.
+    A discriminator that is uncertain about an entry of z finds it closer to zero than it was, so z becomes too short.
+    Dividing z by its root mean square would also magnify the entries that were found well. Instead the entries that
+    move the point least are made longer: with a_k = `latent_weights`, the sum of a_k^2 (x_k - z_k)^2 is least, among x
+    with a mean square of 1, for x_k = z_k a_k^2 / (a_k^2 - t), and t is found by bisection. Returns float32; gradients
+    do not pass.
     """
     with torch.no_grad():
         squares = latent_weights(z.shape[1]).to(z.device, torch.float64).square()
         x = z.to(torch.float64)
-        x = torch.where(x.abs() < 1e-6, torch.where(x < 0, -1e-6, 1e-6), x)  # what is zero could not be made longer
+        x = torch.where(x.abs() < 1e-6, torch.where(x < 0, -1e-6, 1e-6), x)  # no factor makes zero longer
         low = torch.full([len(x), 1], -1e6, dtype=torch.float64, device=z.device)
         high = squares.min().expand_as(low)
         for _ in range(100):
@@ -121,9 +123,10 @@ def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
 
 
 def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The tangent of the angle between unit vectors with no negative coordinate, (N, n) each: (N,).
+    """The tangent of the angles between unit vectors (N, n) without negative coordinates, (N,).
 
-    |e - (e.z) z| / (e.z), which is tan(arccos(e.z)) without its infinite slope at zero (Cho, algorithm 1, line 7).
+    It is computed as |e - (e.z) z| / (e.z), which equals tan(arccos(e.z)) of Cho, algorithm 1, line 7, and has no
+    infinite slope at zero.
     """
     along = (direction * target).sum(dim=1, keepdim=True)
     across = (direction - along * target).square().sum(dim=1)
@@ -131,13 +134,19 @@ def embedding_loss(direction: torch.Tensor, target: torch.Tensor) -> torch.Tenso
 
 
 def angle_degrees(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The angle between vectors (N, n), in degrees: (N,). Exact for small angles too."""
+    """The angles between vectors (N, n) in degrees, (N,). Small angles are exact too."""
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (a, b))
     return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1)))
 
 
 class Trunk(Protocol):
-    """What a discriminator must have to carry a direction embedding."""
+    """What a discriminator must have so that `DirectionDiscriminator` can build on it.
+
+    Attributes:
+        c_dim: number of classes, 0 for none.
+        num_features: size of ``features``.
+        compares_batch: True if the features of a picture depend on the other pictures of its batch.
+    """
 
     c_dim: int
     num_features: int
@@ -154,9 +163,9 @@ class Embedding(NamedTuple):
     """What the discriminator says of pictures.
 
     Attributes:
-        direction: (N, n), unit vectors without negative coordinates: the predicted Cartesian latents.
-        v: (N, 1), the log of the length, which is low for real pictures and high for generated ones.
-        features: (N, num_features), what the last layer read.
+        direction: (N, n), unit vectors without negative coordinates, which point to the latents on the sphere.
+        v: (N, 1), the logarithm of the outputs' length, which is low for real pictures and high for generated ones.
+        features: (N, num_features), the input of the last layer.
     """
 
     direction: torch.Tensor
@@ -165,16 +174,17 @@ class Embedding(NamedTuple):
 
 
 class DirectionDiscriminator(RecordedModule):
-    """Any discriminator trunk, with n = z_dim + 1 positive outputs in place of one.
+    """A discriminator with n = z_dim + 1 positive outputs in place of its one.
 
     Args:
-        trunk: the discriminator. It must judge each picture by itself: no minibatch statistics.
+        trunk: the discriminator, see `Trunk`. It must not compare the pictures of a batch.
         z_dim: size of the latents.
-        normalize_z: the generator divides z by its root mean square, as official ones do; then the angles are those of
-            the divided z. False is the paper's own sampling.
+        normalize_z: True if the generator divides z by its root mean square, as official generators do. The angles are
+            then those of the divided z. The paper's own sampling is False.
 
-    For a network without classes the trunk's own one output is not part of the judgement; training keeps it near
-    ``-v``, so that the trunk alone is a discriminator of the usual kind. With classes it is the class term.
+    In a network without classes the trunk's own output is not used here. Training keeps it near ``-v``, so that the
+    trunk alone is a usual discriminator. In a network with classes it is the part of the logit that depends on the
+    class.
     """
 
     def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
@@ -187,9 +197,10 @@ class DirectionDiscriminator(RecordedModule):
         self.trunk = trunk
         self.z_dim = z_dim
         self.normalize_z = normalize_z
-        # Where it starts: the bias makes v about zero, so that neither side begins ahead, and a row common to all outputs
-        # makes v depend on the features as one output would. Without it the n rows average out in v, and the embedding
-        # loss, to which a common row means nothing, drowns the adversarial one.
+        # The bias makes v about zero at the start, so that neither network begins with an advantage. One random row is
+        # added to the weights of all outputs, which makes v depend on the features as a single output does. Without it
+        # the n rows average out in v, and the adversarial loss has hardly any effect beside the embedding loss, which
+        # does not depend on that row.
         n = z_dim + 1
         self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=math.log(math.expm1(n**-0.5)))
         with torch.no_grad():
@@ -199,13 +210,13 @@ class DirectionDiscriminator(RecordedModule):
         """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""
         features = self.trunk.features(img)
         e = F.softplus(self.outputs(features)).clamp_min(1e-30)
-        # The length is taken relative to the largest entry: squares of small numbers would vanish.
+        # The largest entry is divided out before squaring, because squares of small numbers would become zero.
         scale = e.detach().amax(dim=1, keepdim=True)
         length = (e / scale).norm(dim=1, keepdim=True)
         return Embedding(e / scale / length, scale.log() + length.log(), features)
 
     def logits(self, embedding: Embedding, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (N, 1) in the usual sense, higher is more real: -v, and the class term where there are classes."""
+        """Logits (N, 1), higher for more real pictures: -v, and in a network with classes the trunk's logit."""
         if self.trunk.c_dim == 0:
             return -embedding.v
         return self.trunk.score(embedding.features, c) - embedding.v
@@ -213,21 +224,21 @@ class DirectionDiscriminator(RecordedModule):
     def forward(
         self, img: torch.Tensor, c: torch.Tensor | None = None, return_embedding: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, Embedding]:
-        """Logits (N, 1) of pictures with labels (N, c_dim), as any discriminator; and the embedding if asked for."""
+        """Logits (N, 1) of pictures (N, img_channels, R, R) with labels (N, c_dim), and if asked for the embedding."""
         embedding = self.embed(img)
         logits = self.logits(embedding, c)
         return (logits, embedding) if return_embedding else logits
 
     def target(self, z: torch.Tensor) -> torch.Tensor:
-        """The unit vectors (N, n) that latents (N, z_dim) should be embedded to."""
+        """The unit vectors (N, n) that pictures of latents (N, z_dim) should give."""
         check_shape("z", z, [None, self.z_dim])
         return spherical_to_cartesian(z_to_angles(z.to(torch.float32), self.normalize_z))
 
     def invert(self, img: torch.Tensor) -> torch.Tensor:
-        """The latents z (N, z_dim) of pictures, in one pass. With ``normalize_z``, of root mean square one."""
+        """The latents z (N, z_dim) of pictures, in one pass. With ``normalize_z`` their root mean square is one."""
         return self.latents(self.embed(img).direction)
 
     def latents(self, direction: torch.Tensor) -> torch.Tensor:
-        """The latents z (N, z_dim) of unit vectors (N, n); with ``normalize_z`` those that `nearest_normalized` gives."""
+        """The latents z (N, z_dim) of unit vectors (N, n), after `nearest_normalized` if ``normalize_z`` is True."""
         z = angles_to_z(cartesian_to_spherical(direction))
         return nearest_normalized(z) if self.normalize_z else z

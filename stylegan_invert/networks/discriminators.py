@@ -1,4 +1,4 @@
-"""Discriminators: the StyleGAN2 trunk."""
+"""The StyleGAN2 discriminator, with the names and signatures of stylegan2-ada-pytorch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from .layers import (
 
 
 class DiscriminatorBlock(RecordedModule):
-    """One resolution: (N, tmp, R, R), or the picture itself, to (N, out, R/2, R/2)."""
+    """One resolution, from (N, tmp, R, R), or from the picture in the first block, to (N, out, R/2, R/2)."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class DiscriminatorBlock(RecordedModule):
         self.num_layers = 0
 
         def layer(in_: int, out: int, kernel_size: int, **kwargs: Any) -> Conv2dLayer:
-            # Layers are counted from the picture on; Freeze-D fixes the first of them.
+            # Layers are counted from the picture on. Freeze-D does not train the first of them.
             trainable = first_layer_idx + self.num_layers >= freeze_layers
             self.num_layers += 1
             return Conv2dLayer(in_, out, kernel_size, trainable=trainable, channels_last=self.channels_last, **kwargs)
@@ -86,11 +86,11 @@ class DiscriminatorBlock(RecordedModule):
 
 
 class MinibatchStdLayer(RecordedModule):
-    """Appends the standard deviation over groups of pictures as further channels: (N, C, H, W) to (N, C + F, H, W).
+    """Appends the standard deviation over groups of pictures as more channels, from (N, C, H, W) to (N, C + F, H, W).
 
     Args:
-        group_size: pictures per group, None for the whole batch. Picture i belongs to group i modulo (N / group_size).
-        num_channels: F, the channels appended.
+        group_size: pictures in a group, None for the whole batch. Picture i is in group i modulo (N / group_size).
+        num_channels: F, the number of channels that are appended.
     """
 
     def __init__(self, group_size: int | None, num_channels: int = 1):
@@ -113,7 +113,7 @@ class MinibatchStdLayer(RecordedModule):
 
 
 class DiscriminatorEpilogue(RecordedModule):
-    """The 4x4 end of the discriminator: (N, in, 4, 4) to (N, 1)."""
+    """The last part of the discriminator, from (N, in, 4, 4) to (N, 1)."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class DiscriminatorEpilogue(RecordedModule):
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def features(self, x: torch.Tensor, img: torch.Tensor | None) -> torch.Tensor:
-        """What the last layer reads: (N, in)."""
+        """The input of the last layer, (N, in)."""
         check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == "skip":
@@ -175,9 +175,14 @@ class Discriminator(RecordedModule):
         img_resolution: side of the picture, a power of two of at least 8.
         img_channels: its channels.
         architecture: "resnet", "skip" or "orig".
-        channel_base, channel_max, num_fp16_res, conv_clamp: as in the generator.
-        cmap_dim: size of the mapped label; None takes the channels at 4x4.
-        block_kwargs, mapping_kwargs, epilogue_kwargs: for the parts.
+        channel_base: as in the generator.
+        channel_max: as in the generator.
+        num_fp16_res: as in the generator.
+        conv_clamp: the largest absolute value of a convolution's output; None for no limit.
+        cmap_dim: size of the mapped label; None takes the number of channels at 4x4.
+        block_kwargs: arguments for `DiscriminatorBlock`.
+        mapping_kwargs: arguments for `MappingNetwork`.
+        epilogue_kwargs: arguments for `DiscriminatorEpilogue`.
     """
 
     def __init__(
@@ -209,9 +214,15 @@ class Discriminator(RecordedModule):
         first_layer_idx = 0
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
-                channels[res] if res < img_resolution else 0, channels[res], channels[res // 2], resolution=res,
-                first_layer_idx=first_layer_idx, use_fp16=uses_fp16(res, img_resolution, num_fp16_res), **(block_kwargs or {}), **common,
-            )  # fmt: skip
+                channels[res] if res < img_resolution else 0,
+                channels[res],
+                channels[res // 2],
+                resolution=res,
+                first_layer_idx=first_layer_idx,
+                use_fp16=uses_fp16(res, img_resolution, num_fp16_res),
+                **(block_kwargs or {}),
+                **common,
+            )
             setattr(self, f"b{res}", block)
             first_layer_idx += block.num_layers
         if c_dim > 0:
@@ -227,11 +238,11 @@ class Discriminator(RecordedModule):
 
     @property
     def compares_batch(self) -> bool:
-        """Whether a picture's features depend on the others of its batch."""
+        """True if the features of a picture depend on the other pictures of its batch."""
         return self.b4.mbstd is not None
 
     def features(self, img: torch.Tensor, force_fp32: bool = False) -> torch.Tensor:
-        """What the last layer reads of pictures (N, img_channels, R, R) in [-1, 1]: (N, num_features), float32."""
+        """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""
         x = None
         for res in self.block_resolutions:
             x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
@@ -242,5 +253,5 @@ class Discriminator(RecordedModule):
         return self.b4.score(features, self.mapping(None, c) if self.c_dim > 0 else None)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None, force_fp32: bool = False) -> torch.Tensor:
-        """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""
+        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim); higher is more real."""
         return self.score(self.features(img, force_fp32), c)

@@ -1,4 +1,4 @@
-"""InceptionV3 up to Mixed_7a (Szegedy et al., 2016), under torchvision's parameter names."""
+"""InceptionV3 up to Mixed_7a (Szegedy et al., 2016). Parameters have the names of torchvision."""
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ def _mean3(x: torch.Tensor) -> torch.Tensor:
 
 
 class InceptionA(torch.nn.Module):
-    """(N, in, H, W) to (N, 224 + pool, H, W)."""
+    """From (N, in, H, W) to (N, 224 + pool, H, W)."""
 
     def __init__(self, in_: int, pool: int):
         super().__init__()
@@ -50,7 +50,7 @@ class InceptionA(torch.nn.Module):
 
 
 class InceptionB(torch.nn.Module):
-    """(N, in, H, W) to (N, in + 480, H / 2, W / 2)."""
+    """From (N, in, H, W) to (N, in + 480, H / 2, W / 2)."""
 
     def __init__(self, in_: int):
         super().__init__()
@@ -64,7 +64,7 @@ class InceptionB(torch.nn.Module):
 
 
 class InceptionC(torch.nn.Module):
-    """(N, in, H, W) to (N, 768, H, W)."""
+    """From (N, in, H, W) to (N, 768, H, W)."""
 
     def __init__(self, in_: int, c7: int):
         super().__init__()
@@ -82,7 +82,7 @@ class InceptionC(torch.nn.Module):
 
 
 class InceptionD(torch.nn.Module):
-    """(N, in, H, W) to (N, in + 512, H / 2, W / 2)."""
+    """From (N, in, H, W) to (N, in + 512, H / 2, W / 2)."""
 
     def __init__(self, in_: int):
         super().__init__()
@@ -97,7 +97,7 @@ class InceptionD(torch.nn.Module):
 
 
 class InceptionV3(torch.nn.Module):
-    """Pictures (N, 3, 299, 299) in [-1, 1] to Mixed_7a, (N, 1280, 8, 8)."""
+    """From pictures (N, 3, 299, 299) in [-1, 1] to the output of Mixed_7a, (N, 1280, 8, 8)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that generators and discriminators of the StyleGAN2 family share."""
+"""Layers that generators and discriminators of several families share."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +24,9 @@ def normal(shape: Sequence[int], divisor: float = 1) -> torch.Tensor:
 
 
 class RecordedModule(torch.nn.Module):
-    """A module that remembers its constructor's arguments, as official persistent classes do.
+    """A module that remembers the arguments of its constructor, as official classes do.
 
-    ``type(m)(*m.init_args, **m.init_kwargs)`` builds a fresh one like it; network files store both.
+    ``type(m)(*m.init_args, **m.init_kwargs)`` builds a new module of the same form. Network files store both.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "RecordedModule":
@@ -44,29 +44,38 @@ class RecordedModule(torch.nn.Module):
 
 
 def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint: str = "") -> None:
-    """Raise ValueError with both shapes when ``x`` does not have the expected one (None matches any size)."""
+    """Raise ValueError with both shapes unless ``x`` has the expected one, in which None stands for any size.
+
+    Args:
+        name: of the tensor, for the error.
+        x: the tensor.
+        expected: the size of each dimension.
+        hint: a sentence that is added to the error.
+    """
     if x.ndim != len(expected) or any(e is not None and s != e for s, e in zip(x.shape, expected)):
         wanted = ", ".join("any" if e is None else str(e) for e in expected)
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({wanted}){'. ' + hint if hint else ''}")
 
 
 def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_fp32: bool):
-    """The dtype and memory format a block computes in: half only on CUDA, and only where the file asks for it. On a CPU the
-    operations choose the format."""
+    """The dtype and the memory format in which a block computes.
+
+    Half precision is used only on CUDA, and only where the file asks for it. On a CPU the operations choose the format.
+    """
     if use_fp16 and not force_fp32 and x.device.type == "cuda":
         return torch.float16, torch.channels_last if channels_last else torch.contiguous_format
     return torch.float32, torch.preserve_format if x.device.type == "cpu" else torch.contiguous_format
 
 
 def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
-    """Whether a block is among the ``num_fp16_res`` highest resolutions (never the 4x4 one)."""
+    """True if a block is among the ``num_fp16_res`` highest resolutions. The block of 4x4 never is."""
     return resolution >= 8 and resolution.bit_length() > img_resolution.bit_length() - num_fp16_res
 
 
 class FullyConnectedLayer(RecordedModule):
-    """Dense layer with equalised learning rate: the weight is stored at unit variance and scaled at run time.
+    """Dense layer with equalised learning rate, from (N, in_features) to (N, out_features).
 
-    Input (N, in_features), output (N, out_features).
+    The weight has unit variance at the start, and is scaled whenever it is used.
     """
 
     def __init__(
@@ -96,7 +105,7 @@ class FullyConnectedLayer(RecordedModule):
 
 
 class Conv2dLayer(RecordedModule):
-    """Convolution with equalised learning rate and optional resampling; (N, in, H, W) to (N, out, H', W')."""
+    """Convolution with equalised learning rate, from (N, in, H, W) to (N, out, up * H / down, up * W / down)."""
 
     def __init__(
         self,
@@ -127,7 +136,7 @@ class Conv2dLayer(RecordedModule):
         weight = normal([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
         values = {"weight": weight, "bias": torch.zeros([out_channels]) if bias else None}
         for name, value in values.items():
-            # Freeze-D keeps the weights of frozen layers as buffers, which optimisers do not see.
+            # The weights of layers that Freeze-D keeps as they are become buffers, which optimisers do not see.
             if value is None or trainable:
                 self.register_parameter(name, None if value is None else torch.nn.Parameter(value))
             else:
@@ -150,19 +159,25 @@ class MappingNetwork(RecordedModule):
     """From latent z and label c to intermediate latents w.
 
     Args:
-        z_dim: size of z; 0 for none (the label mapping of a discriminator).
-        c_dim: size of the label; 0 for an unconditional network.
+        z_dim: size of z; 0 for none, as in a discriminator, which maps only a label.
+        c_dim: size of the label; 0 for a network without classes.
         w_dim: size of w.
-        num_ws: copies of w to return, one per layer of the synthesis; None returns (N, w_dim).
-        num_layers, embed_features, layer_features, activation, lr_multiplier: of the dense layers.
-        w_avg_beta: decay of the running mean ``w_avg`` kept in training mode; None keeps none.
-        label_path: "embed", as StyleGAN2-ADA has it: z and the embedded label are each divided by their root mean square, then
-            joined; or "concat", as TensorFlow's StyleGAN2 (version 4): the label times a matrix without bias or gain joins
-            z, and both are divided by what they have together.
+        num_ws: how many copies of w are returned, one per layer of the synthesis; None returns (N, w_dim).
+        num_layers: number of dense layers.
+        embed_features: size of the embedded label; None takes w_dim.
+        layer_features: size of the layers between the first and the last; None takes w_dim.
+        activation: of the dense layers.
+        lr_multiplier: of the dense layers.
+        w_avg_beta: decay of the running mean ``w_avg`` of w in training mode; None for a network without that mean.
+        label_path: how the label is joined to z. "embed", of StyleGAN2-ADA: z and the embedded label are each divided
+            by their root mean square, then joined. "concat", of TensorFlow's StyleGAN2: the label times a matrix,
+            without bias or gain, is joined to z, and the result is divided by its root mean square.
+        layer: makes a dense layer from (in_features, out_features, activation=, lr_multiplier=), for classes that
+            inherit.
 
-        layer: makes a dense layer from (in_features, out_features, activation=, lr_multiplier=); for families that inherit.
-
-    ``normalize_z``, an attribute, is true for official networks: without it z (or with "concat" both) is not divided.
+    Attributes:
+        normalize_z: False if z, or with "concat" z and the label, is not divided by its root mean square. It is True in
+            all official networks.
     """
 
     normalize_z = True
@@ -217,11 +232,11 @@ class MappingNetwork(RecordedModule):
         """Map (N, z_dim) and (N, c_dim) to (N, num_ws, w_dim), float32.
 
         Args:
-            z: latents from N(0, 1), any floating dtype; ignored when z_dim is 0.
-            c: one-hot labels; needed when c_dim is not 0.
-            truncation_psi: pull towards ``w_avg``: w_avg + psi * (w - w_avg).
-            truncation_cutoff: number of leading layers that are truncated; None means all.
-            skip_w_avg_update: leave ``w_avg`` alone although the module is in training mode.
+            z: latents from N(0, 1), any floating dtype; ignored if z_dim is 0.
+            c: one-hot labels; needed if c_dim is not 0.
+            truncation_psi: how much of the difference to ``w_avg`` is kept: w_avg + psi * (w - w_avg).
+            truncation_cutoff: number of layers, from the first on, that are truncated; None for all.
+            skip_w_avg_update: do not update ``w_avg``, although the module is in training mode.
         """
         x = None
         if self.z_dim > 0:
@@ -231,7 +246,8 @@ class MappingNetwork(RecordedModule):
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(
-                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
+                    f"this network has {self.c_dim} classes and got no label; give c, one-hot, of shape "
+                    f"(N, {self.c_dim})"
                 )
             check_shape("c", c, [None, self.c_dim])
             y = self.embed(c.to(torch.float32))
@@ -255,12 +271,15 @@ class MappingNetwork(RecordedModule):
 
 
 class StyleGAN(RecordedModule):
-    """Mapping and synthesis: what the generators of all StyleGANs share.
+    """A mapping network and a synthesis network. The generators of all StyleGANs inherit from this.
 
     Args:
-        z_dim: size of z. c_dim: number of classes, 0 for none. w_dim: size of w.
-        synthesis: with img_resolution, img_channels and num_ws.
-        mapping: the class of the mapping network. mapping_kwargs: for it.
+        z_dim: size of z.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of w.
+        synthesis: the synthesis network, which has img_resolution, img_channels and num_ws.
+        mapping: the class of the mapping network.
+        mapping_kwargs: arguments for it.
     """
 
     def __init__(

@@ -1,10 +1,11 @@
-"""ProGAN: generator and discriminator that were grown from 4x4 on, at any state of their growth.
+"""ProGAN's generator and discriminator, which grow from 4x4 on during training, at any state of their growth.
 
-Karras, Aila, Laine & Lehtinen, "Progressive Growing of GANs for Improved Quality, Stability, and Variation" (2018), table 2
-and section 4; official networks.py, `G_paper` and `D_paper`.
+Karras, Aila, Laine & Lehtinen, "Progressive Growing of GANs for Improved Quality, Stability, and Variation" (2018),
+table 2 and section 4; and the official networks.py, `G_paper` and `D_paper`.
 
-The equalised learning rate (section 4.1) is no part of these modules: weights are frozen here, so the reader multiplies
-them once by what official code multiplies them with at every step, and the product is the same float32 number.
+These modules have no equalised learning rate (section 4.1). Official code multiplies a weight by a factor whenever it
+is used; here weights do not change, so the reader of the file multiplies them once, which gives the same float32
+numbers.
 """
 
 from typing import Any
@@ -22,12 +23,12 @@ MAX_RESOLUTION = 4096
 
 
 def widen(kernel: torch.Tensor) -> torch.Tensor:
-    """The 4x4 kernel that stands for a 3x3 one together with a doubling, or a halving, of the side.
+    """The 4x4 kernel with which a convolution of stride 2 does the work of a 3x3 kernel and of resampling by 2.
 
-    Sums of the kernel and of the kernel moved by one pixel along each axis and both: (a, b, 3, 3) to (a, b, 4, 4). For a
-    transposed convolution of stride 2 with it, nearest-neighbour doubling came first and the 3x3 kernel, turned by 180
-    degrees, was correlated with the result. For a convolution of stride 2 with a quarter of it, the means of 2x2 pixels
-    are taken last.
+    It is the sum of the kernel (a, b, 3, 3) moved by 0 or 1 pixel along each axis, (a, b, 4, 4). A transposed
+    convolution of stride 2 with it equals doubling the side by repeating pixels, and then correlating with the 3x3
+    kernel turned by 180 degrees. A convolution of stride 2 with a quarter of it equals convolving with the 3x3 kernel,
+    and then averaging squares of 2x2 pixels.
     """
     a, b, height, width = kernel.shape
     wide = kernel.new_zeros([a, b, height + 1, width + 1])
@@ -38,7 +39,7 @@ def widen(kernel: torch.Tensor) -> torch.Tensor:
 
 
 class _Growing(torch.nn.Module):
-    """Sizes and the state of growth, the same for both networks."""
+    """What both networks have: sizes, and the state of growth."""
 
     family = "progan"
 
@@ -64,7 +65,7 @@ class _Growing(torch.nn.Module):
         self.max_lod = img_resolution.bit_length() - 3
         self.resolutions = [2**k for k in range(2, img_resolution.bit_length())]
         self._others = {**others, "fmap_base": fmap_base, "fmap_decay": fmap_decay, "fmap_max": fmap_max}
-        # Feature maps at 2x2 (those of vectors), 4x4, 8x8, ...
+        # Number of feature maps at 4x4, 8x8, and so on. The number at 2x2 is that of vectors.
         self.channels = {
             2 ** (k + 1): min(int(fmap_base / 2.0 ** (k * fmap_decay)), fmap_max)
             for k in range(img_resolution.bit_length() - 1)
@@ -77,16 +78,16 @@ class _Growing(torch.nn.Module):
 
     @property
     def init_kwargs(self) -> dict[str, Any]:
-        """Arguments that build a network of this form, and of its present ``lod``."""
+        """The arguments for a network of this form with the present ``lod``."""
         sizes = {"img_resolution": self.img_resolution, "img_channels": self.img_channels, "c_dim": self.c_dim}
         return {**sizes, **self._others, "lod": self.lod}
 
     @property
     def lod(self) -> float:
-        """The state of growth: how often the side must be doubled from the present resolution to the full one.
+        """The level of detail: how many doublings of the resolution are missing until the full one. It may be set.
 
-        0 is the whole network, ``max_lod`` that at 4x4. Between whole numbers a resolution is being faded in: at 0.3, 0.3 of
-        the picture is still that of half the resolution. May be set.
+        It is 0 for the whole network and ``max_lod`` for the one at 4x4. Between integers a resolution is being faded
+        in: at 0.3, a part of 0.3 of the picture is still that of half the resolution.
         """
         return self._lod
 
@@ -97,17 +98,20 @@ class _Growing(torch.nn.Module):
         self._lod = float(value)
 
     def _growth(self) -> tuple[int, float]:
-        """The whole and the fractional part of ``lod``."""
+        """The integer part and the fraction of ``lod``."""
         return int(self._lod), self._lod - int(self._lod)
 
 
 class GeneratorBlock(torch.nn.Module):
-    """One resolution: (N, in, R/2, R/2) to (N, out, R, R); at 4x4 from (N, in, 4, 4).
+    """One resolution, from (N, in, R/2, R/2) to (N, out, R, R); at 4x4 from (N, in, 4, 4).
 
     Args:
-        in_channels, out_channels, img_channels: of the maps that come, that go, and of the picture.
-        doubles: whether ``conv0`` is there: a 4x4 transposed convolution, see `widen`. ``conv1`` always is.
-        slope: of the activation. eps: of the pixel norm, None for none.
+        in_channels: of the maps that it takes.
+        out_channels: of the maps that it gives.
+        img_channels: of the picture.
+        doubles: True for a block with ``conv0``, a transposed convolution that doubles the side, see `widen`.
+        slope: of the leaky ReLU.
+        eps: of the pixel norm; None for no pixel norm.
     """
 
     def __init__(
@@ -134,20 +138,22 @@ class Generator(_Growing):
     """ProGAN's generator, a `LatentGenerator`.
 
     Args:
-        img_resolution: side of the picture, a power of two from 4 to 4096. img_channels: its channels.
-        z_dim: size of z; None takes the feature maps of vectors, min(fmap_base, fmap_max).
+        img_resolution: side of the picture, a power of two from 4 to 4096.
+        img_channels: its channels.
+        z_dim: size of z; None takes min(fmap_base, fmap_max).
         c_dim: size of the label, which is appended to z; 0 for none.
-        fmap_base, fmap_decay, fmap_max: there are min(fmap_base / 2^(k fmap_decay), fmap_max) feature maps at the
-            resolution 2^(k + 1).
-        normalize_latents: divide z, with the label, by its root mean square first.
-        use_pixelnorm, pixelnorm_epsilon: whether feature vectors are normalised after each activation, and the constant
-            under both roots.
-        use_leakyrelu: leaky ReLU, else ReLU.
-        lod: the state of growth, see `lod`.
+        fmap_base: a layer of the resolution 2^(k + 1) has min(fmap_base / 2^(k fmap_decay), fmap_max) feature maps.
+        fmap_decay: see ``fmap_base``.
+        fmap_max: see ``fmap_base``.
+        normalize_latents: True to divide z, with the label, by its root mean square.
+        use_pixelnorm: True to divide each pixel by its root mean square after each activation.
+        pixelnorm_epsilon: the constant under both roots.
+        use_leakyrelu: True for leaky ReLU, False for ReLU.
+        lod: the level of detail, see `lod`.
 
-    Layers are named ``dense``, ``b4.conv1``, ``b8.conv0`` (which doubles the side), ``b8.conv1``, ...; the output of each is
-    that after the bias and before the activation. ``b4.torgb``, ... make pictures of 4x4, ... maps; after the last no network
-    is left, so they are none of ``layer_shapes``.
+    Layers are named ``dense``, ``b4.conv1``, ``b8.conv0`` (which doubles the side), ``b8.conv1``, and so on. Their
+    output is taken after the bias and before the activation. ``b4.torgb`` and the like make the pictures, and are not
+    in ``layer_shapes``.
     """
 
     z_prior = "normal"
@@ -169,10 +175,9 @@ class Generator(_Growing):
         use_leakyrelu: bool = True,
         lod: float = 0.0,
     ):
-        super().__init__(
-            img_resolution, img_channels, c_dim, fmap_base, fmap_decay, fmap_max, lod, normalize_latents=normalize_latents,
-            use_pixelnorm=use_pixelnorm, pixelnorm_epsilon=pixelnorm_epsilon, use_leakyrelu=use_leakyrelu,
-        )  # fmt: skip
+        others = dict(normalize_latents=normalize_latents, use_pixelnorm=use_pixelnorm, use_leakyrelu=use_leakyrelu)
+        others["pixelnorm_epsilon"] = pixelnorm_epsilon
+        super().__init__(img_resolution, img_channels, c_dim, fmap_base, fmap_decay, fmap_max, lod, **others)
         self.z_dim = self.channels[2] if z_dim is None else z_dim
         self._others["z_dim"] = self.z_dim
         self.normalize_latents = normalize_latents
@@ -186,7 +191,7 @@ class Generator(_Growing):
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Name to output shape (C, H, W) of the layers that are computed at the present ``lod``, in order."""
+        """Names and output shapes (C, H, W) of the layers at the present ``lod``, in the order of computation."""
         shapes = {"dense": (self.channels[4], 4, 4)}
         for r in self.resolutions:
             if r <= self.img_resolution >> int(self.lod):
@@ -199,16 +204,17 @@ class Generator(_Growing):
 
         Args:
             z: latents (N, z_dim) from N(0, I).
-            c: labels (N, c_dim); needed when c_dim is not 0.
+            c: labels (N, c_dim); needed if c_dim is not 0.
 
-        At a ``lod`` above 0 they are enlarged to R by repeating pixels.
+        With a ``lod`` above 0 smaller pictures are enlarged to R by repeating pixels.
         """
         check_shape("z", z, [None, self.z_dim])
         x = z.to(torch.float32)
         if self.c_dim > 0:
             if c is None:
                 raise ValueError(
-                    f"this network has {self.c_dim} classes and got no label; give c of shape (N, {self.c_dim}), one-hot"
+                    f"this network has {self.c_dim} classes and got no label; give c, one-hot, of shape "
+                    f"(N, {self.c_dim})"
                 )
             check_shape("c", c, [len(z), self.c_dim])
             x = torch.cat([x, c.to(torch.float32)], dim=1)
@@ -241,12 +247,14 @@ def _average(img: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 class DiscriminatorBlock(torch.nn.Module):
-    """One resolution: (N, in, R, R) to (N, out, R/2, R/2).
+    """One resolution, from (N, in, R, R) to (N, out, R/2, R/2).
 
     Args:
-        in_channels, out_channels, img_channels: of the maps that come, that go, and of the picture.
-        fused_scale: ``conv1`` is a 4x4 convolution of stride 2, see `widen`; else a 3x3 one, and pixels are averaged after
-            the activation, which is another function.
+        in_channels: of the maps that it takes.
+        out_channels: of the maps that it gives.
+        img_channels: of the picture.
+        fused_scale: True if ``conv1`` is a 4x4 convolution of stride 2, see `widen`. Otherwise it is a 3x3 convolution,
+            and squares of 2x2 pixels are averaged after the activation, which does not give the same.
     """
 
     def __init__(self, in_channels: int, out_channels: int, img_channels: int, fused_scale: bool):
@@ -264,7 +272,7 @@ class DiscriminatorBlock(torch.nn.Module):
 
 
 class DiscriminatorEpilogue(torch.nn.Module):
-    """The 4x4 end: (N, in, 4, 4) to features (N, features); ``out`` makes a score and c_dim label logits of them."""
+    """The last part, from (N, in, 4, 4) to features. ``out`` makes the score and the c_dim logits of classes from them."""
 
     def __init__(self, in_channels: int, num_features: int, img_channels: int, c_dim: int, mbstd_group_size: int):
         super().__init__()
@@ -282,14 +290,19 @@ class DiscriminatorEpilogue(torch.nn.Module):
 
 
 class Discriminator(_Growing):
-    """ProGAN's discriminator; with classes it is an auxiliary classifier: it names the class, and the score does not read it.
+    """ProGAN's discriminator. With classes it also says what class a picture has; the score does not use the label.
 
     Args:
-        img_resolution, img_channels, fmap_base, fmap_decay, fmap_max, lod: as in `Generator`.
-        c_dim: number of label logits, 0 for none.
-        mbstd_group_size: pictures per group of the minibatch standard deviation (section 3), which is one further feature map
-            at 4x4; at most 1 for none. A smaller batch is one group.
-        fused_scale: how the side is halved, see `DiscriminatorBlock`.
+        img_resolution: as in `Generator`.
+        img_channels: as in `Generator`.
+        c_dim: number of classes, 0 for none.
+        fmap_base: as in `Generator`.
+        fmap_decay: as in `Generator`.
+        fmap_max: as in `Generator`.
+        mbstd_group_size: pictures in a group of the minibatch standard deviation (section 3), which is one more feature
+            map at 4x4; 0 or 1 for none. A smaller batch is one group.
+        fused_scale: how the resolution is halved, see `DiscriminatorBlock`.
+        lod: as in `Generator`.
     """
 
     def __init__(
@@ -304,10 +317,8 @@ class Discriminator(_Growing):
         fused_scale: bool = True,
         lod: float = 0.0,
     ):
-        super().__init__(
-            img_resolution, img_channels, c_dim, fmap_base, fmap_decay, fmap_max, lod, mbstd_group_size=mbstd_group_size,
-            fused_scale=fused_scale,
-        )  # fmt: skip
+        others = dict(mbstd_group_size=mbstd_group_size, fused_scale=fused_scale)
+        super().__init__(img_resolution, img_channels, c_dim, fmap_base, fmap_decay, fmap_max, lod, **others)
         for r in reversed(self.resolutions[1:]):
             self.add_module(
                 f"b{r}", DiscriminatorBlock(self.channels[r], self.channels[r // 2], img_channels, fused_scale)
@@ -321,11 +332,11 @@ class Discriminator(_Growing):
 
     @property
     def compares_batch(self) -> bool:
-        """Whether a picture's features depend on the others of its batch."""
+        """True if the features of a picture depend on the other pictures of its batch."""
         return self.b4.mbstd is not None
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads of pictures (N, img_channels, R, R) in [-1, 1]: (N, num_features), float32."""
+        """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""
         check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
         lod, fade = self._growth()
         resolution = self.img_resolution >> lod

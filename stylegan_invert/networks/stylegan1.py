@@ -1,10 +1,10 @@
 """The StyleGAN generator and discriminator of 2018.
 
-Written from Karras, Laine & Aila, "A Style-Based Generator Architecture for Generative Adversarial Networks" (2019), and
-from the constants of the official TensorFlow code (formats.md, section 2.3). Call signatures are those of this package's
-StyleGAN2. Weights are kept as official files have them, at unit variance, and scaled at run time (equalised learning rate,
-Karras et al., "Progressive Growing of GANs", 2018, section 4.1); a convolution's scale is applied to its output, which costs
-nothing there, so that the weight itself goes to the convolution.
+Written from Karras, Laine & Aila, "A Style-Based Generator Architecture for Generative Adversarial Networks" (2019),
+and from the constants of the official TensorFlow code. Call signatures are those of this package's StyleGAN2. Weights
+are kept as official files have them and are scaled whenever they are used (equalised learning rate, Karras et al.,
+"Progressive Growing of GANs", 2018, section 4.1). The scale of a convolution is applied to its output, where it costs
+nothing.
 """
 
 import math
@@ -23,18 +23,18 @@ from .layers import check_shape
 from .stylegan2 import NOISE_MODES
 
 NONLINEARITIES = ("lrelu", "relu")
-GAIN = math.sqrt(2)  # of weights in front of an activation; there is none behind it
-FUSED_FROM = 128  # the resolution from which fused_scale "auto" fuses
+GAIN = math.sqrt(2)  # of the weights of a layer with an activation; the activation itself has no gain
+FUSED_FROM = 128  # the lowest resolution at which fused_scale "auto" is True
 BLUR_FILTER = (1, 2, 1)
 
 
 def feature_maps(stage: int, fmap_base: float, fmap_decay: float, fmap_max: int) -> int:
-    """Channels of a stage; the layers of resolution 2^k have those of stage k - 1."""
+    """The number of channels of a stage. Layers of the resolution 2^k are those of stage k - 1."""
     return min(int(fmap_base / 2.0 ** (stage * fmap_decay)), fmap_max)
 
 
 def _levels(img_resolution: int, lod: float) -> tuple[int, float]:
-    """log2 of the resolution at which a network works at this level of detail, and how far the one below is mixed in."""
+    """For a level of detail: log2 of the resolution of the network, and the part of the resolution below in its output."""
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution is {img_resolution}; expected a power of two of at least 4")
     if not (lod >= 0 and math.isfinite(lod)):
@@ -49,26 +49,27 @@ def _weight_gain(fan_in: int, gain: float, use_wscale: bool, lr_multiplier: floa
 
 
 def _doubled(weight: torch.Tensor) -> torch.Tensor:
-    """The 4x4 kernel (O, I, 4, 4) of a 3x3 one convolved with a box of 2x2."""
+    """A kernel (O, I, 3, 3) convolved with a box of 2x2, (O, I, 4, 4)."""
     w = F.pad(weight, [1, 1, 1, 1])
     return w[:, :, 1:, 1:] + w[:, :, :-1, 1:] + w[:, :, 1:, :-1] + w[:, :, :-1, :-1]
 
 
 def instance_norm(x: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """Each map of (N, C, H, W) with its mean taken away, divided by the root of its mean square plus ``eps``.
+    """Each map of (N, C, H, W) less its mean, divided by the root of its mean square plus ``eps``.
 
-    Torch's own (2.13) has a wrong gradient on a CPU where the gradient of its output has channels last.
+    Torch's own function (2.13) gives a wrong gradient on a CPU if the gradient of its output is in the channels-last
+    format.
     """
     x = x - x.mean(dim=[2, 3], keepdim=True)
     return x * (x.square().mean(dim=[2, 3], keepdim=True) + eps).rsqrt()
 
 
 class Blur(torch.nn.Module):
-    """Low-pass filter that keeps the size; taps as for `setup_filter`, None for no filtering."""
+    """A low-pass filter that keeps the size of the maps. Its taps are as for `setup_filter`, or None for no filter."""
 
     def __init__(self, taps: Sequence[float] | Sequence[Sequence[float]] | None):
         super().__init__()
-        # The official code correlates, and upfirdn2d convolves.
+        # Official code computes a correlation and upfirdn2d a convolution, so the taps are turned.
         f = setup_filter(taps) if taps else None
         self.register_buffer("filter", None if f is None else f.flip(list(range(f.ndim))))
 
@@ -76,12 +77,12 @@ class Blur(torch.nn.Module):
         if self.filter is None:
             return x
         height, width = self.filter.shape[0], self.filter.shape[-1]
-        # TensorFlow's "SAME": of an odd number of rows, the larger half comes behind.
+        # TensorFlow's "SAME" puts the larger half of an odd number of rows at the end.
         return upfirdn2d(x, self.filter, padding=[(width - 1) // 2, width // 2, (height - 1) // 2, height // 2])
 
 
 class DenseLayer(torch.nn.Module):
-    """Dense layer (N, in) to (N, out), its gain in the weight's scale and none behind the activation."""
+    """Dense layer from (N, in) to (N, out). Its gain is in the scale of the weight; the activation has none."""
 
     def __init__(
         self,
@@ -109,9 +110,9 @@ class DenseLayer(torch.nn.Module):
 
 
 class ConvLayer(torch.nn.Module):
-    """Convolution, bias, activation: (N, in, H, W) to (N, out, H, W), or half the size with ``down``.
+    """Convolution, bias and activation, from (N, in, H, W) to (N, out, H, W), or to half the size with ``down``.
 
-    With ``down``, the maps are blurred before, and blocks of 2x2 averaged after the convolution.
+    With ``down``, maps are blurred before the convolution, and squares of 2x2 pixels are averaged after it.
     """
 
     def __init__(
@@ -146,15 +147,21 @@ class ConvLayer(torch.nn.Module):
 class MappingNetwork(layers.MappingNetwork):
     """From latent z and label c to intermediate latents w.
 
-    A label is made a vector of the size of z by a matrix and concatenated with z; both together are then divided by their
-    root mean square. The layers have no gain behind their activation, so w is the leaky ReLU itself of what V holds. Official
-    tools truncate with psi 0.7 and cutoff 8. ``w_avg`` is the file's, and stays so in training mode.
+    A matrix makes a vector of the size of z from a label, which is joined to z; the result is divided by its root mean
+    square. The activations have no gain, so w is the leaky ReLU of a vector of V without a factor. Official tools
+    truncate with psi 0.7 and cutoff 8. ``w_avg`` is that of the file, and does not change in training mode.
 
     Args:
-        z_dim, c_dim, w_dim: sizes; c_dim is 0 for an unconditional network.
-        num_ws: copies of w to return, one per layer of the synthesis.
-        num_layers, layer_features, activation, lr_multiplier, use_wscale: of the dense layers.
-        normalize_z: divide by the root mean square.
+        z_dim: size of z.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of w.
+        num_ws: how many copies of w are returned, one per layer of the synthesis.
+        num_layers: number of dense layers.
+        layer_features: size of the layers between the first and the last.
+        activation: of the dense layers.
+        lr_multiplier: of the dense layers.
+        use_wscale: True for an equalised learning rate.
+        normalize_z: True to divide z and the label by their root mean square.
     """
 
     def __init__(
@@ -173,17 +180,27 @@ class MappingNetwork(layers.MappingNetwork):
         if activation not in NONLINEARITIES:
             raise ValueError(f"activation is {activation!r}; expected one of {', '.join(NONLINEARITIES)}")
         super().__init__(
-            z_dim, c_dim, w_dim, num_ws, num_layers, embed_features=z_dim, layer_features=layer_features, activation=activation,
-            lr_multiplier=lr_multiplier, w_avg_beta=1, label_path="concat", layer=partial(DenseLayer, use_wscale=use_wscale),
-        )  # fmt: skip
+            z_dim,
+            c_dim,
+            w_dim,
+            num_ws,
+            num_layers,
+            embed_features=z_dim,
+            layer_features=layer_features,
+            activation=activation,
+            lr_multiplier=lr_multiplier,
+            w_avg_beta=1,
+            label_path="concat",
+            layer=partial(DenseLayer, use_wscale=use_wscale),
+        )
         self.normalize_z = normalize_z
 
 
 class SynthesisLayer(torch.nn.Module):
-    """What ends every layer of the synthesis, and, in the kinds of layers below, what comes before it.
+    """The base of all layers of the synthesis, which computes the end that they have in common.
 
-    Noise with a strength per channel, bias, activation, normalisation, then the style: x * (s0 + 1) + s1, where s0 and s1
-    are affine functions of w (equation 1 of the paper).
+    This is noise with a strength per channel, bias, activation, normalisation, and the style: x * (s0 + 1) + s1, where
+    s0 and s1 are affine functions of w (equation 1 of the paper). The classes below compute what comes before it.
     """
 
     def __init__(
@@ -215,7 +232,7 @@ class SynthesisLayer(torch.nn.Module):
     def finish(
         self, x: torch.Tensor, gain: float, w: torch.Tensor, noise_mode: str, noise: torch.Tensor | None
     ) -> torch.Tensor:
-        """The end of the layer: x (N, out, R, R), its factor still to come, and w (N, w_dim), to (N, out, R, R)."""
+        """The end of the layer, from x (N, out, R, R), which is first multiplied by ``gain``, and w (N, w_dim)."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode is {noise_mode!r}; expected one of {', '.join(NOISE_MODES)}")
         shift = self.bias[:, None, None]
@@ -242,7 +259,7 @@ class SynthesisLayer(torch.nn.Module):
 
 
 class ConstLayer(SynthesisLayer):
-    """The first layer: a learned constant (N, out, 4, 4)."""
+    """The first layer, a learned constant (N, out, 4, 4)."""
 
     def __init__(self, out_channels: int, w_dim: int, **kwargs: Any):
         super().__init__(out_channels, w_dim, 4, **kwargs)
@@ -253,7 +270,7 @@ class ConstLayer(SynthesisLayer):
 
 
 class DenseInputLayer(SynthesisLayer):
-    """The first layer of a network without a constant: a dense layer on w, (N, out, 4, 4)."""
+    """The first layer of a network that has no constant: a dense layer from w to (N, out, 4, 4)."""
 
     def __init__(self, out_channels: int, w_dim: int, use_wscale: bool, **kwargs: Any):
         super().__init__(out_channels, w_dim, 4, use_wscale=use_wscale, **kwargs)
@@ -264,12 +281,20 @@ class DenseInputLayer(SynthesisLayer):
 
 
 class ConvSynthesisLayer(SynthesisLayer):
-    """A 3x3 convolution, (N, in, R, R) to (N, out, R, R), or from half the size.
+    """A 3x3 convolution to (N, out, R, R), from (N, in, R, R), or from half the size with ``up`` 2.
 
     Args:
-        up: 2 to double the size by repeating pixels before the convolution, and to filter with ``blur_filter`` after it.
-        fused_scale: the official code computes both at once by a transposed convolution, which turns the kernel by 180
-            degrees; the weight is the file's in both cases, so what it means depends on this.
+        in_channels: of the maps that it takes.
+        out_channels: of the maps that it gives.
+        w_dim: size of w.
+        resolution: R.
+        use_wscale: True for an equalised learning rate.
+        up: 2 to double the size by repeating pixels before the convolution, and to filter with ``blur_filter`` after
+            it.
+        fused_scale: True if official code doubles the size and convolves at once, by a transposed convolution. That
+            turns the kernel by 180 degrees, so the weight in the file is then a turned one.
+        blur_filter: taps of the filter, or None.
+        kwargs: for `SynthesisLayer`.
     """
 
     def __init__(
@@ -303,14 +328,15 @@ class ConvSynthesisLayer(SynthesisLayer):
         return self.finish(x, self.weight_gain, w, noise_mode, noise)
 
     def _kernel(self, weight: torch.Tensor) -> torch.Tensor:
-        """(in, out, 4, 4), as the transposed convolution takes it that repeats pixels and convolves."""
+        """The kernel (in, out, 4, 4) of the transposed convolution that repeats pixels and convolves at once."""
         return _doubled(weight if self.fused_scale else weight.flip(2, 3)).transpose(0, 1)
 
 
 class SynthesisBlock(torch.nn.Module):
-    """The two layers of one resolution, and ToRGB where a picture is taken there.
+    """The two layers of one resolution, and a ToRGB layer if a picture is made at this resolution.
 
-    The first is `input` (``ConstLayer`` or ``DenseInputLayer``) at 4x4 and `conv0` elsewhere, the second `conv1`.
+    The first layer is ``input`` (`ConstLayer` or `DenseInputLayer`) at 4x4 and ``conv0`` elsewhere, the second
+    ``conv1``.
     """
 
     def __init__(
@@ -331,9 +357,8 @@ class SynthesisBlock(torch.nn.Module):
         if in_channels == 0:
             self.input = (ConstLayer if const_input_layer else DenseInputLayer)(out_channels, w_dim, **common)
         else:
-            self.conv0 = ConvSynthesisLayer(
-                in_channels, out_channels, w_dim, resolution, up=2, fused_scale=fused_scale, blur_filter=blur_filter, **common
-            )  # fmt: skip
+            resampling = dict(up=2, fused_scale=fused_scale, blur_filter=blur_filter)
+            self.conv0 = ConvSynthesisLayer(in_channels, out_channels, w_dim, resolution, **resampling, **common)
         self.conv1 = ConvSynthesisLayer(out_channels, out_channels, w_dim, resolution, **common)
         if img_channels is not None:
             self.torgb = ConvLayer(out_channels, img_channels, 1, gain=1, use_wscale=use_wscale)
@@ -341,7 +366,7 @@ class SynthesisBlock(torch.nn.Module):
     def forward(
         self, x: torch.Tensor | None, ws: Sequence[torch.Tensor], noise_mode: str, noise: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        """Features of half the size, or None at 4x4, and w (N, w_dim) of each layer, to (N, out, R, R)."""
+        """From features of half the size, or None at 4x4, and a w (N, w_dim) for each layer, to (N, out, R, R)."""
         if x is None:
             x = self.input(ws[0], noise_mode, noise.get("input"))
         else:
@@ -353,18 +378,24 @@ class SynthesisNetwork(torch.nn.Module):
     """From intermediate latents to a picture.
 
     Args:
-        w_dim: size of w. img_resolution: side of the picture, a power of two of at least 4. img_channels: its channels.
-        fmap_base, fmap_decay, fmap_max: see `feature_maps`.
-        use_styles: whether w modulates every layer; without it a single w is read, by the dense first layer.
-        const_input_layer: whether the first layer is a constant; else it is a dense layer on w.
-        use_noise: whether there are noise inputs.
+        w_dim: size of w.
+        img_resolution: side of the picture, a power of two of at least 4.
+        img_channels: its channels.
+        fmap_base: see `feature_maps`.
+        fmap_decay: see `feature_maps`.
+        fmap_max: see `feature_maps`.
+        use_styles: True if w modulates every layer. Otherwise there is one w, which only the dense first layer takes.
+        const_input_layer: True if the first layer is a constant. Otherwise it is a dense layer.
+        use_noise: True if layers add noise.
         nonlinearity: "lrelu" (slope 0.2) or "relu".
-        use_wscale: equalised learning rate.
-        use_pixel_norm, use_instance_norm: normalisations before the style.
+        use_wscale: True for an equalised learning rate.
+        use_pixel_norm: True to divide each pixel by its root mean square before the style.
+        use_instance_norm: True for `instance_norm` before the style.
         fused_scale: see `ConvSynthesisLayer`; "auto" is True from 128x128 on.
-        blur_filter: taps of the filter behind each enlargement; None for no filter.
-        lod: level of detail, for a network that was still growing: its layers of a higher resolution than
-            img_resolution / 2^floor(lod) are left out, and the fraction mixes in the picture of the resolution below.
+        blur_filter: taps of the filter after each doubling of the resolution; None for no filter.
+        lod: level of detail, above 0 for a network that was still growing. Layers of a higher resolution than
+            img_resolution / 2^floor(lod) are left out, and its fraction is the part of the next smaller picture in the
+            output.
     """
 
     def __init__(
@@ -403,11 +434,21 @@ class SynthesisNetwork(torch.nn.Module):
         for k in range(2, self.top + 1):
             channels = [feature_maps(stage, fmap_base, fmap_decay, fmap_max) for stage in (k - 2, k - 1)]
             block = SynthesisBlock(
-                channels[0] if k > 2 else 0, channels[1], w_dim, 2**k, img_channels if k in pictures else None,
-                const_input_layer, 2**k >= FUSED_FROM if fused_scale == "auto" else fused_scale, blur_filter, use_wscale,
-                use_noise=use_noise, activation=nonlinearity, use_pixel_norm=use_pixel_norm, use_instance_norm=use_instance_norm,
+                channels[0] if k > 2 else 0,
+                channels[1],
+                w_dim,
+                2**k,
+                img_channels if k in pictures else None,
+                const_input_layer,
+                2**k >= FUSED_FROM if fused_scale == "auto" else fused_scale,
+                blur_filter,
+                use_wscale,
+                use_noise=use_noise,
+                activation=nonlinearity,
+                use_pixel_norm=use_pixel_norm,
+                use_instance_norm=use_instance_norm,
                 use_styles=use_styles,
-            )  # fmt: skip
+            )
             setattr(self, f"b{2**k}", block)
 
     def _layers(self) -> dict[str, SynthesisLayer]:
@@ -415,7 +456,7 @@ class SynthesisNetwork(torch.nn.Module):
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Names ("b8.conv0") and shapes (C, H, W) of the layers' outputs, style included, in the order of computation."""
+        """Names ("b8.conv0") and shapes (C, H, W) of the outputs of layers, after the style, in the order of computation."""
         return {name: (m.out_channels, m.resolution, m.resolution) for name, m in self._layers().items()}
 
     def details(self) -> dict[str, Any]:
@@ -433,13 +474,13 @@ class SynthesisNetwork(torch.nn.Module):
         noise: Mapping[str, torch.Tensor] | None = None,
         fused_modconv: bool | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer; converted to float32.
+            ws: one w per layer, (N, num_ws, w_dim); converted to float32.
             noise_mode: "random" draws new noise, "const" takes the stored maps, "none" adds none.
-            noise: maps that replace the stored ones, (N or 1, 1, H, W) each, under the names of `noise_shapes`.
-            fused_modconv: of the common signature; there is no modulated convolution here, so it changes nothing.
+            noise: maps that replace the stored ones, (N or 1, 1, H, W) each, by the names of `noise_shapes`.
+            fused_modconv: an argument of StyleGAN2, which has no effect here, because no convolution is modulated.
         """
         check_shape("ws", ws, [None, self.num_ws, self.w_dim], "One w per layer; G.mapping returns them in this shape.")
         per_block: dict[str, dict[str, torch.Tensor]] = {}
@@ -465,18 +506,21 @@ class SynthesisNetwork(torch.nn.Module):
 
 
 class Generator(layers.StyleGAN):
-    """StyleGAN: mapping and synthesis.
+    """The generator of StyleGAN: a mapping network and a synthesis network.
 
     Args:
-        z_dim: size of z. c_dim: number of classes, 0 for none. w_dim: size of w.
-        img_resolution: side of the picture. img_channels: its channels.
-        mapping_kwargs: for `MappingNetwork`. synthesis_kwargs: for `SynthesisNetwork`.
+        z_dim: size of z.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of w.
+        img_resolution: side of the picture.
+        img_channels: its channels.
+        mapping_kwargs: arguments for `MappingNetwork`.
+        synthesis_kwargs: arguments for `SynthesisNetwork`.
 
-    ``init_kwargs`` holds these arguments: with the ``state_dict()`` they are all there is to the network.
+    ``init_kwargs`` holds these arguments. Together with the ``state_dict()`` they describe the whole network.
     """
 
     family = "stylegan1"
-    z_prior = "normal"
 
     def __init__(
         self,
@@ -493,7 +537,7 @@ class Generator(layers.StyleGAN):
 
 
 class DiscriminatorBlock(torch.nn.Module):
-    """One resolution: (N, in, R, R) to (N, out, R/2, R/2)."""
+    """One resolution, from (N, in, R, R) to (N, out, R/2, R/2)."""
 
     def __init__(
         self,
@@ -513,7 +557,7 @@ class DiscriminatorBlock(torch.nn.Module):
 
 
 class DiscriminatorEpilogue(torch.nn.Module):
-    """The 4x4 end of the discriminator: (N, in, 4, 4) to (N, max(c_dim, 1)), one score per class."""
+    """The last part of the discriminator, from (N, in, 4, 4) to one score per class, (N, max(c_dim, 1))."""
 
     def __init__(
         self,
@@ -538,23 +582,29 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.out = DenseLayer(out_channels, max(c_dim, 1), gain=1, use_wscale=use_wscale)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads: (N, out)."""
+        """The input of the last layer, (N, out)."""
         x = x if self.mbstd is None else self.mbstd(x)
         return self.fc(self.conv(x).flatten(1))
 
 
-class Discriminator(torch.nn.Module):
-    """StyleGAN's discriminator ("D_basic"), which is ProGAN's with a filter before each reduction.
+class Discriminator(layers.RecordedModule):
+    """StyleGAN's discriminator ("D_basic"), which is ProGAN's with a filter before each halving of the resolution.
 
     Args:
-        c_dim: number of classes, 0 for none. img_resolution: side of the picture, a power of two of at least 4.
+        c_dim: number of classes, 0 for none.
+        img_resolution: side of the picture, a power of two of at least 4.
         img_channels: its channels.
-        fmap_base, fmap_decay, fmap_max: see `feature_maps`.
-        nonlinearity, use_wscale, blur_filter, lod: as in `SynthesisNetwork`.
-        mbstd_group_size: pictures that are compared with each other; 0 or 1 for none.
-        mbstd_num_features: channels that tell of the comparison.
+        fmap_base: see `feature_maps`.
+        fmap_decay: see `feature_maps`.
+        fmap_max: see `feature_maps`.
+        nonlinearity: as in `SynthesisNetwork`.
+        use_wscale: as in `SynthesisNetwork`.
+        mbstd_group_size: number of pictures that are compared with each other; 0 or 1 for none.
+        mbstd_num_features: number of channels in which the result of the comparison is given.
+        blur_filter: taps of the filter before each halving of the resolution; None for no filter.
+        lod: as in `SynthesisNetwork`.
 
-    ``init_kwargs`` holds these arguments: with the ``state_dict()`` they are all there is to the network.
+    ``init_kwargs`` holds these arguments. Together with the ``state_dict()`` they describe the whole network.
     """
 
     family = "stylegan1"
@@ -577,11 +627,6 @@ class Discriminator(torch.nn.Module):
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"nonlinearity is {nonlinearity!r}; expected one of {', '.join(NONLINEARITIES)}")
         super().__init__()
-        self.init_kwargs = dict(
-            c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels, fmap_base=fmap_base, fmap_decay=fmap_decay,
-            fmap_max=fmap_max, nonlinearity=nonlinearity, use_wscale=use_wscale, mbstd_group_size=mbstd_group_size,
-            mbstd_num_features=mbstd_num_features, blur_filter=blur_filter, lod=lod,
-        )  # fmt: skip
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
@@ -603,11 +648,11 @@ class Discriminator(torch.nn.Module):
 
     @property
     def compares_batch(self) -> bool:
-        """Whether a picture's features depend on the others of its batch."""
+        """True if the features of a picture depend on the other pictures of its batch."""
         return self.b4.mbstd is not None
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """What the last layer reads of pictures (N, img_channels, R, R) in [-1, 1]: (N, num_features), float32."""
+        """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""
         check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
         img = img.to(torch.float32)
         res = 2**self.top
@@ -621,7 +666,7 @@ class Discriminator(torch.nn.Module):
         return self.b4.features(x)
 
     def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (N, 1) from `features` and labels (N, c_dim): each class has a score of its own."""
+        """Logits (N, 1) from `features` and labels (N, c_dim). Each class has a score of its own."""
         x = self.b4.out(features)
         if self.c_dim == 0:
             return x
@@ -633,5 +678,5 @@ class Discriminator(torch.nn.Module):
         return (x * c.to(torch.float32)).sum(dim=1, keepdim=True)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Judge pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim): logits (N, 1), higher is more real."""
+        """Logits (N, 1) of pictures (N, img_channels, R, R) in [-1, 1] with labels (N, c_dim); higher is more real."""
         return self.score(self.features(img), c)

@@ -1,8 +1,8 @@
 """The StyleGAN2 generator.
 
 Written from Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), and from the constants in
-official network files. Names, shapes and call signatures are those of stylegan2-ada-pytorch, so code for the official
-classes runs on these.
+official network files. Names, shapes and call signatures are those of stylegan2-ada-pytorch, so that code for the
+official classes works with these.
 """
 
 import math
@@ -29,7 +29,7 @@ NOISE_MODES = ("random", "const", "none")
 
 
 class SynthesisLayer(RecordedModule):
-    """Modulated convolution, noise, bias, activation: (N, in, H, W) to (N, out, H * up, W * up)."""
+    """Modulated convolution, noise, bias and activation, from (N, in, H, W) to (N, out, H * up, W * up)."""
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class SynthesisLayer(RecordedModule):
         gain: float = 1,
         noise: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Run the layer on x (N, in, H, W) with w (N, w_dim).
+        """The output of the layer for x (N, in, H, W) and w (N, w_dim).
 
-        ``noise`` (N or 1, 1, resolution, resolution) takes the place of the stored map, whatever ``noise_mode`` says.
+        If ``noise`` (N or 1, 1, resolution, resolution) is given, it is used instead of what ``noise_mode`` says.
         """
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode is {noise_mode!r}; expected one of {', '.join(NOISE_MODES)}")
@@ -94,10 +94,20 @@ class SynthesisLayer(RecordedModule):
             raise ValueError("a noise map was given for a layer without noise input")
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return modulated_conv2d(
-            x, self.weight, self.affine(w), noise=noise, up=self.up, padding=self.padding,
-            resample_filter=self.resample_filter, flip_weight=self.up == 1, fused_modconv=fused_modconv,
-            bias=self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp,
-        )  # fmt: skip
+            x,
+            self.weight,
+            self.affine(w),
+            noise=noise,
+            up=self.up,
+            padding=self.padding,
+            resample_filter=self.resample_filter,
+            flip_weight=self.up == 1,
+            fused_modconv=fused_modconv,
+            bias=self.bias.to(x.dtype),
+            act=self.activation,
+            gain=self.act_gain * gain,
+            clamp=clamp,
+        )
 
 
 class ToRGBLayer(RecordedModule):
@@ -125,14 +135,13 @@ class ToRGBLayer(RecordedModule):
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False) -> torch.Tensor:
-        styles = self.affine(w) * self.weight_gain
-        return modulated_conv2d(
-            x, self.weight, styles, demodulate=False, fused_modconv=fused_modconv, bias=self.bias.to(x.dtype), clamp=self.conv_clamp
-        )  # fmt: skip
+        styles, bias = self.affine(w) * self.weight_gain, self.bias.to(x.dtype)
+        options = dict(demodulate=False, fused_modconv=fused_modconv, clamp=self.conv_clamp)
+        return modulated_conv2d(x, self.weight, styles, bias=bias, **options)
 
 
 class SynthesisBlock(RecordedModule):
-    """One resolution of the synthesis network: one or two convolutions and, depending on the architecture, ToRGB."""
+    """One resolution of the synthesis network: one or two convolutions and, in some architectures, a ToRGB layer."""
 
     def __init__(
         self,
@@ -204,7 +213,7 @@ class SynthesisBlock(RecordedModule):
         noise_mode: str = "random",
         gain: float = 1,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """One block: features and picture so far, and ws (N, num_conv + num_torgb, w_dim); returns both, grown."""
+        """Features and picture after this block, from those before it and ws (N, num_conv + num_torgb, w_dim)."""
         check_shape("ws of a block", ws, [None, self.num_conv + self.num_torgb, self.w_dim])
         w = list(ws.unbind(dim=1))
         dtype, memory_format = compute_format(ws, self.use_fp16, self.channels_last, force_fp32)
@@ -238,9 +247,9 @@ class SynthesisNetwork(RecordedModule):
         w_dim: size of w.
         img_resolution: side of the picture, a power of two of at least 4.
         img_channels: 1, 3 or 4.
-        channel_base: channels at resolution r are min(channel_base // r, channel_max).
-        channel_max: see above.
-        num_fp16_res: the highest resolutions that compute in half precision on CUDA.
+        channel_base: a block of the resolution r has min(channel_base // r, channel_max) channels.
+        channel_max: the largest number of channels.
+        num_fp16_res: how many of the highest resolutions compute in half precision on CUDA.
         block_kwargs: for `SynthesisBlock` (architecture, resample_filter, conv_clamp, fp16_channels_last) and
             `SynthesisLayer` (kernel_size, use_noise, activation).
     """
@@ -268,15 +277,21 @@ class SynthesisNetwork(RecordedModule):
         self.num_ws = 0
         for res in self.block_resolutions:
             block = SynthesisBlock(
-                channels[res // 2] if res > 4 else 0, channels[res], w_dim=w_dim, resolution=res, img_channels=img_channels,
-                is_last=res == img_resolution, use_fp16=uses_fp16(res, img_resolution, num_fp16_res), **block_kwargs,
-            )  # fmt: skip
+                channels[res // 2] if res > 4 else 0,
+                channels[res],
+                w_dim=w_dim,
+                resolution=res,
+                img_channels=img_channels,
+                is_last=res == img_resolution,
+                use_fp16=uses_fp16(res, img_resolution, num_fp16_res),
+                **block_kwargs,
+            )
             setattr(self, f"b{res}", block)
             self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Names ("b8.conv0") and shapes (C, H, W) of what the convolutions make, in the order of computation."""
+        """Names ("b8.conv0") and shapes (C, H, W) of the convolutions' outputs, in the order of computation."""
         layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer)]
         return {name: (m.out_channels, m.resolution, m.resolution) for name, m in layers}
 
@@ -299,14 +314,14 @@ class SynthesisNetwork(RecordedModule):
         fused_modconv: bool | None = None,
         noise: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer; converted to float32.
+            ws: one w per layer, (N, num_ws, w_dim); converted to float32.
             noise_mode: "random" draws new noise, "const" takes the stored maps, "none" adds none.
-            force_fp32: compute in float32 on CUDA too. Elsewhere that is always so.
+            force_fp32: compute in float32 on CUDA too, as on all other devices.
             fused_modconv: see `ops.modulated_conv2d`; None means False.
-            noise: maps that replace the stored ones, (N or 1, 1, H, W) each, under the names of `noise_shapes`.
+            noise: maps that replace the stored ones, (N or 1, 1, H, W) each, by the names of `noise_shapes`.
         """
         check_shape("ws", ws, [None, self.num_ws, self.w_dim], "One w per layer; G.mapping returns them in this shape.")
         per_block: dict[str, dict[str, torch.Tensor]] = {}
@@ -318,7 +333,7 @@ class SynthesisNetwork(RecordedModule):
         first = 0
         for res in self.block_resolutions:
             block = getattr(self, f"b{res}")
-            # ToRGB reads the entry that the next block's first convolution reads again.
+            # The w of ToRGB is also that of the next block's first convolution.
             block_ws = ws.narrow(1, first, block.num_conv + block.num_torgb)
             first += block.num_conv
             x, img = block(
@@ -336,12 +351,16 @@ class SynthesisNetwork(RecordedModule):
 
 
 class Generator(StyleGAN):
-    """StyleGAN2: mapping and synthesis.
+    """The generator of StyleGAN2: a mapping network and a synthesis network.
 
     Args:
-        z_dim: size of z. c_dim: number of classes, 0 for none. w_dim: size of w.
-        img_resolution: side of the picture. img_channels: its channels.
-        mapping_kwargs: for `MappingNetwork`. synthesis_kwargs: for `SynthesisNetwork`.
+        z_dim: size of z.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of w.
+        img_resolution: side of the picture.
+        img_channels: its channels.
+        mapping_kwargs: arguments for `MappingNetwork`.
+        synthesis_kwargs: arguments for `SynthesisNetwork`.
     """
 
     family = "stylegan2"

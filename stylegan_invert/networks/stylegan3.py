@@ -1,9 +1,11 @@
 """The StyleGAN3 generator, configurations T and R.
 
-Written from Karras et al., "Alias-Free Generative Adversarial Networks" (2021), and from the constants in official network
-files. Names, shapes and call signatures are those of the official classes, so code for those runs on these.
+Written from Karras et al., "Alias-Free Generative Adversarial Networks" (2021), and from the constants in official
+network files. Names, shapes and call signatures are those of the official classes, so that code for those works with
+these.
 
-There are no noise maps. The running mean of the input's magnitude is a constant here, as in official evaluation.
+There are no noise maps. The running mean of the input's magnitude does not change here, as in official code in
+evaluation mode.
 """
 
 import math
@@ -23,21 +25,23 @@ MAX_TAPS = 256  # of a filter; official networks have at most 24
 
 
 def lowpass_filter(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> torch.Tensor | None:
-    """A low-pass filter by the window method with a Kaiser window, normalised to sum one; on the CPU.
+    """A low-pass filter made with a Kaiser window, whose numbers sum to one; on the CPU.
 
     Args:
-        taps: its length; one tap is the identity, for which there is None.
-        cutoff: in cycles per unit of length. width: of the transition band, in the same unit.
+        taps: its length. With one tap it would be the identity, and None is returned.
+        cutoff: in cycles per unit of length.
+        width: of the transition band, in cycles per unit of length.
         rate: taps per unit of length.
-        radial: a circular pass band, whose impulse response is a jinc, instead of a square one, whose is a product of sincs.
+        radial: True for a circular pass band, whose impulse response is a jinc; False for a square one, whose impulse
+            response is a product of two sincs.
 
     Returns:
-        float32 (taps,), to be applied along both axes, or (taps, taps) if radial.
+        float32 (taps,), which is applied along both axes, or (taps, taps) if radial.
 
     Raises:
-        ValueError: a length outside 1 ... MAX_TAPS, or a cutoff outside what the rate can hold.
+        ValueError: the length is not from 1 to MAX_TAPS, or the cutoff is not below half the rate.
 
-    Source: the paper's appendix C; the window's shape is Kaiser's formula for the attenuation that so many taps reach.
+    Source: the paper's appendix C. The shape of the window follows from the attenuation by Kaiser's formula.
     """
     if not 1 <= taps <= MAX_TAPS:
         raise ValueError(f"a filter of {taps} taps; expected 1 to {MAX_TAPS}")
@@ -64,7 +68,7 @@ def lowpass_filter(taps: int, cutoff: float, width: float, rate: float, radial: 
 
 
 class MappingNetwork(layers.MappingNetwork):
-    """From z (N, z_dim) and the label c (N, c_dim) to w: as StyleGAN2's, with other defaults; ``w_avg`` is always there."""
+    """StyleGAN2's mapping network with other defaults. It always has ``w_avg``."""
 
     def __init__(
         self,
@@ -86,9 +90,9 @@ class MappingNetwork(layers.MappingNetwork):
 class SynthesisInput(RecordedModule):
     """Fourier features on a grid, moved and turned as w says: (N, w_dim) to (N, channels, size, size), float32.
 
-    The buffer ``transform`` (3, 3) moves the picture besides: it maps places in the picture to places before the move, in
-    homogeneous coordinates (x, y, 1) from the middle with the side as the unit, and is the identity in official files.
-    ``freqs`` (channels, 2) is in cycles per side, ``phases`` (channels,) in cycles.
+    The buffer ``transform`` (3, 3) moves the picture besides: it maps places in the picture to places before the move,
+    in homogeneous coordinates (x, y, 1) from the middle with the side as the unit, and is the identity in official
+    files. ``freqs`` (channels, 2) is in cycles per side, ``phases`` (channels,) in cycles.
 
     Source: the paper's section 3.2.
     """
@@ -114,14 +118,14 @@ class SynthesisInput(RecordedModule):
 
     def forward(self, w: torch.Tensor) -> torch.Tensor:
         check_shape("w", w, [None, self.w_dim])
-        # Of (cosine, sine, x, y), brought to a rotation: it is applied after the translation by (-x, -y), and both after
-        # the user's transform.
+        # Of (cosine, sine, x, y), brought to a rotation: it is applied after the translation by (-x, -y), and both
+        # after the user's transform.
         t = self.affine(w)
         c, s, x, y = (t / t[:, :2].norm(dim=1, keepdim=True)).unbind(dim=1)
         moves = torch.stack([c, -s, s * y - c * x, s, c, -s * x - c * y], dim=1).reshape(-1, 2, 3) @ self.transform
         phases = self.phases + (self.freqs @ moves[:, :, 2:]).squeeze(2)  # (N, channels)
         freqs = self.freqs @ moves[:, :, :2]  # (N, channels, 2)
-        # What a transform has brought above the band fades out towards half the sampling rate.
+        # Frequencies that a transform has brought above the band fade out towards half the sampling rate.
         excess = (freqs.norm(dim=2) - self.bandwidth) / (self.sampling_rate / 2 - self.bandwidth)
         amplitudes = (1 - excess).clamp(0, 1)
 
@@ -134,13 +138,14 @@ class SynthesisInput(RecordedModule):
 
 
 class SynthesisLayer(RecordedModule):
-    """Modulated convolution, then bias and a leaky ReLU at a higher sampling rate: (N, in, H, W) to (N, out, H', W').
+    """Modulated convolution, bias, and a leaky ReLU at a higher sampling rate, from (N, in, H, W) to (N, out, H', W').
 
     The last layer, ToRGB, has a 1x1 convolution without demodulation, and no nonlinearity.
 
-    Official code divides the styles by their root mean square over the whole batch, and this one picture by picture. The
-    demodulation undoes either, except for its 1e-8, so single pictures are the same and batches do not couple their pictures.
-    Styles scale the activations, around one convolution with the shared weight; official code builds a kernel per picture.
+    Official code divides the styles by their root mean square over the whole batch; here this is done for each picture.
+    The demodulation cancels both, except for the 1e-8 in it. So a single picture is the same, and here it does not
+    depend on the other pictures of its batch. Official code makes a kernel for each picture; here the styles scale the
+    activations before and after one convolution.
 
     Source: the paper's sections 3.2 and 3.3, appendix C.
     """
@@ -190,9 +195,9 @@ class SynthesisLayer(RecordedModule):
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = torch.nn.Parameter(layers.normal([out_channels, in_channels, self.conv_kernel, self.conv_kernel]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.register_buffer("magnitude_ema", torch.ones([]))  # the running mean of the input's squares
+        self.register_buffer("magnitude_ema", torch.ones([]))  # the running mean of the input's mean square
 
-        # Rates are powers of two, so both factors are whole.
+        # Sampling rates are powers of two, so both factors are integers.
         self.up_factor = self.tmp_sampling_rate // in_sampling_rate
         self.down_factor = self.tmp_sampling_rate // out_sampling_rate
         self.up_taps, self.down_taps = (
@@ -205,8 +210,9 @@ class SynthesisLayer(RecordedModule):
         for name, f in (("up_filter", up_filter), ("down_filter", down_filter)):
             self.register_buffer(name, None if f is None else torch.empty(f.shape).copy_(f))
 
-        # The convolution's input is padded by its kernel less one. After upsampling, so much is added (or cropped) that the
-        # filters leave the size that is wanted; samples stand for the middles of their cells, so the halves may differ.
+        # The input of the convolution is padded by the kernel's side less one. After upsampling, rows and columns are
+        # added or cut so that the filters give the size that is wanted. A sample is the middle of its cell, so both
+        # sides may differ by one.
         total = (out_size - 1) * self.down_factor + 1 - (in_size + self.conv_kernel - 1) * self.up_factor
         total += self.up_taps + self.down_taps - 2
         before = (total + self.up_factor) // 2
@@ -215,7 +221,7 @@ class SynthesisLayer(RecordedModule):
     def forward(
         self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const", force_fp32: bool = False
     ) -> torch.Tensor:
-        """Run the layer on x (N, in, H, W) with w (N, w_dim). ``noise_mode`` is without effect."""
+        """The output of the layer for x (N, in, H, W) and w (N, w_dim). ``noise_mode`` has no effect."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode is {noise_mode!r}; expected one of {', '.join(NOISE_MODES)}")
         check_shape("x", x, [None, self.in_channels, *self.in_size[::-1]])
@@ -224,7 +230,7 @@ class SynthesisLayer(RecordedModule):
         fan_in = self.weight[0].numel()
 
         def prepared(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            """The filters, brought to unit length, and their squares (I, O), each summed over a kernel."""
+            """The filters, scaled to unit length, and their squares (I, O), each summed over a kernel."""
             weight = weight * weight.square().sum(dim=[1, 2, 3], keepdim=True).rsqrt()
             return weight.to(x.dtype), weight.square().sum(dim=[2, 3]).t()
 
@@ -235,7 +241,8 @@ class SynthesisLayer(RecordedModule):
         else:
             kernel, squares = kept(self.weight, ("stylegan3", x.dtype), prepared)
             styles = styles * styles.square().mean(dim=1, keepdim=True).rsqrt()
-            # Official filters have a mean square of one: they are longer by the root of fan_in, hence the smaller constant.
+            # Official filters have a mean square of one, so they are longer by the root of fan_in; the constant is
+            # smaller here.
             demodulation = (styles.square() @ squares + 1e-8 / fan_in).rsqrt().to(x.dtype)
         x = bias_act(x, scale=(styles * self.magnitude_ema.rsqrt()).to(x.dtype))
         x = conv2d(x, kernel, padding=self.conv_kernel - 1)
@@ -248,7 +255,7 @@ class SynthesisLayer(RecordedModule):
 def _resampled(
     x: torch.Tensor, f: torch.Tensor | None, up: int = 1, down: int = 1, padding: list[int] | None = None
 ) -> torch.Tensor:
-    """`upfirdn2d` that keeps the brightness, where no filter is one of a single tap."""
+    """`upfirdn2d` with a gain that keeps the brightness. None stands for a filter of one tap."""
     padding = padding or [0] * 4
     if f is None and up == down == 1 and not any(padding):
         return x
@@ -261,20 +268,24 @@ class SynthesisNetwork(RecordedModule):
 
     Args:
         w_dim: size of w.
-        img_resolution: side of the picture. img_channels: its channels.
+        img_resolution: side of the picture.
+        img_channels: its channels.
         channel_base: a layer with the cutoff f has min(channel_base / 2 / f, channel_max) channels.
-        channel_max: see above.
-        num_layers: layers between the Fourier features and ToRGB. num_critical: those at the end that are sampled critically.
-        first_cutoff: the first layer's cutoff, in cycles per side; the last one's is half the resolution.
-        first_stopband: where the first layer's stop band must begin. last_stopband_rel: the last one's, in units of its cutoff.
-        margin_size: pixels around the picture, on each side, in all but the last two layers.
-        output_scale: factor on the picture.
-        num_fp16_res: the highest sampling rates, which compute in half precision on CUDA.
-        layer_kwargs: for `SynthesisLayer` (conv_kernel, filter_size, lrelu_upsampling, use_radial_filters, conv_clamp,
-            magnitude_ema_beta).
+        channel_max: the largest number of channels.
+        num_layers: number of layers between the Fourier features and ToRGB.
+        num_critical: how many of these, at the end, are critically sampled.
+        first_cutoff: cutoff of the first layer, in cycles per side of the picture. That of the last is half the
+            resolution.
+        first_stopband: frequency at which the stop band of the first layer begins.
+        last_stopband_rel: that frequency of the last layer, divided by its cutoff.
+        margin_size: pixels that are added around the picture on each side, in all layers except the last two.
+        output_scale: factor by which the picture is multiplied.
+        num_fp16_res: how many of the highest sampling rates compute in half precision on CUDA.
+        layer_kwargs: arguments for `SynthesisLayer` (conv_kernel, filter_size, lrelu_upsampling, use_radial_filters,
+            conv_clamp, magnitude_ema_beta).
 
     Raises:
-        ValueError: these describe no network.
+        ValueError: no network can have these arguments.
 
     Source: the paper's section 3.2 (equations for cutoffs, stop bands and sampling rates) and its figure 4.
     """
@@ -316,7 +327,7 @@ class SynthesisNetwork(RecordedModule):
         exponents = [min(i / (num_layers - num_critical), 1) for i in range(num_layers + 1)]
         cutoffs = [first_cutoff * (last_cutoff / first_cutoff) ** e for e in exponents]
         stopbands = [first_stopband * (last_stopband / first_stopband) ** e for e in exponents]
-        # The next power of two. At 256 pixels twice a stop band is one (2^7), up to rounding, and must stay it.
+        # The next power of two. Twice a stop band may itself be a power of two up to rounding, as 2^7 at 256 pixels.
         rates = [2 ** max(math.ceil(math.log2(min(2 * s, img_resolution)) - 1e-9), 0) for s in stopbands]
         half_widths = [max(s, r / 2) - c for s, r, c in zip(stopbands, rates, cutoffs)]
         sizes = [rate + 2 * margin_size for rate in rates[:-2]] + [img_resolution] * 2
@@ -333,12 +344,22 @@ class SynthesisNetwork(RecordedModule):
         for i in range(num_layers + 1):
             prev = max(i - 1, 0)
             layer = SynthesisLayer(
-                w_dim, is_torgb=i == num_layers, is_critically_sampled=i >= num_layers - num_critical,
-                use_fp16=rates[i] * 2**num_fp16_res > img_resolution, in_channels=channels[prev], out_channels=channels[i],
-                in_size=sizes[prev], out_size=sizes[i], in_sampling_rate=rates[prev], out_sampling_rate=rates[i],
-                in_cutoff=cutoffs[prev], out_cutoff=cutoffs[i], in_half_width=half_widths[prev], out_half_width=half_widths[i],
+                w_dim,
+                is_torgb=i == num_layers,
+                is_critically_sampled=i >= num_layers - num_critical,
+                use_fp16=rates[i] * 2**num_fp16_res > img_resolution,
+                in_channels=channels[prev],
+                out_channels=channels[i],
+                in_size=sizes[prev],
+                out_size=sizes[i],
+                in_sampling_rate=rates[prev],
+                out_sampling_rate=rates[i],
+                in_cutoff=cutoffs[prev],
+                out_cutoff=cutoffs[i],
+                in_half_width=half_widths[prev],
+                out_half_width=half_widths[i],
                 **layer_kwargs,
-            )  # fmt: skip
+            )
             name = f"L{i}_{sizes[i]}_{channels[i]}"
             setattr(self, name, layer)
             self.layer_names.append(name)
@@ -370,13 +391,14 @@ class SynthesisNetwork(RecordedModule):
         fused_modconv: bool | None = None,
         noise: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Render ws (N, num_ws, w_dim) to (N, img_channels, img_resolution, img_resolution), float32, nominally in [-1, 1].
+        """The pictures (N, img_channels, img_resolution, img_resolution) of ws, float32, nominally in [-1, 1].
 
         Args:
-            ws: one w per layer, that of the Fourier features first; converted to float32.
-            noise_mode, noise: as of StyleGAN2, and without effect: there is no noise. Maps cannot be given.
-            force_fp32: compute in float32 on CUDA too. Elsewhere that is always so.
-            fused_modconv: as of StyleGAN2, and without effect; see `SynthesisLayer`.
+            ws: one w per layer, (N, num_ws, w_dim), where the first is that of the Fourier features.
+            noise_mode: an argument of StyleGAN2, which has no effect here, because there is no noise.
+            force_fp32: compute in float32 on CUDA too, as on all other devices.
+            fused_modconv: an argument of StyleGAN2, which has no effect here.
+            noise: an argument of StyleGAN2. There are no noise maps, so it must be None or empty.
         """
         check_shape("ws", ws, [None, self.num_ws, self.w_dim], "One w per layer; G.mapping returns them in this shape.")
         if noise:
@@ -389,12 +411,16 @@ class SynthesisNetwork(RecordedModule):
 
 
 class Generator(layers.StyleGAN):
-    """StyleGAN3: mapping and synthesis.
+    """The generator of StyleGAN3: a mapping network and a synthesis network.
 
     Args:
-        z_dim: size of z. c_dim: number of classes, 0 for none. w_dim: size of w.
-        img_resolution: side of the picture. img_channels: its channels.
-        mapping_kwargs: for `MappingNetwork`. synthesis_kwargs: for `SynthesisNetwork`. Configuration R has conv_kernel 1,
+        z_dim: size of z.
+        c_dim: number of classes, 0 for none.
+        w_dim: size of w.
+        img_resolution: side of the picture.
+        img_channels: its channels.
+        mapping_kwargs: arguments for `MappingNetwork`.
+        synthesis_kwargs: arguments for `SynthesisNetwork`. Configuration R has conv_kernel 1,
             use_radial_filters True, and channel_base and channel_max twice as large.
     """
 

@@ -1,52 +1,65 @@
 """BigGAN and BigGAN-deep from the state dicts of BigGAN-PyTorch and the folders of pytorch-pretrained-BigGAN.
 
-Names and shapes say nearly everything. What they do not say is in `ASSUMED`, and in the ``config`` of a state_dict*.pth. Blocks
-double the side, and where they halve it, as BigGAN.py and BigGANdeep.py have it.
+Names and shapes of the tensors say nearly everything about the network. The rest is in `ASSUMED`, or in the ``config``
+of a state_dict*.pth. Which blocks double or halve the resolution is taken from the official BigGAN.py and
+BigGANdeep.py.
 
-Both codes divide a weight by its spectral norm whenever they use it. In evaluation mode that norm is always the same, so it is
-divided once, here. BigGAN-PyTorch takes one step of the power iteration from the stored ``u0`` (further --num_G_SV_itrs begin at
-the same ``u0`` and change nothing; ``sv0`` is a note of training). pytorch-pretrained-BigGAN takes u' W v of the stored u and v.
+Both projects divide a weight by its spectral norm whenever they use it. In evaluation mode that norm is always the
+same, so here the weight is divided once, when it is read. BigGAN-PyTorch computes the norm by one step of the power
+iteration from the stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u0`` and change nothing, and the stored
+``sv0`` is not used in evaluation. pytorch-pretrained-BigGAN computes the norm as u' W v from the stored u and v.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...errors import NetworkFileError
 from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
-from ..checks import Check, number, whole
-from ..machine.persistence import Budget
+from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
+from ..checks import (
+    COMMON_SIZES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    Assumptions,
+    Check,
+    Known,
+    checked,
+    none_or,
+    number,
+    one_of,
+    whole,
+)
 from ..machine.pickled import Machine, Refusal, show
 from ..machine.tensors import TensorRecord, tables, unwrapped
 
-MAX_BLOCKS = 64
-MAX_SIZE = 2**20  # of any dimension of a tensor
-MAX_RESOLUTION = 4096
+MAX_DIMENSION = 2**20  # of any tensor
 MAX_STATS = 10_001
 
 IGNORED = re.compile(r"(.*\.)?(sv\d+|u[1-9]\d*|accumulation_counter|num_batches_tracked)")
-"""Notes of training, and further singular vectors, which no picture depends on."""
+"""Tensors that only training needs, and further singular vectors; no picture depends on them."""
 
 _eps = number(0, 1)
-_eps_or_none: Check = (f"None or {_eps[0]}", lambda v: v is None or _eps[1](v))
 
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "bn_eps": (None, _eps_or_none),
-    "sn_eps": (None, _eps_or_none),
-    "cross_replica_gain": ("add", (f"one of {', '.join(GAINS)}", lambda v: v in GAINS)),
+ASSUMED: Assumptions = {
+    "bn_eps": (None, none_or(_eps)),
+    "sn_eps": (None, none_or(_eps)),
+    "cross_replica_gain": ("add", one_of(GAINS)),
 }
-"""What a bare state dict does not say: name to default and what is accepted.
+"""What a state dict alone does not say: name to default and check.
 
-bn_eps: of the blocks' batch normalisation (--BN_eps). None: 1e-5, the default of training, and 1e-4 for the weights converted from
-    TensorFlow Hub, which are known by having no ``sv0``.
-sn_eps: the smallest length that a vector of the power iteration is divided by (--SN_eps). None: 1e-6, that of the launch scripts,
-    and 1e-4 for converted weights. Pictures depend on it only where a weight's norm is smaller.
-cross_replica_gain: what is done with the gain by networks trained with --cross_replica. "add" is what official code does in
-    evaluation mode (its issue 96 shows the pictures); "multiply" is what it does in training on several GPUs, and what such
-    networks need for good pictures.
+bn_eps: of the blocks' batch normalisation (--BN_eps). None stands for 1e-5, the default of training, or for 1e-4 if the
+    weights were converted from TensorFlow Hub, which shows in that they have no ``sv0``.
+sn_eps: the smallest length by which a vector of the power iteration is divided (--SN_eps). None stands for 1e-6, the
+    value in the launch scripts, or for 1e-4 if the weights were converted. It changes pictures only where a norm is
+    smaller.
+cross_replica_gain: what networks that were trained with --cross_replica do with the gain of a normalisation. Official
+    code adds it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it multiplies
+    by it ("multiply"), and such networks need that for good pictures.
 """
 
 DEFAULT_EPS = {"bn_eps": 1e-5, "sn_eps": 1e-6}
@@ -56,17 +69,11 @@ STATISTICS = {
     "stored": ("stored_mean", "stored_var"),
     "mybn": ("bn.stored_mean", "bn.stored_var"),
     "cross_replica": ("bn.running_mean", "bn.running_var"),
-}  # how the statistics of batch normalisation are called by default, with --mybn, and with --cross_replica
-
-Make = Callable[..., torch.Tensor]
-
-
-def _same(value: torch.Tensor) -> torch.Tensor:
-    return value
+}  # the names of the statistics of batch normalisation: by default, with --mybn, and with --cross_replica
 
 
 class Activation:
-    """A ReLU module, as a state_dict*.pth holds it: where it stands, the activation is ReLU."""
+    """A ReLU module, by which a state_dict*.pth says that the activation is ReLU."""
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, dict) or any(state.get(k) for k in state if "_hook" in str(k)):
@@ -86,31 +93,63 @@ def _no_backend(machine: Machine, args: tuple) -> None:
 
 GLOBALS = {
     ("torch.nn.modules.activation", "ReLU"): _relu,
-    ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _no_backend,  # part of every module until torch 1.1
+    ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _no_backend,  # every module had one until torch 1.1
 }
-"""What the pickle of a state_dict*.pth names besides tensors and dictionaries."""
+"""The names that the pickle of a state_dict*.pth mentions besides tensors and dictionaries."""
+
+
+# Names of tensors by which networks are known: all of one of these sets.
+GENERATOR_MARKS = (
+    {"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"},
+    {"generator.gen_z.weight_orig"},  # of pytorch-pretrained-BigGAN
+)
+DISCRIMINATOR_MARKS = ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},)
+
+CLASSES = {
+    "biggan.BigGAN": Known(BigGAN, COMMON_SIZES),
+    "biggan.BigGANDeep": Known(BigGANDeep, COMMON_SIZES),
+    "biggan.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def companions(path: Path) -> dict[str, Path]:
+    """The files that BigGAN-PyTorch writes beside a generator G*.pth: its settings state_dict*.pth and its D*.pth."""
+    match = re.fullmatch(r"G(?:_ema)?((?:_.*)?\.pth)", path.name)
+    if match is None:
+        return {}
+    return {"settings": path.with_name(f"state_dict{match[1]}"), "D": path.with_name(f"D{match[1]}")}
+
+
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The generator in a file as "G_ema", else the discriminator as "D": its place and its tensors.
+
+    Empty without either.
+    """
+    networks = {"G_ema": find_generator(root), "D": find_discriminator(root)}
+    return next(({role: network} for role, network in networks.items() if network is not None), {})
 
 
 def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the state dict of a BigGAN generator is, and the dict; None if there is none. Averaged weights first."""
-    return _find(
-        root, ({"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"}, {"generator.gen_z.weight_orig"})
-    )
+    """The place of a BigGAN generator's state dict in a file, and the dict; None if there is none.
+
+    If there are several, one under a key with "ema" in it is taken, which has averaged weights.
+    """
+    return _find(root, GENERATOR_MARKS)
 
 
 def find_discriminator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     """`find_generator` for the discriminator."""
-    return _find(root, ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},))
+    return _find(root, DISCRIMINATOR_MARKS)
 
 
 def _find(root: Any, marks: tuple[set[str], ...]) -> tuple[str, dict[str, TensorRecord]] | None:
-    known = [(place, unwrapped(tensors)) for place, tensors, _ in tables(root)]
-    found = [item for item in known if any(mark <= item[1].keys() for mark in marks)]
-    return min(found, key=lambda item: "ema" not in item[0].lower(), default=None)
+    dicts = [(place, unwrapped(tensors)) for place, tensors, _ in tables(root)]
+    fitting = [item for item in dicts if any(mark <= item[1].keys() for mark in marks)]
+    return min(fitting, key=lambda item: "ema" not in item[0].lower(), default=None)
 
 
 def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] | None:
-    """What a state_dict*.pth says about `ASSUMED`, by name; None if the file is none.
+    """What a state_dict*.pth says about `ASSUMED`, by name; None if the file is no state_dict*.pth.
 
     Raises:
         NetworkFileError: its settings are no numbers, or ask for another activation than ReLU.
@@ -122,29 +161,28 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
         if name in config and not isinstance(config[name], Activation):
             raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; expected a ReLU")
     return {
-        name: _checked(config[key], _eps, file, f"config.{key}")
+        name: checked(config[key], _eps, file, f"config.{key}")
         for name, key in (("bn_eps", "BN_eps"), ("sn_eps", "SN_eps"))
     }
 
 
-def _checked(value: Any, check: Check, file: object, place: str) -> Any:
-    expectation, accepts = check
-    if not accepts(value):
-        raise NetworkFileError(file, place, f"it is {show(value)}; expected {expectation}")
-    return value
-
-
 def build(
     place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
-) -> BigGAN | BigGANDeep:
-    """The generator of a state dict of BigGAN-PyTorch, in eval mode, float32, without gradients.
+) -> BigGAN | BigGANDeep | Discriminator:
+    """The network of a state dict of BigGAN-PyTorch, in eval mode, float32, without gradients.
 
     Args:
+        place: where in the file the state dict is.
+        tensors: of the state dict, by name.
+        file: its name, for errors.
+        budget: of memory.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
-        NetworkFileError: names or shapes are not those of such a generator; with the tensor and the reason.
+        NetworkFileError: names or shapes are not those of such a network; with the tensor and the reason.
     """
+    if not any(marks <= unwrapped(tensors).keys() for marks in GENERATOR_MARKS):
+        return build_discriminator(place, tensors, file, budget, assumed)
     source = _Source(tensors, file, place)
     if "generator.gen_z.weight_orig" in source.tensors:
         raise source.refuse(
@@ -185,7 +223,7 @@ def build(
 def build_discriminator(
     place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
 ) -> Discriminator:
-    """`build` for the discriminator; of ``assumed`` it needs ``sn_eps``."""
+    """`build` for the discriminator. Of ``assumed`` it needs ``sn_eps``."""
     source = _Source(tensors, file, place)
     deep = "input_conv.weight" in source.tensors
     blocks, names, attention, resolution = (_deep_halving if deep else _halving)(source)
@@ -215,31 +253,30 @@ def build_discriminator(
 
 
 def _plain(source: "_Source") -> dict[str, Any]:
-    """The arguments of a `BigGAN` that names and shapes tell."""
+    """The arguments of a `BigGAN` that follow from names and shapes."""
     count = source.count("blocks.{}.0.conv1.weight")
     channels = [source.dims("blocks.0.0.conv1.weight", 4)[1]]
     channels += [source.dims(f"blocks.{i}.0.conv1.weight", 4)[0] for i in range(count)]
     arguments = _common(source, channels, count)
     size, (classes, condition) = source.dims("linear.weight", 2)[1], source.dims("blocks.0.0.bn1.gain.weight", 2)
-    if "shared.weight" not in source.tensors:  # a table of gains for each class, instead of an embedding
+    if "shared.weight" not in source.tensors:  # each normalisation has a gain and a bias for every class
         return {**arguments, "z_dim": size, "c_dim": classes, "shared_dim": 0, "hier": False}
     c_dim, shared_dim = source.dims("shared.weight", 2)
     if condition not in (shared_dim, shared_dim + size):
         reason = f"it reads {condition} numbers; expected the {shared_dim} of the embedding, alone or with {size} of z"
         raise source.refuse("blocks.0.0.bn1.gain.weight", reason)
     hier = condition > shared_dim
-    return {
-        **arguments, "z_dim": size * (count + 1) if hier else size, "c_dim": c_dim, "shared_dim": shared_dim, "hier": hier,
-    }  # fmt: skip
+    z_dim = size * (count + 1) if hier else size
+    return {**arguments, "z_dim": z_dim, "c_dim": c_dim, "shared_dim": shared_dim, "hier": hier}
 
 
 def _deep(source: "_Source") -> dict[str, Any]:
-    """The arguments of a `BigGANDeep` that names and shapes tell."""
+    """The arguments of a `BigGANDeep` that follow from names and shapes."""
     count = source.count("blocks.{}.0.conv1.weight")
     channels = [source.dims("blocks.0.0.conv1.weight", 4)[1]]
     channels += [source.dims(f"blocks.{i}.0.conv4.weight", 4)[0] for i in range(count)]
-    # Each stage ends with a block that doubles the side. Networks for 32x32 have the same channels throughout and three stages;
-    # in the others a stage has two blocks, the only depth at which official code fits together.
+    # Each stage ends with a block that doubles the resolution. Networks for 32x32 have three stages and the same
+    # channels everywhere. In other networks a stage has two blocks, because official code works with no other depth.
     depth, rest = (count // 3, count % 3) if len(set(channels)) == 1 else (2, count % 2)
     if rest:
         raise source.refuse("blocks", f"it has {count} blocks; expected three stages of equal depth, or stages of two")
@@ -249,10 +286,9 @@ def _deep(source: "_Source") -> dict[str, Any]:
         raise source.refuse(
             "linear.weight", f"it reads no more than the {shared_dim} numbers of the class; expected z as well"
         )
-    return {
-        **_common(source, channels, count), "z_dim": z_dim, "c_dim": c_dim, "shared_dim": shared_dim,
-        "upsample": [(i + 1) % depth == 0 for i in range(count)],
-    }  # fmt: skip
+    upsample = [(i + 1) % depth == 0 for i in range(count)]
+    sizes = {"z_dim": z_dim, "c_dim": c_dim, "shared_dim": shared_dim}
+    return {**_common(source, channels, count), **sizes, "upsample": upsample}
 
 
 def _common(source: "_Source", channels: list[int], count: int) -> dict[str, Any]:
@@ -263,18 +299,21 @@ def _common(source: "_Source", channels: list[int], count: int) -> dict[str, Any
             "linear.weight", f"it gives {size} numbers; expected a square map of {channels[0]} channels"
         )
     attention = [i for i in range(count) if f"blocks.{i}.1.gamma" in source.tensors]
-    return {
-        "channels": channels, "attention": attention, "bottom_width": bottom_width,
-        "img_channels": source.dims("output_layer.2.weight", 4)[0],
-    }  # fmt: skip
+    img_channels = source.dims("output_layer.2.weight", 4)[0]
+    arguments = {"channels": channels, "attention": attention, "bottom_width": bottom_width}
+    return {**arguments, "img_channels": img_channels}
 
 
-# See Discriminator; the blocks' names; after which there is attention, and its name; the side of the pictures
 Blocks = tuple[list[list[int | bool]], list[str], dict[int, str], int]
+"""The blocks as `Discriminator` takes them; their names; number of a block to the name of the attention after it; the
+side of the pictures."""
 
 
 def _halving(source: "_Source") -> Blocks:
-    """The blocks of BigGAN's discriminator: all but the last halve the side, down to 4; those for 32x32 stop at 8."""
+    """The blocks of BigGAN's discriminator.
+
+    All but the last halve the resolution, down to 4, or to 8 for pictures of 32x32.
+    """
     count = source.count("blocks.{}.0.conv1.weight")
     halvings = 2 if count == 4 else count - 1
     blocks: list[list[int | bool]] = []
@@ -288,7 +327,10 @@ def _halving(source: "_Source") -> Blocks:
 
 
 def _deep_halving(source: "_Source") -> Blocks:
-    """The blocks of BigGAN-deep's discriminator: the first of each stage halves the side, down to 4 or, for 32x32, to 8."""
+    """The blocks of BigGAN-deep's discriminator.
+
+    The first of each stage halves the resolution, down to 4, or to 8 for 32x32.
+    """
     stages = source.count("blocks.{}.0.conv1.weight")
     blocks: list[list[int | bool]] = []
     names: list[str] = []
@@ -315,7 +357,7 @@ def _conditional(source: "_Source", target: str, name: str, shared: bool) -> Non
     for part in ("gain", "bias"):
         if shared:
             source.weight(f"{target}.{part}.weight", f"{name}.{part}")
-        else:  # an embedding, which is never normalised
+        else:  # an embedding, which is never divided by its spectral norm
             shape = source.shape(f"{target}.{part}.weight")
             source.add(f"{target}.{part}.weight", {f"{name}.{part}.weight": shape[::-1]}, torch.t)
 
@@ -329,7 +371,7 @@ def _statistics(source: "_Source", target: str, name: str, spelling: str) -> Non
 
 
 def _averaged(values: torch.Tensor, counter: torch.Tensor | None = None) -> torch.Tensor:
-    """Standing statistics are sums over so many batches, running ones have no count."""
+    """Standing statistics are sums over ``counter`` batches and become their mean; running statistics have no count."""
     return (values / counter if counter is not None and counter > 0 else values)[None]
 
 
@@ -340,77 +382,79 @@ def _attention(source: "_Source", target: str, name: str) -> None:
 
 
 class _Source:
-    """The tensors of a state dict, and what is to be made of them: all of it is compared before memory is taken.
+    """The tensors of a state dict, and what the tensors of the network are made from.
 
     Args:
-        tensors: name to record. file, place: for errors.
+        tensors: name to record.
+        file: its name, for errors.
+        place: where in the file the tensors are.
     """
 
     def __init__(self, tensors: Mapping[str, TensorRecord], file: object, place: str):
         self.tensors = {name.removeprefix("module."): record for name, record in tensors.items()}
         self.file, self.place = file, place
-        self.normalised = "linear.u0" in self.tensors  # by their spectral norm; a network has it everywhere or nowhere
-        self.jobs: list[tuple[str, list[str], Make]] = []
-        self.used: set[str] = set()
+        self.normalised = "linear.u0" in self.tensors  # True if weights are divided by their spectral norm: all or none
+        self.sources: dict[str, Source] = {}
 
     def refuse(self, name: str, reason: str) -> NetworkFileError:
         return NetworkFileError(self.file, ".".join(filter(None, (self.place, name))), reason)
 
     def eps(self, assumed: Mapping[str, Any]) -> dict[str, float]:
-        """``bn_eps`` and ``sn_eps``, with numbers for None."""
+        """``bn_eps`` and ``sn_eps``, where the network's own defaults stand for None."""
         converted = self.normalised and not any(name.endswith("sv0") for name in self.tensors)
         defaults = CONVERTED_EPS if converted else DEFAULT_EPS
         return {name: default if assumed[name] is None else assumed[name] for name, default in defaults.items()}
 
     def dims(self, name: str, ndim: int) -> tuple[int, ...]:
-        """The shape of a tensor that must be there and have so many dimensions."""
+        """The shape of a tensor, which must be there and have ``ndim`` dimensions."""
         record = self.tensors.get(name)
         if record is None:
             raise self.refuse(name, "it is missing; expected the state dict of a BigGAN")
-        if len(record.shape) != ndim or not all(1 <= n <= MAX_SIZE for n in record.shape):
-            raise self.refuse(name, f"its shape is {record.shape}; expected {ndim} dimensions of 1 to {MAX_SIZE}")
+        if len(record.shape) != ndim or not all(1 <= n <= MAX_DIMENSION for n in record.shape):
+            raise self.refuse(name, f"its shape is {record.shape}; expected {ndim} dimensions of 1 to {MAX_DIMENSION}")
         return tuple(record.shape)
 
     def count(self, pattern: str) -> int:
-        """How many parts there are, counted by the name of a tensor that each has."""
+        """The number of parts, each of which has a tensor called ``pattern`` with the number of the part in it."""
         count = 0
         while pattern.format(count) in self.tensors:
             count += 1
-        if not 1 <= count <= MAX_BLOCKS:
-            raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_BLOCKS}")
+        if not 1 <= count <= MAX_LAYERS:
+            raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_LAYERS}")
         return count
 
     def make(self, kind: Callable[..., torch.nn.Module], arguments: dict[str, Any]) -> Any:
         """The network, on the meta device."""
-        try:
-            with torch.device("meta"):
-                self.network = kind(**arguments)
-        except (ValueError, TypeError, RuntimeError, OverflowError) as e:
-            reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-            raise self.refuse("", f"its shapes describe no network: {reason}") from None
+        with constructing(self.file, self.place, "its shapes"):
+            self.network = kind(**arguments)
         if self.network.img_resolution > MAX_RESOLUTION or self.network.img_channels > 4:
-            found = f"{self.network.img_channels} channels and {self.network.img_resolution} pixels a side"
-            raise self.refuse("", f"its pictures have {found}; expected at most 4 and {MAX_RESOLUTION}")
+            size = f"{self.network.img_channels} channels and {self.network.img_resolution} pixels a side"
+            raise self.refuse("", f"its pictures have {size}; expected at most 4 and {MAX_RESOLUTION}")
         self.expected = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
         return self.network
 
     def shape(self, target: str) -> tuple[int, ...]:
         return self.expected[target]
 
-    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = _same) -> None:
-        """``target`` is what ``make`` makes of the tensors of these names, which must have these shapes."""
-        for name, shape in shapes.items():
-            record = self.tensors.get(name)
-            if record is None or tuple(record.shape) != tuple(shape):
-                found = "missing" if record is None else f"of shape {record.shape}"
-                raise self.refuse(name, f"it is {found}; expected {tuple(shape)}")
-            if not record.dtype.is_floating_point:
-                raise self.refuse(name, f"it is of type {record.dtype}; expected floating-point numbers")
-            self.used.add(name)
-        self.jobs.append((target, list(shapes), make))
+    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = unchanged) -> None:
+        """Say what one tensor of the network is made from.
+
+        Args:
+            target: its name in the network.
+            shapes: names of the file's tensors to the shapes that they must have.
+            make: makes the network's tensor from them.
+        """
+        inputs = {name: (self.tensors.get(name), tuple(shape)) for name, shape in shapes.items()}
+        self.sources[target] = Source(inputs, make)
 
     def weight(self, target: str, name: str, transposed: bool = False) -> None:
-        """A weight, to be divided by its spectral norm if this network has such; ``transposed`` is that of an embedding."""
+        """`add` for a weight, which is divided by its spectral norm if this network does that.
+
+        Args:
+            target: its name in the network.
+            name: of the layer in the file.
+            transposed: True for the weight of an embedding, which the network has as that of a dense layer.
+        """
         shape = self.shape(target)[::-1] if transposed else self.shape(target)
         shapes = {f"{name}.weight": shape}
         if self.normalised:
@@ -423,29 +467,37 @@ class _Source:
         self.add(target, shapes, make)
 
     def layer(self, target: str, name: str) -> None:
-        """A weight and its bias."""
+        """`weight` and `add` for the weight and the bias of a layer."""
         self.weight(f"{target}.weight", name)
         self.add(f"{target}.bias", {f"{name}.bias": self.shape(f"{target}.bias")})
 
     def fill(self, budget: Budget, sn_eps: float = 0.0) -> None:
-        """Make the network's tensors, in eval mode and without gradients, once nothing in the file is left over."""
+        """Give the network its tensors, if none in the file is left over."""
         self.sn_eps = sn_eps
-        unknown = [name for name in self.tensors if name not in self.used and not IGNORED.fullmatch(name)]
-        if unknown:
-            raise self.refuse(unknown[0], f"it belongs to no part of a BigGAN ({len(unknown)} such tensors)")
-        values = {}
-        for target, names, make in self.jobs:
-            budget.spend(".".join(filter(None, (self.place, names[0]))), 4 * sum(self.tensors[n].numel for n in names))
-            value = make(*(self.tensors[name].to_float32() for name in names))
-            if not torch.isfinite(value).all():
-                raise self.refuse(names[0], "it gives numbers that are not finite; is its spectral norm zero?")
-            values[target] = value.contiguous()
-        self.network.load_state_dict(values, assign=True)
-        self.network.eval().requires_grad_(False)
+        records = {name: record for name, record in self.tensors.items() if not IGNORED.fullmatch(name)}
+        assemble(
+            self.network,
+            self.sources,
+            self.file,
+            self.place,
+            budget,
+            names=records,
+            misfit=EXPECTED,
+            unknown="it belongs to no part of a BigGAN",
+            not_finite="it gives numbers that are not finite; is its spectral norm zero?",
+        )
 
 
 def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0.0) -> torch.Tensor:
-    """A weight (out, ...), in its own memory, by the norm that one step of the power iteration from u (1, out) finds."""
+    """A weight (out, ...) divided, in its own memory, by its spectral norm.
+
+    The norm is found by one step of the power iteration, as in BigGAN-PyTorch.
+
+    Args:
+        weight: of a layer.
+        u: (1, out), where the iteration begins; None leaves the weight as it is.
+        eps: the smallest length by which a vector is divided.
+    """
     if u is None:
         return weight
     matrix = weight.flatten(1)
@@ -459,77 +511,105 @@ def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0
 
 
 def _blocks(value: Any) -> bool:
-    """[[whether the block doubles the side, channels in, channels out], ...], in multiples, from 16 to 1."""
-    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_BLOCKS:
+    """True for a list of blocks [upsample, in, out], in multiples of the width, whose channels go from 16 to 1."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_LAYERS:
         return False
     if not all(isinstance(b, (list, tuple)) and [type(v) for v in b] == [bool, int, int] for b in value):
         return False
     into, out = [b[1] for b in value], [b[2] for b in value]
-    # Where channels change, the other path of the block drops half of them.
+    # A block can only keep its channels or halve them, because its shortcut drops half of them.
     return into == [16, *out[:-1]] and out[-1] == 1 and all(o == i or 2 * o == i for i, o in zip(into, out))
 
 
 CONFIG: dict[str, tuple[Any, Check]] = {
-    "z_dim": (128, whole(1, MAX_SIZE)),
+    "z_dim": (128, whole(1, MAX_DIMENSION)),
     "channel_width": (128, whole(1, 4096)),
-    "num_classes": (1000, whole(1, MAX_SIZE)),
+    "num_classes": (1000, whole(1, MAX_DIMENSION)),
     "layers": (None, ("a list of blocks [upsample, in, out] whose channels go from 16 to 1, kept or halved", _blocks)),
-    "attention_layer_position": (8, whole(1, MAX_BLOCKS)),
+    "attention_layer_position": (8, whole(1, MAX_LAYERS)),
     "eps": (1e-4, _eps),
     "n_stats": (51, whole(2, MAX_STATS)),
-}  # of config.json: name to default and what is accepted
+}  # the settings in config.json: name to default and check
 
 
-FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {
-    "truncation": (1.0, number(0, 1)),
-}
-"""What is chosen for a folder: the truncation whose stored statistics normalise. z is drawn accordingly by the caller."""
+FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {"truncation": (1.0, number(0, 1))}
+"""What the user chooses for a folder: the truncation for which the stored statistics are taken.
+
+The caller draws z for it.
+"""
 
 
 def is_config(config: Any) -> bool:
-    """Whether the contents of a config.json are those of a BigGAN."""
+    """True if what a config.json holds describes a BigGAN."""
     return isinstance(config, dict) and {"channel_width", "layers", "z_dim"} <= config.keys()
 
 
 def build_folder(
-    config: Mapping[str, Any], tensors: Mapping[str, TensorRecord], file: object, budget: Budget
+    config: Mapping[str, Any],
+    tensors: Mapping[str, TensorRecord],
+    file: object,
+    budget: Budget,
+    assumed: Mapping[str, Any] | None = None,
 ) -> BigGANDeep:
     """The generator of a folder of pytorch-pretrained-BigGAN, in eval mode, float32, without gradients.
 
     Args:
         config: the contents of config.json, see `is_config`. Names that are left out have the values of its defaults.
         tensors: the state dict in pytorch_model.bin, by name.
-
-    Set its ``truncation`` for the statistics of another one than 1.
+        file: its name, for errors.
+        budget: of memory.
+        assumed: a value for every name of `FOLDER_ASSUMED`; None takes the defaults.
 
     Raises:
         NetworkFileError: the settings make no sense, or the tensors do not fit them.
     """
-    told = {
-        name: _checked(config.get(name, default), check, file, f"config.json: {name}")
+    settings = {
+        name: checked(config.get(name, default), check, file, f"config.json: {name}")
         for name, (default, check) in CONFIG.items()
     }
     source = _Source(tensors, file, "")
-    width, layers, z_dim = told["channel_width"], told["layers"], told["z_dim"]
-    before = told["attention_layer_position"]  # the number of blocks in front of it; the list of layers counts it too
-    network = source.make(
-        BigGANDeep,
-        dict(
-            z_dim=z_dim, c_dim=told["num_classes"], shared_dim=z_dim, channels=[16 * width, *(width * b[2] for b in layers)],
-            upsample=[b[0] for b in layers], attention=[before - 1] if before < len(layers) else [],
-            img_channels=min(3, width), bn_eps=told["eps"], output_eps=told["eps"], num_stats=told["n_stats"],
-        ),
-    )  # fmt: skip
+    width, layers, z_dim = settings["channel_width"], settings["layers"], settings["z_dim"]
+    before = settings["attention_layer_position"]  # the number of blocks before the attention
+    arguments = {
+        "z_dim": z_dim,
+        "c_dim": settings["num_classes"],
+        "shared_dim": z_dim,
+        "channels": [16 * width, *(width * block[2] for block in layers)],
+        "upsample": [block[0] for block in layers],
+        "attention": [before - 1] if before < len(layers) else [],
+        "img_channels": min(3, width),
+        "bn_eps": settings["eps"],
+        "output_eps": settings["eps"],
+        "num_stats": settings["n_stats"],
+    }
+    network = source.make(BigGANDeep, arguments)
+    _folder_sources(source, network, z_dim, width, before)
+    source.fill(budget)
+    if assumed is not None:
+        network.truncation = assumed["truncation"]
+    return network
+
+
+def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: int, before: int) -> None:
+    """Say what the tensors of a folder's network are made from.
+
+    Args:
+        source: of the tensors.
+        network: on the meta device.
+        z_dim: size of z.
+        width: channels of the last block.
+        before: number of blocks before the attention, which has a number of its own among the layers in the file.
+    """
 
     def reordered(weight: torch.Tensor) -> torch.Tensor:
-        """Its inputs are z and the class; the network has them the other way round."""
+        """In the file z comes before the class; in the network the class comes first."""
         return torch.cat([weight[:, z_dim:], weight[:, :z_dim]], dim=1)
 
     def by_channels(values: torch.Tensor) -> torch.Tensor:
-        """The first map is given pixel by pixel; the network has it channel by channel."""
+        """In the file the first map is stored pixel by pixel; in the network it is stored channel by channel."""
         return values.unflatten(0, (16, -1)).transpose(0, 1).flatten(0, 1)
 
-    def weight(target: str, name: str, shape: tuple[int, ...] | None = None, change: Make = _same) -> None:
+    def weight(target: str, name: str, shape: tuple[int, ...] | None = None, change: Make = unchanged) -> None:
         shape = source.shape(target) if shape is None else shape
         shapes = {
             f"{name}.weight_orig": shape,
@@ -564,9 +644,7 @@ def build_folder(
     for part, other in (("gain", "weight"), ("bias", "bias")):
         source.add(f"bn.{part}", {f"generator.bn.{other}": (width,)})
     statistics("bn", "generator.bn")
-    # Of its output's channels only the first are pictures; the norm is that of all.
+    # Only the first channels of the output are a picture, but the norm is that of all.
     channels = network.img_channels
     weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
     source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
-    source.fill(budget)
-    return network

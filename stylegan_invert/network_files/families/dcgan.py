@@ -1,6 +1,7 @@
-"""DCGAN and WGAN generators from plain state dicts: names and order of layers, sizes and kinds from the tensors.
+"""DCGAN and WGAN generators from plain state dicts.
 
-Such a file says nothing of activations, and nothing of the prior of z; the networks' usual ones are taken.
+The order, kinds and sizes of the layers follow from the tensors. A state dict does not say what the activations are, or
+from which prior z was drawn; those that such networks usually have are taken.
 """
 
 import re
@@ -11,31 +12,37 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
-from ..checks import Check, number
-from ..machine.persistence import Budget
-from ..machine.pickled import show
+from ..assemble import EXPECTED, Budget, Source, assemble, constructing
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, Known, number, one_of
 from ..machine.tensors import TensorRecord, tables
 
-MAX_LAYERS = 64
-MAX_RESOLUTION = 4096
-
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "activation": ("relu", (f"one of {', '.join(ACTIVATIONS)}", lambda v: v in ACTIVATIONS)),
-    "output": ("tanh", (f"one of {', '.join(OUTPUTS)}", lambda v: v in OUTPUTS)),
+ASSUMED: Assumptions = {
+    "activation": ("relu", one_of(ACTIVATIONS)),
+    "output": ("tanh", one_of(OUTPUTS)),
     "bn_eps": (1e-5, number(0, 1)),
 }
-"""What such a file does not say: name to default, which is what the networks' usual code has, and check."""
+"""What such a file does not say: name to the value that such networks usually have, and check."""
 
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
-def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the state dict of a generator is, and the dict; None if there is none.
+CLASSES = {"dcgan.DCGAN": Known(DCGAN, {})}
 
-    If there are several, that whose key says so counts ("netG", "generator", ...), averaged weights ("ema") first.
+
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The generator in a file as "G_ema", see `find_generator`; empty if there is none."""
+    generator = find_generator(root)
+    return {"G_ema": generator} if generator is not None else {}
+
+
+def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
+    """The place of a generator's state dict in a file, and the dict; None if there is none.
+
+    If there are several, one whose key does not name a discriminator is taken; among these, averaged weights ("ema")
+    come first, and then keys that name a generator ("netG", "generator", ...).
     """
-    found = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
-    if not found:
+    dicts = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
+    if not dicts:
         return None
 
     def rank(place: str) -> tuple[bool, bool, bool]:
@@ -46,7 +53,7 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
         )
         return discriminator, not any(w.lower() == "ema" for w in words), not generator
 
-    return min(found, key=lambda item: rank(item[0]))
+    return min(dicts, key=lambda item: rank(item[0]))
 
 
 def build(
@@ -55,6 +62,10 @@ def build(
     """The generator of a state dict, in eval mode and without gradients.
 
     Args:
+        place: where in the file the state dict is.
+        tensors: of the state dict, by name.
+        file: its name, for errors.
+        budget: of memory.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
@@ -62,9 +73,7 @@ def build(
     """
     groups = _groups(tensors, file, place)
     layers, names = _layers(groups, file, place)
-    for layer in layers:
-        budget.spend(place, 4 * layer.in_channels * layer.out_channels * layer.kernel**2)
-    with torch.device("meta"):
+    with constructing(file, place, "its layers"):
         network = DCGAN(layers, assumed["activation"], assumed["output"], assumed["bn_eps"])
     if network.img_resolution > MAX_RESOLUTION:
         raise NetworkFileError(
@@ -72,21 +81,18 @@ def build(
             place,
             f"its pictures would have {network.img_resolution} pixels a side; expected at most {MAX_RESOLUTION}",
         )
-    # Layer by layer the same tensors; each is taken under this package's name.
-    values: dict[str, torch.Tensor] = {}
+    sources: dict[str, Source] = {}
     modules = [name for name, child in network.named_children() if child.state_dict()]
     for module, prefix in zip(modules, names, strict=True):
-        for name in getattr(network, module).state_dict():
-            if name == "num_batches_tracked":
-                values[f"{module}.{name}"] = torch.zeros([], dtype=torch.int64)
-                continue
-            record, expected = groups[prefix].get(name), getattr(network, module).state_dict()[name].shape
-            if record is None or tuple(record.shape) != tuple(expected):
-                found = "missing" if record is None else f"of shape {record.shape}"
-                raise NetworkFileError(file, f"{place}.{prefix}.{name}", f"it is {found}; expected {tuple(expected)}")
-            values[f"{module}.{name}"] = record.to_float32()
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+        for name, value in getattr(network, module).state_dict().items():
+            inputs = {f"{prefix}.{name}": (groups[prefix].get(name), tuple(value.shape))}
+            counter = name == "num_batches_tracked"  # of training
+            sources[f"{module}.{name}"] = Source({}, _no_batches) if counter else Source(inputs)
+    return assemble(network, sources, file, place, budget, misfit=EXPECTED)
+
+
+def _no_batches() -> torch.Tensor:
+    return torch.zeros([], dtype=torch.int64)
 
 
 def _groups(tensors: Mapping[str, TensorRecord], file: object, place: str) -> dict[str, dict[str, TensorRecord]]:
@@ -109,7 +115,7 @@ def _groups(tensors: Mapping[str, TensorRecord], file: object, place: str) -> di
 def _layers(
     groups: Mapping[str, Mapping[str, TensorRecord]], file: object, place: str
 ) -> tuple[list[Layer], list[str]]:
-    """What each weighted layer is, and the prefixes of layers and normalisations in order."""
+    """The layers, and the names of the modules of layers and normalisations in their order."""
     layers: list[Layer] = []
     prefixes = list(groups)
     weighted = [p for p in prefixes if "running_mean" not in groups[p]]
@@ -172,20 +178,18 @@ def _first(
         side = round((shape[0] / channels) ** 0.5) if channels else 0
         if side and channels * side**2 == shape[0]:
             return Layer("linear", shape[1], channels, side, bias, "none")
-    raise NetworkFileError(file, where, f"its weight has shape {show(shape)}; expected the dense layer that takes z")
+    raise NetworkFileError(file, where, f"its weight has shape {shape}; expected the dense layer that takes z")
 
 
 def _later(shape: tuple, bias: bool, channels: int, file: object, where: str) -> Layer:
     if len(shape) == 4 and shape[2] == shape[3] and min(shape) > 0:
         k = shape[2]
-        # Transposed convolutions have weights (in, out), others (out, in); kernels of odd side that keep the picture's
-        # size are taken for the latter where both would fit.
+        # The weight of a transposed convolution is (in, out, k, k), that of a plain one (out, in, k, k). Where both
+        # fit, a kernel of 1x1 or 3x3 is taken for a plain convolution, which keeps the size of the picture.
         if shape[1] == channels and k in (1, 3):
             return Layer("conv", shape[1], shape[0], k, bias, "none")
         if shape[0] == channels and 2 <= k <= 9:
             return Layer("transposed", shape[0], shape[1], k, bias, "none")
         if shape[1] == channels and k % 2:
             return Layer("conv", shape[1], shape[0], k, bias, "none")
-    raise NetworkFileError(
-        file, where, f"its weight has shape {show(shape)}; expected a convolution of {channels} channels"
-    )
+    raise NetworkFileError(file, where, f"its weight has shape {shape}; expected a convolution of {channels} channels")

@@ -1,9 +1,10 @@
-"""The direction-embedding head in a network file.
+"""The head of a discriminator that learned the direction of z, in a network file.
 
-Under this project's own key (``extra`` of `network_file`), the table "direction" holds: ``outputs``, weight and bias of the
-layer with n outputs, which stands on the file's D; and ``ema``, all tensors of the averaged discriminator, trunk and layer,
-which is the one to invert with. A tensor "normalize_z" beside that table says whether the generator divides z by its root mean
-square; without it, it does, as official ones do.
+Under this project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the
+weight and the bias of the head, a layer with n outputs on the file's D. ``ema`` has all tensors of the averaged
+discriminator, which is the one to find latents with: those of its trunk, and of its head. A tensor "normalize_z" beside
+that table says if the generator divides z by its root mean square. Without that tensor it does, as official generators
+do.
 """
 
 import copy
@@ -14,13 +15,17 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.direction import DirectionDiscriminator
+from ..assemble import EXPECTED, Budget, assemble, by_name
 
 KEY = "direction"
 NORMALIZE_Z = "normalize_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
-    """What a file keeps of a discriminator and its average, besides the trunk of the former."""
+    """What a file keeps of a discriminator and its average.
+
+    The trunk of the former is not in it, as that is the file's D.
+    """
     return {
         "outputs": {k: v.detach() for k, v in D.outputs.state_dict().items()},
         "ema": {k: v.detach() for k, v in D_ema.state_dict().items()},
@@ -33,11 +38,14 @@ def read_direction(
     """The averaged discriminator of a file, in eval mode and without gradients; None if the file has none.
 
     Args:
-        extra: of the file. trunk: its D, of which a copy is filled. z_dim: of its generator.
-        normalized: whether that divides z by its root mean square. file: for errors.
+        extra: `NetworkFile.extra`.
+        trunk: the file's D. It is copied, and the tensors of the copy are replaced.
+        z_dim: the size of the generator's z.
+        normalized: True if the generator divides z by its root mean square.
+        file: its name, for errors.
 
     Raises:
-        NetworkFileError: tensors are missing, or of other shapes than the trunk and z_dim ask for.
+        NetworkFileError: tensors are missing, or have other shapes than the trunk and z_dim ask for.
     """
     if KEY not in extra:
         return None
@@ -51,19 +59,16 @@ def read_direction(
         D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalized)
     except ValueError as e:
         raise NetworkFileError(file, place, str(e)) from None
-    expected = D.state_dict()
-    given = dict(table["ema"])
-    for name in sorted({*expected, *given}):
-        found = given.get(name)
-        if name not in expected or not isinstance(found, torch.Tensor) or found.shape != expected[name].shape:
-            what = tuple(found.shape) if isinstance(found, torch.Tensor) else "missing" if found is None else "a table"
-            want = tuple(expected[name].shape) if name in expected else "nothing"
-            raise NetworkFileError(file, f"{place}.ema.{name}", f"it is {what}; expected {want}")
-    D.load_state_dict(given)
-    return D.eval().requires_grad_(False)
+    tensors, place = dict(table["ema"]), f"{place}.ema"
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise NetworkFileError(file, f"{place}.{name}", "it is a table; expected a tensor")
+    unknown = "the network has no such tensor; expected nothing"
+    budget = Budget(file, sum(value.nbytes for value in D.state_dict().values()))
+    return assemble(D, by_name(D, tensors), file, place, budget, names=tensors, misfit=EXPECTED, unknown=unknown)
 
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:
-    """Whether the file's generator divides z by its root mean square: always, but for Cho's own sampling."""
+    """True if the generator divides z by its root mean square. Only those trained with Cho's own sampling do not."""
     flag = extra.get(NORMALIZE_Z)
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True

@@ -1,8 +1,8 @@
-"""Checkpoints of pSp and of its kin (e4e, ReStyle, SAM, HyperStyle): their decoder is rosinality's StyleGAN2.
+"""Checkpoints of pSp and of projects that build on it (e4e, ReStyle, SAM, HyperStyle).
 
-Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}; the names of the decoder's tensors begin with
-"decoder.". "latent_avg" is (num_ws, w_dim), one w repeated for each layer, or (w_dim,): the network's ``w_avg`` is that row,
-or the mean of the rows where they differ. The encoder and the options are not used.
+Their decoder is rosinality's StyleGAN2. Such a file holds {"state_dict": ..., "opts": ..., "latent_avg": ...}, and the
+names of the decoder's tensors begin with "decoder.". "latent_avg" is one w, (w_dim,), or a row for each layer, (num_ws,
+w_dim). The encoder and the options are not used.
 """
 
 from typing import Any
@@ -12,30 +12,28 @@ from ..machine.tensors import TensorRecord, unwrapped
 from . import rosinality
 
 PREFIX = "decoder."
-ASSUMED = rosinality.ASSUMED
-build = rosinality.build
 
 
-def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the decoder is, and its tensors with "latent_avg" if there is one; None without a decoder."""
+def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
+    """The decoder in a file as "G_ema": its place, and its tensors with "latent_avg" if the file has it; else empty."""
     table = root.get("state_dict") if isinstance(root, dict) else None
     if not isinstance(table, dict):
-        return None
+        return {}
     named = unwrapped({str(k): v for k, v in table.items() if isinstance(v, TensorRecord)})
     tensors = {k.removeprefix(PREFIX): v for k, v in named.items() if k.startswith(PREFIX)}
     if not tensors.keys() >= rosinality.GENERATOR_MARKS:
-        return None
+        return {}
     mean = root.get(rosinality.LATENT_AVG)
     if isinstance(mean, TensorRecord):
         tensors[rosinality.LATENT_AVG] = mean
-    return f"state_dict.{PREFIX[:-1]}", tensors
+    return {"G_ema": (f"state_dict.{PREFIX[:-1]}", tensors)}
 
 
 # Options
 
 
 class Options:
-    """An argparse.Namespace in a file. Nobody reads its values; they are kept so that their nesting is checked."""
+    """An argparse.Namespace in a file. Nobody reads its values; they are kept only so that their nesting is checked."""
 
     def __init__(self) -> None:
         self.children: tuple = ()
@@ -54,7 +52,7 @@ def _namespace(machine: Machine, args: tuple) -> Options:
 
 
 def _path(machine: Machine, args: tuple) -> str:
-    """A path, as a text; it is never opened."""
+    """A path as a text. It is never opened."""
     if not all(isinstance(part, str) for part in args):
         raise Refusal("a path of something else than texts")
     machine.charge(len(args))
@@ -75,4 +73,4 @@ GLOBALS = {
     ("pathlib._local", "WindowsPath"): _path,
     ("torch", "device"): _device,
 }
-"""What ``opts`` of such files, and ``args`` of rosinality's, may name besides tensors; all of it is inert."""
+"""The names that the options in such files ("opts", and "args" in rosinality's) may mention besides tensors."""

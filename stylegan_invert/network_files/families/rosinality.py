@@ -1,19 +1,20 @@
 """StyleGAN2 in the state dicts of rosinality/stylegan2-pytorch, read and written.
 
-Both sides compute the same with the same numbers: equalised learning rates, the gain of sqrt(2) behind each leaky ReLU, the
-style's bias with its one, and the turned kernel of the upsampling convolution are alike. So tensors change their names and
-gain axes of size one, and the filters of upsampling, which hold the gain of 4 there, are divided by it. There the weights of
-modulated convolutions are scaled by 1 / sqrt(fan-in) before demodulation, which cancels but for the 1e-8 in its root; that
-is left out here, as in NVIDIA's own conversion.
+Both projects compute the same from the same numbers: the equalised learning rates, the gain of sqrt(2) after each leaky
+ReLU, the bias of the styles that begins at one, and the turned kernel of the convolution that doubles the resolution
+are alike. A tensor only has another name there, and more axes of size one; and a filter that doubles the resolution
+contains a gain of 4. There the weights of modulated convolutions are also scaled by 1 / sqrt(fan-in) before
+demodulation. That cancels except for the 1e-8 under the root, and is left out here, as in NVIDIA's own conversion.
 
-A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}, and perhaps "g" and "d", which are the weights without averaging
-and the discriminator.
+A file holds {"g_ema": state dict, "latent_avg": (w_dim,)}. It may also hold "g", the weights without averaging, and
+"d", the discriminator.
 """
 
 import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,38 +26,45 @@ from ...networks.discriminators import Discriminator
 from ...networks.layers import Conv2dLayer, FullyConnectedLayer
 from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
-from ..checks import Check
-from ..machine.persistence import Budget
+from ..assemble import Budget, Source, assemble, constructing
+from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Assumptions, not_zero
 from ..machine.tensors import TensorRecord, tables, unwrapped
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
 
 MAX_TAPS = 31
 MAX_ROWS = 64  # of latent_avg
 
-ASSUMED: dict[str, tuple[Any, Check]] = {
-    "lr_mlp": (0.01, ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9)),
-}
-"""What a file does not say: the factor on the mapping network's weights and biases."""
+ASSUMED: Assumptions = {"lr_mlp": (0.01, not_zero)}
+"""What a file does not say: the mapping network's learning rate, by which its weights and biases are multiplied."""
 
 LATENT_AVG = "latent_avg"
 GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
 DISCRIMINATOR_MARKS = {"convs.0.0.weight", "final_conv.0.weight", "final_linear.1.weight"}
 
-# What model.py fixes.
+MISFIT = "it is of shape {found}; the other tensors ask for {wanted}"
+UNKNOWN = "it is no part of rosinality's StyleGAN2; is this another network?"
+
+# What is always so in model.py.
 STANDARD_FILTER = (1, 3, 3, 1)
 LR_MLP = 0.01
 WIDTH = 512  # at 4x4 to 32x32
 LARGEST = 1024
-SEEDS = 4  # latents with which is measured whether a clamp acts
+SEEDS = 4  # pictures that are made to see if a layer's values reach its clamp
 W_AVG_SAMPLES = 10_000
 
 
 class Entry(NamedTuple):
-    """One tensor: theirs is ours in another shape, times a factor."""
+    """One tensor, which is in their state dict in another shape and times a factor.
 
-    name: str  # in our module
-    key: str  # in their state dict
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple  # theirs from ours
+    Attributes:
+        name: in our module.
+        key: in their state dict.
+        shape: takes our shape and returns theirs.
+        factor: by which our numbers are multiplied there.
+    """
+
+    name: str
+    key: str
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple
     factor: float = 1
 
 
@@ -92,7 +100,7 @@ def _generator_entries(num_layers: int, resolutions: list[int]) -> Iterator[Entr
 
 
 def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
-    """Of blocks from the picture's resolution down to 8x8."""
+    """The tensors of a discriminator with blocks of these resolutions, from that of the picture down to 8."""
     yield Entry(f"b{resolutions[0]}.fromrgb.weight", "convs.0.0.weight")
     yield Entry(f"b{resolutions[0]}.fromrgb.bias", "convs.0.1.bias")
     for i, res in enumerate(resolutions, 1):
@@ -113,10 +121,10 @@ def _discriminator_entries(resolutions: list[int]) -> Iterator[Entry]:
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
-    """Where in a file such networks are: "G_ema", "G" and "D" to (place, tensors); empty if there is no generator.
+    """The networks of this kind in a file: role to the place and the tensors by name. Empty if there is no generator.
 
-    The generator to use is that under a key with "ema" in it, else the first. A generator's tensors have, besides its own,
-    "latent_avg" if it lies beside the state dict, in it or at the top.
+    "G_ema" is the generator under a key with "ema" in it, or else the first. "latent_avg" is added to the tensors of a
+    generator if it lies beside the state dict, in it, or at the top of the file.
     """
     generators: dict[str, dict[str, TensorRecord]] = {}
     discriminators: dict[str, dict[str, TensorRecord]] = {}
@@ -133,53 +141,48 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
     if not generators:
         return {}
     ema = min(generators, key=lambda place: "ema" not in _last(place))
-    found = {"G_ema": (ema, generators[ema])}
+    networks = {"G_ema": (ema, generators[ema])}
     for place in generators:
         if place != ema and _last(place) in ("g", "generator"):
-            found.setdefault("G", (place, generators[place]))
+            networks.setdefault("G", (place, generators[place]))
     for place in sorted(discriminators, key=lambda place: _last(place) not in ("d", "discriminator")):
-        found.setdefault("D", (place, discriminators[place]))
-    return found
-
-
-def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
-    """Where in a file the state dict of such a generator is, and its tensors with "latent_avg"; None without one. See `find`."""
-    return find(root).get("G_ema")
+        networks.setdefault("D", (place, discriminators[place]))
+    return networks
 
 
 def _last(place: str) -> str:
     return place.rpartition(".")[2].lower()
 
 
-def read_networks(root: Any, file: object, budget: Budget, assumed: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
-    """The networks that `find` finds, built: "G_ema", and "G" and "D" where they are; empty without a generator."""
-    networks: dict[str, torch.nn.Module] = {}
-    for role, (place, tensors) in find(root).items():
-        if role == "D":
-            networks[role] = build_discriminator(place, tensors, file, budget)
-        else:
-            networks[role] = build(place, tensors, file, budget, assumed)
-    return networks
-
-
 def build(
+    place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
+) -> Generator | Discriminator:
+    """The network of a state dict, in eval mode, without gradients, float32; see `build_generator`."""
+    if DISCRIMINATOR_MARKS <= tensors.keys():
+        return build_discriminator(place, tensors, file, budget)
+    return build_generator(place, tensors, file, budget, assumed)
+
+
+def build_generator(
     place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget, assumed: Mapping[str, Any]
 ) -> Generator:
     """The generator of a state dict, in eval mode, without gradients, float32.
 
     Args:
-        place: where in the file, for errors. tensors: by their names, with "latent_avg" (w_dim,) or (rows, w_dim) if there is
-            one: the rows are one w repeated for every layer; where they differ, their mean is taken.
-        file: for errors. budget: of memory. assumed: a value for each name of `ASSUMED`.
+        place: where in the file the state dict is.
+        tensors: by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w repeated
+            for every layer; where they differ, their mean is taken.
+        file: its name, for errors.
+        budget: of memory.
+        assumed: a value for each name of `ASSUMED`.
 
-    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``; without noise maps,
-    which the oldest files lack, they are drawn from a fixed seed.
+    Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``. The oldest
+    files have no noise maps; they are then drawn from a fixed seed.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
     """
-    own = dict(tensors)
-    latent_avg = own.pop(LATENT_AVG, None)
+    own = {key: record for key, record in tensors.items() if key != LATENT_AVG}
     reader = _Reader(own, file, place)
     num_layers = reader.count("style.{}.weight", 1, MAX_LAYERS)
     resolutions = [4 * 2**j for j in range(reader.count("to_rgbs.{}.bias", 0, MAX_RESOLUTION.bit_length() - 3) + 1)]
@@ -199,7 +202,7 @@ def build(
     mapping_kwargs = {"num_layers": num_layers, "lr_multiplier": assumed["lr_mlp"]}
     if num_layers > 1 and layer_features != w_dim:
         mapping_kwargs["layer_features"] = layer_features
-    with torch.device("meta"):
+    with constructing(file, place, "its shapes"):
         network = Generator(
             z_dim=z_dim,
             c_dim=0,
@@ -209,29 +212,31 @@ def build(
             mapping_kwargs=mapping_kwargs,
             synthesis_kwargs=synthesis_kwargs,
         )
+    expected = {name: value.shape for name, value in network.state_dict().items()}
     entries = list(_generator_entries(num_layers, resolutions))
-    drawn: list[Entry] = []
-    if not any(key.startswith("noises.") for key in own):
-        drawn = [entry for entry in entries if entry.key.startswith("noises.")]
-        entries = [entry for entry in entries if not entry.key.startswith("noises.")]
-    w_avg = None if latent_avg is None else _check_latent_avg(latent_avg, w_dim, file)
-    values = reader.values(network, entries, budget)
-    expected = network.state_dict()
-    random = torch.Generator().manual_seed(0)
-    for entry in drawn:
-        budget.spend(f"{place}.{entry.key}", 4 * expected[entry.name].numel())
-        values[entry.name] = torch.randn(expected[entry.name].shape, generator=random)
-    values["mapping.w_avg"] = torch.zeros([w_dim])
-    if w_avg is not None:
-        budget.spend(LATENT_AVG, 4 * w_avg.numel)
-        rows = w_avg.to_float32().reshape(-1, w_dim)
-        values["mapping.w_avg"] = (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
-    _unused_filters(network, values, taps)
-    network.load_state_dict(values, assign=True)
-    network.eval().requires_grad_(False)
-    if w_avg is None:
+    drawn: dict[str, Source] = {}
+    if not any(key.startswith("noises.") for key in tensors):
+        random = torch.Generator().manual_seed(0)
+        for entry in [entry for entry in entries if entry.key.startswith("noises.")]:
+            drawn[entry.name] = Source({}, partial(torch.randn, expected[entry.name], generator=random))
+            entries.remove(entry)
+    sources = {**_unused_filters(network, taps), **reader.sources(network, entries), **drawn}
+    latent_avg = tensors.get(LATENT_AVG)
+    if latent_avg is None:
+        sources["mapping.w_avg"] = Source({}, lambda: torch.zeros([w_dim]))
+    else:
+        shape = _check_latent_avg(latent_avg, w_dim, file)
+        sources["mapping.w_avg"] = Source({LATENT_AVG: (latent_avg, shape)}, partial(_one_row, w_dim=w_dim))
+    assemble(network, sources, file, place, budget, names=own, misfit=MISFIT, unknown=UNKNOWN)
+    if latent_avg is None:
         network.mapping.w_avg.copy_(_mean_w(network.mapping))
     return network
+
+
+def _one_row(values: torch.Tensor, w_dim: int) -> torch.Tensor:
+    """The one w of latent_avg, or the mean of its rows where they differ."""
+    rows = values.reshape(-1, w_dim)
+    return (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
 
 
 def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
@@ -247,12 +252,13 @@ def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
 def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: object, budget: Budget) -> Discriminator:
     """The discriminator of a state dict, in eval mode, without gradients, float32.
 
-    It compares pictures in groups of 4 with one channel, as model.py does and the file does not say.
+    It compares pictures in groups of 4 and gives the result in one channel. A file does not say so; model.py always
+    does.
 
     Raises:
         NetworkFileError: tensors are missing, unknown, of other shapes, or of another kind than StyleGAN2's.
     """
-    reader = _Reader(dict(tensors), file, place)
+    reader = _Reader(tensors, file, place)
     count = reader.count("convs.{}.conv1.0.weight", 1, MAX_RESOLUTION.bit_length() - 3)
     resolutions = [4 * 2**j for j in range(count, 0, -1)]
     if not resolutions:
@@ -262,7 +268,7 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
     for i, res in enumerate(resolutions, 1):
         widths[res // 2] = reader.shape(f"convs.{i}.conv2.1.weight", 4)[0]
     taps = reader.taps("convs.1.conv2.0.kernel", 1)
-    with torch.device("meta"):
+    with constructing(file, place, "its shapes"):
         network = Discriminator(
             c_dim=0,
             img_resolution=resolutions[0],
@@ -270,14 +276,13 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
             block_kwargs={} if taps is None else {"resample_filter": taps},
             **_channel_rule(widths, file, place),
         )
-    values = reader.values(network, list(_discriminator_entries(resolutions)), budget)
-    _unused_filters(network, values, taps)
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+    sources = reader.sources(network, list(_discriminator_entries(resolutions)))
+    sources = {**_unused_filters(network, taps), **sources}
+    return assemble(network, sources, file, place, budget, names=tensors, misfit=MISFIT, unknown=UNKNOWN)
 
 
 class _Reader:
-    """The tensors of one state dict, each looked up with an error that says where."""
+    """The tensors of one state dict. Errors say which tensor is wrong, and where it is."""
 
     def __init__(self, tensors: Mapping[str, TensorRecord], file: object, place: str):
         self.tensors, self.file, self.place = tensors, file, place
@@ -286,7 +291,7 @@ class _Reader:
         return NetworkFileError(self.file, f"{self.place}.{key}" if self.place else key, reason)
 
     def count(self, pattern: str, start: int, most: int) -> int:
-        """How many of numbered tensors there are, from ``start`` on without a gap."""
+        """How many tensors there are whose names have the numbers from ``start`` on, without a gap."""
         n = 0
         while pattern.format(start + n) in self.tensors:
             n += 1
@@ -304,7 +309,7 @@ class _Reader:
         return shape
 
     def taps(self, key: str, factor: float) -> list[list[float]] | None:
-        """The filter in a tensor (T, T) that holds it times a factor; None for the standard one."""
+        """The filter in a tensor (T, T), which holds it times a factor; None if it is the standard filter."""
         shape = self.shape(key, 2)
         if shape[0] != shape[1] or shape[0] > MAX_TAPS:
             raise self.refuse(key, f"its shape is {shape}; expected a square filter of at most {MAX_TAPS} taps a side")
@@ -314,64 +319,57 @@ class _Reader:
         standard = setup_filter(STANDARD_FILTER)
         return None if kernel.shape == standard.shape and torch.equal(kernel, standard) else kernel.tolist()
 
-    def values(self, network: torch.nn.Module, entries: list[Entry], budget: Budget) -> dict[str, torch.Tensor]:
-        """Our tensors from theirs: everything is compared first, then memory is taken."""
-        expected = network.state_dict()
-        unknown = self.tensors.keys() - {entry.key for entry in entries}
-        if unknown:
-            raise self.refuse(min(unknown), "it is no part of rosinality's StyleGAN2; is this another network?")
-        for entry in entries:
-            record, shape = self.tensors.get(entry.key), entry.shape(tuple(expected[entry.name].shape))
-            if record is None or tuple(record.shape) != shape:
-                found = "missing" if record is None else f"of shape {tuple(record.shape)}"
-                raise self.refuse(entry.key, f"it is {found}; the other tensors ask for {shape}")
-            if not record.dtype.is_floating_point:
-                raise self.refuse(entry.key, f"it is of type {record.dtype}; expected floating-point numbers")
-        values: dict[str, torch.Tensor] = {}
-        for entry in entries:
-            record = self.tensors[entry.key]
-            budget.spend(f"{self.place}.{entry.key}", 4 * record.numel)
-            value = record.to_float32().reshape(expected[entry.name].shape)
-            values[entry.name] = value if entry.factor == 1 else value.div_(entry.factor)
-        return values
+    def sources(self, network: torch.nn.Module, entries: list[Entry]) -> dict[str, Source]:
+        """The sources of our tensors, by the table of names and shapes."""
+        ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+        def source(entry: Entry) -> Source:
+            def make(value: torch.Tensor) -> torch.Tensor:
+                value = value.reshape(ours[entry.name])
+                return value if entry.factor == 1 else value.div_(entry.factor)
+
+            return Source({entry.key: (self.tensors.get(entry.key), entry.shape(ours[entry.name]))}, make)
+
+        return {entry.name: source(entry) for entry in entries}
 
 
 def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
-    """channel_base and channel_max for which min(channel_base // r, channel_max) channels come out at each resolution r."""
+    """channel_base and channel_max that give the widths, which are min(channel_base // r, channel_max) at resolution r."""
     most = max(widths.values())
     base = max(width * res for res, width in widths.items())
     if any(min(base // res, most) != width for res, width in widths.items()):
-        found = ", ".join(f"{width} at {res}" for res, width in sorted(widths.items()))
+        channels = ", ".join(f"{width} at {res}" for res, width in sorted(widths.items()))
         raise NetworkFileError(
             file,
             place,
-            f"its channels ({found}) follow no rule min(base / resolution, most), which StyleGAN2 here needs",
+            f"its channels ({channels}) follow no rule min(base / resolution, most), which StyleGAN2 here needs",
         )
     return {"channel_base": base, "channel_max": most}
 
 
-def _check_latent_avg(record: TensorRecord, w_dim: int, file: object) -> TensorRecord:
+def _check_latent_avg(record: TensorRecord, w_dim: int, file: object) -> tuple[int, ...]:
+    """The shape of "latent_avg", which is one w or some rows of it."""
     shape = tuple(record.shape)
     if not shape or shape[-1] != w_dim or not 1 <= record.numel // w_dim <= MAX_ROWS:
         raise NetworkFileError(file, LATENT_AVG, f"its shape is {shape}; expected ({w_dim},) or (rows, {w_dim})")
-    if not record.dtype.is_floating_point:
-        raise NetworkFileError(file, LATENT_AVG, f"it is of type {record.dtype}; expected floating-point numbers")
-    return record
+    return shape
 
 
-def _unused_filters(network: torch.nn.Module, values: dict[str, torch.Tensor], taps: list[list[float]] | None) -> None:
-    """Filters that our layers keep and never use, as their constructors make them."""
+def _unused_filters(network: torch.nn.Module, taps: list[list[float]] | None) -> dict[str, Source]:
+    """The filters that our layers keep, as their constructors make them; theirs has only those that are used."""
+    sources: dict[str, Source] = {}
     for name in network.state_dict():
-        if name.endswith("resample_filter") and name not in values:
+        if name.endswith("resample_filter"):
             plain = isinstance(network.get_submodule(name.rpartition(".")[0]), Conv2dLayer)
-            values[name] = setup_filter(STANDARD_FILTER if plain or taps is None else taps)
+            sources[name] = Source({}, partial(setup_filter, STANDARD_FILTER if plain or taps is None else taps))
+    return sources
 
 
 # Writing
 
 
 def arguments(G: Generator) -> dict[str, int]:
-    """The arguments with which model.py's Generator takes the state dict of a network that `state_dict` accepts."""
+    """The arguments of model.py's Generator for the state dict of a network that `state_dict` accepts."""
     width = G.synthesis.get_submodule("b64.conv1").out_channels if G.img_resolution >= 64 else 512
     return {
         "size": G.img_resolution,
@@ -382,13 +380,14 @@ def arguments(G: Generator) -> dict[str, int]:
 
 
 def state_dict(G: Generator) -> dict[str, torch.Tensor]:
-    """The state dict that rosinality's ``model.Generator(**arguments(G))`` loads, and with which it renders the same.
+    """The state dict with which rosinality's ``model.Generator(**arguments(G))`` makes the same pictures.
 
-    Learning-rate multipliers other than theirs are multiplied into the weights. Layers without noise get noise of strength
-    zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". What changes no picture is lost: see `write`.
+    Where the learning rate of the mapping differs from theirs, it is multiplied into the weights. Layers without noise
+    get noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` says what is
+    lost.
 
     Raises:
-        ValueError: their network would render other pictures; with all the reasons.
+        ValueError: their network would make other pictures; with all the reasons.
     """
     if not isinstance(G, Generator):
         raise ValueError(f"a {type(G).__name__} cannot be written for rosinality's model.py; only StyleGAN2 can")
@@ -399,13 +398,14 @@ def state_dict(G: Generator) -> dict[str, torch.Tensor]:
 
 
 def discriminator_state_dict(D: Discriminator, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The state dict that rosinality's ``model.Discriminator(size, channel_multiplier)`` loads, with the same judgements.
+    """The state dict with which rosinality's ``model.Discriminator(size, channel_multiplier)`` gives the same scores.
 
     Args:
-        pictures: (N, 3, R, R), for which is measured whether a clamp acts.
+        D: the discriminator.
+        pictures: (N, 3, R, R), for which it is computed to see if a layer's values reach its clamp.
 
     Raises:
-        ValueError: their network would judge otherwise; with all the reasons.
+        ValueError: their network would give other scores; with all the reasons.
     """
     reasons = _discriminator_reasons(D) or _clamping(D, lambda: D(pictures))
     if reasons:
@@ -414,18 +414,19 @@ def discriminator_state_dict(D: Discriminator, pictures: torch.Tensor) -> dict[s
 
 
 def write(net: Any, path: str | os.PathLike) -> list[str]:
-    """Write the networks of a `network_file.NetworkFile` for rosinality's code: "g_ema", "latent_avg", "g", "d".
+    """Write the networks of a `file.NetworkFile` for rosinality's code: "g_ema", "latent_avg", "g", "d".
 
-    "g" is there if the file has weights without averaging, "d" if their discriminator can compute it.
+    "g" is written if there are weights without averaging, and "d" if their discriminator can compute the same.
 
     Args:
-        net: the networks. path: the file to write; replaced at once or not at all.
+        net: the networks.
+        path: the file to write. An old file of that name stays whole until the new one is complete.
 
     Returns:
-        What the file does not keep, in words; none of it changes a picture in float32.
+        What the file does not keep, in words. None of it changes a picture in float32.
 
     Raises:
-        ValueError: a generator is not theirs.
+        ValueError: their generator cannot compute the same.
     """
     G, D = net["G_ema"], net["D"]
     if not isinstance(G, Generator):
@@ -552,20 +553,20 @@ def _discriminator_reasons(D: Discriminator) -> list[str]:
 
 
 def _width_reasons(widths: Mapping[int, int]) -> list[tuple[bool, str]]:
-    """Their channels are 512 up to 32x32, and 256 m at 64x64, half of that at 128x128, ...: m is the multiplier."""
+    """Reasons why the widths are not theirs, which are 512 up to 32x32, 256 m at 64x64, 128 m at 128x128, and so on."""
     multiplier = widths.get(64, 2 * 256) // 256
     expected = {res: WIDTH if res <= 32 else 256 * 64 * multiplier // res for res in widths}
     wrong = [res for res in sorted(widths) if widths[res] != expected[res] or multiplier == 0]
-    found = ", ".join(f"{widths[res]} channels at {res}x{res}" for res in wrong)
-    return [(bool(wrong), f"it has {found}; theirs are 512 up to 32x32 and 16384 m / resolution above, m whole")]
+    channels = ", ".join(f"{widths[res]} channels at {res}x{res}" for res in wrong)
+    return [(bool(wrong), f"it has {channels}; theirs are 512 up to 32x32 and 16384 m / resolution above, m whole")]
 
 
-def _reasons(*found: tuple[bool, str]) -> list[str]:
-    return [text for applies, text in found if applies]
+def _reasons(*possible: tuple[bool, str]) -> list[str]:
+    return [text for applies, text in possible if applies]
 
 
 def _clamping(network: torch.nn.Module, run: Callable[[], Any]) -> list[str]:
-    """Layers whose output reached their clamp while ``run`` ran, as a reason."""
+    """The reason that layers of the network reach their clamp while ``run`` runs it; empty if none does."""
     clamped = {name: m for name, m in network.named_modules() if getattr(m, "conv_clamp", None) is not None}
     if not clamped:
         return []
@@ -594,7 +595,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
         owner = network.get_submodule(owner_name)
         if entry.name in ours:
             value = ours[entry.name].detach().to("cpu", torch.float32)
-        else:  # a layer without noise
+        else:  # our layer has no noise
             value = torch.zeros([] if last == "noise_strength" else [owner.resolution, owner.resolution])
         value = value.reshape(entry.shape(tuple(value.shape)))
         result[entry.key] = (value * (entry.factor * _extra_gain(owner, owner_name, last))).contiguous().clone()
@@ -602,7 +603,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
 
 
 def _extra_gain(owner: torch.nn.Module, name: str, last: str) -> float:
-    """What a dense layer's tensor is scaled by at run time here, over what it is there: 1 but for other multipliers."""
+    """By how much more a dense layer's tensor is scaled at run time here than there; 1 if learning rates are equal."""
     if not isinstance(owner, FullyConnectedLayer):
         return 1
     lr = LR_MLP if name.startswith("mapping.") else 1

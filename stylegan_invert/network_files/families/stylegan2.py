@@ -1,4 +1,4 @@
-"""StyleGAN2 networks of stylegan2-ada-pytorch and of the stylegan3 repository, from their records."""
+"""StyleGAN2 networks in pickles of the official stylegan2-ada-pytorch and stylegan3 repositories."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,56 +7,55 @@ import torch
 
 from ...errors import NetworkFileError
 from ...networks.discriminators import Discriminator
-from ...networks.layers import ARCHITECTURES
+from ...networks.layers import ARCHITECTURES, LABEL_PATHS
 from ...networks.stylegan2 import Generator
-from ..checks import Check, checked_table, flag, whole
-from ..machine.persistence import ADOPTED, Budget, ModuleRecord, fill
+from ..assemble import Budget, constructing
+from ..checks import (
+    ATTRIBUTES,
+    COMMON_SIZES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    Check,
+    Known,
+    checked_table,
+    flag,
+    is_filter,
+    not_zero,
+    one_of,
+    whole,
+)
+from ..machine.persistence import MODULE_SRC, ModuleRecord, fill
 from ..machine.pickled import show
-
-MAX_SIZE = 2**16  # of any dimension an argument may ask for
-MAX_RESOLUTION = 4096
-MAX_LAYERS = 64  # of the mapping
-
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 DISCRIMINATOR_ARGS = (
-    "c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp", "cmap_dim",
-    "block_kwargs", "mapping_kwargs", "epilogue_kwargs",
-)  # fmt: skip
-
-
-def _taps(value: Any) -> bool:
-    """None, a number, a list of numbers or a table of them, as official code takes filters."""
-    rows = value if isinstance(value, (list, tuple)) else [1 if value is None else value]
-    rows = rows if rows and all(isinstance(r, (list, tuple)) for r in rows) else [rows]
-    numbers = [v for row in rows[:64] for v in row[:64]]
-    fits = 1 <= len(rows) <= 64 and all(len(row) == len(rows[0]) and 1 <= len(row) <= 64 for row in rows)
-    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and sum(numbers) != 0
+    *("c_dim", "img_resolution", "img_channels", "architecture", "channel_base", "channel_max", "num_fp16_res"),
+    *("conv_clamp", "cmap_dim", "block_kwargs", "mapping_kwargs", "epilogue_kwargs"),
+)
 
 
 MAPPING_ARGS: dict[str, Check] = {
     "num_layers": whole(1, MAX_LAYERS),
     "embed_features": whole(1, MAX_SIZE, or_none=True),
     "layer_features": whole(1, MAX_SIZE, or_none=True),
-    "activation": ADOPTED["activation"],
-    "lr_multiplier": ("a number other than 0", lambda v: type(v) in (int, float) and 1e-9 < abs(v) < 1e9),
-    "w_avg_beta": ADOPTED["w_avg_beta"],
+    "activation": ATTRIBUTES["activation"],
+    "lr_multiplier": not_zero,
+    "w_avg_beta": ATTRIBUTES["w_avg_beta"],
 }
-D_MAPPING_ARGS = {
-    **MAPPING_ARGS,
-    "num_layers": whole(0, MAX_LAYERS),
-}  # a label may be embedded alone, as TensorFlow does
+# The discriminator of TensorFlow's networks embeds a label and has no further layers.
+D_MAPPING_ARGS = {**MAPPING_ARGS, "num_layers": whole(0, MAX_LAYERS)}
 SYNTHESIS_ARGS: dict[str, Check] = {
     "channel_base": whole(1, 2**31),
     "channel_max": whole(1, MAX_SIZE),
     "num_fp16_res": whole(0, 64),
-    "architecture": (f"one of {', '.join(ARCHITECTURES)}", lambda v: isinstance(v, str) and v in ARCHITECTURES),
-    "resample_filter": ("a short list of numbers", _taps),
-    "conv_clamp": ADOPTED["conv_clamp"],
+    "architecture": one_of(ARCHITECTURES),
+    "resample_filter": ("a short list of numbers", lambda v: v is None or is_filter(v)),
+    "conv_clamp": ATTRIBUTES["conv_clamp"],
     "fp16_channels_last": flag,
     "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),
     "use_noise": flag,
-    "activation": ADOPTED["activation"],
+    "activation": ATTRIBUTES["activation"],
 }
 BLOCK_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("activation", "resample_filter", "fp16_channels_last")},
@@ -65,17 +64,50 @@ BLOCK_ARGS: dict[str, Check] = {
 EPILOGUE_ARGS: dict[str, Check] = {
     "mbstd_group_size": whole(1, MAX_SIZE, or_none=True),
     "mbstd_num_channels": whole(0, MAX_SIZE),
-    "activation": ADOPTED["activation"],
+    "activation": ATTRIBUTES["activation"],
 }
 OUTER_ARGS: dict[str, Check] = {
     **{k: SYNTHESIS_ARGS[k] for k in ("architecture", "channel_base", "channel_max", "num_fp16_res", "conv_clamp")},
     "cmap_dim": whole(0, MAX_SIZE, or_none=True),
 }
-TRAINING_ONLY = {"fused_modconv_default"}  # stylegan3's name for how training computes; the result is the same
+TRAINING_ONLY = {
+    "fused_modconv_default"
+}  # says how the stylegan3 repository computes in training; results are the same
+
+
+CLASSES = {
+    "stylegan2.Generator": Known(
+        Generator,
+        {
+            **COMMON_SIZES,
+            "z_dim": whole(0, MAX_SIZE),
+            "w_dim": whole(1, MAX_SIZE),
+            "mapping_kwargs": {**MAPPING_ARGS, "label_path": one_of(LABEL_PATHS)},
+            "synthesis_kwargs": SYNTHESIS_ARGS,
+        },
+        MODULE_SRC,
+    ),
+    "stylegan2.Discriminator": Known(
+        Discriminator,
+        {
+            **COMMON_SIZES,
+            **OUTER_ARGS,
+            "block_kwargs": BLOCK_ARGS,
+            "mapping_kwargs": D_MAPPING_ARGS,
+            "epilogue_kwargs": EPILOGUE_ARGS,
+        },
+        MODULE_SRC,
+    ),
+}
+
+
+def is_persistent(record: object) -> bool:
+    """True for the record of any official PyTorch class; `build` refuses those that are none of StyleGAN2's."""
+    return isinstance(record, ModuleRecord)
 
 
 def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Generator | Discriminator:
-    """The network of a top-level record, in eval mode, without gradients, float32.
+    """The network of a record, in eval mode, without gradients, float32.
 
     Raises:
         NetworkFileError: the class is unknown, or arguments, tensors and attributes do not fit together.
@@ -86,30 +118,25 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
         raise NetworkFileError(
             file, place, f"it is of class {record.class_name[:80]!r}, which is not one of {', '.join(FAMILIES)}"
         ) from None
-    try:
-        with torch.device("meta"):
-            network = make(record, file, place)
-    except NetworkFileError:
-        raise
-    except (ValueError, TypeError, KeyError, RuntimeError, OverflowError, ZeroDivisionError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    with constructing(file, place):
+        network = make(record, file, place)
     fill(network, record, file, place, budget)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
     kwargs = bind(record, GENERATOR_ARGS, file, place)
     synthesis = record.modules.get("synthesis")
-    # stylegan3's StyleGAN2 takes the arguments of the synthesis directly, ada-pytorch's in a dictionary.
+    # In the stylegan3 repository the arguments of the synthesis are the generator's own; before they were in a
+    # dictionary.
     flat = {k: kwargs.pop(k) for k in list(kwargs) if k not in GENERATOR_ARGS}
     mapping_kwargs = _table(kwargs.pop("mapping_kwargs", {}), MAPPING_ARGS, file, f"{place}: mapping_kwargs")
     synthesis_kwargs = _table(
         {**kwargs.pop("synthesis_kwargs", {}), **flat}, SYNTHESIS_ARGS, file, f"{place}: synthesis_kwargs"
     )
     sizes = sizes_of(record, kwargs, GENERATOR_ARGS[:5], file, place)
-    _check_parts(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
-    _check_parts(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
+    check_count(record.modules.get("mapping"), "fc", mapping_kwargs.get("num_layers", 8), file, f"{place}.mapping")
+    check_count(synthesis, "b", sizes["img_resolution"].bit_length() - 2, file, f"{place}.synthesis")
     return Generator(**sizes, mapping_kwargs=mapping_kwargs, synthesis_kwargs=synthesis_kwargs)
 
 
@@ -125,9 +152,9 @@ def _discriminator(record: ModuleRecord, file: object, place: str) -> Discrimina
     sizes = sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
     for name in sizes:
         kwargs.pop(name, None)
-    _check_parts(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
+    check_count(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)
     if sizes["c_dim"] > 0:
-        _check_parts(
+        check_count(
             record.modules.get("mapping"), "fc", parts["mapping_kwargs"].get("num_layers", 8), file, f"{place}.mapping"
         )
     return Discriminator(**sizes, **parts, **_table(kwargs, OUTER_ARGS, file, place))
@@ -140,7 +167,14 @@ FAMILIES: dict[str, Callable[[ModuleRecord, object, str], torch.nn.Module]] = {
 
 
 def bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str) -> dict[str, Any]:
-    """Positional and keyword arguments of the constructor, by name."""
+    """The arguments of a record's constructor by name, also those that were passed by position.
+
+    Args:
+        record: of the network.
+        names: of the arguments in their order.
+        file: its name, for errors.
+        place: where in the file the record is.
+    """
     if len(record.init_args) > len(names):
         raise NetworkFileError(
             file, place, f"its constructor was given {len(record.init_args)} arguments; there are {len(names)}"
@@ -155,7 +189,7 @@ def _table(table: Any, known: Mapping[str, Check], file: object, place: str) -> 
 def sizes_of(
     record: ModuleRecord, kwargs: dict[str, Any], names: tuple[str, ...], file: object, place: str
 ) -> dict[str, int]:
-    """The sizes of a network, from its arguments, else from its attributes."""
+    """The sizes of a network by name, from its arguments, or from its attributes where an argument is missing."""
     sizes = {}
     for name in names:
         low, high = int(name in ("w_dim", "img_channels")), MAX_RESOLUTION if name == "img_resolution" else MAX_SIZE
@@ -168,10 +202,21 @@ def sizes_of(
     return sizes
 
 
-def _check_parts(record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str) -> None:
-    """As many numbered parts as the arguments ask for: a claim of a million layers ends here, before they are made."""
+def check_count(
+    record: ModuleRecord | None, prefix: str, count: Any, file: object, place: str, what: str = "layers or blocks"
+) -> None:
+    """Refuse a record that has not as many numbered parts as its arguments ask for, before any of them is made.
+
+    Args:
+        record: whose parts are counted; None has none.
+        prefix: of the parts' names, which a digit follows.
+        count: that the arguments ask for.
+        file: its name, for errors.
+        place: where in the file the record is.
+        what: the parts are, in words.
+    """
     present = sum(
-        name.removeprefix(prefix).isdigit() for name in (record.modules if record else ()) if name.startswith(prefix)
+        name.startswith(prefix) and name[len(prefix) :][:1].isdigit() for name in (record.modules if record else ())
     )
     if type(count) is not int or present != count:
-        raise NetworkFileError(file, place, f"it has {present} layers or blocks; its arguments ask for {show(count)}")
+        raise NetworkFileError(file, place, f"it has {present} {what}; its arguments ask for {show(count)}")

@@ -1,10 +1,11 @@
-"""ProGAN networks of official TensorFlow pickles, and of those of the Theano code before, from their records.
+"""ProGAN networks in official pickles of TensorFlow, and in older ones of Theano.
 
-Official networks.py (`G_paper`, `D_paper`), the same functions in the StyleGAN repository, and legacy.py for Theano.
+The arithmetic is that of networks.py in the official repository (`G_paper`, `D_paper`) and of the same functions in
+StyleGAN's repository; how Theano's parameters are converted is in the official legacy.py.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,24 +14,19 @@ import torch
 from ...errors import NetworkFileError
 from ...networks.dcgan import DenseMap
 from ...networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
-from ..checks import Check, flag, number, whole
-from ..machine.persistence import Budget
+from ..assemble import Budget, Make, Source, assemble, constructing
+from ..checks import COMMON_SIZES, MAX_SIZE, Check, Known, flag, number, power_of_two, whole
 from ..machine.pickled import show
-from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
+from ..machine.tensorflow import Arguments, TFNetwork, Variables
 from ..machine.tensors import TensorRecord
-from .stylegan2 import MAX_SIZE
 
-FUNCTIONS = ("G_paper", "D_paper")  # that built a network in official code
+FUNCTIONS = ("G_paper", "D_paper")  # the official build functions
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")
 
 
-_resolution: Check = (
-    f"a power of two from 4 to {MAX_RESOLUTION}",
-    lambda v: type(v) is int and 4 <= v <= MAX_RESOLUTION and not v & (v - 1),
-)
-# Name in official code -> name here, default, what is expected.
+# Name of an argument in official code to its name here, its default, and its check.
 COMMON_ARGS: dict[str, tuple[str, Any, Check]] = {
-    "resolution": ("img_resolution", 32, _resolution),
+    "resolution": ("img_resolution", 32, power_of_two(4, MAX_RESOLUTION)),
     "num_channels": ("img_channels", 1, whole(1, MAX_SIZE)),
     "label_size": ("c_dim", 0, whole(0, MAX_SIZE)),
     "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
@@ -46,9 +42,9 @@ GENERATOR_ARGS = {
     "use_leakyrelu": ("use_leakyrelu", True, flag),
 }
 DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}
-# How official code computes the same network. Half precision ("dtype") is not taken over.
+# These say how official code computes the same numbers. Half precision ("dtype") is not taken over.
 IGNORED = ("structure", "dtype", "is_template_graph")
-# What Theano's functions can do besides: name, the value of the networks that official code converts, and what it is.
+# Arguments of Theano's functions that have one value in all networks that official code converts: name, value, meaning.
 THEANO_FIXED = (
     ("label_size", 0, "classes"),
     ("use_batchnorm", False, "batch normalisation"),
@@ -61,8 +57,25 @@ THEANO_FIXED = (
 RELU = math.sqrt(2)  # gain of He's initialisation in front of a ReLU
 
 
+CLASSES = {
+    "progan.Generator": Known(Generator, COMMON_SIZES),
+    "progan.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def is_progan(record: object) -> bool:
+    """True for a network of ProGAN's build functions, and for all of Theano, in which ProGAN was first written."""
+    return isinstance(record, TFNetwork) and (record.version is None or record.build_func in FUNCTIONS)
+
+
 class _Layer(NamedTuple):
-    """A layer: its module here, its scope in TensorFlow, the gain of its equalised learning rate."""
+    """A layer of the network.
+
+    Attributes:
+        module: its name here.
+        scope: its name in TensorFlow.
+        gain: of its equalised learning rate.
+    """
 
     module: str
     scope: str
@@ -72,8 +85,9 @@ class _Layer(NamedTuple):
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a record, in eval mode, without gradients, float32, on the CPU.
 
-    Reads version 2 (ProGAN's own pickles), 3 (the StyleGAN repository's version of the same functions) and those of Theano,
-    which have none. Unknown arguments are passed over with a warning, as official code passes over them.
+    Reads version 2 (pickles of ProGAN's repository), version 3 (of the same functions in StyleGAN's repository), and
+    Theano's, which have no version. An argument that is unknown is ignored with a warning, because official code
+    ignores it.
 
     Raises:
         NetworkFileError: the function is unknown, or arguments and variables do not fit together.
@@ -89,8 +103,8 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     if theano:
         for fixed in THEANO_FIXED:
             arguments.refuse_unless(*fixed)
-        arguments.ignore("use_gdrop")  # noise for training
-        # As official code converts them.
+        arguments.ignore("use_gdrop")  # noise in training
+        # Official code converts them to these.
         arguments.values.update({"fused_scale": False}, **({} if generates else {"mbstd_group_size": 16}))
     equalised = arguments.take("use_wscale", True, flag)
     fused = arguments.take("fused_scale", True, flag)
@@ -98,26 +112,22 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     kwargs = {name: arguments.take(theirs, default, check) for theirs, (name, default, check) in table.items()}
     arguments.finish()
     if record.version == 3 and not generates:
-        kwargs["c_dim"] = 0  # this version's function takes labels and makes nothing of them
+        kwargs["c_dim"] = 0  # the function of this version takes labels and does nothing with them
     variables = Variables(record.variables, file, place)
     kwargs["lod"] = _lod(variables, "cur_lod" if theano else "lod", kwargs["img_resolution"], file, place)
-    try:
-        with torch.device("meta"):
-            network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
-    except ValueError as e:  # no feature maps
-        raise NetworkFileError(file, place, f"its arguments describe no network: {e}") from None
+    with constructing(file, place):
+        network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
     layers = _generator_layers(network, fused) if generates else _discriminator_layers(network)
     if theano:
-        values = _theano_values(network, layers, record.theano_params, equalised, file, place)
+        sources = _theano_sources(network, layers, record.theano_params, equalised, file, place)
     else:
-        values = _values(network, layers, variables, equalised, _layouts(record.version, fused))
+        sources = _sources(network, layers, variables, equalised, _layouts(record.version, fused))
         variables.finish()
-    fill(network, values, file, place, budget)
-    return network.eval().requires_grad_(False)
+    return assemble(network, sources, file, place, budget)
 
 
 def _lod(variables: Variables, name: str, resolution: int, file: object, place: str) -> float:
-    """The state of growth, brought into its range, as official code does with each step of the growth."""
+    """How far the network has grown: the level of detail, limited to its range as in official code."""
     lod = variables.number(name, 0.0)
     if not math.isfinite(lod):
         raise NetworkFileError(file, f"{place}.{name}", f"it is {lod}; expected a finite number")
@@ -134,7 +144,10 @@ def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
 
 
 def _discriminator_layers(network: Discriminator) -> list[_Layer]:
-    """In the order of Theano's parameters: what reads the next smaller picture comes after the block in front of it."""
+    """In the order of Theano's parameters.
+
+    The layer that reads a smaller picture comes after the block of the larger one.
+    """
     layers = []
     for i, r in enumerate(reversed(network.resolutions)):
         layers.append(_Layer(f"b{r}.fromrgb", f"FromRGB_lod{i}", RELU))
@@ -146,7 +159,7 @@ def _discriminator_layers(network: Discriminator) -> list[_Layer]:
 
 
 def _kind(module: torch.nn.Module) -> str:
-    """What a layer is, for the layout of its weight."""
+    """The kind of a layer, which decides on the layout of its weight."""
     if isinstance(module, torch.nn.ConvTranspose2d):
         return "up"
     if isinstance(module, torch.nn.Conv2d):
@@ -154,11 +167,12 @@ def _kind(module: torch.nn.Module) -> str:
     return "dense" if isinstance(module, DenseMap) else "linear"
 
 
-def _layouts(version: int, fused: bool) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def _layouts(version: int, fused: bool) -> dict[str, Make]:
     """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
 
-    The kernel of a fused doubling is, in version 2, that of TensorFlow's transposed convolution: (height, width, out, in).
-    Without fusion it is that of a plain convolution behind the doubling, which is the fused one turned by 180 degrees.
+    A layer that doubles the resolution has, in version 2, the kernel of TensorFlow's transposed convolution: (height,
+    width, out, in). If it was not fused with the doubling, it has the kernel of a plain convolution that comes after
+    the doubling, which is the same turned by 180 degrees.
     """
     conv = partial(torch.permute, dims=(3, 2, 0, 1))
     turned = partial(torch.permute, dims=(2, 3, 0, 1))
@@ -173,8 +187,9 @@ def _layouts(version: int, fused: bool) -> dict[str, Callable[[torch.Tensor], to
     }
 
 
-# Theano's convolutions run over their kernels backwards; the doubled ones and those of 1x1 maps (the dense layer) undo that.
-THEANO_LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+# Theano's convolutions turn their kernels by 180 degrees. The layers that double the resolution, and the dense layer,
+# undo it.
+THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],
     "up": lambda w: widen(w.transpose(0, 1)),
@@ -185,21 +200,23 @@ THEANO_LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 def _pair(
     network: torch.nn.Module, layer: _Layer, weight: TensorRecord, bias: TensorRecord, scale: float, layouts: Mapping
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    """Weight and bias of a layer, for `fill`."""
+) -> dict[str, Source]:
+    """The sources of a layer's weight and bias."""
     kind = _kind(network.get_submodule(layer.module))
     layout = layouts[kind]
     return {
-        f"{layer.module}.weight": (weight, lambda w: layout(w * scale)),
-        # The dense layer's bias is one number per map, and here one per output.
-        f"{layer.module}.bias": (bias, lambda b: b.repeat_interleave(16) if kind == "dense" else b),
+        f"{layer.module}.weight": Source({"weight": (weight, None)}, lambda w: layout(w * scale)),
+        # In the file the dense layer has one number of its bias per map, and here one per output.
+        f"{layer.module}.bias": Source(
+            {"bias": (bias, None)}, lambda b: b.repeat_interleave(16) if kind == "dense" else b
+        ),
     }
 
 
-def _values(
+def _sources(
     network: torch.nn.Module, layers: list[_Layer], variables: Variables, equalised: bool, layouts: Mapping
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    values: dict[str, tuple[TensorRecord, Transform]] = {}
+) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
     for layer in layers:
         module = network.get_submodule(layer.module)
         if isinstance(module, torch.nn.Linear):
@@ -208,29 +225,30 @@ def _values(
             fan_in = module.in_channels * (1 if module.kernel_size == (1, 1) else 9)
         scale = layer.gain / math.sqrt(fan_in) if equalised else 1.0
         weight, bias = (variables.take(f"{layer.scope}/{name}") for name in ("weight", "bias"))
-        values.update(_pair(network, layer, weight, bias, scale, layouts))
-    return values
+        sources |= _pair(network, layer, weight, bias, scale, layouts)
+    return sources
 
 
-def _theano_values(
+def _theano_sources(
     network: torch.nn.Module,
     layers: list[_Layer],
     params: list[TensorRecord],
     equalised: bool,
     file: object,
     place: str,
-) -> dict[str, tuple[TensorRecord, Transform]]:
-    """From a list: of each layer the weight, what it is to be multiplied with if the learning rate is equalised, the bias."""
+) -> dict[str, Source]:
+    """The sources in Theano's list, which has for each layer its weight, the weight's factor if the learning rate is
+    equalised, and its bias."""
     count = 3 if equalised else 2
     if len(params) != count * len(layers):
         reason = f"it has {len(params)} parameters; its arguments ask for {count} in each of {len(layers)} layers"
         raise NetworkFileError(file, place, reason)
-    values: dict[str, tuple[TensorRecord, Transform]] = {}
+    sources: dict[str, Source] = {}
     for i, layer in enumerate(layers):
         weight, *scales, bias = params[count * i : count * (i + 1)]
         if any(scale.numel != 1 for scale in scales):
             reason = f"its shape is {scales[0].shape}; expected one number, the scale of {layer.scope}"
             raise NetworkFileError(file, f"{place}: parameter {count * i + 1}", reason)
         scale = scales[0].to_float32().item() if scales else 1.0
-        values.update(_pair(network, layer, weight, bias, scale, THEANO_LAYOUTS))
-    return values
+        sources |= _pair(network, layer, weight, bias, scale, THEANO_LAYOUTS)
+    return sources

@@ -1,41 +1,40 @@
-"""StyleGAN networks of official TensorFlow pickles ("G_style", "D_basic"), from their records.
+"""StyleGAN networks in official pickles of TensorFlow, whose build functions are "G_style" and "D_basic".
 
-Config A of StyleGAN2's repository is these networks too, in pickles of a later version.
+Configuration A in StyleGAN2's repository is the same networks, in pickles of a later version.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from ...errors import NetworkFileError
 from ...networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
-from ..checks import Check, flag, number, whole
-from ..machine.persistence import Budget
+from ..assemble import Budget, Make, Source, assemble, constructing
+from ..checks import (
+    COMMON_SIZES,
+    MAX_LAYERS,
+    MAX_RESOLUTION,
+    MAX_SIZE,
+    Check,
+    Known,
+    flag,
+    is_filter,
+    number,
+    one_of,
+    whole,
+)
 from ..machine.pickled import show
-from ..machine.tensorflow import Arguments, TFNetwork, Transform, Variables, fill
-from .stylegan2 import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE
+from ..machine.tensorflow import Arguments, TFNetwork, Variables
 
-MAX_TAPS = 64  # of a filter, along each axis
-
-
-def _taps(value: Any) -> bool:
-    rows = value if all(isinstance(row, list) for row in value) else [value]
-    numbers = [v for row in rows[:MAX_TAPS] for v in row[:MAX_TAPS]]
-    fits = len(rows) <= MAX_TAPS and all(len(row) == len(rows[0]) and 1 <= len(row) <= MAX_TAPS for row in rows)
-    return fits and all(type(v) in (int, float) and abs(v) < 1e6 for v in numbers) and abs(sum(numbers)) > 1e-6
-
-
-nonlinearity: Check = (f"one of {', '.join(NONLINEARITIES)}", lambda v: isinstance(v, str) and v in NONLINEARITIES)
+nonlinearity = one_of(NONLINEARITIES)
 fused: Check = ("True, False or 'auto'", lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "auto"))
 filter_: Check = (
     "None or a short list of numbers",
-    lambda v: v is None or (isinstance(v, list) and (not v or _taps(v))),
+    lambda v: v is None or (isinstance(v, list) and (not v or is_filter(v))),
 )
 
 Table = dict[str, tuple[str, Any, Check]]
-"""Name of an argument in the file: its name here, its value in the official code, what is allowed."""
+"""Name of an argument in the file to its name here, its default in official code, and its check."""
 COMMON: Table = {
     "fmap_base": ("fmap_base", 8192, number(1, 2**31)),
     "fmap_decay": ("fmap_decay", 1.0, number(0, 64)),
@@ -71,15 +70,15 @@ DISCRIMINATOR: Table = {
     "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE)),
     "mbstd_num_features": ("mbstd_num_features", 1, whole(0, MAX_SIZE)),
 }
-# Arguments of training, of the graph and of the call. Here the caller says how to truncate and what noise to take, and
-# everything is computed in float32.
+# Arguments for training, for TensorFlow's graph, and for calls. Here the caller says how to truncate and which noise to
+# take, and everything is computed in float32.
 NEEDLESS = (
-    "truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "dlatent_avg_beta",
-    "style_mixing_prob", "is_training", "is_validation", "is_template_graph", "force_clean_graph", "randomize_noise",
-    "dlatent_broadcast", "dtype",
-)  # fmt: skip
+    *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "dlatent_avg_beta"),
+    *("style_mixing_prob", "is_training", "is_validation", "is_template_graph", "force_clean_graph"),
+    *("randomize_noise", "dlatent_broadcast", "dtype"),
+)
 
-# Last parts of names within a layer of the synthesis, here and in the file.
+# How the name of a tensor in a layer of the synthesis ends, here and in the file.
 LAYER = {
     "weight": "weight",
     "bias": "bias",
@@ -91,10 +90,21 @@ LAYER = {
 }
 
 
+CLASSES = {
+    "stylegan1.Generator": Known(Generator, COMMON_SIZES),
+    "stylegan1.Discriminator": Known(Discriminator, COMMON_SIZES),
+}
+
+
+def is_stylegan1(record: object) -> bool:
+    """True for a network of StyleGAN's build functions."""
+    return isinstance(record, TFNetwork) and record.build_func in FAMILIES
+
+
 def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Generator | Discriminator:
     """The network of a record, in eval mode, without gradients, float32.
 
-    The level of detail ("lod") counts: of a network that was still growing, the layers that it used are read.
+    The level of detail ("lod") says how far the network has grown. Only the layers that it uses at that level are read.
 
     Raises:
         NetworkFileError: the network is none of StyleGAN's, or arguments and variables do not fit together.
@@ -103,29 +113,24 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
         raise NetworkFileError(
             file, place, f"it is made by {show(record.build_func)}, which is not one of {', '.join(FAMILIES)}"
         )
-    # Components were given the outer network's arguments when they were made, and are given them again at each call.
+    # The network passes its own arguments to its components, when they are made and at each call.
     inner = [component.static_kwargs for component in record.components.values()]
     values = {k: v for kwargs in [*inner, record.static_kwargs] for k, v in kwargs.items()}
     arguments, variables = Arguments(values, file, place), Variables(record.variables, file, place)
     make, name_all = FAMILIES[record.build_func]
-    try:
-        with torch.device("meta"):
-            network = make(arguments, variables)
-    except NetworkFileError:
-        raise
-    except (ValueError, TypeError, RuntimeError, OverflowError) as e:
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise NetworkFileError(file, place, f"its arguments describe no network: {reason}") from None
+    with constructing(file, place):
+        network = make(arguments, variables)
     arguments.ignore(*NEEDLESS)
     arguments.finish()
-    sources = {ours: (variables.take(name), _layout(ours)) for ours, name in name_all(network).items()}
+    sources = {ours: variables.source(name, _layout(ours)) for ours, name in name_all(network).items()}
     variables.ignore(*(name for name in variables.records if _unused(name, network)))
     variables.finish()
     kwargs = network.init_kwargs
     taps = kwargs.get("synthesis_kwargs", kwargs)["blur_filter"]
-    filters = {ours: Blur(taps).filter for ours in network.state_dict() if ours.endswith("blur.filter")}
-    fill(network, {**sources, **filters}, file, place, budget)
-    return network.eval().requires_grad_(False)
+    for ours in network.state_dict():
+        if ours.endswith("blur.filter"):
+            sources[ours] = Source({}, lambda: Blur(taps).filter)
+    return assemble(network, sources, file, place, budget)
 
 
 def _generator(arguments: Arguments, variables: Variables) -> Generator:
@@ -144,7 +149,7 @@ def _discriminator(arguments: Arguments, variables: Variables) -> Discriminator:
     use_wscale = arguments.take("use_wscale", True, flag)
     kwargs = _taken(arguments, DISCRIMINATOR)
     _check_channels(kwargs["img_resolution"], kwargs, arguments)
-    arguments.ignore("fused_scale")  # fused or not, a reduction computes the same
+    arguments.ignore("fused_scale")  # halving the resolution computes the same with it and without
     return Discriminator(**kwargs, use_wscale=use_wscale, lod=_lod(arguments, variables, ("lod",)))
 
 
@@ -163,12 +168,15 @@ def _check_channels(resolution: int, kwargs: dict[str, Any], arguments: Argument
 
 
 def _lod(arguments: Arguments, variables: Variables, names: tuple[str, ...]) -> float:
-    """The level of detail, 0 when growing has ended. The outer network's counts, which it sets inside as it runs."""
+    """The level of detail, 0 when growing has ended.
+
+    The first of the names counts: the network sets those of its components.
+    """
     present = [name for name in names if name in variables.records]
     variables.ignore(*present)
     structures: Check = ("'auto', 'recursive', 'linear' or 'fixed'", lambda v: isinstance(v, str) and v in STRUCTURES)
     if arguments.take("structure", "auto", structures) == "fixed" or not present:
-        return 0.0  # the fixed structure reads no lod
+        return 0.0  # a network of the fixed structure does not read it
     lod = variables.number(present[0], 0.0)
     if not 0 <= lod <= 64:
         raise NetworkFileError(
@@ -181,7 +189,7 @@ STRUCTURES = ("auto", "recursive", "linear", "fixed")
 
 
 def _generator_names(network: Generator) -> dict[str, str]:
-    """Name in the network's state dict -> name of the variable in the file."""
+    """Names in the network's state dict to names of variables in the file."""
     both = ("weight", "bias")
     names = {"mapping.w_avg": "dlatent_avg"}
     if network.c_dim:
@@ -222,14 +230,14 @@ FAMILIES: dict[str, tuple[Callable, Callable]] = {
     "G_style": (_generator, _generator_names),
     "D_basic": (_discriminator, _discriminator_names),
 }
-"""Function that makes a network in the official code: how it is made here, and its variables' names."""
+"""Official build function to what makes the network here, and what gives the names of its variables."""
 
 
-def _layout(ours: str) -> Transform:
-    """The change from a variable's layout to that of a tensor of the network."""
+def _layout(ours: str) -> Make:
+    """What changes the layout of a variable to that of the network's tensor."""
     if ours.endswith("const"):  # (1, 1, H, W) of noise maps, (1, C, 4, 4)
         ones = (0, 1) if ours.endswith("noise_const") else 0
-        return lambda t: t.permute(0, 1, 2, 3).squeeze(ones)  # the permutation insists on four axes
+        return lambda t: t.permute(0, 1, 2, 3).squeeze(ones)  # the permutation fails unless there are four axes
     return lambda t: t.permute(3, 2, 0, 1) if t.ndim == 4 else t.t()  # (H, W, in, out), (in, out) or (out,)
 
 
@@ -239,7 +247,7 @@ NOISE = re.compile(r"synthesis/noise(\d{1,6})")
 
 
 def _unused(name: str, network: Generator | Discriminator) -> bool:
-    """Whether a variable is of a resolution that is not reached yet, or of pictures that are no longer made."""
+    """True for a variable of a resolution that is not reached yet, or of a picture that is no longer made."""
     if PICTURES.fullmatch(name):
         return True
     top = network.synthesis.top if isinstance(network, Generator) else network.top

@@ -1,4 +1,7 @@
-"""From the bytes of a network file to its records: plain pickles, and what torch.save writes, now (zips) and before."""
+"""From the bytes of a network file to its records.
+
+Reads plain pickles, the zips of torch.save, and its older streams.
+"""
 
 import struct
 import zlib
@@ -17,10 +20,12 @@ MAX_ZIP_ENTRIES = 20_000
 
 
 def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], Any] | None = None) -> Any:
-    """The object in a network file, its modules as `ModuleRecord`s, its TensorFlow networks as `TFNetwork`s.
+    """The object in a network file, with modules as `ModuleRecord` and networks of TensorFlow as `TFNetwork`.
 
     Args:
-        more: what the file may name besides, see `pickled.Machine`.
+        data: the whole file.
+        file: its name, for errors.
+        more: names that its pickles may mention besides the usual ones, see `pickled.Machine`.
 
     Raises:
         NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds what no network file needs.
@@ -64,7 +69,7 @@ def _looks_like(head: bytes) -> str:
 
 
 def _read_torch_zip(data: memoryview, file: object, more: Mapping[tuple[str, str], Any]) -> Any:
-    """``torch.save(G)``: <name>/data.pkl, and each storage as <name>/data/<key>."""
+    """The object in a file that ``torch.save`` wrote: <name>/data.pkl, and each storage as <name>/data/<key>."""
     entries = _zip_entries(data, file)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -97,15 +102,22 @@ def _read_torch_zip(data: memoryview, file: object, more: Mapping[tuple[str, str
 def _read_torch_stream(
     data: memoryview, file: object, start: int, more: Mapping[tuple[str, str], Any]
 ) -> tuple[Any, int]:
-    """``torch.save(obj)`` before torch 1.6, from behind its magic number, and where it ends.
+    """The object that ``torch.save`` wrote before torch 1.6, and the position behind it.
 
-    Pickles of version, system, object and storage keys; then for each key the count of its numbers, and the numbers.
+    Such a stream has pickles of a magic number, a version, the system, the object and the keys of storages; then, for
+    each key, the count of its numbers and the numbers.
+
+    Args:
+        data: the whole file.
+        file: its name, for errors.
+        start: the position behind the magic number.
+        more: as for `read_records`.
     """
     storages: dict[str, AwaitedStorage] = {}
 
     def persistent(id_: Any) -> AwaitedStorage | Global:
         if isinstance(id_, tuple) and len(id_) == 4 and id_[0] == "module" and isinstance(id_[1], Global):
-            return id_[1]  # a module's class comes with its source text, which nobody reads
+            return id_[1]  # the class of a module; its source text comes with it, which nobody reads
         kind, key, numel = storage_id(id_)
         storage = storages.setdefault(key, AwaitedStorage(kind, numel))
         if (storage.kind, storage.numel) != (kind, numel) or storage.nbytes > len(data):
@@ -136,7 +148,10 @@ def _read_torch_stream(
 
 
 def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
-    """Name to contents, as views. Only what torch writes: stored entries, no comment, sizes below 4 GiB."""
+    """The entries of a zip as views of it, by name.
+
+    Refuses what torch does not write: compression, comments, 4 GiB or more.
+    """
 
     def refuse(reason: str) -> NetworkFileError:
         return NetworkFileError(
@@ -148,7 +163,9 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
         if end < 0 or data[end : end + 4] != b"PK\x05\x06":
             raise refuse("has no directory at its end")
         count, size, start = struct.unpack_from("<HLL", data, end + 10)
-        if end >= 20 and data[end - 20 : end - 16] == b"PK\x06\x07":  # zip64: torch always writes it
+        if (
+            end >= 20 and data[end - 20 : end - 16] == b"PK\x06\x07"
+        ):  # the directory of zip64, which torch always writes
             (at,) = struct.unpack_from("<Q", data, end - 12)
             if at > end or data[at : at + 4] != b"PK\x06\x06":
                 raise refuse("has a broken directory")
@@ -174,7 +191,7 @@ def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
             content = data[first : first + packed]
             if len(content) != packed or name in entries or first + packed > start:
                 raise refuse(f"has a broken entry {name!r}")
-            # Entries that overlap would let a small file ask for the checksum of a large one many times over.
+            # If entries could overlap, a small file could make this compute very many checksums of the same bytes.
             total += packed
             if total > len(data):
                 raise refuse("has entries that overlap")

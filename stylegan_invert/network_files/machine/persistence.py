@@ -1,40 +1,61 @@
-"""Official persistence records: modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
+"""Modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
 
-Such a record holds a class name, the full source text of the class, and the module's ``__dict__``. Official code runs
-the source; here it is never looked at.
+The record of a module holds the name of its class, the source text of the whole file in which the class stands, and the
+module's ``__dict__``. Official code runs the source; here nobody looks at it.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from ...errors import NetworkFileError
-from ...ops import ACTIVATIONS
-from ..checks import Check, flag
+from ..assemble import Budget, assemble, by_name, compare
+from ..checks import ATTRIBUTES, set_attribute
 from .pickled import Call, LongText, Machine, Refusal, show
 from .tensors import GLOBALS as TENSOR_GLOBALS
 from .tensors import TensorRecord, tensor_call
 
 VERSION = 6
+ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official pickles
+CLASS_OF_ROLE = {"G": "Generator", "D": "Discriminator", "G_ema": "Generator"}
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
-# What a written file says in place of source text: where official code finds the class. It is for that code alone.
+# What stands in place of source text in files that are written here. Official code runs it, and finds its own class by
+# it.
 MODULE_SRC = (
     "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
 )
 
+# Official code asks for a discriminator. Where there is none, a module of this class stands for it, which is read as
+# none.
+NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
+
 
 class ModuleRecord:
-    """One module of the file: class name, constructor arguments, tensors, children and plain attributes."""
+    """One module of the file. What it holds is known once it is parsed.
+
+    Attributes:
+        class_name: the name of its class.
+        init_args: the constructor's arguments by position.
+        init_kwargs: the constructor's arguments by name.
+        parameters: name to record.
+        buffers: name to record.
+        modules: name to the record of the part.
+        attributes: the other attributes of the module whose names do not begin with "_".
+    """
 
     def __init__(self, meta: dict[str, Any]):
         self.children = (meta,)  # for the check of nesting
         self._parsed = False
 
     def parse(self) -> None:
-        """Check and sort the record; called once the whole stream has been read."""
+        """Check and sort the record, after the whole stream has been read.
+
+        Raises:
+            Refusal: it is not as official code writes it.
+        """
         if self._parsed:
             return
         self._parsed = True
@@ -42,8 +63,8 @@ class ModuleRecord:
         if set(meta) != META_KEYS:
             raise Refusal(f"a module record with the keys {_names(meta)}; expected {_names(META_KEYS)}")
         if meta["type"] != "class" or meta["version"] != VERSION or type(meta["version"]) is not int:
-            found = f"{show(meta['type'])}, version {show(meta['version'])}"
-            raise Refusal(f"a module record of type {found}; expected 'class', version {VERSION}")
+            kind = f"{show(meta['type'])}, version {show(meta['version'])}"
+            raise Refusal(f"a module record of type {kind}; expected 'class', version {VERSION}")
         if (
             not isinstance(meta["class_name"], str)
             or not isinstance(meta["module_src"], (str, LongText))
@@ -77,6 +98,18 @@ class ModuleRecord:
         ):
             raise Refusal(f"a {self.class_name} whose {key} are not a table of {kind.__name__}s")
         return {k: v for k, v in table.items() if v is not None}
+
+    @property
+    def kind(self) -> str:
+        """What the file calls the network."""
+        return self.class_name
+
+    def refusal(self, role: str) -> str:
+        """Why the record cannot be the network of a role, in words; empty if it can."""
+        if self.class_name == CLASS_OF_ROLE[role]:
+            return ""
+        without = ". To go on without it, set net['D'] = None" if role == "D" else ""
+        return f"it is of class {self.class_name[:80]!r}; expected {CLASS_OF_ROLE[role]}{without}"
 
     @property
     def tensors(self) -> dict[str, TensorRecord]:
@@ -117,11 +150,31 @@ GLOBALS = {
     ("__builtin__", "set"): _new_set,
     **TENSOR_GLOBALS,
 }
-"""Everything a network file may name. Nothing here calls out of this package."""
+"""All names that a network file may mention. Every function here only makes records."""
+
+
+def find_networks(root: Any) -> dict[str, ModuleRecord]:
+    """The networks of an official pickle by role, or the one that torch.save wrote; empty for other files."""
+    if isinstance(root, ModuleRecord):
+        return {"G_ema": root}
+    if not isinstance(root, dict) or not isinstance(root.get("G_ema"), ModuleRecord):
+        return {}
+    networks = {role: root[role] for role in ROLES if root.get(role) is not None}
+    if "D" in networks and networks["D"].class_name == NO_DISCRIMINATOR[0]:
+        del networks["D"]
+    return networks
 
 
 def parse_all(root: Any) -> None:
-    """Parse every module record in the object that a stream gave, wherever it hangs."""
+    """Parse every module record in the object that a stream gave, wherever it hangs.
+
+    Raises:
+        Refusal: a record is not as official code writes it, or something else stands where a network belongs.
+    """
+    if isinstance(root, dict) and isinstance(root.get("G_ema"), ModuleRecord):
+        wrong = [role for role in ROLES if not isinstance(root.get(role), (ModuleRecord, type(None)))]
+        if wrong:
+            raise Refusal(f"{wrong[0]} is {show(root[wrong[0]])}; expected a network")
     seen: set[int] = set()
     todo = [root]
     while todo:
@@ -138,161 +191,119 @@ def parse_all(root: Any) -> None:
             todo.extend(item)
 
 
-class Budget:
-    """Bytes that tensors made from one file may take, in all, so that tensors which share a storage cannot multiply it."""
-
-    def __init__(self, file: object, nbytes: int):
-        self.file, self.left = file, nbytes
-
-    def spend(self, place: str, nbytes: int) -> None:
-        self.left -= nbytes
-        if self.left < 0:
-            raise NetworkFileError(
-                self.file, place, "the tensors so far take twice the memory of the file; too many share one storage"
-            )
+# An attribute that nobody needs: each block's use_fp16 says the same, and that is what official code goes by.
+IGNORED = {"num_fp16_res"}
 
 
-# Attributes that a file may set otherwise than the constructor's arguments say. Official code goes by the attributes.
-_number = (int, float)
-_LARGE = 1e18
-ADOPTED: dict[str, Check] = {
-    "activation": (f"one of {', '.join(ACTIVATIONS)}", lambda v: isinstance(v, str) and v in ACTIVATIONS),
-    "conv_clamp": ("None or a number of at least 0", lambda v: v is None or (_is(v, _number) and 0 <= v < _LARGE)),
-    "use_fp16": flag,
-    "channels_last": flag,
-    "use_noise": flag,
-    "act_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "weight_gain": ("a number", lambda v: _is(v, _number) and (abs(v) < _LARGE or v == math.inf)),  # inf: of no inputs
-    "bias_gain": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "w_avg_beta": ("None or a number from 0 to 1", lambda v: v is None or (_is(v, _number) and 0 <= v <= 1)),
-    "group_size": ("None or a positive integer", lambda v: v is None or (_is(v, int) and v > 0)),
-    # StyleGAN3. What follows from powers of floats depends on the machine in the last digit.
-    "output_scale": ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE),
-    "magnitude_ema_beta": ("a number from 0 to 1", lambda v: _is(v, _number) and 0 <= v <= 1),
-    **{
-        name: ("a positive number", lambda v: _is(v, _number) and 0 < v < _LARGE)
-        for name in ("sampling_rate", "bandwidth", "in_cutoff", "out_cutoff")
-    },
-    **{
-        name: ("a number", lambda v: _is(v, _number) and abs(v) < _LARGE)
-        for name in ("in_half_width", "out_half_width")
-    },
-}
-NEEDS_BUFFER = {"use_noise": "noise_const", "w_avg_beta": "w_avg"}
-IGNORED = {"num_fp16_res"}  # says what use_fp16 of each block says, and those count
+def fill(network: torch.nn.Module, record: ModuleRecord, file: object, place: str, budget: Budget) -> None:
+    """Give a network that was built on the meta device the tensors and attributes of its record.
 
-
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def fill(module: torch.nn.Module, record: ModuleRecord, file: object, place: str, budget: Budget) -> None:
-    """Give a module built on the meta device the tensors and attributes of its record.
-
-    Everything is compared first: children, names, shapes, attributes. Only then is memory taken.
+    Everything is compared first: classes, parts, names, attributes, shapes. Only then is memory taken.
 
     Raises:
         NetworkFileError: something does not fit; the message says where.
     """
-    tensors: list[tuple[torch.nn.Module, str, TensorRecord, str]] = []
-    _compare(module, record, file, place, tensors, set())
-    for owner, name, tensor, where in tensors:
-        budget.spend(where, 4 * tensor.numel)
-        value = tensor.to_float32()
-        if name in owner._parameters:
-            owner._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
-        else:
-            owner._buffers[name] = value
+    records: dict[str, TensorRecord] = {}
+    _compare(network, record, file, place, "", records, set())
+    assemble(network, by_name(network, records), file, place, budget)
 
 
 def _compare(
-    module: torch.nn.Module, record: ModuleRecord, file: object, place: str, tensors: list, seen: set[int]
+    module: torch.nn.Module,
+    record: ModuleRecord,
+    file: object,
+    place: str,
+    prefix: str,
+    records: dict[str, TensorRecord],
+    seen: set[int],
 ) -> None:
-    def refuse(reason: str, name: str = "") -> NetworkFileError:
-        return NetworkFileError(file, f"{place}.{name}" if name else place, reason)
+    """Compare a module and its parts with their records, set its attributes, and collect the records of tensors.
 
+    Args:
+        module: the network, or a part of it.
+        record: of the module.
+        file: its name, for errors.
+        place: where in the file the record is.
+        prefix: of the module's tensors in the state dict of the network.
+        records: receives the records of tensors, by their names in that state dict.
+        seen: the ids of records that were compared; a record in two places is refused.
+    """
     if id(record) in seen:
-        raise refuse("the same module is used in two places")
+        raise NetworkFileError(file, place, "the same module is used in two places")
     seen.add(id(record))
     if record.class_name != type(module).__name__:
-        raise refuse(f"it is of class {record.class_name!r}; expected {type(module).__name__!r}")
-    own = {k: v for k, v in module._modules.items() if v is not None}
-    if set(own) != set(record.modules):
-        raise refuse(f"it has the parts {_names(record.modules)}; its arguments ask for {_names(own)}")
-    expected = {k: v for k, v in [*module._parameters.items(), *module._buffers.items()] if v is not None}
-    if set(expected) != set(record.tensors):
-        raise refuse(f"it has the tensors {_names(record.tensors)}; its arguments ask for {_names(expected)}")
+        reason = f"it is of class {record.class_name!r}; expected {type(module).__name__!r}"
+        raise NetworkFileError(file, place, reason)
+    parts = {k: v for k, v in module._modules.items() if v is not None}
+    tensors = {k: v for k, v in [*module._parameters.items(), *module._buffers.items()] if v is not None}
+    for what, present, wanted in (("parts", record.modules, parts), ("tensors", record.tensors, tensors)):
+        if set(present) != set(wanted):
+            reason = f"it has the {what} {_names(present)}; its arguments ask for {_names(wanted)}"
+            raise NetworkFileError(file, place, reason)
     for name, tensor in record.tensors.items():
-        if tensor.shape != tuple(expected[name].shape):
-            raise refuse(f"its shape is {tensor.shape}; its arguments ask for {tuple(expected[name].shape)}", name)
-        if not tensor.dtype.is_floating_point:
-            raise refuse(f"it is of type {tensor.storage.kind}; expected floating-point numbers", name)
-        tensors.append((module, name, tensor, f"{place}.{name}"))
+        compare(tensor, tuple(tensors[name].shape), tensors[name], file, f"{place}.{name}")
+        records[prefix + name] = tensor
+    _set_attributes(module, record, file, place)
+    for name, part in parts.items():
+        _compare(part, record.modules[name], file, f"{place}.{name}", f"{prefix}{name}.", records, seen)
+
+
+def _set_attributes(module: torch.nn.Module, record: ModuleRecord, file: object, place: str) -> None:
+    """Take over the attributes that official code goes by, and refuse others that differ from the module's."""
     for name, value in record.attributes.items():
         if name in IGNORED or name not in module.__dict__:
             continue
-        if name in ADOPTED:
-            expectation, accepts = ADOPTED[name]
-            if not accepts(value):
-                raise refuse(f"is {show(value)}; expected {expectation}", name)
-            needed = NEEDS_BUFFER.get(name)
-            if value and needed and needed not in module._buffers:
-                raise refuse(f"is {show(value)}, and there is no {needed}", name)
-            setattr(module, name, value)
-        elif value != module.__dict__[name] or isinstance(value, bool) != isinstance(module.__dict__[name], bool):
-            raise refuse(f"is {show(value)}; its arguments ask for {module.__dict__[name]!r}", name)
-    for name, child in own.items():
-        _compare(child, record.modules[name], file, f"{place}.{name}", tensors, seen)
+        own = module.__dict__[name]
+        if name in ATTRIBUTES:
+            set_attribute(module, name, value, file, place)
+        elif value != own or isinstance(value, bool) != isinstance(own, bool):
+            reason = f"is {show(value)}; its arguments ask for {own!r}"
+            raise NetworkFileError(file, f"{place}.{name}", reason)
 
 
 # Writing
 
 
-def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
-    """The persistence record of one of this package's networks, under the official class name (they are the same).
+HOOKS = (
+    "_backward_hooks",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
 
-    ``source`` is what stands in place of source text.
+
+def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
+    """What is written for one of this package's networks. Its classes have the same names as the official ones.
+
+    Args:
+        module: the network, or a part of it.
+        source: what stands in place of source text.
     """
-    empty = Call("collections", "OrderedDict")
+
+    def ordered(table: Mapping[str, Any], make: Callable[[Any], Call]) -> Call:
+        items = {name: None if value is None else make(value) for name, value in table.items()}
+        return Call("collections", "OrderedDict", items=items)
+
+    empty = ordered({}, tensor_call)
     state: dict[str, Any] = {
         "training": False,
-        "_parameters": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else tensor_call(v, parameter=True) for k, v in module._parameters.items()},
-        ),
-        "_buffers": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else tensor_call(v) for k, v in module._buffers.items()},
-        ),
+        "_parameters": ordered(module._parameters, partial(tensor_call, parameter=True)),
+        "_buffers": ordered(module._buffers, tensor_call),
         "_non_persistent_buffers_set": set(),
-        **{
-            name: empty
-            for name in (
-                "_backward_hooks",
-                "_forward_hooks",
-                "_forward_pre_hooks",
-                "_state_dict_hooks",
-                "_load_state_dict_pre_hooks",
-            )
-        },
-        "_modules": Call(
-            "collections",
-            "OrderedDict",
-            items={k: v if v is None else module_call(v, source) for k, v in module._modules.items()},
-        ),
+        **{name: empty for name in HOOKS},
+        "_modules": ordered(module._modules, partial(module_call, source=source)),
         **{k: v for k, v in module.__dict__.items() if not k.startswith("_") and k != "training"},
         "_init_args": _plain(module.init_args),
         "_init_kwargs": _plain(module.init_kwargs),
     }
     if type(module).__name__ == "SynthesisBlock":
-        state["fused_modconv_default"] = "inference_only"  # asked for by stylegan3's version of the class
+        state["fused_modconv_default"] = "inference_only"  # an attribute that the class has in the stylegan3 repository
     return persistent_call(type(module).__name__, state, source)
 
 
 def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) -> Call:
-    """``torch_utils.persistence._reconstruct_persistent_obj(meta)``"""
+    """A call of ``torch_utils.persistence._reconstruct_persistent_obj`` with the record of a module."""
     meta = {
         "type": "class",
         "version": VERSION,
@@ -304,7 +315,7 @@ def persistent_call(class_name: str, state: Mapping[str, Any], module_src: str) 
 
 
 def _plain(value: Any) -> Any:
-    """Constructor arguments as plain values: whatever maps becomes a dict, whatever counts keeps its kind."""
+    """Constructor arguments as plain values, in which every mapping has become a dict."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,11 +1,12 @@
 """Pickle streams as data: a machine that reads them without running anything, and a writer.
 
-Python's own unpickler calls what the stream names. This one has no way to call or import: a name in the stream is
-looked up in a table of constructors of inert records, given by the caller, and refused if it is not there.
+Python's own unpickler imports and calls what the stream names. This one cannot: a name in the stream is looked up in a
+table that the caller gives, whose functions only make inert records, and is refused if it is not there.
 
-It also bounds what a stream can cost. Python's unpickler takes gigabytes for a nine-byte stream (a large memo index)
-and for ever for a tower of tuples; here the number of opcodes, the memo, the nesting and the work of the constructors
-are limited, keys of dictionaries are short strings or small integers, and byte strings are views of the file, not copies.
+It also limits what a stream can cost. Python's unpickler takes gigabytes for a stream of nine bytes (a large memo
+index), and never ends on some nested tuples. Here the number of opcodes, the memo, the nesting and the work of the
+constructors are limited, keys of dictionaries are short texts or small integers, and byte strings are views of the
+file, not copies.
 """
 
 import pickletools
@@ -16,24 +17,30 @@ from typing import Any, BinaryIO
 
 from ...errors import NetworkFileError
 
-MAX_WORK = 400_000  # opcodes, those inside storages included, and objects made; official files need up to 150,000
+MAX_WORK = 400_000  # opcodes (also those inside storages) and objects made; official files need up to 150,000
 MAX_NESTING = 200
-MAX_TREE = 400_000  # nodes, were every shared object written out again
-MAX_TEXT = 4096  # bytes; longer texts (source code, which nobody reads) stay undecoded
+MAX_TREE = 400_000  # objects in the result, where one that is used twice counts twice
+MAX_TEXT = 4096  # bytes; longer texts are source code, which nobody reads, and are not decoded
 MAX_NAME = 256  # bytes or characters in the name of a global
 MAX_INT_BYTES = 16
 
 
 @dataclass(frozen=True, eq=False)
 class LongText:
-    """A text that was left undecoded: official files carry Python source this way."""
+    """A long text, which is not decoded. The source code in official files is such a text."""
 
     raw: memoryview
 
 
 @dataclass(frozen=True, eq=False)
 class Global:
-    """A name "module name" that the stream mentioned, and the constructor that stands for it (None: not callable)."""
+    """A name that the stream mentions.
+
+    Attributes:
+        module: first part of the name.
+        name: second part of the name.
+        construct: what makes a record where the stream calls the name; None if it must not be called.
+    """
 
     module: str
     name: str
@@ -44,20 +51,22 @@ class Global:
 
 
 class Refusal(Exception):
-    """Raised by constructors; the machine adds file and place."""
+    """Why something in a file is refused. Whoever catches it adds the file and the place."""
 
 
 class Machine:
     """Reads one pickle from a buffer.
 
     Args:
-        data: the buffer; byte strings of the result are views of it.
-        file: named in errors.
-        globals: what the stream may mention: (module, name) to a function of (machine, args) that returns an inert
-            record, or to None for a name that may only be passed about.
-        persistent: turns a persistent id into a record; None refuses such ids.
+        data: the buffer. Byte strings of the result are views of it.
+        file: its name, for errors.
+        globals: the names that the stream may mention: (module, name) to a function that is called with the machine and
+            the arguments and returns an inert record, or to None for a name that may be an argument and must not be
+            called.
+        persistent: makes a record from a persistent id, by which a stream refers to data outside of it; None refuses
+            these.
         where: put in front of the byte position in errors.
-        max_work: opcodes and objects allowed, over all calls of `load`.
+        max_work: how many opcodes and objects all calls of `load` may take together.
     """
 
     def __init__(
@@ -106,9 +115,9 @@ class Machine:
             raise Refusal(f"the stream needs more than {self.max_work} steps; network files need far fewer")
 
     def once(self, argument: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` returned the first time it was called for this very object."""
+        """The result of ``make``, which is called only once for the same ``argument``."""
         if id(argument) not in self._made:
-            self._made[id(argument)] = (argument, make())  # kept, so that its id stays its own
+            self._made[id(argument)] = (argument, make())  # while the argument is kept, no other object gets its id
         return self._made[id(argument)][1]
 
     # Reading
@@ -117,7 +126,8 @@ class Machine:
         end = self.pos + n
         if end > len(self.data):
             raise Refusal(
-                f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left (is it complete?)"
+                f"the file ends in the middle: {n} bytes are wanted and {len(self.data) - self.pos} are left "
+                "(is it complete?)"
             )
         piece = self.data[self.pos : end]
         self.pos = end
@@ -177,7 +187,7 @@ class Machine:
         self.stack.append(_decode(bytes(raw)) if len(raw) <= MAX_TEXT else LongText(raw))
 
     def old_text(self, form: str) -> None:
-        """What Python 2 calls a string: a short one is a text, a long one holds numbers."""
+        """A string of Python 2, which is bytes: a short one is taken for a text, a long one for numbers."""
         n = self._number(form)
         if n < 0:
             raise Refusal(f"a byte string of {n} bytes")
@@ -255,7 +265,7 @@ class Machine:
     def build(self) -> None:
         state = self._pop()
         if self.stack and isinstance(self.stack[-1], dict) and isinstance(state, dict):
-            return  # attributes of an ordered dictionary, such as the versions in a state dict: nobody reads them
+            return  # attributes of an ordered dictionary, such as the versions in a state dict, which nobody reads
         if not self.stack or not hasattr(self.stack[-1], "set_state"):
             raise Refusal("a state is set on an object that has none")
         self.stack[-1].set_state(state)
@@ -272,7 +282,7 @@ def _push(value: Any) -> Callable[[Machine], None]:
 
 def _push_new(kind: Callable[[], Any]) -> Callable[[Machine], None]:
     def push(machine: Machine) -> None:
-        machine.charge(3)  # an empty set takes 200 bytes for one byte of the file
+        machine.charge(3)  # one byte of the file makes an empty set, which takes 200 bytes of memory
         machine.stack.append(kind())
 
     return push
@@ -338,7 +348,10 @@ def _decode(raw: bytes) -> str:
 
 
 def _key(key: Any) -> Any:
-    """Keys are short texts and 32-bit integers: others can be made to collide, or to cost for ever to hash."""
+    """The key itself, if it is a text or a 32-bit integer.
+
+    Others can be chosen so that a dictionary becomes very slow.
+    """
     if isinstance(key, str) or (type(key) is int and -(2**31) <= key < 2**31):
         return key
     raise Refusal(f"a dictionary key or set member is of type {type(key).__name__}; expected a text or a small integer")
@@ -353,13 +366,20 @@ def _hint(module: str) -> str:
 
 
 def show(value: Any) -> str:
-    """A value for an error message. Containers are only named: writing one out could take for ever."""
+    """A value for an error message.
+
+    Of a container only the type is said, because writing it out could take very long.
+    """
     plain = value is None or isinstance(value, (bool, int, float, str))
     return repr(value)[:80] if plain else f"a {type(value).__name__}"
 
 
 def check_nesting(root: Any) -> None:
-    """Refuse objects that contain themselves, are nested too deeply, or share parts so that walking them never ends."""
+    """Refuse objects that contain themselves, are nested too deeply, or share parts so that a walk takes very long.
+
+    Raises:
+        Refusal: it is such an object.
+    """
     done: dict[int, tuple[int, int]] = {}  # id -> (depth, nodes)
     open_: set[int] = set()
     stack: list[tuple[Any, bool]] = [(root, False)]
@@ -369,9 +389,9 @@ def check_nesting(root: Any) -> None:
             continue
         children = _children(item)
         if leaving:
-            known = [done[id(c)] for c in children if _children(c) is not None]
-            depth = 1 + max((d for d, _ in known), default=0)
-            nodes = 1 + len(children) + sum(n for _, n in known)
+            inner = [done[id(c)] for c in children if _children(c) is not None]
+            depth = 1 + max((d for d, _ in inner), default=0)
+            nodes = 1 + len(children) + sum(n for _, n in inner)
             if depth > MAX_NESTING or nodes > MAX_TREE:
                 raise Refusal(
                     f"objects are nested {depth} levels deep with {nodes} parts; network files are far simpler"
@@ -399,7 +419,7 @@ def _children(item: Any) -> Any:
 
 @dataclass
 class Call:
-    """Written as "call ``module.name`` with ``args``, then set ``items``"; the counterpart of a constructor above."""
+    """Written as a call of ``module.name`` with ``args``, after which ``items`` are set on the result."""
 
     module: str
     name: str
@@ -409,7 +429,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Name:
-    """Written as the global ``module.name``."""
+    """Written as the name ``module.name``."""
 
     module: str
     name: str
@@ -425,14 +445,15 @@ class PersistentId:
 def dump(obj: Any, file: BinaryIO) -> None:
     """Write plain Python values, `Call`, `Name` and `PersistentId` as a pickle of protocol 4.
 
-    A text, and a `Call` that is the same object, is written once and referred to afterwards.
+    Equal texts, and a `Call` that occurs several times, are written once and referred to afterwards.
 
     Raises:
-        TypeError: a value of another type; what was written so far is no complete pickle.
+        TypeError: a value of another type. What was written until then is no complete pickle.
     """
     memo: dict[str | int, int] = {}  # texts, and ids of calls
 
-    def again(key: str | int) -> bool:
+    def refer(key: str | int) -> bool:
+        """Write a reference to what was written before, and return True; return False if it was not written yet."""
         if key in memo:
             file.write(b"j" + struct.pack("<I", memo[key]))
         return key in memo
@@ -463,7 +484,8 @@ def dump(obj: Any, file: BinaryIO) -> None:
         elif type(x) is float:
             file.write(b"G" + struct.pack(">d", x))
         elif type(x) is str:
-            again(x) or text(x)
+            if not refer(x):
+                text(x)
         elif type(x) in (bytes, bytearray, memoryview):
             n = len(x)
             file.write(b"B" + struct.pack("<I", n) if n < 2**32 else b"\x8e" + struct.pack("<Q", n))
@@ -484,7 +506,7 @@ def dump(obj: Any, file: BinaryIO) -> None:
             write(x.value)
             file.write(b"Q")
         elif isinstance(x, Call):
-            if not again(id(x)):
+            if not refer(id(x)):
                 write(Name(x.module, x.name))
                 write(x.args)
                 file.write(b"R")

@@ -1,28 +1,25 @@
 """TensorFlow networks: the records of official ProGAN, StyleGAN, StyleGAN2 and StyleGAN2-ADA pickles, read as data.
 
-Such a file is a tuple (G, D, Gs) of networks, Gs being the average of G's weights. A network is pickled as its class's name
-and a state: version, build function's name, arguments, variables, and the source text of the build function's module.
-Official code runs that source; here it is never looked at. What the functions compute is in the readers of the families.
+Such a file is a tuple (G, D, Gs) of networks; the weights of Gs are the moving average of G's. A network is pickled as
+the name of its class and a state: version, name of the build function, arguments, variables, and the source text of the
+module in which the build function stands. Official code runs that source; here nobody looks at it. The readers in
+``families/`` know what the build functions compute.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ...errors import NetworkFileError
+from ..assemble import Make, Source, unchanged
 from ..checks import Check
-from .persistence import Budget
 from .pickled import Global, Machine, Refusal, show
 from .tensors import NumpyArray, TensorRecord, number_record
 
-MAX_VARIABLES = 10_000  # of a network with its components; official ones have up to 300
-MAX_VALUES = 10_000  # plain values in the arguments
-MAX_DEPTH = 8  # of components in components, and of tables in arguments
+MAX_VARIABLES = 10_000  # of a network and its components together; official ones have up to 300
+MAX_VALUES = 10_000  # in the arguments of a network
+MAX_DEPTH = 8  # of components that have components, and of tables in the arguments
 MAX_NAME = 256
-
-Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TFNetwork:
@@ -30,20 +27,31 @@ class TFNetwork:
 
     Attributes:
         version: of the record: 2 for ProGAN, 3 for StyleGAN, 4 for StyleGAN2, 5 for StyleGAN2-ADA; None for networks of
-            ProGAN's Theano version, which have none.
-        name: the network's own.
-        build_func: the name of the function that computes it, "G_style", without its module.
+            ProGAN's first code, which was written in Theano.
+        name: of the network.
+        build_func: the name of the function that computes it, without the name of its module, as "G_style".
         static_kwargs: the arguments of that function: None, bool, int, float, str, and lists and dicts of these.
-        variables: full name, "mapping/Dense0/weight", to what the file holds: records, numbers as those of shape ().
-            Components' variables have the component's name in front. In Theano networks these are the numbers beside the
-            parameters ("cur_lod").
+        variables: full name, as "mapping/Dense0/weight", to the record of the tensor; a number is a tensor of shape ().
+            The variables of a component have its name in front. A Theano network has only numbers here, as "cur_lod".
         components: name to `TFNetwork`.
-        theano_params: the parameters of a Theano network, in the order of its layers; else empty.
+        theano_params: the parameters of a Theano network in the order of its layers; empty for other networks.
     """
 
     def __init__(self) -> None:
         self.children: tuple = ()  # for the check of nesting
         self._parsed = False
+
+    @property
+    def kind(self) -> str:
+        """What the file calls the network."""
+        return self.build_func
+
+    def refusal(self, role: str) -> str:
+        """Why the record cannot be the network of a role, in words; empty if it can."""
+        letter, what = ("D", "discriminator") if role == "D" else ("G", "generator")  # G_style, D_paper, ...
+        if self.build_func[:1] == letter:
+            return ""
+        return f"it is made by {self.build_func[:80]!r}; expected a {what}'s function"
 
     def set_state(self, state: Any) -> None:
         if self.children or not isinstance(state, dict):
@@ -165,7 +173,7 @@ def new_network(machine: Machine, args: tuple) -> TFNetwork:
 
 
 def _reconstruct(machine: Machine, args: tuple) -> TFNetwork:
-    """copy_reg._reconstructor(class, object, None): how old protocols spell a new object."""
+    """copy_reg._reconstructor(class, object, None), which is how old protocols write a new object."""
     name = args[0] if args else None
     if len(args) != 3 or not isinstance(name, Global) or name.construct is not new_network or args[2] is not None:
         raise Refusal("an object that is not a TensorFlow network")
@@ -183,11 +191,11 @@ GLOBALS = {
     ("__builtin__", "object"): None,
     ("builtins", "object"): None,
 }
-"""What a TensorFlow file may name beside what others may."""
+"""The names that a TensorFlow file may mention besides those that all network files may."""
 
 
 def find_networks(root: Any) -> dict[str, TFNetwork] | None:
-    """The networks of a file by the keys of PyTorch files: Gs is "G_ema"; None if it is no TensorFlow file."""
+    """The networks of a file by role, where Gs is "G_ema"; None if it is no TensorFlow file."""
     if isinstance(root, TFNetwork):
         return {"G_ema": root}
     if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(net, TFNetwork) for net in root):
@@ -212,11 +220,12 @@ def parse_all(root: Any, file: object) -> None:
 
 
 class Arguments:
-    """The static arguments of a network, taken one by one with a check of each.
+    """The static arguments of a network, which a reader takes one by one and checks.
 
     Args:
-        values: `TFNetwork.static_kwargs`, or several merged.
-        file, place: for errors.
+        values: `TFNetwork.static_kwargs`, or those of several networks in one table.
+        file: its name, for errors.
+        place: where in the file the network is.
     """
 
     def __init__(self, values: Mapping[str, Any], file: object, place: str):
@@ -230,13 +239,19 @@ class Arguments:
         """
         value = self.values.pop(name, default)
         if type(value) is float and value.is_integer() and abs(value) < 2**53 and not check[1](value):
-            value = int(value)  # 16384.0, say
+            value = int(value)  # such as 16384.0
         if not check[1](value):
             raise NetworkFileError(self.file, self.place, f"the argument {name} is {show(value)}; expected {check[0]}")
         return value
 
     def refuse_unless(self, name: str, usual: Any, meaning: str) -> None:
-        """Refuse an argument with any other value than the usual one, whose meaning this package's network lacks."""
+        """Refuse an argument that has another value than the usual one, because this package's networks cannot do that.
+
+        Args:
+            name: of the argument.
+            usual: its value in networks that can be read.
+            meaning: what other values ask for, in words.
+        """
         value = self.values.pop(name, usual)
         if value != usual:
             raise NetworkFileError(
@@ -244,12 +259,12 @@ class Arguments:
             )
 
     def ignore(self, *names: str) -> None:
-        """Arguments without effect on the network's output as it is computed here."""
+        """Drop arguments that do not change the output of the network as it is computed here."""
         for name in names:
             self.values.pop(name, None)
 
     def finish(self) -> None:
-        """Warn of arguments that nobody took: official build functions ignore those they do not know."""
+        """Warn of arguments that nobody took. Official build functions ignore those that they do not know."""
         if self.values:
             names = ", ".join(sorted(map(repr, self.values))[:10])[:300]
             where = f"{self.file}: {self.place}"
@@ -257,11 +272,12 @@ class Arguments:
 
 
 class Variables:
-    """The variables of a network, taken one by one.
+    """The variables of a network, which a reader takes one by one.
 
     Args:
         records: `TFNetwork.variables`.
-        file, place: for errors.
+        file: its name, for errors.
+        place: where in the file the network is.
     """
 
     def __init__(self, records: Mapping[str, TensorRecord], file: object, place: str):
@@ -280,8 +296,16 @@ class Variables:
         self.used.add(name)
         return self.records[name]
 
+    def source(self, name: str, make: Make = unchanged) -> Source:
+        """The variable of a name as a source of a tensor, for which its layout is changed by ``make``.
+
+        Raises:
+            NetworkFileError: the file has no such variable.
+        """
+        return Source({name: (self.take(name), None)}, make)
+
     def number(self, name: str, default: float) -> float:
-        """The value of a variable of one number, such as "lod"; the default where the file has none."""
+        """The value of a variable that is one number, such as "lod"; the default if the file does not have it."""
         if name not in self.records:
             return default
         record = self.take(name)
@@ -290,11 +314,11 @@ class Variables:
         return record.to_float32().item()
 
     def ignore(self, *names: str) -> None:
-        """Variables without effect on the network's output."""
+        """Drop variables that do not change the output of the network."""
         self.used.update(names)
 
     def finish(self) -> None:
-        """Refuse variables that nobody took: they would change what the network computes.
+        """Refuse variables that nobody took, because they would change what the network computes.
 
         Raises:
             NetworkFileError: there are some.
@@ -303,60 +327,3 @@ class Variables:
         if rest:
             names = ", ".join(map(repr, rest[:5])) + (f" and {len(rest) - 5} more" if len(rest) > 5 else "")
             raise NetworkFileError(self.file, self.place, f"its arguments do not ask for the variables {names}")
-
-
-def fill(
-    module: torch.nn.Module,
-    values: Mapping[str, tuple[TensorRecord, Transform] | torch.Tensor],
-    file: object,
-    place: str,
-    budget: Budget,
-) -> None:
-    """Give a module built on the meta device its tensors, float32, without gradients.
-
-    Every shape is compared first: the transforms are run without numbers. Only then is memory taken.
-
-    Args:
-        module: the module; every parameter and buffer of it must be in ``values``.
-        values: name of a parameter or buffer ("synthesis.b4.const") to the record it comes from and the change of layout,
-            an operation of torch on the tensor as the file has it; or to the tensor itself, if the file has none for it.
-        file, place, budget: as in `persistence.fill`.
-
-    Raises:
-        NetworkFileError: a shape does not fit, or a record does not hold floating-point numbers.
-    """
-    owners: dict[str, tuple[torch.nn.Module, str, torch.Tensor]] = {}
-    for prefix, owner in module.named_modules():
-        for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
-            if tensor is not None:
-                owners[f"{prefix}.{name}" if prefix else name] = (owner, name, tensor)
-    if set(owners) != set(values):
-        wrong = sorted(set(owners) ^ set(values))
-        raise ValueError(f"values must be given for the module's tensors and no others; wrong are {', '.join(wrong)}")
-    for name, (_, _, expected) in owners.items():
-        if isinstance(values[name], torch.Tensor):
-            found, fits = tuple(values[name].shape), values[name].shape == expected.shape
-        else:
-            record, transform = values[name]
-            if not record.dtype.is_floating_point:
-                raise NetworkFileError(
-                    file, f"{place}.{name}", f"it is of type {record.dtype}; expected floating-point numbers"
-                )
-            found = record.shape
-            try:
-                fits = transform(torch.empty(found, device="meta")).shape == expected.shape
-            except (RuntimeError, IndexError, ValueError, TypeError):  # fewer dimensions than the transform wants
-                fits = False
-        if not fits:
-            reason = f"it comes from a shape of {found}; its arguments ask for {tuple(expected.shape)}"
-            raise NetworkFileError(file, f"{place}.{name}", reason)
-    for name, (owner, last, expected) in owners.items():
-        budget.spend(f"{place}.{name}", 4 * expected.numel())
-        value = values[name]
-        if not isinstance(value, torch.Tensor):
-            record, transform = value
-            value = transform(record.to_float32()).contiguous()
-        if last in owner._parameters:
-            owner._parameters[last] = torch.nn.Parameter(value, requires_grad=False)
-        else:
-            owner._buffers[last] = value

@@ -1,4 +1,4 @@
-"""Tensors, storages and numbers inside pickled network files: records that read them, and their writers."""
+"""Tensors, storages and numbers in pickled network files: the records that stand for them, and their writers."""
 
 import io
 import math
@@ -29,20 +29,25 @@ STORAGES: dict[str, tuple[str, torch.dtype]] = {
     "ByteStorage": ("u1", torch.uint8),
     "BoolStorage": ("b1", torch.bool),
 }
-"""Storage class in the file -> (NumPy type of its bytes, torch dtype)."""
+"""Storage class in the file to the NumPy type of its bytes and the torch dtype."""
 
 NUMPY_TYPES = {
     code: next(kind for kind, (type_, _) in STORAGES.items() if type_ == code)
     for code in ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")
 }
-"""NumPy type in the file -> the storage class of the same numbers."""
+"""NumPy type in the file to the storage class of the same numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A run of numbers in the file."""
+    """A run of numbers in the file.
 
-    kind: str  # a key of STORAGES
+    Attributes:
+        kind: a key of `STORAGES`.
+        data: the bytes of the numbers, a view of the file.
+    """
+
+    kind: str
     data: memoryview
 
     @property
@@ -51,7 +56,7 @@ class Storage:
 
 
 class AwaitedStorage(Storage):
-    """A storage whose numbers come later in the file than the tensors that lie in it; see `arrived`."""
+    """A storage whose numbers come later in the file than the tensors that lie in it. `arrived` sets them."""
 
     def __init__(self, kind: str, numel: int):
         super().__init__(kind, memoryview(b""))
@@ -71,7 +76,14 @@ class AwaitedStorage(Storage):
 
 @dataclass(frozen=True, eq=False)
 class TensorRecord:
-    """A tensor in the file, checked to lie inside its storage and to be no larger than it."""
+    """A tensor in the file, which was checked to lie inside its storage and to be no larger than that.
+
+    Attributes:
+        storage: the numbers.
+        offset: the first number of the tensor in its storage.
+        shape: the sizes of its dimensions.
+        stride: how many numbers further the next entry of each dimension is.
+    """
 
     storage: Storage
     offset: int
@@ -96,7 +108,7 @@ class TensorRecord:
         return torch.from_numpy(array).view(self.dtype) if self.dtype == torch.bfloat16 else torch.from_numpy(array)
 
     def to_float32(self) -> torch.Tensor:
-        """A contiguous float32 copy, made without another in between."""
+        """A contiguous float32 copy. No second copy is made on the way."""
         if self.dtype == torch.bfloat16:  # the upper half of a float32
             array = self._view().astype(np.uint32, order="C")
             array <<= 16
@@ -118,7 +130,14 @@ MAX_TABLES = 4  # of tables inside tables
 def tables(
     value: Any, place: str = "", parent: Any = None, depth: int = 0
 ) -> Iterator[tuple[str, dict[str, TensorRecord], Any]]:
-    """Every table in a file, however deep it lies: its place, the tensors right in it by name, and the table around it."""
+    """Yields every table in what a file holds: its place, the tensors directly in it by name, and the table around it.
+
+    Args:
+        value: what the file holds.
+        place: of the value, names with dots between them.
+        parent: the table that the value lies in, or None.
+        depth: how many tables the value lies in.
+    """
     if not isinstance(value, dict) or depth > MAX_TABLES:
         return
     yield place, {str(k): v for k, v in value.items() if isinstance(v, TensorRecord)}, parent
@@ -127,7 +146,7 @@ def tables(
 
 
 def unwrapped(tensors: Mapping[str, TensorRecord]) -> dict[str, TensorRecord]:
-    """Tensors by their names without the "module." that a network has which ran on several GPUs."""
+    """Tensors by their names without the "module." in front that PyTorch adds when a network runs on several GPUs."""
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
@@ -148,7 +167,8 @@ def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
     if numel > storage.numel or last >= storage.numel or math.prod(max(n, 1) for n in shape) >= 2**48:
         raise Refusal(
-            f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} numbers"
+            f"a tensor of size {shape}, stride {stride}, offset {offset} does not fit its storage of {storage.numel} "
+            "numbers"
         )
     return TensorRecord(storage, offset, shape, stride)
 
@@ -159,14 +179,20 @@ def rebuild_parameter(machine: Machine, args: tuple) -> TensorRecord:
         raise Refusal("a parameter that holds no tensor")
     if args[2] or not isinstance(args[2], (dict, type(None))):
         raise Refusal("a parameter with hooks")
-    return args[0]  # whether it is a parameter is for the module's class to say
+    return args[0]  # the module's class says which tensors are parameters
 
 
 STORAGE_GLOBALS: dict[tuple[str, str], None] = {("torch", name): None for name in STORAGES}
 
 
 class StorageId(NamedTuple):
-    """What a persistent id says: a key of `STORAGES`, the storage's own key in the file, the numbers in it."""
+    """What a persistent id says.
+
+    Attributes:
+        kind: of the storage, a key of `STORAGES`.
+        key: its name in the file.
+        numel: how many numbers it has.
+    """
 
     kind: str
     key: str
@@ -174,7 +200,7 @@ class StorageId(NamedTuple):
 
 
 def storage_id(id_: Any) -> StorageId:
-    """Of a persistent id ('storage', torch.FloatStorage, key, location, numel[, view])."""
+    """The parts of a persistent id ('storage', torch.FloatStorage, key, location, numel[, view])."""
     if not isinstance(id_, tuple) or not 5 <= len(id_) <= 6 or id_[0] != "storage":
         raise Refusal("a persistent id that is not a storage")
     if (getattr(id_[1], "module", None), getattr(id_[1], "name", None)) not in STORAGE_GLOBALS:
@@ -185,10 +211,13 @@ def storage_id(id_: Any) -> StorageId:
 
 
 def load_from_bytes(machine: Machine, args: tuple) -> Storage:
-    """torch.storage._load_from_bytes(b), where b is a legacy torch.save stream of one storage: parsed, not loaded."""
+    """torch.storage._load_from_bytes(b).
+
+    The bytes are an old torch.save stream of one storage, which is parsed here.
+    """
     if len(args) != 1 or not isinstance(args[0], (memoryview, bytes)):
         raise Refusal("a storage that is not a byte string")
-    # The same bytes may be asked for again and again; they are parsed once.
+    # A stream may ask for the same bytes many times. They are parsed once.
     return machine.once(args[0], lambda: _parse_storage(memoryview(args[0]), machine))
 
 
@@ -216,14 +245,14 @@ def _parse_storage(blob: memoryview, machine: Machine) -> Storage:
     itemsize = np.dtype(STORAGES[kind][0]).itemsize
     rest = blob[pos:]
     nbytes = numel * itemsize
-    # The count in front of the numbers is in elements; some writers put bytes.
+    # The count in front of the numbers is that of the numbers; some writers give that of the bytes.
     if len(rest) != 8 + nbytes or struct.unpack("<q", rest[:8])[0] not in (numel, nbytes):
         raise refuse(f"it announces {numel} numbers of {itemsize} bytes and holds {max(len(rest) - 8, 0)} bytes")
     return Storage(kind, rest[8:])
 
 
 class NumpyType:
-    """numpy.dtype('f8', False, True), whose byte order is set by a later state."""
+    """numpy.dtype('f8', False, True). The stream sets its byte order as a state afterwards."""
 
     def __init__(self, code: str):
         self.code = code
@@ -234,9 +263,10 @@ class NumpyType:
 
 
 class NumpyArray:
-    """numpy.core.multiarray._reconstruct, whose contents are set by a later state.
+    """numpy.core.multiarray._reconstruct. The stream sets its contents as a state afterwards.
 
-    ``record`` is then a view of the file, like a tensor's; None before.
+    Attributes:
+        record: the array as a tensor, whose numbers are a view of the file; None until the state is set.
     """
 
     record: TensorRecord | None = None
@@ -263,7 +293,7 @@ def number_record(value: bool | int | float) -> TensorRecord:
 
 
 def _raw(value: Any) -> memoryview | bytes | None:
-    """The bytes of a byte string; Python 2 wrote short ones as texts. None if there are none."""
+    """The bytes of a byte string, or of a text, as which Python 2 wrote short ones. None for anything else."""
     if isinstance(value, str):
         try:
             return value.encode("latin1")
@@ -292,7 +322,7 @@ def numpy_scalar(machine: Machine, args: tuple) -> bool | int | float:
 
 
 def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:
-    """_codecs.encode(text, 'latin1'): how protocol 2 spells bytes."""
+    """_codecs.encode(text, 'latin1'), which is how pickles of protocol 2 write bytes."""
     if len(args) != 2 or not isinstance(args[0], (str, LongText)) or args[1] != "latin1":
         raise Refusal("bytes in an unknown form")
     if isinstance(args[0], LongText):
@@ -302,14 +332,14 @@ def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:
 
 
 def empty_bytes(machine: Machine, args: tuple) -> bytes:
-    """bytes(): how protocol 2 spells no bytes."""
+    """bytes(), which is how pickles of protocol 2 write an empty byte string."""
     if args:
         raise Refusal("bytes in an unknown form")
     return b""
 
 
 def _latin1(utf8: memoryview) -> bytes | memoryview:
-    # Looked at before decoding: one wide character would make Python's text four times as large.
+    # This is looked at before decoding, because one wide character makes Python's text four times as large.
     largest = np.frombuffer(utf8, np.uint8).max(initial=0)
     if largest < 0x80:
         return utf8
@@ -332,14 +362,22 @@ GLOBALS = {
     **{(f"numpy.{core}.multiarray", "scalar"): numpy_scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): numpy_reconstruct for core in ("core", "_core")},
 }
-"""What a stream may name to make tensors and numbers (NumPy 2 writes numpy._core, older ones numpy.core)."""
+"""The names with which a stream makes tensors and numbers. NumPy 2 writes numpy._core, older versions numpy.core."""
 
 
 # Writing
 
 
 def tensor_call(t: torch.Tensor, parameter: bool = False) -> Call:
-    """The record of a tensor (any dtype of `STORAGES`), as `torch.Tensor.__reduce__` has it in a plain pickle."""
+    """A tensor as `torch.Tensor.__reduce__` writes it into a plain pickle.
+
+    Args:
+        t: of any dtype in `STORAGES`.
+        parameter: True to write it as a `torch.nn.Parameter`.
+
+    Raises:
+        TypeError: it has another dtype.
+    """
     t = t.detach().cpu().contiguous()
     kind, type_ = next(((k, n) for k, (n, d) in STORAGES.items() if d == t.dtype), (None, None))
     if kind is None:

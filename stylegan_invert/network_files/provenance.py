@@ -1,0 +1,84 @@
+"""Where a network came from, and whether it is still what was read.
+
+What is known of a network is kept beside it, not in it: ``copy.deepcopy`` gives a network of unknown origin, unless
+`carry` says that the copy is the same. A network whose numbers were changed after it was read never has the hash of its
+file.
+"""
+
+import weakref
+import zlib
+from typing import NamedTuple
+
+import torch
+
+Fingerprint = tuple[tuple[str, torch.dtype, torch.Size, int], ...]
+
+
+class Provenance(NamedTuple):
+    """Where a network came from.
+
+    Attributes:
+        file: the name that it was opened by; None if it is unknown.
+        sha256: of that file; None if it is unknown, or if the network was changed since.
+        changed: True if a parameter or buffer is not what was read from the file.
+    """
+
+    file: str | None = None
+    sha256: str | None = None
+    changed: bool = False
+
+
+class _Origin(NamedTuple):
+    """What is kept of a network: its file, the hash of that, and the fingerprint of the network if there is a hash."""
+
+    file: str | None
+    sha256: str | None
+    fingerprint: Fingerprint | None
+
+
+_origins: weakref.WeakKeyDictionary[torch.nn.Module, _Origin] = weakref.WeakKeyDictionary()
+
+
+def fingerprint(network: torch.nn.Module) -> Fingerprint:
+    """Name, type, shape and CRC-32 of every parameter and buffer, the same on every device.
+
+    A tensor on a GPU is copied for it. Attributes that are no tensors do not count.
+    """
+    return tuple((name, t.dtype, t.shape, _checksum(t)) for name, t in network.state_dict().items())
+
+
+def _checksum(value: torch.Tensor) -> int:
+    numbers = value.detach().cpu().contiguous().flatten()
+    return zlib.crc32(numbers.view(torch.uint8).numpy()) if len(numbers) else 0
+
+
+def remember(network: torch.nn.Module, file: str | None, sha256: str | None) -> None:
+    """Keep where a network came from, which must be called before anybody can change it.
+
+    Nothing happens if something is known of the network already.
+
+    Args:
+        network: as it was read.
+        file: the name that it was opened by.
+        sha256: of the file; None for a network that was not read from one.
+    """
+    if network not in _origins:
+        _origins[network] = _Origin(file, sha256, None if sha256 is None else fingerprint(network))
+
+
+def carry(original: torch.nn.Module, copy: torch.nn.Module) -> None:
+    """Say that a copy of a network came from where the original came from. It is compared too when it is asked about."""
+    if original in _origins:
+        _origins[copy] = _origins[original]
+
+
+def provenance_of(network: object) -> Provenance:
+    """Where a network came from, as far as this is known; its numbers are compared with those that were read.
+
+    Moving a network to another device is no change; another number type is one.
+    """
+    origin = _origins.get(network) if isinstance(network, torch.nn.Module) else None
+    if origin is None:
+        return Provenance()
+    changed = origin.fingerprint is not None and fingerprint(network) != origin.fingerprint
+    return Provenance(origin.file, None if changed else origin.sha256, changed)
