@@ -1,7 +1,7 @@
 """GAN inversion: find the latent code from which a generator network makes a given picture.
 
-A GAN (generative adversarial network) is a generator trained together with a discriminator. The networks are StyleGAN 1, 2 and 3,
-BigGAN, ProGAN and DCGAN, read from their official files.
+A GAN (generative adversarial network) is a generator trained together with a discriminator. The networks are StyleGAN
+1, 2 and 3, BigGAN, ProGAN and DCGAN, read from their official files.
 
     import stylegan_invert as si
     net = si.load("ffhq.pkl")
@@ -28,8 +28,8 @@ from .errors import (
 
 __version__ = "0.1.0"
 
-# In a checkout of the repository, ops/, projectors/ and pretrained/ lie beside this folder. This makes them importable as
-# stylegan_invert.ops and so on. An installed package has them inside this folder.
+# In a checkout of the repository, ops/, projectors/ and pretrained/ lie beside this folder. This makes them importable
+# as stylegan_invert.ops and so on. An installed package has them inside this folder.
 _here = os.path.dirname(os.path.abspath(__file__))
 if not os.path.isdir(os.path.join(_here, "projectors")) and os.path.isdir(os.path.join(_here, os.pardir, "projectors")):
     __path__.append(os.path.dirname(_here))

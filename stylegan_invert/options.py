@@ -1,7 +1,7 @@
 """Declare each option once: its default, its range or words, its help text and its flag, in one dataclass field.
 
-Methods of projection, the training loop and the command line (`cli.options`) all read these declarations. This file imports
-no torch, so that ``--help`` stays quick.
+Methods of projection, the training loop and the command line (`cli.options`) all read these declarations. This file
+imports no torch, so that ``--help`` stays quick.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Options, parameter types and small helpers that several commands share. The package "click" parses the command line."""
+"""Options, parameter types and small helpers that several commands share. The package click reads the command line."""
 
 import contextlib
 import importlib
@@ -153,8 +153,8 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["auto", "native", "reference"]),
         expose_value=False,
         callback=_choose_ops,
-        help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. auto: by "
-        "compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
+        help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
+        "auto: by compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
     )(function)
     return click.option(
         "--device",
@@ -198,7 +198,7 @@ def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--pictures",
         type=Span(),
         metavar="FIRST:LAST",
-        help="Use only these pictures of --data, counted in the order of their names. 15300: means from 15300 to the end.",
+        help="Use only these pictures of --data, in the order of their names. 15300: means from 15300 to the end.",
     )(function)
     return click.option(
         "--data",
@@ -331,7 +331,8 @@ def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], No
 def sampling(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A context manager with a progress bar for samples of w, shown on a terminal only.
 
-    It gives a function to call with the number of samples drawn so far and the number in all. The bar appears at the first call.
+    It gives a function to call with the number of samples drawn so far and the number in all. The bar appears at the
+    first call.
     """
     from tqdm import tqdm
 

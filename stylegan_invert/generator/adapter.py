@@ -19,9 +19,10 @@ class Adapter:
 
     A subclass for a family defines ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``.
 
-    The space "f:NAME" is the space of outputs of the layer NAME. A code in it holds two things. The tensor "h", (N, C, H, W),
-    replaces the layer's output when the code is rendered. The tensors of the base space are still needed by the rest of the
-    network: the later layers of a StyleGAN2 read their styles from w, and those of a BigGAN read their chunks of z.
+    The space "f:NAME" is the space of outputs of the layer NAME. A code in it holds two things. The tensor "h", (N, C,
+    H, W), replaces the layer's output when the code is rendered. The tensors of the base space are still needed by the
+    rest of the network: the later layers of a StyleGAN2 read their styles from w, and those of a BigGAN read their
+    chunks of z.
 
     Args:
         network: a module with the attributes ``c_dim``, ``img_channels`` and ``img_resolution``.

@@ -13,8 +13,8 @@ class Code:
     """Points of a latent space, one per output.
 
     Attributes:
-        space: a name in the generator's ``spaces`` ("z", "w", "w+", "v", "v+"), or "f:NAME" for the outputs of the layer
-            NAME.
+        space: a name in the generator's ``spaces`` ("z", "w", "w+", "v", "v+"), or "f:NAME" for the outputs of the
+            layer NAME.
         tensors: float32 tensors (N, ...) by name.
             Space "z" has "z" (N, z_dim).
             Space "w" has "w" (N, w_dim), and space "w+" has "w" (N, num_ws, w_dim).

@@ -1,12 +1,12 @@
 """The interface between projectors and generators.
 
-A projector uses a generator through `GeneratorAdapter` alone: its latent spaces, their means and spreads, and ``render``. It
-never asks which family of networks it works with. A new family with another kind of latent space needs only a new class
-that meets `GeneratorAdapter`.
+A projector uses a generator through `GeneratorAdapter` alone: its latent spaces, their means and spreads, and
+``render``. It never asks which family of networks it works with. A new family with another kind of latent space needs
+only a new class that meets `GeneratorAdapter`.
 
-The spaces of StyleGAN: z is the input of the mapping network, and w its output. In W (space "w") all layers of the synthesis
-network share one w; in W+ (space "w+") every layer has its own. V is W before the last leaky ReLU of the mapping network; see
-`gaussian`.
+The spaces of StyleGAN: z is the input of the mapping network, and w its output. In W (space "w") all layers of the
+synthesis network share one w; in W+ (space "w+") every layer has its own. V is W before the last leaky ReLU of the
+mapping network; see `gaussian`.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,11 @@ class GeneratorAdapter(Protocol):
     """What a projector may ask of a generator. No method changes the generator.
 
     Attributes:
-        spaces: names of its latent spaces. Every layer in `layers` is a further space, called "f:" and the layer's name.
+        spaces: names of its latent spaces. Every layer in `layers` is a further space, called "f:" and the layer's
+            name.
         base: the space in which codes are written to files. A code at a layer also holds the tensors of this space.
-        dense: the name in `layers` of the first dense (fully connected) layer; None if the network does not begin with one.
+        dense: the name in `layers` of the first dense (fully connected) layer; None if the network does not begin with
+            one.
         prior: the distribution that z is drawn from.
         asks_for_prior: True if the network's files do not say what its z was drawn from, so that the user may.
         medium: the kind of output, a name in `media.medium.MEDIA`.

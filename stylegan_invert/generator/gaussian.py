@@ -1,9 +1,10 @@
 """The Gaussian distribution that describes StyleGAN's latents well in the V space.
 
-V is W before the last nonlinearity of the mapping network, a leaky ReLU of slope 0.2. A leaky ReLU of slope 5 undoes it:
-v = LRU_5(w) and w = LRU_0.2(v), in the notation of the source.
+V is W before the last nonlinearity of the mapping network, a leaky ReLU of slope 0.2. A leaky ReLU of slope 5 undoes
+it: v = LRU_5(w) and w = LRU_0.2(v), in the notation of the source.
 
-Source: Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space" (2020).
+Source: Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space"
+(2020).
 """
 
 from collections.abc import Callable
@@ -23,8 +24,8 @@ MOST = 4  # at most this many times the first number of samples are drawn
 class Gaussian:
     """Mean and covariance of v, and conversions between W and V.
 
-    A direction is weak if its variance is below 1e-8 of the largest variance. Where a formula divides by the variance of a
-    weak direction, that limit takes its place.
+    A direction is weak if its variance is below 1e-8 of the largest variance. Where a formula divides by the variance
+    of a weak direction, that limit takes its place.
 
     Attributes:
         mean: (d,) float64, the mean of v. It differs from LRU_5 of the mean of w.
@@ -32,8 +33,9 @@ class Gaussian:
         axes: (d, d) float64, the eigenvectors of the covariance, as columns.
         slope: the slope of the leaky ReLU that ends the mapping network; 0.2 in official networks.
         samples: the number of samples from which mean and covariance were computed.
-        error: the estimated relative error of the covariance. It is the spectral norm of S^-1/2 (S' - S) S^-1/2 without weak
-            directions, where S' is the computed and S the true covariance; two halves of the samples are compared for it.
+        error: the estimated relative error of the covariance. It is the spectral norm of S^-1/2 (S' - S) S^-1/2 without
+            weak directions, where S' is the computed and S the true covariance; two halves of the samples are compared
+            for it.
     """
 
     mean: torch.Tensor
@@ -130,7 +132,8 @@ def ungated(w: torch.Tensor, slope: float) -> torch.Tensor:
 class Moments:
     """Running count, mean and covariance of rows of numbers.
 
-    Sums are taken of the rows minus an origin. If the origin is near the mean, little precision is lost to cancellation.
+    Sums are taken of the rows minus an origin. If the origin is near the mean, little precision is lost to
+    cancellation.
 
     Args:
         origin: (d,) float64, a vector near the mean.
@@ -174,8 +177,8 @@ def fit_gaussian(
 ) -> Gaussian:
     """Fit a Gaussian in V to random samples of w.
 
-    Sampling starts with 2000 samples per dimension, and at least 20,000. It goes on until the estimated relative error of the
-    covariance (`Gaussian.error`) is at most 0.05, but to no more than four times as many samples.
+    Sampling starts with 2000 samples per dimension, and at least 20,000. It goes on until the estimated relative error
+    of the covariance (`Gaussian.error`) is at most 0.05, but to no more than four times as many samples.
 
     Args:
         sample: called with n, returns n new samples of w, (n, d), on the CPU.
@@ -207,8 +210,9 @@ def fit_gaussian(
             raise ValueError("the mapping network gives the same w for every z, so V has no Gaussian")
         strong = variances > variances[0] * FLOOR
         inverse_root = axes[:, strong] / variances[strong].sqrt()
-        # The error of a half is sqrt(2) times the error of all samples, because a half has half as many. The errors of the
-        # two halves are independent, so their difference is sqrt(2) times larger again: twice the error of all samples.
+        # The error of a half is sqrt(2) times the error of all samples, because a half has half as many. The errors of
+        # the two halves are independent, so their difference is sqrt(2) times larger again: twice the error of all
+        # samples.
         difference = inverse_root.t() @ (halves[0].covariance - halves[1].covariance) @ inverse_root / 2
         error = float(torch.linalg.matrix_norm(difference, 2))
         if error <= ERROR or count >= most:

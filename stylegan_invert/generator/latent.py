@@ -24,10 +24,10 @@ class LatentGenerator(Protocol):
         img_channels: the number of channels of the pictures.
         img_resolution: the side of the pictures in pixels.
         z_prior: the distribution of z, "normal" or "uniform".
-        layer_shapes: the modules at which the network can be split: the name of each, and the shape (C, H, W) of its output,
-            in the order of computation.
-        dense_layer: the name in ``layer_shapes`` of the first dense (fully connected) layer, before its activation; None if
-            the network does not begin with one.
+        layer_shapes: the modules at which the network can be split: the name of each, and the shape (C, H, W) of its
+            output, in the order of computation.
+        dense_layer: the name in ``layer_shapes`` of the first dense (fully connected) layer, before its activation;
+            None if the network does not begin with one.
     """
 
     family: str
@@ -93,10 +93,12 @@ class LatentAdapter(Adapter):
     def truncated(self, code: Code, truncation_psi: float) -> Code:
         """The code with its z truncated, for networks with the attribute ``truncates_z``; only psi 1 for all others.
 
-        The truncation trick draws entries of z from a normal distribution cut off at two standard deviations, and multiplies
-        them by psi. Here every entry of a normal z is moved to the same quantile of the truncated distribution.
+        The truncation trick draws entries of z from a normal distribution cut off at two standard deviations, and
+        multiplies them by psi. Here every entry of a normal z is moved to the same quantile of the truncated
+        distribution.
 
-        Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (BigGAN, 2018), section 3.1.
+        Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (BigGAN, 2018),
+            section 3.1.
         """
         if truncation_psi == 1 or not getattr(self.network, "truncates_z", False):
             return super().truncated(code, truncation_psi)

@@ -27,7 +27,8 @@ class Prior(NamedTuple):
         Args:
             shape: the shape of the tensor.
             random: torch's random generator; the tensor is on its device.
-            bound: the size that no entry may exceed, so that the distribution is truncated there; None does not truncate.
+            bound: the size that no entry may exceed, so that the distribution is truncated there; None does not
+                truncate.
         """
         device = random.device
         if self.family == "uniform":
@@ -48,7 +49,7 @@ class Prior(NamedTuple):
     def negative_log(self, z: torch.Tensor) -> torch.Tensor:
         """The negative logarithm of the density at z (N, d), up to a constant: (N,).
 
-        It is half the squared length of z for a normal prior. It is zero for a uniform prior, even outside [-1, 1]: a search
-        keeps z inside by clipping.
+        It is half the squared length of z for a normal prior. It is zero for a uniform prior, even outside [-1, 1]: a
+        search keeps z inside by clipping.
         """
         return z.square().sum(dim=1) / 2 if self.family == "normal" else z.new_zeros(len(z))

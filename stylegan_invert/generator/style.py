@@ -25,13 +25,14 @@ class StyleGenerator(Protocol):
         num_ws: the number of w that the synthesis network reads, one per layer.
         img_channels: the number of channels of the pictures.
         img_resolution: the side of the pictures in pixels.
-        mapping: the module from z to w. It is called with z (N, z_dim), labels (N, c_dim) or None, and ``truncation_psi``, and
-            returns ws (N, num_ws, w_dim). It has the average ``w_avg`` (w_dim,), ``num_layers``, ``normalize_z`` (True if z is
-            first scaled to a mean square of 1), and layers ``fc0``, ``fc1``, ... with the name of their ``activation``.
-        synthesis: the module from w to pictures. It is called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``. Its
-            method ``noise_shapes()`` gives the sizes (H, W) of noise maps by layer name. Its ``layer_shapes`` gives the shapes
-            (C, H, W) of the outputs of the submodules at which the network can be split, by name. Its method ``details()``
-            gives further facts for ``stylegan-invert inspect``.
+        mapping: the module from z to w. It is called with z (N, z_dim), labels (N, c_dim) or None, and
+            ``truncation_psi``, and returns ws (N, num_ws, w_dim). It has the average ``w_avg`` (w_dim,),
+            ``num_layers``, ``normalize_z`` (True if z is first scaled to a mean square of 1), and layers ``fc0``,
+            ``fc1``, ... with the name of their ``activation``.
+        synthesis: the module from w to pictures. It is called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``.
+            Its method ``noise_shapes()`` gives the sizes (H, W) of noise maps by layer name. Its ``layer_shapes`` gives
+            the shapes (C, H, W) of the outputs of the submodules at which the network can be split, by name. Its method
+            ``details()`` gives further facts for ``stylegan-invert inspect``.
     """
 
     family: str
@@ -60,12 +61,12 @@ class Statistics(NamedTuple):
 class StyleAdapter(Adapter):
     """The adapter for a network with a mapping from z to W. Its spaces are z, w, w+, v, v+, and those of its layers.
 
-    In the spaces "v" and "v+" a code holds whitened coordinates of V, whose mean is zero and whose covariance is the identity;
-    see `Gaussian.whiten`. Whitening is affine, so a straight line in them is a straight line in V. A network whose mapping does
-    not end in a leaky ReLU has no V.
+    In the spaces "v" and "v+" a code holds whitened coordinates of V, whose mean is zero and whose covariance is the
+    identity; see `Gaussian.whiten`. Whitening is affine, so a straight line in them is a straight line in V. A network
+    whose mapping does not end in a leaky ReLU has no V.
 
-    Mean and spread of W are computed as in the official projector (projector.py of stylegan2-ada-pytorch), from 10,000 latents
-    of ``RandomState(123)``.
+    Mean and spread of W are computed as in the official projector (projector.py of stylegan2-ada-pytorch), from 10,000
+    latents of ``RandomState(123)``.
 
     Args:
         network: a `StyleGenerator`.
@@ -127,7 +128,7 @@ class StyleAdapter(Adapter):
         return other
 
     def mapping_sha256(self) -> str:
-        """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and whether it normalises z."""
+        """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and ``normalize_z``."""
         mapping = self.network.mapping
         total = hashlib.sha256(str(mapping.normalize_z).encode())
         for name, value in sorted(mapping.named_parameters()):
@@ -267,8 +268,9 @@ class StyleAdapter(Adapter):
         noise = None
         if noise_mode == "const":
             noise = {name: value[:, None] for name, value in code.noise.items()}  # (N, 1, H, W)
-        # A modulated convolution can scale its weights (fused) or its activations by the style. Both agree to rounding, which a
-        # long optimisation amplifies. Official code scales the weights of a single picture, so the reference operations do, too.
+        # A modulated convolution can scale its weights (fused) or its activations by the style. Both agree to rounding,
+        # which a long optimisation amplifies. Official code scales the weights of a single picture, so the reference
+        # operations do, too.
         fused = len(ws) == 1 and not native.is_native(ws)
         return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=fused)
 

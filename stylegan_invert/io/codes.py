@@ -1,14 +1,14 @@
 """Files of latent codes.
 
-The official projector writes ``projected_w.npz`` with one array, "w" (N, num_ws, w_dim). This package reads and writes the same
-file, and may add further arrays:
+The official projector writes ``projected_w.npz`` with one array, "w" (N, num_ws, w_dim). This package reads and writes
+the same file, and may add further arrays:
 
 - noise maps, such as "noise.b8.conv0" (N, H, W);
 - "z" (N, z_dim), if the search was for z and "w" was computed from it;
 - "layer" and "h", for a code at a layer of the network: the layer's name and its output (N, C, H, W).
 
-For networks without w the file is ``projected_z.npz``. It holds "z" in place of "w", and the labels "c" (N, c_dim) if the network
-has classes.
+For networks without w the file is ``projected_z.npz``. It holds "z" in place of "w", and the labels "c" (N, c_dim) if
+the network has classes.
 """
 
 import os
@@ -59,7 +59,7 @@ def other_file(folder: str | os.PathLike, generator: GeneratorAdapter) -> Path:
 
 
 def code_file(folder: str | os.PathLike) -> Path:
-    """The file of codes in a folder. If there is none, the path of ``projected_w.npz``, so that an error can name it."""
+    """The file of codes in a folder. If there is none, the path ``projected_w.npz``, so that an error can name it."""
     paths = [Path(folder) / name for name in NAMES.values()]
     return next((path for path in paths if path.exists()), paths[0])
 
@@ -67,8 +67,8 @@ def code_file(folder: str | os.PathLike) -> Path:
 def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
     """Read the codes of an .npz file; the head of this module describes its arrays.
 
-    The array "dlatents", which the official TensorFlow projector writes, is read as "w". Arrays of unknown names are ignored.
-    Nothing in the file is unpickled. `generator.check_code` checks that the code fits a network.
+    The array "dlatents", which the official TensorFlow projector writes, is read as "w". Arrays of unknown names are
+    ignored. Nothing in the file is unpickled. `generator.check_code` checks that the code fits a network.
 
     Args:
         path: the file.

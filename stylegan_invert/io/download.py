@@ -75,16 +75,16 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
 
     Args:
         url: an http or https address.
-        sha256: the SHA-256 that the file must have, or its first digits. None accepts any file at the first download, records
-            its SHA-256 beside it, and compares with the record later.
+        sha256: the SHA-256 that the file must have, or its first digits. None accepts any file at the first download,
+            records its SHA-256 beside it, and compares with the record later.
         timeout: the number of seconds without any answer after which the download fails.
 
     Returns:
         The path of the cached file.
 
     Raises:
-        DownloadError: the download failed, or the checksum differs. The message names the URL, the reason, and the path to
-            which a file fetched by other means can be saved.
+        DownloadError: the download failed, or the checksum differs. The message names the URL, the reason, and the path
+            to which a file fetched by other means can be saved.
     """
     path = cached_path(url)
     record = path.with_name(path.name + ".json")

@@ -14,8 +14,8 @@ from pathlib import Path
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """A context manager that replaces a file only when its new contents are complete.
 
-    It gives a temporary path in the same folder. When the block ends without an exception, that file is renamed to ``path``.
-    Otherwise it is removed, and an earlier file at ``path`` stays as it was.
+    It gives a temporary path in the same folder. When the block ends without an exception, that file is renamed to
+    ``path``. Otherwise it is removed, and an earlier file at ``path`` stays as it was.
     """
     path = Path(path)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -35,8 +35,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def staged(folder: str | os.PathLike) -> Iterator[Path]:
     """A context manager that writes several files into a folder, all of them or none.
 
-    It gives a temporary folder inside ``folder``. When the block ends without an exception, the files in it are moved into
-    ``folder``. Otherwise they are removed. ``folder`` is made if it is missing, and removed again if it stays empty.
+    It gives a temporary folder inside ``folder``. When the block ends without an exception, the files in it are moved
+    into ``folder``. Otherwise they are removed. ``folder`` is made if it is missing, and removed again if it stays
+    empty.
 
     Raises:
         OSError: a file cannot be written, or a directory has the name of one of the files.

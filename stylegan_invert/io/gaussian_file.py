@@ -1,8 +1,8 @@
 """Files of the Gaussian of V (see `generator.gaussian`), one per network and class, made when they are first needed.
 
-A file is in the format safetensors. It holds the tensors "mean" (d,), "variances" (d,) and "axes" (d, d), float64. The metadata
-in its header name the network by the SHA-256 of its mapping network. The Gaussian depends on nothing else, so the file stays
-valid when the network is saved again, or when its synthesis network is tuned.
+A file is in the format safetensors. It holds the tensors "mean" (d,), "variances" (d,) and "axes" (d, d), float64. The
+metadata in its header name the network by the SHA-256 of its mapping network. The Gaussian depends on nothing else, so
+the file stays valid when the network is saved again, or when its synthesis network is tuned.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ def with_gaussian(
     path: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GeneratorAdapter:
-    """The generator with the Gaussian that `keep_gaussian` reads or fits; the arguments are those of `keep_gaussian`."""
+    """The generator with the Gaussian that `keep_gaussian` reads or fits. The arguments are the same."""
     return generator.with_gaussian(c, keep_gaussian(generator, c, path, progress))
 
 

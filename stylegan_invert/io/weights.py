@@ -16,8 +16,8 @@ class WeightFile(NamedTuple):
 
     Attributes:
         title: the network whose weights it holds, with an article, for error messages.
-        find: takes the path that the user gave, or None, and returns the path of the file. It returns None if there is no
-            file and the losses can work without it.
+        find: takes the path that the user gave, or None, and returns the path of the file. It returns None if there is
+            no file and the losses can work without it.
         help: the text for ``--help``.
         metavar: the word that stands for the value in ``--help``.
     """
@@ -32,14 +32,14 @@ WEIGHTS: dict[str, WeightFile] = {
     "vgg16": WeightFile(
         "a VGG16",
         vgg16_file,
-        "VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict. "
-        "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
+        "Weights of VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict.  "
+        "[default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded at the first use]",
     ),
     "inception": WeightFile(
         "an InceptionV3",
         inception_file,
-        "InceptionV3 for features: torchvision's state dict.  "
-        "[default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet]",
+        "Weights of InceptionV3 for features: torchvision's state dict, or the word download.  "
+        "[default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet is used]",
         "[FILE|download]",
     ),
 }

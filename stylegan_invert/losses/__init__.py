@@ -1,6 +1,7 @@
 """Losses: distances between pictures, and weighted sums of them.
 
-LPIPS (Learned Perceptual Image Patch Similarity), distances of other feature maps, and distances of pixels. For example:
+LPIPS (Learned Perceptual Image Patch Similarity), distances of other feature maps, and distances of pixels. For
+example:
 
     loss = parse("lpips-squeeze=1,mse=1")
     prepared = loss.prepare(target)      # once per target

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 class Distance(torch.nn.Module):
     """A distance between pictures, one number per pair. A subclass defines ``features`` and ``forward``.
 
-    Everything that depends on the target alone is computed once, by ``prepare``. Pictures are (N, C, H, W) float32 in [-1, 1]
-    with 1, 3 or 4 channels (grey, RGB, RGBA).
+    Everything that depends on the target alone is computed once, by ``prepare``. Pictures are (N, C, H, W) float32 in
+    [-1, 1] with 1, 3 or 4 channels (grey, RGB, RGBA).
 
     Attributes:
         min_size: the smallest side, in pixels, of pictures that it can compare.
@@ -66,8 +66,8 @@ def check_images(images: torch.Tensor, min_size: int = 1) -> None:
     """Check a batch of pictures.
 
     Raises:
-        ValueError: they are not (N, C, H, W) floating-point numbers in [-1, 1] with 1, 3 or 4 channels, or a side is shorter
-            than ``min_size`` pixels.
+        ValueError: they are not (N, C, H, W) floating-point numbers in [-1, 1] with 1, 3 or 4 channels, or a side is
+            shorter than ``min_size`` pixels.
     """
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] not in (1, 3, 4) or 0 in shape:

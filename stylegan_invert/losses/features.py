@@ -72,8 +72,8 @@ def squeezenet_features(total: bool = False) -> FeatureDistance:
     """The distance of the last feature map, 512x7x7, of the shipped SqueezeNet 1.1, for pictures resized to 128x128.
 
     The feature map is divided by 40. Two unrelated photographs then have about the same distance as by the mean squared
-    difference of their pixels on the scale [0, 1] (measured: 0.12 to 0.18, and 0.13). Weights that were chosen for features of
-    InceptionV3 can therefore be used for these features, too.
+    difference of their pixels on the scale [0, 1] (measured: 0.12 to 0.18, and 0.13). Weights that were chosen for
+    features of InceptionV3 can therefore be used for these features, too.
 
     Args:
         total: True sums the squared differences over the feature map; False takes their mean.

@@ -67,8 +67,8 @@ class SqueezeLPIPS(LPIPS):
 class ScriptedVGG16(Distance):
     """LPIPS computed by a TorchScript file with the interface of the official ``vgg16.pt``.
 
-    The scripted network takes pictures in [0, 255] and returns one vector per picture. The squared distance of two vectors is
-    the LPIPS of the pictures.
+    The scripted network takes pictures in [0, 255] and returns one vector per picture. The squared distance of two
+    vectors is the LPIPS of the pictures.
 
     Args:
         file: the TorchScript file.
@@ -81,8 +81,8 @@ class ScriptedVGG16(Distance):
     def prepare(self, target: torch.Tensor) -> torch.Tensor:
         check_images(target, self.min_size)
         x = (as_rgb(target) + 1) * (255 / 2)
-        # Pixels that were read from 8 bits become whole numbers again. Official code never scales the target, and a long
-        # optimisation amplifies even a difference in the last digit.
+        # Pixels that were read from 8 bits become whole numbers again. Official code never scales the target, and a
+        # long optimisation amplifies even a difference in the last digit.
         x = torch.where((x - x.round()).abs() < 1e-3, x.round(), x)
         with torch.no_grad():
             return self._run(x)
@@ -101,8 +101,8 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
     """LPIPS with VGG16.
 
     Args:
-        file: a TorchScript file like the official ``vgg16.pt``, or torchvision's state dict of VGG16, for which this package
-            has the weights of LPIPS. `io.download.vgg16_file` locates or downloads the official file.
+        file: a TorchScript file like the official ``vgg16.pt``, or torchvision's state dict of VGG16, for which this
+            package has the weights of LPIPS. `io.download.vgg16_file` locates or downloads the official file.
 
     Raises:
         ValueError: there is no such file, or it is neither of the two.

@@ -19,8 +19,8 @@ def picture_metrics(
 
     Returns:
         "psnr": the peak signal-to-noise ratio in decibels; None for equal pictures, where it is infinite.
-        "ssim": the structural similarity index (Wang et al., 2004), with a Gaussian window of 11 pixels and sigma 1.5; None for
-        pictures with a side below 11 pixels.
+        "ssim": the structural similarity index (Wang et al., 2004), with a Gaussian window of 11 pixels and sigma 1.5;
+        None for pictures with a side below 11 pixels.
         And each distance of ``perceptual`` under its name; None for pictures that are too small for it.
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure

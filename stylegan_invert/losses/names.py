@@ -40,9 +40,10 @@ LOSSES: dict[str, Loss] = {
     "features": Loss(_features(total=False), "inception"),
     "features-sum": Loss(_features(total=True), "inception"),
 }
-"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1]. "sse" is the
-sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the squared differences of a
-feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of the shipped SqueezeNet."""
+"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
+"sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
+squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
+the shipped SqueezeNet."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 

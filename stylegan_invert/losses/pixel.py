@@ -28,8 +28,8 @@ class L1(Distance):
 class SSE(Distance):
     """Sum of squared errors: the sum of squared differences over channels and pixels, on the scale [0, 1].
 
-    Source: |x - y|^2 of Pividori et al., "Exploiting GAN internal capacity for high-quality reconstruction of natural images"
-    (2019).
+    Source: |x - y|^2 of Pividori et al., "Exploiting GAN internal capacity for high-quality reconstruction of natural
+    images" (2019).
     """
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

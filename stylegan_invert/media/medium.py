@@ -19,8 +19,8 @@ from .picture_medium import Pictures
 class Medium(Protocol):
     """One kind of output.
 
-    An output or target has two forms: a NumPy array of ``shape`` with the values that a file stores, and a float32 tensor of
-    the same shape in [-1, 1], as the generator makes it.
+    An output or target has two forms: a NumPy array of ``shape`` with the values that a file stores, and a float32
+    tensor of the same shape in [-1, 1], as the generator makes it.
 
     Attributes:
         reading: a dataclass with the options of ``read``, made with `stylegan_invert.options.option`.

@@ -27,10 +27,10 @@ class PictureSet:
     Pictures that are not square are cropped to the square in their centre. Pictures of another size are resized.
 
     Args:
-        path: a zip or folder, searched with all its sub-folders. A file ``dataset.json`` at its top may hold labels, as in
-            official datasets: {"labels": [["00000/img00000000.png", 3], ...]}.
-        resolution: the side of the pictures in pixels; None takes the largest power of two that is not above the shorter side
-            of the first picture.
+        path: a zip or folder, searched with all its sub-folders. A file ``dataset.json`` at its top may hold labels, as
+            in official datasets: {"labels": [["00000/img00000000.png", 3], ...]}.
+        resolution: the side of the pictures in pixels; None takes the largest power of two that is not above the
+            shorter side of the first picture.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         use_labels: True reads the labels; False makes a set without classes.
         mirror: True adds every picture a second time, mirrored.
@@ -126,8 +126,8 @@ class PictureSet:
     def batches(self, batch: int, seed: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shuffled batches without end, read ahead by other threads.
 
-        Picture number k of the stream depends on ``seed`` and k alone. A training that stopped after ``start`` pictures can
-        therefore continue with exactly the pictures it would have seen.
+        Picture number k of the stream depends on ``seed`` and k alone. A training that stopped after ``start`` pictures
+        can therefore continue with exactly the pictures it would have seen.
 
         Args:
             batch: the number of pictures in a batch.
@@ -199,7 +199,7 @@ class PictureSet:
             return str(e).removeprefix(f"{name}: ")
 
     def _first_resolution(self) -> int:
-        """The largest power of two, but at least 8, that is not above the shorter side of the first readable picture."""
+        """The largest power of two up to the shorter side of the first readable picture, but at least 8."""
         reasons = []
         for name in self.names[:100]:
             try:

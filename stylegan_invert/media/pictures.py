@@ -35,8 +35,8 @@ class Fitted:
         exif_rotated: True if the picture was turned.
         background: the colour behind transparent pixels and padding; None if there were neither.
         fit: "crop" or "pad".
-        box: the square that was used, (left, top, right, bottom) in pixels of the turned picture. With padding it reaches
-            beyond the picture.
+        box: the square that was used, (left, top, right, bottom) in pixels of the turned picture. With padding it
+            reaches beyond the picture.
         resolution: the side in pixels to which the square was resized, with a Lanczos filter.
     """
 
@@ -64,9 +64,9 @@ def read_picture(
 ) -> tuple[np.ndarray, Fitted]:
     """Read a picture and bring it to a network's shape.
 
-    The picture is turned as its EXIF data say. Grey values of 16 bits are scaled to 8 bits. Colours of a palette become RGB.
-    Transparent pixels are laid over ``background``, unless the network has an alpha channel. An animation is represented by its
-    first frame. Floating-point pixels are refused, because their range is unknown.
+    The picture is turned as its EXIF data say. Grey values of 16 bits are scaled to 8 bits. Colours of a palette become
+    RGB. Transparent pixels are laid over ``background``, unless the network has an alpha channel. An animation is
+    represented by its first frame. Floating-point pixels are refused, because their range is unknown.
 
     Args:
         path: a file that Pillow can read, or an open binary stream of it.
@@ -125,7 +125,8 @@ def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Imag
         raise ImageFileError(f"{name}: it is a directory; expected a picture")
     try:
         with _one_at_a_time, warnings.catch_warnings():
-            # Pillow warns of pictures above a limit, and raises an error above twice that limit. Only the error is wanted.
+            # Pillow warns of pictures above a limit, and raises an error above twice that limit. Only the error is
+            # wanted.
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             opened = PIL.Image.open(path)
         with opened:
@@ -227,8 +228,8 @@ def find_pictures(targets: list[str]) -> list[Path]:
     """List the pictures that a user names, in order and without repetition.
 
     Args:
-        targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it, which are
-            recognised by their suffix; hidden files are left out.
+        targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it,
+            which are recognised by their suffix; hidden files are left out.
 
     Raises:
         ImageFileError: a file is missing, a folder has no pictures, or no file matches a pattern.

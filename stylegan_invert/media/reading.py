@@ -20,8 +20,8 @@ class PictureReading:
     fit: str = option(
         "crop",
         words=("crop", "pad"),
-        help="Non-square pictures: take the square in the centre, or fill up to one.",
+        help="For pictures that are not square. crop: use the square in the centre. pad: fill up to a square.",
     )
     background: str = option(
-        "white", words=("",), help="Colour behind transparent pixels and padding.", metavar="COLOUR"
+        "white", words=("",), help="Colour behind transparent pixels and in the padding.", metavar="COLOUR"
     )

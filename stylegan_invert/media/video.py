@@ -14,8 +14,8 @@ from ..io.files import atomic
 def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 10, bitrate: str = "16M") -> None:
     """Write an H.264 video with the program ffmpeg. A failure leaves no half-written file.
 
-    The codec needs sides that are even and not very small. Frames of less than 64 pixels in height are therefore enlarged by a
-    whole factor, by repeating pixels.
+    The codec needs sides that are even and not very small. Frames of less than 64 pixels in height are therefore
+    enlarged by a whole factor, by repeating pixels.
 
     Args:
         path: the file.
