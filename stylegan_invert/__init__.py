@@ -1,11 +1,14 @@
-"""GAN inversion for official StyleGAN2 network files.
+"""GAN inversion: find the latent code from which a generator network makes a given picture.
+
+A GAN (generative adversarial network) is a generator trained together with a discriminator. The networks are StyleGAN
+1, 2 and 3, BigGAN, ProGAN and DCGAN, read from their official files.
 
     import stylegan_invert as si
     net = si.load("ffhq.pkl")
     result = si.project(net.G, "photo.jpg", method="w+", steps=1000, seed=303)
     result.save("out/")
 
-Importing this package loads no torch; the first use of a name below does.
+Importing this package does not import torch. Torch is imported when a name such as ``load`` is first used.
 """
 
 import importlib
@@ -25,12 +28,13 @@ from .errors import (
 
 __version__ = "0.1.0"
 
-# In a checkout, ops/, projectors/ and pretrained/ lie beside this folder and not in it; this makes them importable as
-# stylegan_invert.ops and so on. A wheel has them inside.
+# In a checkout of the repository, ops/, projectors/ and pretrained/ lie beside this folder. This makes them importable
+# as stylegan_invert.ops and so on. An installed package has them inside this folder.
 _here = os.path.dirname(os.path.abspath(__file__))
 if not os.path.isdir(os.path.join(_here, "projectors")) and os.path.isdir(os.path.join(_here, os.pardir, "projectors")):
     __path__.append(os.path.dirname(_here))
 
+# Public names, and the modules from which `__getattr__` imports them at the first use.
 _LAZY = {
     "Code": "generator",
     "NetworkFile": "network_files.file",

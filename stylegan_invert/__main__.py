@@ -1,4 +1,4 @@
-"""``python -m stylegan_invert`` is the ``stylegan-invert`` command."""
+"""``python -m stylegan_invert`` runs the ``stylegan-invert`` command."""
 
 from .cli.main import main
 

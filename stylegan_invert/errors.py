@@ -1,50 +1,53 @@
-"""The errors this package raises on bad input. Each message is one sentence or two: what came, what was expected, what to do."""
+"""The errors that this package raises on bad input.
+
+Each message is one or two sentences. It says what is wrong, what was expected, and what to do.
+"""
 
 
 class StyleganInvertError(Exception):
-    """Base of the errors below; the command line prints its message and exits with status 1."""
+    """The base class of the errors below. The command line prints the message and exits with status 1."""
 
 
 class NetworkFileError(StyleganInvertError, ValueError):
-    """A network file that was refused.
+    """A network file that cannot be read.
 
     Attributes:
-        file: the file or URL.
-        place: where in it ("byte 1234", "G_ema.synthesis.b8"), or "".
-        reason: what is wrong, and what to do about it where something can be done.
+        file: the path or URL of the file.
+        place: where in the file the fault is ("byte 1234", "G_ema.synthesis.b8"); "" for the file as a whole.
+        reason: what is wrong, and what the user can do about it.
     """
 
     def __init__(self, file: object, place: str, reason: str):
-        # Names in a hostile file may hold anything; the message stays one short printable line.
+        # Names in a malicious file may contain any characters. The message must stay short and printable.
         self.file, self.place, self.reason = str(file), printable(place, 200), printable(reason, 600)
         super().__init__(f"{self.file}: {self.place + ': ' if self.place else ''}{self.reason}")
 
 
 class ImageFileError(StyleganInvertError, ValueError):
-    """A picture that cannot be read as one."""
+    """A picture that cannot be read."""
 
 
 class CodeFileError(StyleganInvertError, ValueError):
-    """A file of latent codes that cannot be read, or does not fit the network."""
+    """A file of latent codes that cannot be read or does not fit the network."""
 
 
 class DownloadError(StyleganInvertError, OSError):
-    """A download that failed or did not match its checksum."""
+    """A download that failed, or whose checksum is wrong."""
 
 
 class ProjectionError(StyleganInvertError, ValueError):
-    """A projection that cannot be started as asked, or went wrong on the way (a distance that is no number)."""
+    """A projection whose options are wrong, or that failed on the way because a distance was not a finite number."""
 
 
 class TrainingError(StyleganInvertError, ValueError):
-    """A training that cannot be started as asked, or went wrong on the way (a loss that is no number)."""
+    """A training whose options or pictures are wrong, or that failed because a loss was not a finite number."""
 
 
 class OpsError(StyleganInvertError, RuntimeError):
-    """Native operations that were asked for and cannot be had."""
+    """Native (compiled) operations that were requested but cannot be built or loaded."""
 
 
 def printable(text: str, length: int) -> str:
-    """``text`` cut to a length, with line ends and control characters spelt out."""
+    """A text cut to a length, with escapes such as "\\n" in place of line ends and control characters."""
     text = text if len(text) <= length else text[:length] + "..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,7 +1,7 @@
-"""Options that are declared once: default, range or words, help text and flag in one dataclass field.
+"""Declare each option once: its default, its range or words, its help text and its flag, in one dataclass field.
 
-The method functions, the training loop and the command line (`cli.options`) read these declarations. This file imports no
-torch, so that ``--help`` stays quick.
+Methods of projection, the training loop and the command line (`cli.options`) all read these declarations. This file
+imports no torch, so that ``--help`` stays quick.
 """
 
 import dataclasses
@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 
 class Check(NamedTuple):
-    """What the value of an option may be: a number in a range, one of several words, or any name.
+    """The values that an option accepts: a number in a range, one of several words, or any text.
 
     Attributes:
         low: the smallest number that is accepted.
         high: the largest number that is accepted.
-        whole: only integers are accepted.
-        above: ``low`` itself is not accepted.
-        words: the words that are accepted, in place of numbers; ("",) stands for any text.
-        or_none: None is accepted, too.
+        whole: True accepts only integers.
+        above: True accepts only numbers above ``low``, but not ``low`` itself.
+        words: the words that are accepted; () accepts numbers instead, and ("",) accepts any text.
+        or_none: True accepts None, too.
     """
 
     low: float = 0
@@ -30,7 +30,7 @@ class Check(NamedTuple):
     or_none: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """True if the value is what this check describes."""
+        """True if the option accepts the value."""
         if value is None:
             return self.or_none
         if self.words:
@@ -41,6 +41,7 @@ class Check(NamedTuple):
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
+        """The accepted values in words, for error messages."""
         if self.words == ("",):
             text = "a name"
         elif self.words:
@@ -65,16 +66,24 @@ def option(
     metavar: str | None = None,
     unset: str | None = None,
 ) -> Any:
-    """A field of an options class.
+    """Declare an option as a field of a dataclass.
 
     Args:
-        default: the value if nothing else is chosen; left out, the field must be given.
-        low, high, whole, above, words, or_none: see `Check`.
-        help: what the option does, in a sentence for ``--help``. The default is added by `cli.options`.
-        flag: the name on the command line, perhaps with further names after a comma ("--steps,--num-steps"). None
-            derives it from the field's name; "" keeps the field off the command line.
-        metavar: what stands for the value in ``--help``.
-        unset: what happens while the value is None, in words for ``--help``.
+        default: the default value. Without a default, a value is required.
+        low: see `Check`.
+        high: see `Check`.
+        whole: see `Check`.
+        above: see `Check`.
+        words: see `Check`.
+        or_none: see `Check`.
+        help: what the option does, in a sentence for ``--help``. `cli.options` adds the default.
+        flag: the name on the command line, or several names with commas ("--steps,--num-steps"). None makes it from the
+            field's name. "" keeps the option off the command line.
+        metavar: the word that stands for the value in ``--help``.
+        unset: what happens if the value is None, in words for ``--help``.
+
+    Returns:
+        A dataclass field.
     """
     check = Check(low, high, whole, above, words, or_none)
     metadata = {"check": check, "help": help, "flag": flag, "metavar": metavar, "unset": unset}
@@ -83,28 +92,29 @@ def option(
 
 def flags(field: dataclasses.Field) -> tuple[str, ...]:
     """The names of an option on the command line; empty if it has none."""
-    given = field.metadata["flag"]
-    text = f"--{field.name.replace('_', '-')}" if given is None else given
+    text = field.metadata["flag"]
+    if text is None:
+        text = f"--{field.name.replace('_', '-')}"
     return tuple(text.split(",")) if text else ()
 
 
-def check_options(cls: type, given: Mapping[str, Any], error: type[Exception]) -> None:
-    """Check values by the fields of an options class.
+def check_options(cls: type, values: Mapping[str, Any], error: type[Exception]) -> None:
+    """Check the values of options.
 
     Args:
         cls: a dataclass whose fields were made by `option`.
-        given: values by field name.
-        error: what to raise.
+        values: values by field name.
+        error: the exception to raise.
 
     Raises:
-        error: the class has no field of a name, or a value is not what its field accepts.
+        error: ``cls`` has no field of a name in ``values``, or a field does not accept its value.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(given) - set(fields))
+    unknown = sorted(set(values) - set(fields))
     if unknown:
-        known = ", ".join(fields) or "none"
-        raise error(f"option {', '.join(unknown)} is unknown to this method; there are: {known}")
-    for name, value in given.items():
+        names = ", ".join(fields) or "none"
+        raise error(f"option {', '.join(unknown)} is unknown to this method; there are: {names}")
+    for name, value in values.items():
         check = fields[name].metadata["check"]
         if not check.accepts(value):
             raise error(f"{name} is {value!r}; expected {check}")

@@ -1,4 +1,7 @@
-"""``python -m stylegan_invert.projector``: the official projector.py, flag for flag and file for file."""
+"""``python -m stylegan_invert.projector`` has the flags of the official projector.py and writes the same files.
+
+"Official" is projector.py of stylegan2-ada-pytorch.
+"""
 
 from .cli.main import run
 from .cli.official_projector import command

@@ -1,10 +1,10 @@
-"""Helpers of several tests."""
+"""Helper functions that several test files use."""
 
 import numpy as np
 
 
 def assert_close(name, got, expected, tolerance):
-    """Equal within ``tolerance`` of the expected array's largest value."""
+    """Check that no entry differs by more than ``tolerance`` times the largest size of an expected entry."""
     assert got.shape == expected.shape, f"{name}: shape {got.shape}, expected {expected.shape}"
     scale = np.abs(expected).max(initial=0)
     error = np.abs(got - expected).max(initial=0)
@@ -12,7 +12,7 @@ def assert_close(name, got, expected, tolerance):
 
 
 def assert_same_outputs(got, expected):
-    """The tolerances of the format: 1e-5 of the scale for what networks compute, 1e-4 for gradients."""
+    """Compare outputs of a network, by name: to 1e-5 of their scale, and gradients to 1e-4."""
     assert set(got) == set(expected)
     for name in expected:
         assert_close(name, got[name], expected[name], 1e-4 if "gradient" in name else 1e-5)

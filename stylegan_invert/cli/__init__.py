@@ -1,1 +1,5 @@
-"""The command line: parse, call, write. One file per command; torch is imported when a command runs, not for its help."""
+"""The command line, one file per command.
+
+A command parses its options, calls the package, and writes files. Torch is imported when a command runs, not for
+``--help``.
+"""

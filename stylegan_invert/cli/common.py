@@ -1,4 +1,4 @@
-"""Options and small helpers that several commands share."""
+"""Options, parameter types and small helpers that several commands share. The package click reads the command line."""
 
 import contextlib
 import importlib
@@ -12,10 +12,11 @@ import click
 
 
 class Commands(click.Group):
-    """A group that imports a command's file, ``cli/<prefix><name>.py``, when it is wanted.
+    """A group of commands. The file of a command, ``cli/<prefix><name>.py``, is imported only when the command is used.
 
     Args:
-        table: name to the line that help shows.
+        table: the commands by name, with the line that ``--help`` shows for each.
+        prefix: the beginning of the file names.
     """
 
     def __init__(self, *args: Any, table: dict[str, str], prefix: str = "", **kwargs: Any):
@@ -39,7 +40,7 @@ SEED = click.IntRange(0, 2**32 - 1)
 
 
 class UserPath(click.ParamType):
-    """A path as a user writes it: not empty, and with ~ for the home folder. URLs and names pass through."""
+    """A path as a user writes it. "~" becomes the home folder, and an empty path is refused. URLs stay as they are."""
 
     name = "path"
 
@@ -63,7 +64,7 @@ class NetworkSource(UserPath):
 
 
 class Number(click.FloatRange):
-    """A finite number in a range; click's own lets nan through."""
+    """A finite number in a range. (click's own type accepts "nan".)"""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
@@ -73,7 +74,7 @@ class Number(click.FloatRange):
 
 
 class Span(click.ParamType):
-    """Numbers FIRST:LAST, either of them may be left out."""
+    """A range FIRST:LAST of whole numbers, without LAST itself. Either may be left out."""
 
     name = "span"
 
@@ -87,41 +88,44 @@ class Span(click.ParamType):
 
 
 def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float]:
-    """Positive numbers from "1e-5,1e-4"."""
+    """A click callback that reads positive numbers from a text such as "1e-5,1e-4"."""
     try:
-        found = [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"{text!r}; expected numbers, as in 0.5,1") from None
-    if not all(0 < x < 1e9 for x in found):
+    if not all(0 < x < 1e9 for x in values):
         raise click.BadParameter(f"{text!r}; expected positive numbers")
-    return found
+    return values
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-ASSUME = "stylegan_invert.assume"  # where a command's context keeps --assume
+ASSUME = "stylegan_invert.assume"  # the key under which click's context stores the value of --assume
 
 
 def _keep_assumptions(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
-    found: dict[str, Any] = {}
+    """Read the value of ``--assume`` and store it in click's context, where `open_network` finds it."""
+    assumptions: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         name, equals, value = part.partition("=")
         if not (equals and name.strip() and value.strip()):
             raise click.BadParameter(f"{part!r}; expected NAME=VALUE, as in bn_eps=1e-4")
         try:
-            found[name.strip()] = float(value)
+            assumptions[name.strip()] = float(value)
         except ValueError:
-            found[name.strip()] = value.strip()
-    ctx.meta[ASSUME] = found
+            assumptions[name.strip()] = value.strip()
+    ctx.meta[ASSUME] = assumptions
 
 
 def assume_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--assume``, which `open_network` reads and which is not passed on."""
+    """Add ``--assume``. The command does not receive its value as an argument; `open_network` reads it."""
     return click.option(
-        "--assume", metavar="NAME=VALUE,...", expose_value=False, callback=_keep_assumptions,
-        help="What the network file does not say, as bn_eps=1e-4 for a bare BigGAN. What is assumed is printed.",
-    )(function)  # fmt: skip
+        "--assume",
+        metavar="NAME=VALUE,...",
+        expose_value=False,
+        callback=_keep_assumptions,
+        help="Facts that the network file does not state, such as bn_eps=1e-4 for a BigGAN without its configuration. "
+        "All assumptions are printed.",
+    )(function)
 
 
 def open_network(source: str, quiet: bool = False) -> Any:
@@ -135,7 +139,7 @@ def open_network(source: str, quiet: bool = False) -> Any:
 
 
 def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--network`` and ``--assume``; see `open_network`."""
+    """Add ``--network`` and ``--assume``; see `open_network`."""
     return click.option(
         "--network",
         "-n",
@@ -148,6 +152,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
+    """Apply ``--ops`` to the whole process."""
     if name is not None:
         from ..ops import native
 
@@ -155,67 +160,80 @@ def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) ->
 
 
 def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--device``, and ``--ops``, which is for the process and not passed on."""
+    """Add ``--device``, and ``--ops``, which applies to the whole process. The command receives only the device."""
     function = click.option(
-        "--ops", type=click.Choice(["auto", "native", "reference"]), expose_value=False, callback=_choose_ops,
-        help="Which operations: native ones where they can be had (auto) or must be (native), or torch's own (reference).  "
-        "[default: $STYLEGAN_INVERT_OPS, else auto]",
-    )(function)  # fmt: skip
+        "--ops",
+        type=click.Choice(["auto", "native", "reference"]),
+        expose_value=False,
+        callback=_choose_ops,
+        help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
+        "auto: by compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
+    )(function)
     return click.option(
         "--device",
         type=click.Choice(DEVICES),
         default="auto",
         show_default=True,
-        help="Where to compute; auto takes a GPU if there is one.",
+        help="Where to compute. auto: on a GPU if there is one.",
     )(function)
 
 
 def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--class", "class_idx", type=int, metavar="INT", help="Class, for networks that have classes.")(
-        function
-    )
+    """Add ``--class``."""
+    text = "Number of the class, for networks that have classes."
+    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
 
 
 def z_prior_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--z-prior``."""
     return click.option(
         "--z-prior",
         type=click.Choice(["normal", "uniform"]),
-        help="What z was drawn from in training, for networks whose files do not say.  [default: normal]",
+        help="Distribution of z in training, for networks whose files do not state it.  [default: normal]",
     )(function)
 
 
 def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--outdir``."""
     return click.option(
         "--outdir",
         "-o",
         required=True,
         type=UserPath(),
         metavar="DIR",
-        help="Folder for the results; made if it is missing.",
+        help="Folder for the results. It is made if it is missing.",
     )(function)
 
 
 def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--data`` and ``--pictures`` of studies that do without real pictures, too; see `real_pictures`."""
+    """Add ``--data`` and ``--pictures``, for studies in which real pictures are optional; see `real_pictures`."""
     function = click.option(
-        "--pictures", type=Span(), metavar="FIRST:LAST", help="Take these of them, in the order of their names, as 15300:."
-    )(function)  # fmt: skip
+        "--pictures",
+        type=Span(),
+        metavar="FIRST:LAST",
+        help="Use only these pictures of --data, in the order of their names. 15300: means from 15300 to the end.",
+    )(function)
     return click.option(
         "--data",
         type=UserPath(),
         metavar="PATH",
-        help="Real pictures: a dataset zip or a folder. Without, generated ones only.",
+        help="Real pictures: a dataset zip or a folder. Without it, only generated pictures are used.",
     )(function)
 
 
 def loss_option(default: str) -> Callable[..., Any]:
-    """``--loss`` of a study."""
+    """A decorator that adds ``--loss`` with the default of a study."""
     return click.option(
-        "--loss", default=default, show_default=True, metavar="NAME=W,...", help="Distances of the optimisations."
+        "--loss",
+        default=default,
+        show_default=True,
+        metavar="NAME=W,...",
+        help="Distances that the optimisations minimise, with their weights.",
     )
 
 
 def quiet_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--quiet``."""
     return click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")(function)
 
 
@@ -223,23 +241,27 @@ def pick_device(name: str) -> Any:
     """The torch device of ``--device``.
 
     Raises:
-        click.UsageError: it is not there.
+        click.UsageError: this machine, or this build of torch, does not have the device.
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(n for n in ("cuda", "mps", "cpu") if there[n])
-    if not there[name]:
-        found = ", ".join(n for n, ok in there.items() if ok)
+        name = next(n for n in ("cuda", "mps", "cpu") if available[n])
+    if not available[name]:
+        names = ", ".join(n for n, ok in available.items() if ok)
         raise click.UsageError(
-            f"--device {name} was asked for, and this torch ({torch.__version__}) finds {found} only."
+            f"--device {name} was asked for, and this torch ({torch.__version__}) finds {names} only."
         )
     return torch.device(name)
 
 
 def check_outdir(outdir: str) -> None:
-    """Fail now, not after the work, if nothing can be written into a folder. It is not left behind empty."""
+    """Check before the work begins that a folder can be written into. A folder made for the check is removed again.
+
+    Raises:
+        click.ClickException: it cannot.
+    """
     from ..io.files import staged
 
     try:
@@ -296,18 +318,22 @@ def write_study(folder: Any, results: dict[str, Any], table: str, quiet: bool, b
 
 
 def say(quiet: bool, text: str) -> None:
-    """A line for the person watching: on stderr, so that stdout stays for data."""
+    """Print a line on stderr, unless ``quiet``; stdout is for data."""
     if not quiet:
         click.echo(text, err=True)
 
 
 def _no_bar(quiet: bool) -> bool:
+    """True if no progress bar is to be shown: stderr is not a terminal, or the user wants quiet."""
     return quiet or sys.stderr is None or not sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that counts to ``total`` on a terminal, and nothing elsewhere; call what it gives with what was done."""
+    """A context manager with a progress bar, shown on a terminal only.
+
+    It gives a function to call with the number of things done since its last call.
+    """
     from tqdm import tqdm
 
     with tqdm(total=total, desc=label, unit="", disable=_no_bar(quiet), leave=False, dynamic_ncols=True) as bar:
@@ -316,7 +342,11 @@ def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], No
 
 @contextlib.contextmanager
 def sampling(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar for samples, on a terminal; it appears when what this gives is first called, with those so far and those in all."""
+    """A context manager with a progress bar for samples of w, shown on a terminal only.
+
+    It gives a function to call with the number of samples drawn so far and the number in all. The bar appears at the
+    first call.
+    """
     from tqdm import tqdm
 
     bars: list[Any] = []
@@ -335,7 +365,13 @@ def sampling(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 class Progress:
-    """A bar with step, distance and time left on a terminal; nothing elsewhere."""
+    """A progress bar with step, distance and time left, shown on a terminal only.
+
+    Args:
+        steps: the number of steps in all.
+        label: the text in front of the bar.
+        quiet: True shows no bar.
+    """
 
     def __init__(self, steps: int, label: str, quiet: bool):
         from tqdm import tqdm
@@ -350,6 +386,7 @@ class Progress:
         )
 
     def __call__(self, step: Any) -> None:
+        """Show a step, an object with ``number`` (from 1) and ``distance`` (a tensor)."""
         if not self.bar.disable:
             if step.number % 10 == 1 or step.number == self.bar.total:
                 self.bar.set_postfix_str(f"distance {float(step.distance.mean()):.4f}", refresh=False)

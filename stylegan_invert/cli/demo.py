@@ -29,8 +29,12 @@ NETWORK = "cats32-de"
 def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     """Project the shipped photograph, a cat, onto the shipped network, into W and W+.
 
-    Writes the files of each projection into DIR/w and DIR/w+, and comparison.png: photograph, W, W+. A network whose
-    discriminator embeds latents is also shown in one pass (DIR/de), and with 50 steps of W from there (DIR/de-w).
+    The shipped network is a StyleGAN2 of cats. The photograph is projected into W, the space in which all layers share
+    one latent, and into W+, in which every layer has its own. The files of each projection are written into DIR/w and
+    DIR/w+, and comparison.png shows the photograph and all results.
+
+    If the network's discriminator was trained to find latents (method de), its answer is written into DIR/de, and the
+    result of 50 steps in W from there into DIR/de-w.
     """
     import numpy as np
     import PIL.Image
@@ -42,21 +46,21 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     from ..network_files.file import load
     from ..studies.direction import NEAR
 
-    ways: dict[str, dict[str, Any]] = {
+    options: dict[str, dict[str, Any]] = {  # of each projection, by the name of its folder
         "w": {"method": "w", "steps": steps, "video": True},
         "w+": {"method": "w+", "steps": steps},
     }
     if load(NETWORK).direction is not None:
-        ways = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50, **NEAR}, **ways}
+        options = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50, **NEAR}, **options}
     picture = pretrained.path(pretrained.DEMO_PICTURE)
     where = pick_device(device)
-    for name, way in ways.items():
-        run(NETWORK, [picture], [Path(outdir) / name], where, quiet, loss=DEFAULT_LOSS, **way)
-    files = [Path(outdir) / "w" / "target.png", *(Path(outdir) / name / "proj.png" for name in ways)]
-    shown = []
+    for name, projection in options.items():
+        run(NETWORK, [picture], [Path(outdir) / name], where, quiet, loss=DEFAULT_LOSS, **projection)
+    files = [Path(outdir) / "w" / "target.png", *(Path(outdir) / name / "proj.png" for name in options)]
+    pictures = []
     for file in files:
         with PIL.Image.open(file) as opened:
-            shown.append(np.asarray(opened.convert("RGB")).transpose(2, 0, 1))  # (3, H, W)
+            pictures.append(np.asarray(opened.convert("RGB")).transpose(2, 0, 1))  # (3, H, W)
     path = Path(outdir) / "comparison.png"
-    write_png(path, sheet([shown], height=256))
-    say(quiet, f"look at {path}: the photograph as the network is shown it; {', '.join(ways)}")
+    write_png(path, sheet([pictures], height=256))
+    say(quiet, f"look at {path}: the photograph at the network's size, then {', '.join(options)}")

@@ -21,7 +21,7 @@ from .common import (
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
-    """Seeds from "1,5,7-9"."""
+    """A click callback that reads seeds from a text such as "1,5,7-9"."""
     if text is None:
         return None
     seeds: list[int] = []
@@ -41,7 +41,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     "--projected-w",
     type=UserPath(),
     metavar="FILE",
-    help="Codes to render: a projected_w.npz, of this project or of the official one.",
+    help="File of codes to render: projected_w.npz or projected_z.npz, of this package or the official projector.",
 )
 @outdir_option
 @click.option(
@@ -51,18 +51,26 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     default=1,
     show_default=True,
     metavar="PSI",
-    help="Truncation: w is pulled towards the network's mean; a BigGAN's z is drawn from a truncated normal.",
+    help="Truncation: w is moved towards the network's mean, all the way for 0. For a BigGAN, z is drawn from a "
+    "truncated normal distribution.",
 )
 @click.option(
-    "--compress", "tau", type=Number(0, 1e6, min_open=True), metavar="TAU",
-    help="Compress large principal components of V, from TAU times the largest standard deviation on.",
-)  # fmt: skip
+    "--compress",
+    "tau",
+    type=Number(0, 1e6, min_open=True),
+    metavar="TAU",
+    help="Compress the principal components of V that are above TAU times the largest standard deviation. It makes "
+    "unlikely pictures more regular. (V is W before the last nonlinearity of the mapping network.)",
+)
 @class_option
 @z_prior_option
 @click.option(
-    "--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
-    help="Noise maps: const takes those saved with the codes, else the network's own.",
-)  # fmt: skip
+    "--noise-mode",
+    type=click.Choice(["const", "random", "none"]),
+    default="const",
+    show_default=True,
+    help="Noise maps. const: those saved with the codes, else those in the network. random: new ones. none: no noise.",
+)
 @device_option
 @quiet_option
 def command(
@@ -80,8 +88,8 @@ def command(
 ) -> None:
     """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...).
 
-    A projected code renders to the very picture that the projection saved; with --class, for a network from z and a class, to
-    the same of another class.
+    A projected code renders to exactly the picture that the projection saved. For networks that make a picture from z
+    and a class, --class renders the same z with another class.
 
     \b
     stylegan-invert generate -n ffhq --seeds 85,265 --trunc 0.7 -o out
@@ -101,13 +109,14 @@ def command(
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
     generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
-    # A saved code of a network with classes has its w, but not the class, whose Gaussian is wanted.
+    # Seeds need the class. So does --compress, because a saved w does not say of which class it is, and each class has
+    # its own Gaussian of V.
     c = label(generator.c_dim, class_idx) if code is None or tau is not None or class_idx is not None else None
     c = None if c is None else c.to(where)
     if code is not None and c is not None and tau is None:
         if generator.base != "z":
             raise click.UsageError(
-                "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in it."
+                "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in its w."
             )
         code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1))
     with torch.no_grad():

@@ -13,11 +13,11 @@ from .common import NetworkSource, assume_option, open_network
 @assume_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(network: str, as_json: bool) -> None:
-    """Say what a network file holds: family, resolution, channels, classes, spaces, parameters, SHA-256.
+    """Print what a network file holds: family, resolution, channels, classes, spaces, parameters, SHA-256.
 
     NET is a path, a URL or an official short name. The file is read as data; nothing in it is executed.
     """
-    info = open_network(network, quiet=True).info  # which has it
+    info = open_network(network, quiet=True).info  # it also lists what was assumed
     if as_json:
         click.echo(json.dumps(info, indent=2))
         return
@@ -27,6 +27,7 @@ def command(network: str, as_json: bool) -> None:
 
 
 def _text(value: Any) -> str:
+    """A value as a person reads it: sizes as "3x32x32", lists with commas, None as "none"."""
     if value is None:
         return "none"
     if isinstance(value, bool):

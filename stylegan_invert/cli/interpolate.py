@@ -25,29 +25,54 @@ from .common import (
 @click.argument("ends", nargs=-1, required=True, metavar="END END...")
 @outdir_option
 @click.option(
-    "--frames", type=click.IntRange(min=2), default=9, show_default=True, help="Pictures per stretch, its ends counted."
+    "--frames",
+    type=click.IntRange(min=2),
+    default=9,
+    show_default=True,
+    help="Number of pictures on the line between two ends, with the ends.",
 )
-@click.option("--video", is_flag=True, help="Write interpolation.mp4 too, of these frames there and back.")
 @click.option(
-    "--space", type=click.Choice(["z", "w", "w+", "v", "v+"]), help="Where the lines are straight.  [default: where the codes lie]"
-)  # fmt: skip
+    "--video", is_flag=True, help="Also write interpolation.mp4, which shows the pictures forwards and backwards."
+)
 @click.option(
-    "--true", "true_ends", type=UserPath(), multiple=True, metavar="END",
-    help="The true code of each end, where it is known, in the same order: writes errors.json and errors.png, too.",
-)  # fmt: skip
+    "--space",
+    type=click.Choice(["z", "w", "w+", "v", "v+"]),
+    help="Space in which the lines are straight.  [default: the space of the codes]",
+)
+@click.option(
+    "--true",
+    "true_ends",
+    type=UserPath(),
+    multiple=True,
+    metavar="END",
+    help="The true code of an END, for pictures whose code is known. Give one for each END, in the same order. Errors "
+    "are then written to errors.json and errors.png.",
+)
 @class_option
 @z_prior_option
 @device_option
 @quiet_option
 def command(
-    network: str, ends: tuple[str, ...], outdir: str, frames: int, video: bool, space: str | None, true_ends: tuple[str, ...],
-    class_idx: int | None, z_prior: str | None, device: str, quiet: bool,
-) -> None:  # fmt: skip
+    network: str,
+    ends: tuple[str, ...],
+    outdir: str,
+    frames: int,
+    video: bool,
+    space: str | None,
+    true_ends: tuple[str, ...],
+    class_idx: int | None,
+    z_prior: str | None,
+    device: str,
+    quiet: bool,
+) -> None:
     """Render the straight lines between codes.
 
-    An END is a file of codes or the folder of a projection, seed:N for the latent of a seed, or "latent" for the code before
-    it without its displacement (after --method dense). Writes frame0000.png, ..., and sheet.png. With --true, the pictures are
-    compared with those between the true codes: LPIPS, and the distance of the codes in W and in whitened V.
+    An END is a file of codes, the folder of a projection, or seed:N for the latent of a seed. After a result of
+    --method dense, which is a latent and a displacement at a layer, the END "latent" is the same code without its
+    displacement.
+
+    Writes frame0000.png, ..., and sheet.png. With --true, the pictures are compared with those between the true codes:
+    by the perceptual distance LPIPS, and by the distance of the codes in W and in whitened V.
 
     \b
     stylegan-invert interpolate -n cats32 out/one out/two -o out/between --video
@@ -86,19 +111,20 @@ def command(
     alphas = np.linspace(0, 1, frames)
 
     def lines(names: tuple[str, ...]) -> list[list[Any]]:
+        """The codes on the line from each END to the next."""
         codes: list[Any] = []
         for name in names:
             codes.append(_code(generator, name, codes[-1] if codes else None, c))
         with torch.no_grad():
             return [between(generator, a, b, alphas, space) for a, b in zip(codes, codes[1:])]
 
-    found = lines(ends)
-    rows = [[render_rounded(generator, code) for code in line] for line in found]
+    codes_of_lines = lines(ends)
+    rows = [[render_rounded(generator, code) for code in line] for line in codes_of_lines]
     pictures = rows[0] + [picture for row in rows[1:] for picture in row[1:]]
     errors: list[dict[str, Any]] = []
     if true_ends:
         lpips = SqueezeLPIPS()
-        for line, true_line in zip(found, lines(true_ends)):
+        for line, true_line in zip(codes_of_lines, lines(true_ends)):
             errors.append({"alpha": alphas.tolist(), **line_errors(generator, line, true_line, lpips)})
     with staged(outdir) as folder:
         for i, picture in enumerate(pictures):
@@ -106,21 +132,30 @@ def command(
         write_png(folder / "sheet.png", sheet(rows))
         if errors:
             (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
-            write_figure(folder / "errors.png", curves([{"": stretch} for stretch in errors]))
+            write_figure(folder / "errors.png", curves([{"": of_line} for of_line in errors]))
         if video:
             write_mp4(folder / "interpolation.mp4", iter(pictures + pictures[-2:0:-1]))
     say(quiet, f"wrote {len(pictures)} pictures and sheet.png to {outdir}")
 
 
 def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
-    """The code that an END names, of the class c, on the generator's device."""
+    """The code that an END names, on the generator's device.
+
+    Args:
+        generator: the adapter of the network.
+        end: the END.
+        before: the code of the END before it; None for the first.
+        c: the label (1, c_dim) of the class; None for a network without classes, or to keep that of a file.
+    """
     from ..analysis.paths import underlying
     from ..generator import Code, check_code
     from ..io.codes import code_file, read_codes
 
     if end == "latent":
         if before is None:
-            raise click.UsageError("'latent' takes the displacement off the code before it, and there is none.")
+            raise click.UsageError(
+                "'latent' stands for the code before it without its displacement; no code is before it."
+            )
         return underlying(generator, before)
     if end.startswith("seed:"):
         number = end.removeprefix("seed:")

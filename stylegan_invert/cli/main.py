@@ -11,25 +11,25 @@ from ..errors import StyleganInvertError
 from .common import Commands
 
 COMMANDS = {
-    "convert": "Write a network file in another format, and compare.",
+    "convert": "Write a network file in another format, and compare the pictures of both.",
     "demo": "Project the shipped photograph onto the shipped network.",
     "distance": "Measure how far a network's pictures are from real ones.",
-    "doctor": "Say whether the native operations work, and what mends them.",
+    "doctor": "Check whether the native operations work, and say what to do if not.",
     "generate": "Render seeds, or codes from a projection.",
     "interpolate": "Render the straight lines between codes.",
-    "inspect": "Say what a network file holds.",
-    "prebuild": "Build the native operations, for images and clusters.",
+    "inspect": "Print what a network file holds.",
+    "prebuild": "Build the native operations in advance, for container images and clusters.",
     "project": "Find the latent codes of pictures.",
     "reproduce": "Run a paper's experiments on a network.",
-    "stats": "Find the Gaussian of a network's V space.",
-    "train": "Train a StyleGAN2 network, and its inverse with it.",
+    "stats": "Fit the Gaussian of a network's V space.",
+    "train": "Train a StyleGAN2 network whose discriminator also finds latents.",
 }
 
 
 @click.command(cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stylegan-invert")
 def cli() -> None:
-    """Find the latent code behind a picture, for official StyleGAN2 network files.
+    """Find the latent code from which a generator network makes a given picture (GAN inversion).
 
     \b
     stylegan-invert project --network ffhq.pkl --target photo.jpg --outdir out
@@ -38,7 +38,13 @@ def cli() -> None:
 
 
 def run(command: click.Command, args: list[str] | None = None, prog_name: str | None = None) -> None:
-    """Run a command as a program: an expected failure is one sentence on stderr and a non-zero exit."""
+    """Run a command as a program, and exit. An expected failure prints one sentence on stderr; its status is not zero.
+
+    Args:
+        command: the command.
+        args: its arguments; None takes those of the process.
+        prog_name: the name of the program in messages.
+    """
     try:
         result = command.main(args, prog_name=prog_name, standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -49,7 +55,7 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         code = e.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted; what was unfinished was not written", 130)
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the program that reads our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except (StyleganInvertError, ValueError) as e:
@@ -66,12 +72,13 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
 
 
 def _fail(message: str, code: int = 1) -> int:
+    """Print an error, and return the exit status."""
     click.echo(f"Error: {message}", err=True)
     return code
 
 
 def main(args: Any = None) -> None:
-    """Entry point of the console script."""
+    """The entry point of the console script ``stylegan-invert``."""
     run(cli, args, "stylegan-invert")
 
 

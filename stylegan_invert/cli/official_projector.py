@@ -27,13 +27,13 @@ from .project import run
     default="lpips-vgg",
     show_default=True,
     metavar="NAME=W,...",
-    help="Distances by weight; lpips-squeeze needs no download",
+    help="Distances to minimise, with their weights; lpips-squeeze needs no download",
 )
 @click.option(
     "--vgg16",
     type=UserPath(),
     metavar="FILE",
-    help="The official vgg16.pt, or torchvision's VGG16 state dict; downloaded if not given",
+    help="The official vgg16.pt, or torchvision's state dict of VGG16; downloaded if this is left out",
 )
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors")
@@ -52,13 +52,13 @@ def command(
 ) -> None:
     """Project given image to the latent space of pretrained network pickle.
 
-    The official flags with the official defaults; it writes proj.mp4, target.png, proj.png and projected_w.npz, and
-    result.json besides. --class, --loss, --vgg16, --device and --quiet are additions.
+    The flags and their defaults are the official ones; --class, --loss, --vgg16, --device, --ops and --quiet are
+    additions. Like the official projector it writes proj.mp4, target.png, proj.png and projected_w.npz. It also writes
+    result.json.
 
     \b
     python -m stylegan_invert.projector --outdir=out --target=photo.png --network=ffhq
     """
-    run(
-        network, [Path(target)], [Path(outdir)], pick_device(device), quiet, method="w", steps=num_steps, video=save_video,
-        seed=seed, loss=loss, vgg16=vgg16, class_idx=class_idx,
-    )  # fmt: skip
+    options = {"steps": num_steps, "seed": seed, "loss": loss, "vgg16": vgg16, "class_idx": class_idx}
+    where = pick_device(device)
+    run(network, [Path(target)], [Path(outdir)], where, quiet, video=save_video, method="w", **options)

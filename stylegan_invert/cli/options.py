@@ -1,4 +1,4 @@
-"""Click options from the declarations in options classes; see `stylegan_invert.options`."""
+"""Make click options from the declarations in `stylegan_invert.options`."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -22,15 +22,15 @@ def parameter_type(check: Check) -> click.ParamType:
 
 
 def click_option(field: dataclasses.Field, default_text: str | None = None) -> Callable[[Callable], Callable]:
-    """A click option for a field of an options class. Its value is None unless it is given on the command line.
+    """A click option for a field of an options class. Its value is None if it is not used on the command line.
 
     Args:
-        field: made by `stylegan_invert.options.option`, and with a flag.
-        default_text: what ``--help`` says of the default; None takes the field's own.
+        field: a field that was made by `stylegan_invert.options.option` and has a flag.
+        default_text: the default as ``--help`` states it; None takes the field's own default.
     """
     check, about = field.metadata["check"], field.metadata["help"]
     if default_text is None:
-        default_text = field.metadata["unset"] or shown(field.default)
+        default_text = field.metadata["unset"] or text_of_default(field.default)
     return click.option(
         *flags(field),
         field.name,
@@ -43,12 +43,12 @@ def click_option(field: dataclasses.Field, default_text: str | None = None) -> C
 def class_options(
     cls: type, default_texts: dict[str, str] | None = None, leave_out: Iterable[str] = ()
 ) -> Callable[[Callable], Callable]:
-    """A decorator that gives a command all options of a class, in the order of their declaration.
+    """A decorator that gives a command all options of an options class, in the order of their declaration.
 
     Args:
         cls: a dataclass whose fields were made by `stylegan_invert.options.option`.
-        default_texts: what ``--help`` says of a default, by field name, where it is not the field's own.
-        leave_out: names of fields that the command declares itself.
+        default_texts: defaults as ``--help`` states them, by field name; other fields take their own default.
+        leave_out: the names of fields for which no option is made, because the command declares its own.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,8 +60,8 @@ def class_options(
     return decorate
 
 
-def shown(value: Any) -> str | None:
-    """A default as ``--help`` writes it; None for one that need not be said."""
+def text_of_default(value: Any) -> str | None:
+    """A default as ``--help`` states it; None if there is nothing to state."""
     if value is None or value is dataclasses.MISSING:
         return None
     return f"{value:g}" if isinstance(value, float) else str(value)

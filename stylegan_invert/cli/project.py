@@ -26,11 +26,11 @@ from .common import (
     say,
     z_prior_option,
 )
-from .options import class_options, click_option, shown
+from .options import class_options, click_option, text_of_default
 
 
 class Batch(click.IntRange):
-    """A number of targets, or "auto"."""
+    """The parameter type of ``--batch``: a number of targets, or "auto"."""
 
     def __init__(self) -> None:
         super().__init__(min=1)
@@ -40,7 +40,7 @@ class Batch(click.IntRange):
 
 
 class Class(click.ParamType):
-    """The number of a class, or how it is found."""
+    """The parameter type of ``--class``: the number of a class, or the word for a way to find the class."""
 
     name = "class"
 
@@ -54,33 +54,36 @@ class Class(click.ParamType):
 
 
 def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of all methods, those of other packages too; an option that several methods have is there once."""
+    """Add the options of all methods, also of methods from other packages. Shared options are added once."""
     fields: dict[str, dataclasses.Field] = {}
-    defaults: dict[str, dict[str, list[str]]] = {}  # field to default to the methods that have it
+    defaults: dict[
+        str, dict[str, list[str]]
+    ] = {}  # for each field, its defaults, and the methods that have each default
     for name, method in all_methods().items():
         for field in dataclasses.fields(method.options):
             if not flags(field):
                 continue
             fields.setdefault(field.name, field)
             if field.name not in method.preset:
-                text = field.metadata["unset"] or shown(field.default)
+                text = field.metadata["unset"] or text_of_default(field.default)
                 defaults.setdefault(field.name, {}).setdefault(text, []).append(name)
     for name, field in reversed(fields.items()):
         texts = defaults[name]
-        one = next(iter(texts)) if len(texts) == 1 else None
-        text = one or "; ".join(f"{default} for {_listed(methods)}" for default, methods in texts.items())
+        only = next(iter(texts)) if len(texts) == 1 else None
+        text = only or "; ".join(f"{default} for {_listed(methods)}" for default, methods in texts.items())
         function = click_option(field, text)(function)
     return function
 
 
 def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each weight file that a loss may need."""
+    """Add an option for each weight file that a loss may need."""
     for name, weights in reversed(WEIGHTS.items()):
         function = click.option(f"--{name}", type=UserPath(), metavar=weights.metavar, help=weights.help)(function)
     return function
 
 
 def _listed(names: list[str]) -> str:
+    """Names as in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -94,7 +97,7 @@ def _listed(names: list[str]) -> str:
     required=True,
     multiple=True,
     metavar="FILE",
-    help="Picture, folder of pictures or quoted pattern; may be repeated.",
+    help="A picture, a folder of pictures, or a pattern in quotes. The option may be repeated.",
 )
 @outdir_option
 @click.option(
@@ -107,8 +110,9 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances by weight: lpips-squeeze, lpips-vgg, mse, l1, sse, features, features-sum.  "
-    "[default: lpips-squeeze=1,mse=1; z, dense and the papers' methods have their own]",
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
+    "features-sum.  "
+    "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
 @click.option(
@@ -116,18 +120,21 @@ def _listed(names: list[str]) -> str:
     "class_idx",
     type=Class(),
     metavar="INT|search|relaxed",
-    help="Class, for networks that have classes. search: the one whose pictures come nearest. relaxed: a mixture of all of "
-    "them, found together with z; for z and dense.",
+    help="Number of the class, for networks that have classes. search: the class whose pictures are most similar to "
+    "the target. relaxed: a mixture of all classes, optimised together with z, for the methods z and dense.",
 )
 @click.option(
     "--init",
     type=UserPath(),
     metavar="[mean|random|de|FILE]",
-    help="Start from the mean, from a random code, from what the network's discriminator finds (de), from a projected_w.npz, "
-    "or from the folder of an earlier run with the same targets.  [default: the mean; a random code for z and dense]",
+    help="Where the search starts. mean: the mean code. random: a random code. de: the code that the network's "
+    "discriminator finds, if it was trained to (direction embedding). FILE: a projected_w.npz, or the folder of an "
+    "earlier run with the same targets.  [default: mean; random for z and dense]",
 )
 @click.option(
-    "--sequence", is_flag=True, help="The targets are frames of a video: each starts from the result of the one before."
+    "--sequence",
+    is_flag=True,
+    help="Treat the targets as frames of a video: each search starts from the result of the frame before.",
 )
 @method_options
 @click.option(
@@ -135,11 +142,14 @@ def _listed(names: list[str]) -> str:
     "statistics",
     type=UserPath(),
     metavar="FILE",
-    help="The Gaussian of V, as 'stylegan-invert stats' writes it.  [default: made once, and kept in the cache]",
+    help="The Gaussian of V, a file of 'stylegan-invert stats --out'.  [default: fitted at the first use, then kept in "
+    "the cache]",
 )
 @z_prior_option
 @click.option(
-    "--save-noise", is_flag=True, help="Keep the optimised noise maps in projected_w.npz and render with them."
+    "--save-noise",
+    is_flag=True,
+    help="Save the optimised noise maps in projected_w.npz, and render proj.png with them.",
 )
 @click.option(
     "--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation."
@@ -150,7 +160,7 @@ def _listed(names: list[str]) -> str:
     default=1,
     show_default=True,
     metavar="N|auto",
-    help="Targets that share a pass on a GPU; auto: as many as its memory holds.",
+    help="Number of targets that are projected together on a GPU. auto: as many as its memory holds.",
 )
 @class_options(PictureReading)
 @device_option
@@ -160,8 +170,10 @@ def command(
 ) -> None:
     """Find the latent codes of pictures.
 
-    Writes target.png, proj.png, projected_w.npz and result.json (LPIPS, PSNR and SSIM of the saved picture, and all
-    settings) into DIR, or into a folder per target if there are several.
+    Writes into DIR, or into one folder of DIR for each target if there are several: the target at the network's size
+    (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
+    of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
+    decibels; and SSIM, the structural similarity.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
@@ -178,7 +190,13 @@ def command(
 
 
 def result_names(pictures: list[Path]) -> list[str]:
-    """A folder name for each picture's results: its name without the suffix, or with it where two would be the same."""
+    """The name of a folder for the results of each picture.
+
+    It is the picture's name without its suffix. Pictures that differ in their suffix alone keep it.
+
+    Raises:
+        click.UsageError: two pictures have the same name.
+    """
     stems = [p.stem for p in pictures]
     names = [p.stem if stems.count(p.stem) == 1 else p.name for p in pictures]
     for i, name in enumerate(names):
@@ -191,13 +209,25 @@ def result_names(pictures: list[Path]) -> list[str]:
 
 
 def starts(init: str | None, names: list[str]) -> Any:
-    """The start of each target: a name or a code file for all, or each one's own result in the folder of an earlier run."""
+    """The starts that ``--init`` names.
+
+    Args:
+        init: the value of ``--init``.
+        names: the folder names of the targets' results.
+
+    Returns:
+        A name of a start or a code file, for all targets; or, for the folder of an earlier run, a list with the code
+        file of each target there. None if ``init`` is None.
+
+    Raises:
+        click.UsageError: the folder has no code of a target.
+    """
     from ..io.codes import code_file
 
     if init is None or not Path(init).is_dir() or code_file(init).exists():
         return init
-    tries = [[code_file(Path(init) / folder) for folder in (name, Path(name).stem)] for name in names]
-    files = [next((p for p in paths if p.exists()), None) for paths in tries]
+    candidates = [[code_file(Path(init) / folder) for folder in (name, Path(name).stem)] for name in names]
+    files = [next((p for p in paths if p.exists()), None) for paths in candidates]
     if None in files:
         file, missing = code_file(init).name, names[files.index(None)]
         raise click.UsageError(f"--init {init}: there is neither {file} nor {missing}/{file} in this folder.")
@@ -213,11 +243,21 @@ def run(
     video: bool = False,
     **options: Any,
 ) -> None:
-    """Project pictures and save each as soon as it is done."""
+    """Project pictures, and save each result as soon as it is computed.
+
+    Args:
+        network: the value of ``--network``.
+        pictures: the targets.
+        outdirs: a folder for the result of each target.
+        device: the torch device.
+        quiet: True prints nothing.
+        video: True also writes a video of each optimisation.
+        options: "method" and further arguments of `projectors.project_each`.
+    """
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
-    # What can be refused before a network is loaded or fetched is refused now.
+    # A wrong method, loss or folder is reported before the network is loaded, which may take a download.
     method = find_method(options["method"])
     parse_terms(options.get("loss") or method.preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
@@ -236,7 +276,7 @@ def run(
 
 @contextlib.contextmanager
 def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
-    """A callback of a projector that shows a bar for each pass."""
+    """A context manager that gives a callback for a projector. It shows a progress bar for the targets in work."""
     bar: Progress | None = None
 
     def progress(first: int, step: Any) -> None:
@@ -257,6 +297,7 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
 
 
 def _summary(result: Any) -> str:
+    """The measures of similarity of a result, and the time it took."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"
         for name, key, digits in (("LPIPS", "lpips", 4), ("PSNR", "psnr", 2), ("SSIM", "ssim", 4))

@@ -18,6 +18,7 @@ from .common import (
     say,
 )
 
+# The numbers that are printed, by their name in the JSON output, with their titles.
 LINES = {
     "samples": "samples",
     "whitened_error": "whitened error",
@@ -38,24 +39,31 @@ LINES = {
 @click.command()
 @click.argument("network", metavar="NET", type=NetworkSource())
 @assume_option
-@click.option("--class", "class_idx", type=int, metavar="INT", help="One class; without, all that there are.")
 @click.option(
-    "--out", type=UserPath(), metavar="FILE", help="Keep the Gaussian in this file (.safetensors), not in the cache."
+    "--class", "class_idx", type=int, metavar="INT", help="Number of a class. Without it, all classes are done."
 )
 @click.option(
-    "--outdir", "-o", type=UserPath(), metavar="DIR",
-    help="Write stats.json, figure1.png (marginals and pairs in W and V) and chi-square.png here; needs matplotlib.",
-)  # fmt: skip
+    "--out", type=UserPath(), metavar="FILE", help="Save the Gaussian in this file (.safetensors) instead of the cache."
+)
+@click.option(
+    "--outdir",
+    "-o",
+    type=UserPath(),
+    metavar="DIR",
+    help="Folder for stats.json, figure1.png (distributions of single and paired dimensions in W and V) and "
+    "chi-square.png. Needs the package matplotlib.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @device_option
 @quiet_option
 def command(
     network: str, class_idx: int | None, out: str | None, outdir: str | None, as_json: bool, device: str, quiet: bool
 ) -> None:
-    """Find the Gaussian of V, and say how good it is.
+    """Fit the Gaussian of a network's V space, and measure how well it describes samples.
 
-    V is W before the last leaky ReLU of the mapping network (Wulff & Torralba). Mean and covariance are kept in the cache, by
-    the network's mapping, and used by everything that needs them: it is never necessary to call this first.
+    V is W before the last leaky ReLU of the mapping network. Its samples are nearly normally distributed (Wulff &
+    Torralba, 2020). Mean and covariance are saved in the cache, where other commands find them. Commands that need them
+    also fit them, so this command need not be called first.
 
     \b
     stylegan-invert stats cats32 -o out/stats
@@ -72,14 +80,14 @@ def command(
         classes: list[int | None] = list(range(generator.c_dim))
     else:
         classes = [class_idx]
-    found: dict[str, Any] = {}
+    diagnoses: dict[str, Any] = {}  # by class; "" for a network without classes
     for index in classes:
         c = label(generator.c_dim, index)
         with sampling(quiet) as progress:
             gaussian = keep_gaussian(generator, c, out, progress).to("cpu")
         samples = gaussianity.held_out(generator, c)
         name = "" if index is None else f"class{index}"
-        found[name] = gaussianity.diagnose(gaussian, samples)
+        diagnoses[name] = gaussianity.diagnose(gaussian, samples)
         if outdir is not None:
             from ..analysis.plots import write_figure
 
@@ -87,7 +95,7 @@ def command(
             folder.mkdir(parents=True, exist_ok=True)
             write_figure(folder / "figure1.png", gaussianity.figure1(samples))
             write_figure(folder / "chi-square.png", gaussianity.figure_chi_square(gaussian, samples))
-    result = found[""] if "" in found else found
+    result = diagnoses.get("", diagnoses)
     if outdir is not None:
         from ..io.files import atomic
 
@@ -96,7 +104,7 @@ def command(
     if as_json:
         click.echo(json.dumps(result))
         return
-    for name, facts in found.items():
+    for name, facts in diagnoses.items():
         if name:
             click.echo(name)
         for key, title in LINES.items():

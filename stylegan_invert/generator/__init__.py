@@ -1,4 +1,8 @@
-"""Generators as projectors see them: spaces, codes, priors, and one contract for all families."""
+"""Generators as projectors see them: latent spaces, latent codes, priors, and one interface for all network families.
+
+A family is a kind of network, such as StyleGAN2 or BigGAN. An adapter wraps a network of one family and offers the
+interface `GeneratorAdapter` that every projector uses.
+"""
 
 from .adapt import adapt, check_code, label, with_prior
 from .adapter import Adapter

@@ -1,4 +1,4 @@
-"""From a network to its adapter, and checks of what users give: priors, codes, classes."""
+"""Choose the adapter for a network, and check the priors, codes and classes that a user passes in."""
 
 from typing import Any
 
@@ -13,28 +13,32 @@ from .style import StyleAdapter, StyleGenerator
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
-    """The adapter for a network; an adapter is returned as it is.
+    """Wrap a network in its adapter. An adapter is returned unchanged.
 
     Raises:
-        TypeError: it is neither a `StyleGenerator` nor a `LatentGenerator`.
+        TypeError: the network meets neither `StyleGenerator` nor `LatentGenerator`.
     """
-    for kind, adapter in ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter)):
-        missing = [name for name in kind.__annotations__ if not hasattr(network, name)]
+    for protocol, adapter in ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter)):
+        missing = [name for name in protocol.__annotations__ if not hasattr(network, name)]
         if isinstance(network, torch.nn.Module) and not missing:
             return adapter(network)
     if isinstance(network, GeneratorAdapter):
         return network
     raise TypeError(
-        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; expected a StyleGAN, or a network "
-        f"from z to pictures with the attributes of LatentGenerator (it lacks {', '.join(missing)})"
+        f"no way to project with a {type(network).__module__}.{type(network).__qualname__}; expected a StyleGAN, or a "
+        f"network from z to pictures with the attributes of LatentGenerator (it lacks {', '.join(missing)})"
     )
 
 
 def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:
-    """The generator with another prior of z: "normal" or "uniform"; None returns it as it is.
+    """The same generator with another prior, that is, another distribution of its latents z.
+
+    Args:
+        generator: an adapter.
+        family: "normal" or "uniform"; None returns the generator unchanged.
 
     Raises:
-        ValueError: the family is unknown, or the network's own files say what its z was drawn from.
+        ValueError: the family is unknown, or the network's own files already say what its z was drawn from.
     """
     if family is None:
         return generator
@@ -46,7 +50,17 @@ def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdap
 
 
 def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
-    """Raise CodeFileError unless a code's tensors and noise maps have the shapes of the network; ``name`` is for the message."""
+    """Check that a code can be rendered by a network.
+
+    Args:
+        code: the code to check.
+        generator: the adapter of the network.
+        name: what the error message calls the code, usually its file.
+
+    Raises:
+        CodeFileError: the network has no such space, a tensor is missing or unknown, or a tensor has a wrong shape or
+            holds numbers that are not finite.
+    """
     if code.space not in generator.spaces and not code.space.startswith(FEATURES):
         raise CodeFileError(
             f"{name}: a code in {code.space!r}; this network has the spaces {', '.join(generator.spaces)}"
@@ -59,17 +73,19 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     if missing:
         raise CodeFileError(f"{name}: it has no {', '.join(missing)}, which a code in {code.space!r} needs")
     n = len(code.tensors[next(iter(shapes))])
-    others = generator.code_shapes("z") if "h" in shapes else {}  # the z under a displacement may be kept with it
-    expected = {**others, **shapes, **{NOISE + layer: shape for layer, shape in generator.noise_shapes().items()}}
+    # A code with a layer output "h" may also hold the z that "h" was computed from.
+    optional = generator.code_shapes("z") if "h" in shapes else {}
+    noise = {NOISE + layer: shape for layer, shape in generator.noise_shapes().items()}
+    expected = {**optional, **shapes, **noise}
     if code.c is not None and tuple(code.c.shape) != (n, generator.c_dim):
         raise CodeFileError(f"{name}: its labels have shape {tuple(code.c.shape)}; expected ({n}, {generator.c_dim})")
     for key, value in code.tensors.items():
         if n == 0 or len(value) != n:
             raise CodeFileError(f"{name}: {key} is for {len(value)} pictures; expected {n or 'at least one'}")
         if key not in expected:
-            raise CodeFileError(f"{name}: {key} is none of this network's; it has {', '.join(expected)}")
+            raise CodeFileError(f"{name}: this network has no tensor {key}; it has {', '.join(expected)}")
         if not torch.isfinite(value).all():
-            raise CodeFileError(f"{name}: {key} holds something else than finite numbers")
+            raise CodeFileError(f"{name}: {key} holds numbers that are not finite")
         if tuple(value.shape[1:]) != tuple(expected[key]):
             raise CodeFileError(
                 f"{name}: {key} has shape {tuple(value.shape[1:])} per picture; this network has {tuple(expected[key])}"
@@ -77,7 +93,14 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
 
 
 def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
-    """The one-hot label (1, c_dim) of a class; None for a network without classes.
+    """The one-hot label of a class, as generators take it.
+
+    Args:
+        c_dim: the number of classes of the network; 0 for a network without classes.
+        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes.
+
+    Returns:
+        (1, c_dim) float32, or None for a network without classes.
 
     Raises:
         ValueError: a class is missing, out of range, or given for a network that has none.

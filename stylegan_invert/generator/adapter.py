@@ -1,4 +1,4 @@
-"""What the adapters of this package have in common: the spaces of layers."""
+"""The base class of this package's adapters: it makes every layer of a network a latent space of its own."""
 
 import contextlib
 import copy
@@ -15,11 +15,17 @@ NO_V = "this network has no W, so there is no V space and no Gaussian prior in i
 
 
 class Adapter:
-    """What adapters of this package have in common: spaces of layers, by exchanging a layer's output.
+    """The part of a `GeneratorAdapter` that all families share, above all the spaces of layers.
 
-    A family gives ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``; the rest is here. In
-    the space "f:NAME" a code is the tensor "h" (N, C, H, W), the layer's output, and the tensors of the base space, which
-    everything else in the network still reads: the later styles of a StyleGAN2, the later chunks of a BigGAN's z.
+    A subclass for a family defines ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``.
+
+    The space "f:NAME" is the space of outputs of the layer NAME. A code in it holds two things. The tensor "h", (N, C,
+    H, W), replaces the layer's output when the code is rendered. The tensors of the base space are still needed by the
+    rest of the network: the later layers of a StyleGAN2 read their styles from w, and those of a BigGAN read their
+    chunks of z.
+
+    Args:
+        network: a module with the attributes ``c_dim``, ``img_channels`` and ``img_resolution``.
     """
 
     spaces: tuple[str, ...]
@@ -36,12 +42,12 @@ class Adapter:
 
     @property
     def img_channels(self) -> int:
-        """Channels of the pictures, under their official name."""
+        """Number of channels of the pictures; official code uses this name."""
         return self.network.img_channels
 
     @property
     def img_resolution(self) -> int:
-        """Side of the pictures, under its official name."""
+        """Side of the pictures in pixels; official code uses this name."""
         return self.network.img_resolution
 
     def with_prior(self, prior: Prior) -> "Adapter":
@@ -55,11 +61,11 @@ class Adapter:
     def fit_gaussian(
         self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Gaussian:
-        """The Gaussian of V from fresh samples, on the CPU; see `gaussian.fit_gaussian`."""
+        """Fit the Gaussian of the V space to fresh samples on the CPU; see `gaussian.fit_gaussian`."""
         raise ValueError(NO_V)
 
     def mapping_sha256(self) -> str:
-        """A hash of all that the Gaussian of V depends on."""
+        """A hash of everything that the Gaussian of V depends on."""
         raise ValueError(NO_V)
 
     @property
@@ -67,7 +73,7 @@ class Adapter:
         return next(self.network.parameters()).device
 
     def layer_module(self, name: str) -> torch.nn.Module:
-        """The module behind a name of ``layers``."""
+        """The module of a layer named in ``layers``."""
         raise NotImplementedError
 
     def truncated(self, code: Code, truncation_psi: float) -> Code:
@@ -87,11 +93,11 @@ class Adapter:
         raise ValueError("this network has no W")
 
     def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:
-        """`render` for the family's own spaces."""
+        """`render`, for a code in one of ``spaces`` (not of a layer)."""
         raise NotImplementedError
 
     def convert_base(self, code: Code, space: str) -> Code:
-        """`convert` for the family's own spaces."""
+        """`convert`, between two of ``spaces`` (not those of layers)."""
         raise NotImplementedError
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
@@ -103,29 +109,37 @@ class Adapter:
         return {**self.own_shapes(self.base), "h": self.layers()[self._layer(space)]}
 
     def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
-        """`code_shapes` for the family's own spaces."""
+        """`code_shapes`, for one of ``spaces`` (not of a layer)."""
         raise NotImplementedError
 
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
         return {}
 
     def features(self, code: Code, layer: str) -> torch.Tensor:
-        """The output (N, C, H, W) of a layer for a code of one of the family's own spaces: G1 of the split there."""
-        found: list[torch.Tensor] = []
+        """The output of a layer, computed without running the layers after it.
+
+        Args:
+            code: a code in one of ``spaces``.
+            layer: a name in ``layers``.
+
+        Returns:
+            (N, C, H, W) float32.
+        """
+        outputs: list[torch.Tensor] = []
 
         def stop(out: torch.Tensor) -> None:
-            found.append(out.to(torch.float32))  # half precision would be too coarse to be optimised
+            outputs.append(out.to(torch.float32))  # half precision would be too coarse to be optimised
             raise _Reached
 
         with contextlib.suppress(_Reached), _hooked(self.layer_module(layer), stop):
             self.render_base(code, "const")
-        return found[0]
+        return outputs[0]
 
     def convert(self, code: Code, space: str) -> Code:
         if code.space == space:
             return code
         if code.space.startswith(FEATURES):
-            raise ValueError(f"a code at the layer {self._layer(code.space)!r} lies in no other space")
+            raise ValueError(f"a code at the layer {self._layer(code.space)!r} cannot be brought into another space")
         if not space.startswith(FEATURES):
             return self.convert_base(code, space)
         code = self.convert_base(code, self.base) if code.space != self.base else code
@@ -143,6 +157,7 @@ class Adapter:
             return self.render_base(base_code(self, code), noise_mode)
 
     def _layer(self, space: str) -> str:
+        """The layer's name in "f:NAME"; ValueError if the network has no such layer."""
         name = space.removeprefix(FEATURES)
         if name not in self.layers():
             raise ValueError(f"this network has no layer {name!r}; it has {', '.join(self.layers())}")
@@ -150,12 +165,15 @@ class Adapter:
 
 
 class _Reached(Exception):
-    """The layer that was wanted has been computed; the rest of the network need not be."""
+    """Raised inside a forward pass to stop it, once the requested layer has been computed."""
 
 
 @contextlib.contextmanager
 def _hooked(module: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
-    """While the block runs, ``function`` sees the module's output, and what it returns takes the output's place."""
+    """Call ``function`` with the module's output in every forward pass while the block runs.
+
+    If ``function`` returns a tensor, that tensor replaces the output.
+    """
     handle = module.register_forward_hook(lambda _, __, out: function(out))
     try:
         yield

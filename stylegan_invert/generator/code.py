@@ -1,11 +1,11 @@
-"""Latent codes: named tensors and the name of the space they lie in."""
+"""Latent codes: named tensors, and the name of the latent space in which they are points."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-NOISE = "noise."
+NOISE = "noise."  # the beginning of a noise map's name among a code's tensors
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,16 @@ class Code:
     """Points of a latent space, one per output.
 
     Attributes:
-        space: "z", "w" or "w+"; the generator's ``spaces`` lists what it has.
-        tensors: name to float32 tensor (N, ...). "z" is (N, z_dim), in space "w" the tensor "w" is (N, w_dim), in
-            space "w+" it is (N, num_ws, w_dim). Noise maps, where the code has its own, are under "noise." and the
-            layer's name ("noise.b8.conv0"), (N, H, W); without them the network's stored maps count.
-        c: one-hot labels (N, c_dim), where the network has classes and the space needs them.
+        space: a name in the generator's ``spaces`` ("z", "w", "w+", "v", "v+"), or "f:NAME" for the outputs of the
+            layer NAME.
+        tensors: float32 tensors (N, ...) by name.
+            Space "z" has "z" (N, z_dim).
+            Space "w" has "w" (N, w_dim), and space "w+" has "w" (N, num_ws, w_dim).
+            Space "v" has "v" (N, w_dim), and space "v+" has "v" (N, num_ws, w_dim); see `gaussian.Gaussian.whiten`.
+            Space "f:NAME" has "h" (N, C, H, W), the layer's output, and the tensors of the generator's base space.
+            A code may also hold its own noise maps (N, H, W), named "noise." and the layer ("noise.b8.conv0"). A code
+            without noise maps is rendered with those stored in the network.
+        c: one-hot labels (N, c_dim) if the network has classes and the space needs them, else None.
     """
 
     space: str
@@ -28,39 +33,42 @@ class Code:
         return len(next(iter(self.tensors.values())))
 
     def __getitem__(self, index: slice) -> "Code":
-        """The codes of a slice, as a `Code`."""
+        """The codes in a slice, as one `Code`."""
         return Code(
             self.space, {k: v[index] for k, v in self.tensors.items()}, None if self.c is None else self.c[index]
         )
 
     def __iter__(self) -> Iterator["Code"]:
-        """Each code alone, as a `Code` of length one."""
+        """Each point as a `Code` of length one."""
         return (self[i : i + 1] for i in range(len(self)))
 
     @property
     def noise(self) -> dict[str, torch.Tensor]:
-        """The code's own noise maps by layer name, (N, H, W); empty without any."""
+        """The code's own noise maps (N, H, W) by layer name; empty if it has none."""
         return {k.removeprefix(NOISE): v for k, v in self.tensors.items() if k.startswith(NOISE)}
 
     def without_noise(self) -> "Code":
         return Code(self.space, {k: v for k, v in self.tensors.items() if not k.startswith(NOISE)}, self.c)
 
     def to(self, device: torch.device | str) -> "Code":
-        """The code on a device."""
+        """The code with all its tensors moved to a device."""
         c = None if self.c is None else self.c.to(device)
         return Code(self.space, {k: v.to(device) for k, v in self.tensors.items()}, c)
 
     def detached(self) -> "Code":
-        """The code without gradients; it shares memory."""
+        """The code without gradients. Its tensors share memory with this code's tensors."""
         return Code(self.space, {k: v.detach() for k, v in self.tensors.items()}, self.c)
 
     def detach(self) -> "Code":
-        """A copy without gradients that shares no memory."""
+        """A copy without gradients. Its tensors do not share memory with this code's tensors."""
         return Code(self.space, {k: v.detach().clone() for k, v in self.tensors.items()}, self.c)
 
 
 def joined(codes: Sequence[Code]) -> Code:
-    """The points of several codes in one space as one code. Tensors that not all of them have, as noise maps, are left out."""
+    """Concatenate codes of one space into one code.
+
+    Tensors that some of the codes lack, such as noise maps, are left out.
+    """
     first = codes[0]
     keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
     c = None if first.c is None else torch.cat([code.c for code in codes])

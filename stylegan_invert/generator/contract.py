@@ -1,7 +1,12 @@
-"""The contract between projectors and generators, whatever their family.
+"""The interface between projectors and generators.
 
-A projector sees spaces, their mean and spread, and ``render``. It never asks which family it has. A family with spaces
-of a new kind is one more class that meets `GeneratorAdapter`.
+A projector uses a generator through `GeneratorAdapter` alone: its latent spaces, their means and spreads, and
+``render``. It never asks which family of networks it works with. A new family with another kind of latent space needs
+only a new class that meets `GeneratorAdapter`.
+
+The spaces of StyleGAN: z is the input of the mapping network, and w its output. In W (space "w") all layers of the
+synthesis network share one w; in W+ (space "w+") every layer has its own. V is W before the last leaky ReLU of the
+mapping network; see `gaussian`.
 """
 
 from collections.abc import Mapping
@@ -13,23 +18,25 @@ from .code import NOISE, Code
 from .gaussian import Gaussian
 from .prior import Prior
 
-FEATURES = "f:"  # the space "f:NAME" is that of the outputs of the layer NAME
+FEATURES = "f:"  # the name of the space of a layer's outputs is "f:" and the layer's name
 
 
 @runtime_checkable
 class GeneratorAdapter(Protocol):
-    """What a projector may ask of a generator. Nothing here changes the generator.
+    """What a projector may ask of a generator. No method changes the generator.
 
     Attributes:
-        spaces: names of its latent spaces. Besides these there is a space "f:NAME" for every layer of `layers`.
-        base: the space in which codes are kept in files, and on which the spaces of layers stand.
-        dense: the name of its first dense layer, of `layers`; None if the network does not begin with one.
-        prior: of z.
-        asks_for_prior: True if the network's files do not say what its z was drawn from.
-        medium: what it makes, a name in `media.MEDIA`.
-        output_shape: of one output, without N; (C, H, W) for pictures.
-        c_dim: number of classes; 0 without.
-        device: where it computes.
+        spaces: names of its latent spaces. Every layer in `layers` is a further space, called "f:" and the layer's
+            name.
+        base: the space in which codes are written to files. A code at a layer also holds the tensors of this space.
+        dense: the name in `layers` of the first dense (fully connected) layer; None if the network does not begin with
+            one.
+        prior: the distribution that z is drawn from.
+        asks_for_prior: True if the network's files do not say what its z was drawn from, so that the user may.
+        medium: the kind of output, a name in `media.medium.MEDIA`.
+        output_shape: the shape of one output without the batch axis; (C, H, W) for pictures.
+        c_dim: the number of classes; 0 for a network without classes.
+        device: the device of the network's parameters.
     """
 
     spaces: tuple[str, ...]
@@ -46,50 +53,84 @@ class GeneratorAdapter(Protocol):
         """This generator with another prior of z; the network is shared."""
 
     def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "GeneratorAdapter":
-        """This generator with the Gaussian of V, of the class ``c``, as it was found before; the network is shared."""
+        """This generator with a Gaussian of V that was fitted before, for the class ``c``; the network is shared.
+
+        Raises:
+            ValueError: the network has no V.
+        """
 
     def info(self) -> Mapping[str, Any]:
-        """Family and sizes, for `stylegan-invert inspect`."""
+        """The family, the sizes and other facts that ``stylegan-invert inspect`` prints, by name."""
 
     def center(self, space: str, c: torch.Tensor | None = None) -> Code:
-        """The mean code of a space (N = 1), of the class ``c`` (1, c_dim) where the network has classes."""
+        """The mean code of a space (N = 1), for the class ``c`` (1, c_dim) if the network has classes."""
 
     def spread(self, space: str, c: torch.Tensor | None = None) -> float:
-        """The root mean squared distance of samples from the mean."""
+        """The root mean squared distance of random codes in a space from their mean."""
 
     def convert(self, code: Code, space: str) -> Code:
-        """The same code in another space, as W in W+; ValueError if it does not lie there."""
+        """The same code in another space, for example a code of W in W+.
+
+        Raises:
+            ValueError: the other space does not contain the code.
+        """
 
     def truncated(self, code: Code, truncation_psi: float) -> Code:
-        """A code, its w pulled towards the network's ``w_avg``; ValueError for a network without w, unless psi is 1."""
+        """The code with its w moved towards the network's average w (the truncation trick of StyleGAN).
+
+        Args:
+            code: a code in one of ``spaces``.
+            truncation_psi: 1 leaves w as it is; 0 replaces it by the average.
+
+        Raises:
+            ValueError: the network has no w and ``truncation_psi`` is not 1. (A BigGAN truncates z in its own way.)
+        """
 
     def compressed(self, code: Code, tau: float) -> Code:
-        """A code with its large principal components of V compressed, see `Gaussian.compress`; ValueError without V."""
+        """The code in W+ with its large principal components in V compressed; see `Gaussian.compress`.
+
+        Raises:
+            ValueError: the network has no V.
+        """
 
     def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
-        """The Gaussian of V, of the class ``c`` (1, c_dim) where there are classes; ValueError for a network without V."""
+        """The Gaussian of V, for the class ``c`` (1, c_dim) if the network has classes.
+
+        Raises:
+            ValueError: the network has no V.
+        """
 
     def styles(self, code: Code) -> torch.Tensor:
-        """The w (N, L, w_dim) that a code stands on, one or one per layer, with gradients; ValueError without w."""
+        """The w of a code, (N, L, w_dim), with gradients. L is 1 if all layers share one w, else ``num_ws``.
+
+        Raises:
+            ValueError: the network has no w.
+        """
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
 
     def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
-        """Names and shapes, without N, of the tensors of a code in a space, noise maps left out."""
+        """Names and shapes, without N, of the tensors of a code in a space. Noise maps are not among them."""
 
     def noise_shapes(self) -> Mapping[str, tuple[int, int]]:
-        """Names and sizes (H, W) of the noise maps, in the order in which random ones are drawn; empty without any."""
+        """Names and sizes (H, W) of the noise maps, in the order in which random ones are drawn; may be empty."""
 
     def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
-        """Outputs (N, *output_shape), float32, nominally in [-1, 1]: the one way from a code to an output.
+        """Generate the outputs of a code.
 
-        ``noise_mode`` "const" takes the code's noise maps, else the network's own; "random" draws them, "none" adds none.
+        Args:
+            code: N codes in any space of the generator.
+            noise_mode: "const" uses the code's noise maps, or those stored in the network if the code has none.
+                "random" draws new noise maps. "none" adds no noise.
+
+        Returns:
+            (N, *output_shape) float32, nominally in [-1, 1].
         """
 
 
 def base_code(generator: GeneratorAdapter, code: Code) -> Code:
-    """What a code at a layer stands on: its tensors of the base space, and its noise maps."""
+    """The part of a code at a layer that lies in the generator's base space, with the code's noise maps."""
     keys = generator.code_shapes(generator.base)
     tensors = {k: v for k, v in code.tensors.items() if k in keys or k.startswith(NOISE)}
     return Code(generator.base, tensors, code.c)

@@ -1,6 +1,10 @@
-"""The Gaussian of StyleGAN's V space: v = LRU_5(w), the output of the mapping network without its last nonlinearity.
+"""The Gaussian distribution that describes StyleGAN's latents well in the V space.
 
-Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space" (2020).
+V is W before the last nonlinearity of the mapping network, a leaky ReLU of slope 0.2. A leaky ReLU of slope 5 undoes
+it: v = LRU_5(w) and w = LRU_0.2(v), in the notation of the source.
+
+Source: Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space"
+(2020).
 """
 
 from collections.abc import Callable
@@ -8,27 +12,30 @@ from dataclasses import dataclass
 
 import torch
 
-FLOOR = 1e-8  # of the largest variance: directions with less are weak ones
-ERROR = 0.05  # of the covariance, whitened: how good it has to be
-PER_DIMENSION = 2000  # samples; the error is then about 2 / sqrt(PER_DIMENSION)
-FEWEST, BATCH = 20_000, 4096
-MOST = 4  # times as many samples, if the error asks for them
+FLOOR = 1e-8  # a direction is called weak if its variance is below this fraction of the largest variance
+ERROR = 0.05  # sampling goes on until the estimated `Gaussian.error` is at most this
+PER_DIMENSION = 2000  # samples per dimension at first; the error is then about 2 / sqrt(PER_DIMENSION)
+FEWEST = 20_000  # samples at first, for networks with few dimensions
+BATCH = 4096  # samples drawn at once
+MOST = 4  # at most this many times the first number of samples are drawn
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean and covariance of v, float64, and the way between W and V.
+    """Mean and covariance of v, and conversions between W and V.
+
+    A direction is weak if its variance is below 1e-8 of the largest variance. Where a formula divides by the variance
+    of a weak direction, that limit takes its place.
 
     Attributes:
-        mean: (d,), the mean of v; it is not LRU_5 of the mean of w.
-        variances: (d,), the eigenvalues of the covariance, the largest first.
-        axes: (d, d), its eigenvectors, as columns.
-        slope: of the leaky ReLU that ends the mapping network, 0.2 in official ones.
-        samples: how many the moments are from.
-        error: the spectral norm of S^-1/2 (S' - S) S^-1/2, for S' the covariance found and S the true one, as estimated from
-            the two halves of the samples; weak directions left out.
-
-    A variance below 1e-8 of the largest counts as that, wherever something is divided by it.
+        mean: (d,) float64, the mean of v. It differs from LRU_5 of the mean of w.
+        variances: (d,) float64, the eigenvalues of the covariance, the largest first.
+        axes: (d, d) float64, the eigenvectors of the covariance, as columns.
+        slope: the slope of the leaky ReLU that ends the mapping network; 0.2 in official networks.
+        samples: the number of samples from which mean and covariance were computed.
+        error: the estimated relative error of the covariance. It is the spectral norm of S^-1/2 (S' - S) S^-1/2 without
+            weak directions, where S' is the computed and S the true covariance; two halves of the samples are compared
+            for it.
     """
 
     mean: torch.Tensor
@@ -40,17 +47,17 @@ class Gaussian:
 
     @property
     def rank(self) -> int:
-        """The number of directions that are not weak: the expectation of `mahalanobis`."""
+        """The number of directions that are not weak. It is also the expected value of `mahalanobis`."""
         return int((self.variances > self._floor).sum())
 
     @property
     def covariance(self) -> torch.Tensor:
-        """(d, d)."""
+        """The covariance of v, (d, d)."""
         return (self.axes * self.variances) @ self.axes.t()
 
     @property
     def deviations(self) -> torch.Tensor:
-        """(d,), the standard deviations along the axes, weak ones raised to the floor."""
+        """The standard deviations along the axes, (d,). Those of weak directions are raised to the limit."""
         return self.variances.clamp_min(self._floor).sqrt()
 
     @property
@@ -58,40 +65,52 @@ class Gaussian:
         return self.variances[0] * FLOOR
 
     def to(self, device: torch.device | str) -> "Gaussian":
-        """On a device; in float32 where there is no float64."""
+        """The Gaussian on a device: in float64, or in float32 on "mps", which has no float64."""
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         moved = (x.to(device=device, dtype=dtype) for x in (self.mean, self.variances, self.axes))
         return Gaussian(*moved, self.slope, self.samples, self.error)
 
     def to_v(self, w: torch.Tensor) -> torch.Tensor:
-        """LRU_5(w), (..., d), in the precision of the moments."""
+        """v = LRU_5(w) of w (..., d), in the precision of ``mean``."""
         return ungated(w.to(self.mean.dtype), self.slope)
 
     def to_w(self, v: torch.Tensor) -> torch.Tensor:
-        """LRU_0.2(v), (..., d), float32."""
+        """w = LRU_0.2(v) of v (..., d), float32."""
         return torch.nn.functional.leaky_relu(v, self.slope).to(torch.float32)
 
     def components(self, w: torch.Tensor) -> torch.Tensor:
-        """v^p = E^T (v - mu), (..., d): the principal components of w."""
+        """The principal components E^T (v - mu), (..., d), of w (..., d); E are ``axes``, mu is ``mean``."""
         return (self.to_v(w) - self.mean) @ self.axes
 
     def whiten(self, w: torch.Tensor) -> torch.Tensor:
-        """Principal components in units of their standard deviations, (..., d)."""
+        """The principal components of w (..., d), each divided by its standard deviation: mean 0, covariance 1."""
         return self.components(w) / self.deviations
 
     def unwhiten(self, u: torch.Tensor) -> torch.Tensor:
-        """The w, (..., d), float32, of what `whiten` gives."""
+        """The inverse of `whiten`: the w (..., d), float32, of whitened coordinates (..., d)."""
         return self.to_w((u.to(self.mean.dtype) * self.deviations) @ self.axes.t() + self.mean)
 
     def mahalanobis(self, w: torch.Tensor) -> torch.Tensor:
-        """(v - mu)^T Sigma^-1 (v - mu) of w (..., d), as a sum over dimensions: (...). Equations 2 and 4."""
+        """The squared Mahalanobis distance (v - mu)^T Sigma^-1 (v - mu) of w (..., d) from the mean: (...).
+
+        Source: equations 2 and 4 of Wulff & Torralba.
+        """
         return self.whiten(w).square().sum(dim=-1)
 
     def compress(self, w: torch.Tensor, tau: float) -> torch.Tensor:
-        """w (..., d) with its large principal components logarithmically compressed, float32 (equation 6).
+        """Shrink large principal components by a logarithm, which removes artefacts of unlikely latents.
 
-        Components beyond tau sigma, sigma being the largest standard deviation of all, become
-        sign(x) tau sigma (log(|x| / (tau sigma)) + 1). What has none comes back as it was.
+        Let sigma be the largest of all standard deviations. A component x with |x| > tau sigma becomes
+        sign(x) tau sigma (log(|x| / (tau sigma)) + 1). Smaller components stay as they are.
+
+        Source: equation 6 of Wulff & Torralba.
+
+        Args:
+            w: (..., d).
+            tau: the limit, in units of sigma.
+
+        Returns:
+            (..., d) float32.
 
         Raises:
             ValueError: tau is not positive.
@@ -101,17 +120,24 @@ class Gaussian:
         limit = tau * self.variances[0].sqrt()
         x = self.components(w)
         size = x.abs()
-        less = torch.where(size > limit, x.sign() * limit * (torch.log(size.clamp_min(limit) / limit) + 1), x)
-        return self.to_w(self.to_v(w) + (less - x) @ self.axes.t())
+        smaller = torch.where(size > limit, x.sign() * limit * (torch.log(size.clamp_min(limit) / limit) + 1), x)
+        return self.to_w(self.to_v(w) + (smaller - x) @ self.axes.t())
 
 
 def ungated(w: torch.Tensor, slope: float) -> torch.Tensor:
-    """What a leaky ReLU of this slope turned into w."""
+    """The inverse of a leaky ReLU: the tensor that a leaky ReLU of this slope turns into w."""
     return torch.where(w >= 0, w, w / slope)
 
 
 class Moments:
-    """Number, mean and covariance of rows, gathered in float64 about an origin near their mean."""
+    """Running count, mean and covariance of rows of numbers.
+
+    Sums are taken of the rows minus an origin. If the origin is near the mean, little precision is lost to
+    cancellation.
+
+    Args:
+        origin: (d,) float64, a vector near the mean.
+    """
 
     def __init__(self, origin: torch.Tensor):
         self.origin = origin
@@ -120,14 +146,14 @@ class Moments:
         self.squares = torch.zeros([len(origin), len(origin)], dtype=origin.dtype, device=origin.device)
 
     def add(self, rows: torch.Tensor) -> None:
-        """Take rows (n, d) in."""
+        """Add rows (n, d)."""
         x = rows - self.origin
         self.count += len(x)
         self.sum += x.sum(dim=0)
         self.squares += x.t() @ x
 
     def with_(self, other: "Moments") -> "Moments":
-        """Of both, which have the same origin."""
+        """The moments of the rows of both together. Both must have the same origin."""
         both = Moments(self.origin)
         both.count = self.count + other.count
         both.sum, both.squares = self.sum + other.sum, self.squares + other.squares
@@ -149,41 +175,46 @@ def fit_gaussian(
     dimensions: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Gaussian:
-    """The Gaussian of samples, as many as bring the whitened error to 0.05, but at most 8000 per dimension.
+    """Fit a Gaussian in V to random samples of w.
+
+    Sampling starts with 2000 samples per dimension, and at least 20,000. It goes on until the estimated relative error
+    of the covariance (`Gaussian.error`) is at most 0.05, but to no more than four times as many samples.
 
     Args:
-        sample: gives n fresh samples of w, (n, d), on the CPU.
-        slope: of the leaky ReLU that made them.
+        sample: called with n, returns n new samples of w, (n, d), on the CPU.
+        slope: the slope of the leaky ReLU that ends the mapping network.
         dimensions: d.
-        progress: called with the number of samples so far, and of those expected in all.
+        progress: called with the number of samples drawn so far and the number expected in all.
 
     Raises:
-        ValueError: the samples are all the same, or no numbers.
+        ValueError: the samples are all equal, or are not finite.
     """
-    wanted = most = max(FEWEST, PER_DIMENSION * dimensions)
-    most *= MOST
+    enough = max(FEWEST, PER_DIMENSION * dimensions)
+    most = MOST * enough
     first = ungated(sample(BATCH).double(), slope)
     if not torch.isfinite(first).all():
-        raise ValueError("the mapping network gives something else than finite numbers, so V has no Gaussian")
+        raise ValueError("the mapping network gives numbers that are not finite, so V has no Gaussian")
     halves = [Moments(first.mean(dim=0)), Moments(first.mean(dim=0))]
     halves[0].add(first)
-    turn, count = 1, BATCH
+    turn, count = 1, BATCH  # batches go to the two halves by turns
     while True:
-        while count < wanted:
+        while count < enough:
             halves[turn].add(ungated(sample(BATCH).double(), slope))
             turn, count = 1 - turn, count + BATCH
             if progress is not None:
-                progress(count, max(wanted, count))
-        found = halves[0].with_(halves[1])
-        variances, axes = torch.linalg.eigh(found.covariance)
+                progress(count, max(enough, count))
+        moments = halves[0].with_(halves[1])
+        variances, axes = torch.linalg.eigh(moments.covariance)
         variances, axes = variances.flip(0).clamp_min(0), axes.flip(1)
         if not variances[0] > 0:
             raise ValueError("the mapping network gives the same w for every z, so V has no Gaussian")
         strong = variances > variances[0] * FLOOR
         inverse_root = axes[:, strong] / variances[strong].sqrt()
-        # Each half is off by sqrt(2) of the whole's error, and so their difference by twice that error.
-        apart = inverse_root.t() @ (halves[0].covariance - halves[1].covariance) @ inverse_root / 2
-        error = float(torch.linalg.matrix_norm(apart, 2))
+        # The error of a half is sqrt(2) times the error of all samples, because a half has half as many. The errors of
+        # the two halves are independent, so their difference is sqrt(2) times larger again: twice the error of all
+        # samples.
+        difference = inverse_root.t() @ (halves[0].covariance - halves[1].covariance) @ inverse_root / 2
+        error = float(torch.linalg.matrix_norm(difference, 2))
         if error <= ERROR or count >= most:
-            return Gaussian(found.mean, variances, axes, slope, count, error)
-        wanted = min(most, count + count // 4)
+            return Gaussian(moments.mean, variances, axes, slope, count, error)
+        enough = min(most, count + count // 4)

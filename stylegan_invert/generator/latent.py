@@ -1,4 +1,4 @@
-"""Networks from z to pictures, without a W: DCGAN, ProGAN, BigGAN."""
+"""The adapter for networks that make pictures from z directly, without a W space: DCGAN, ProGAN and BigGAN."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -11,17 +11,23 @@ from .prior import Prior
 
 
 class LatentGenerator(Protocol):
-    """What a network must have to be used by `LatentAdapter`: DCGAN has it, and so can any network from z to pictures.
+    """What a network must have to be used by `LatentAdapter`. Any network from z to pictures can have it.
+
+    The network is called with z (N, z_dim) and, if it has classes, with one-hot labels (N, c_dim). It returns pictures
+    (N, img_channels, img_resolution, img_resolution), nominally in [-1, 1].
 
     Attributes:
-        family: its name, for `stylegan-invert inspect`. assumed: what its files do not say, in words.
-        z_dim, c_dim, img_channels, img_resolution: sizes; c_dim is 0 without classes.
-        z_prior: "normal" or "uniform".
-        layer_shapes: name of a module to the shape (C, H, W) of its output, in the order of computation, for the modules at
-            which the network can be split.
-        dense_layer: the name of the first dense layer among them, before its activation; None if there is none.
-
-    Called with z (N, z_dim) and, if it has classes, labels (N, c_dim), it gives pictures (N, img_channels, R, R).
+        family: the name of its kind, for ``stylegan-invert inspect``.
+        assumed: facts that its files do not state and that were assumed, in words; "" if there are none.
+        z_dim: the number of entries of z.
+        c_dim: the number of classes; 0 for a network without classes.
+        img_channels: the number of channels of the pictures.
+        img_resolution: the side of the pictures in pixels.
+        z_prior: the distribution of z, "normal" or "uniform".
+        layer_shapes: the modules at which the network can be split: the name of each, and the shape (C, H, W) of its
+            output, in the order of computation.
+        dense_layer: the name in ``layer_shapes`` of the first dense (fully connected) layer, before its activation;
+            None if the network does not begin with one.
     """
 
     family: str
@@ -36,7 +42,7 @@ class LatentGenerator(Protocol):
 
 
 class LatentAdapter(Adapter):
-    """A network from z to pictures as projectors see it.
+    """The adapter for a network from z to pictures. Its one space, besides those of layers, is z.
 
     Args:
         network: a `LatentGenerator`.
@@ -85,9 +91,14 @@ class LatentAdapter(Adapter):
         return {"z": {"z": (self.network.z_dim,)}}[space]
 
     def truncated(self, code: Code, truncation_psi: float) -> Code:
-        """For networks that say so (``truncates_z``): z as if entries beyond two deviations had been drawn again, times psi.
+        """The code with its z truncated, for networks with the attribute ``truncates_z``; only psi 1 for all others.
 
-        That is the truncation trick of Brock et al. (BigGAN, section 3.1); an entry keeps its rank among all that there are.
+        The truncation trick draws entries of z from a normal distribution cut off at two standard deviations, and
+        multiplies them by psi. Here every entry of a normal z is moved to the same quantile of the truncated
+        distribution.
+
+        Source: Brock et al., "Large Scale GAN Training for High Fidelity Natural Image Synthesis" (BigGAN, 2018),
+            section 3.1.
         """
         if truncation_psi == 1 or not getattr(self.network, "truncates_z", False):
             return super().truncated(code, truncation_psi)
@@ -96,8 +107,8 @@ class LatentAdapter(Adapter):
                 f"truncation_psi is {truncation_psi:g}, which is for codes in z; this one lies in {code.space!r}"
             )
         tail = torch.special.ndtr(torch.tensor(-2.0, dtype=torch.float64)).item()
-        rank = torch.special.ndtr(code.tensors["z"].double())
-        z = truncation_psi * torch.special.ndtri(tail + (1 - 2 * tail) * rank)
+        quantile = torch.special.ndtr(code.tensors["z"].double())
+        z = truncation_psi * torch.special.ndtri(tail + (1 - 2 * tail) * quantile)
         return Code("z", {**code.tensors, "z": z.to(torch.float32)}, code.c)
 
     def render_base(self, code: Code, noise_mode: str) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Networks with a mapping to W: StyleGAN 1, 2 and 3."""
+"""The adapter for networks with a mapping network from z to W: StyleGAN 1, 2 and 3."""
 
 import copy
 import hashlib
@@ -15,17 +15,24 @@ from .gaussian import Gaussian, fit_gaussian
 
 
 class StyleGenerator(Protocol):
-    """What a network with a mapping to W must have to be used by `StyleAdapter`: StyleGAN 1, 2 and 3 have it.
+    """What a network must have to be used by `StyleAdapter`. StyleGAN 1, 2 and 3 have it.
 
     Attributes:
-        family: its name.
-        z_dim, c_dim, w_dim, num_ws, img_channels, img_resolution: sizes.
-        mapping: a module, called with z (N, z_dim), labels (N, c_dim) or None, and ``truncation_psi``, which gives ws (N,
-            num_ws, w_dim). It has ``w_avg`` (w_dim,), ``num_layers``, ``normalize_z``, and layers ``fc0``, ... with an
-            ``activation``.
-        synthesis: a module, called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``, which gives pictures. It has
-            ``noise_shapes()``, ``layer_shapes``, name to (C, H, W) of the submodules whose output can be exchanged, and
-            ``details()``, what `stylegan-invert inspect` says of it.
+        family: the name of its kind, for ``stylegan-invert inspect``.
+        z_dim: the number of entries of z.
+        c_dim: the number of classes; 0 for a network without classes.
+        w_dim: the number of entries of w.
+        num_ws: the number of w that the synthesis network reads, one per layer.
+        img_channels: the number of channels of the pictures.
+        img_resolution: the side of the pictures in pixels.
+        mapping: the module from z to w. It is called with z (N, z_dim), labels (N, c_dim) or None, and
+            ``truncation_psi``, and returns ws (N, num_ws, w_dim). It has the average ``w_avg`` (w_dim,),
+            ``num_layers``, ``normalize_z`` (True if z is first scaled to a mean square of 1), and layers ``fc0``,
+            ``fc1``, ... with the name of their ``activation``.
+        synthesis: the module from w to pictures. It is called with ws, ``noise_mode``, ``noise`` and ``fused_modconv``.
+            Its method ``noise_shapes()`` gives the sizes (H, W) of noise maps by layer name. Its ``layer_shapes`` gives
+            the shapes (C, H, W) of the outputs of the submodules at which the network can be split, by name. Its method
+            ``details()`` gives further facts for ``stylegan-invert inspect``.
     """
 
     family: str
@@ -40,20 +47,30 @@ class StyleGenerator(Protocol):
 
 
 class Statistics(NamedTuple):
-    """Mean (w_dim,) and scalar standard deviation of W."""
+    """Mean and spread of the samples of W.
+
+    Attributes:
+        mean: (w_dim,).
+        std: the root mean squared distance of samples from the mean, one number for all dimensions together.
+    """
 
     mean: torch.Tensor
     std: float
 
 
 class StyleAdapter(Adapter):
-    """A network with a mapping to W as projectors see it: spaces z, w, w+, v and v+, those of its layers, and noise maps.
+    """The adapter for a network with a mapping from z to W. Its spaces are z, w, w+, v, v+, and those of its layers.
 
-    In "v" and "v+" the tensor "v" holds whitened coordinates of V, see `Gaussian.whiten`: their mean is zero and their
-    covariance one. Straight lines are the same as in V itself. A network whose mapping does not end in a leaky ReLU has no V.
+    In the spaces "v" and "v+" a code holds whitened coordinates of V, whose mean is zero and whose covariance is the
+    identity; see `Gaussian.whiten`. Whitening is affine, so a straight line in them is a straight line in V. A network
+    whose mapping does not end in a leaky ReLU has no V.
 
-    Mean and spread of W are those of the official projector: 10,000 latents of ``RandomState(123)``, the mean and one
-    scalar deviation, the root of the mean squared distance summed over dimensions (algorithms.md, section 6.1).
+    Mean and spread of W are computed as in the official projector (projector.py of stylegan2-ada-pytorch), from 10,000
+    latents of ``RandomState(123)``.
+
+    Args:
+        network: a `StyleGenerator`.
+        w_avg_samples: the number of latents from which mean and spread of W are computed.
     """
 
     base = "w+"
@@ -61,8 +78,8 @@ class StyleAdapter(Adapter):
     def __init__(self, network: torch.nn.Module, w_avg_samples: int = 10000):
         super().__init__(network)
         self.w_avg_samples = w_avg_samples
-        self._statistics: dict[tuple[float, ...], Statistics] = {}
-        self._gaussians: dict[tuple[float, ...], Gaussian] = {}
+        self._statistics: dict[tuple[float, ...], Statistics] = {}  # by class, see `_key`
+        self._gaussians: dict[tuple[float, ...], Gaussian] = {}  # by class, see `_key`
         self.spaces = ("z", "w", "w+", *(("v", "v+") if self._slope() else ()))
 
     def info(self) -> Mapping[str, Any]:
@@ -88,17 +105,18 @@ class StyleAdapter(Adapter):
         return self.network.synthesis.get_submodule(name)
 
     def _ending(self) -> str | None:
-        """The activation that ends the mapping network; None if it has no layers."""
+        """The name of the activation that ends the mapping network; None if the mapping has no layers."""
         mapping = self.network.mapping
         last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
         return last.activation if last is not None else None
 
     def _slope(self) -> float | None:
+        """The slope of the leaky ReLU that ends the mapping network; None if it ends otherwise."""
         ending = self._ending()
         return ACTIVATIONS[ending].slope if ending is not None else None
 
     def gaussian(self, c: torch.Tensor | None = None) -> Gaussian:
-        """See the protocol. Computed when first asked for, unless `with_gaussian` has given it."""
+        """See `GeneratorAdapter`. It is fitted at the first call, unless `with_gaussian` has supplied it."""
         key = _key(c)
         if key not in self._gaussians:
             self._gaussians[key] = self.fit_gaussian(c).to(self.device)
@@ -110,7 +128,7 @@ class StyleAdapter(Adapter):
         return other
 
     def mapping_sha256(self) -> str:
-        """SHA-256 of the names, shapes and values of the mapping's parameters, and of whether it normalises z."""
+        """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and ``normalize_z``."""
         mapping = self.network.mapping
         total = hashlib.sha256(str(mapping.normalize_z).encode())
         for name, value in sorted(mapping.named_parameters()):
@@ -129,11 +147,13 @@ class StyleAdapter(Adapter):
                 f"the mapping network {ends}; V is W before a leaky ReLU, which can be undone, so this network has no V"
             )
         if self.c_dim and c is None:
-            raise ValueError(f"this network has {self.c_dim} classes; the Gaussian is of one of them")
+            raise ValueError(
+                f"this network has {self.c_dim} classes; each has its own Gaussian of V, so choose a class"
+            )
         return fit_gaussian(self.sample_w(c, seed=0), slope, self.network.w_dim, progress)
 
     def sample_w(self, c: torch.Tensor | None, seed: int) -> Callable[[int], torch.Tensor]:
-        """A function that gives n fresh samples of w, (n, w_dim), on the CPU."""
+        """A function that draws n new samples of w, (n, w_dim), for a class; the samples are on the CPU."""
         random = torch.Generator().manual_seed(seed)
 
         def sample(n: int) -> torch.Tensor:
@@ -151,27 +171,23 @@ class StyleAdapter(Adapter):
         return w if w.ndim == 3 else w[:, None]
 
     def _w(self, code: Code) -> torch.Tensor:
-        """(N, w_dim), or (N, num_ws, w_dim), of a code in w, v, w+, v+ or at a layer."""
+        """The w of a code in w or v, (N, w_dim), or of a code in w+, v+ or at a layer, (N, num_ws, w_dim)."""
         return self._gaussian_of(code).unwhiten(code.tensors["v"]) if "v" in code.tensors else code.tensors["w"]
 
     def _gaussian_of(self, code: Code) -> Gaussian:
         if code.c is not None and not torch.equal(code.c, code.c[:1].expand_as(code.c)):
             raise ValueError(
-                "the codes are of different classes, and the Gaussian of V is of one; take them one by one"
+                "the codes are of different classes, and each class has its own Gaussian of V; take them one by one"
             )
         return self.gaussian(None if code.c is None else code.c[:1])
 
     def statistics(self, c: torch.Tensor | None = None) -> Statistics:
-        """Mean and spread of w, of the class ``c`` (1, c_dim) where the network has classes; computed once."""
+        """Mean and spread of w, for the class ``c`` (1, c_dim) if the network has classes. They are computed once."""
         key = _key(c)
         if key not in self._statistics:
             n = self.w_avg_samples
-            # float32 before the move: some devices have no float64, and the network would convert it anyway.
-            z = (
-                torch.from_numpy(np.random.RandomState(123).randn(n, self.network.z_dim))
-                .to(torch.float32)
-                .to(self.device)
-            )
+            z = torch.from_numpy(np.random.RandomState(123).randn(n, self.network.z_dim))
+            z = z.to(torch.float32).to(self.device)  # two steps, because some devices have no float64
             with torch.no_grad():
                 ws = self.network.mapping(z, None if c is None else c.to(self.device).expand(n, -1))
             w = ws[:, :1].cpu().numpy().astype(np.float32)  # (n, 1, w_dim)
@@ -249,14 +265,16 @@ class StyleAdapter(Adapter):
             ws = self.network.mapping(code.tensors["z"], code.c)
         else:
             ws = self.convert(code, "w+").tensors["w"]
-        noise = (
-            {name: value[:, None] for name, value in code.noise.items()} if noise_mode == "const" else None
-        )  # (N, 1, H, W)
-        # The reference operations compute one picture at a time in the form that official code takes by default, so that runs
-        # follow official ones; the activation-scaling form agrees with it to rounding, which long optimisations amplify.
+        noise = None
+        if noise_mode == "const":
+            noise = {name: value[:, None] for name, value in code.noise.items()}  # (N, 1, H, W)
+        # A modulated convolution can scale its weights (fused) or its activations by the style. Both agree to rounding,
+        # which a long optimisation amplifies. Official code scales the weights of a single picture, so the reference
+        # operations do, too.
         fused = len(ws) == 1 and not native.is_native(ws)
         return self.network.synthesis(ws, noise_mode=noise_mode, noise=noise, fused_modconv=fused)
 
 
 def _key(c: torch.Tensor | None) -> tuple[float, ...]:
+    """A label as a dictionary key; () for a network without classes."""
     return () if c is None else tuple(c.flatten().tolist())

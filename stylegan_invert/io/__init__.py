@@ -1,1 +1,1 @@
-"""Ordinary files: codes, the Gaussian of V, downloads, and writing that leaves nothing half-written."""
+"""Ordinary files: latent codes, the Gaussian of V, downloads, and writing that leaves no half-written file behind."""

@@ -1,9 +1,14 @@
 """Files of latent codes.
 
-``projected_w.npz`` is what the official projector writes: an array "w" (N, num_ws, w_dim). Files of this package may also hold
-noise maps ("noise.b8.conv0"), the z that the code was found as, and, for a code at a layer of the network, the layer's name
-("layer") and its output "h" (N, C, H, W). For networks without w the file is ``projected_z.npz``, with "z" in place of "w", and
-labels "c" (N, c_dim) where there are classes.
+The official projector writes ``projected_w.npz`` with one array, "w" (N, num_ws, w_dim). This package reads and writes
+the same file, and may add further arrays:
+
+- noise maps, such as "noise.b8.conv0" (N, H, W);
+- "z" (N, z_dim), if the search was for z and "w" was computed from it;
+- "layer" and "h", for a code at a layer of the network: the layer's name and its output (N, C, H, W).
+
+For networks without w the file is ``projected_z.npz``. It holds "z" in place of "w", and the labels "c" (N, c_dim) if
+the network has classes.
 """
 
 import os
@@ -18,23 +23,25 @@ from ..errors import CodeFileError
 from ..generator import FEATURES, NOISE, Code, GeneratorAdapter
 from .files import atomic
 
-MAX_BYTES = 2**30
-
-
-NAMES = {"w+": "projected_w.npz", "z": "projected_z.npz"}  # by the space in which a network's codes are kept
+MAX_BYTES = 2**30  # files that unpack to more are refused
+NAMES = {"w+": "projected_w.npz", "z": "projected_z.npz"}  # by the base space of the generator
 
 
 def write_codes(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as .npz, at once or not at all."""
+    """Write named arrays as .npz. If writing fails, no file is left and an earlier file stays as it was."""
     with atomic(path) as temporary, open(temporary, "wb") as f:
         np.savez(f, **arrays)
 
 
 def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapter) -> Path:
-    """Write a code into a folder, under the name that its network's codes have; returns the path."""
+    """Write a code into a folder, in the base space of its generator.
+
+    Returns:
+        The path of the file, ``projected_w.npz`` or ``projected_z.npz``.
+    """
     at_layer = code.space.startswith(FEATURES)
-    kept = code if at_layer else generator.convert(code.to(generator.device), generator.base)
-    arrays = {k: v.cpu().numpy() for k, v in kept.tensors.items()}
+    in_base = code if at_layer else generator.convert(code.to(generator.device), generator.base)
+    arrays = {k: v.cpu().numpy() for k, v in in_base.tensors.items()}
     if code.space == "z":
         arrays["z"] = code.tensors["z"].cpu().numpy()
     if code.c is not None and generator.base == "z":
@@ -47,27 +54,31 @@ def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapte
 
 
 def other_file(folder: str | os.PathLike, generator: GeneratorAdapter) -> Path:
-    """The name that codes of other networks have in a folder."""
+    """The path in a folder where codes of the other kind of network would be: those with a w, or those without."""
     return next(Path(folder) / name for base, name in NAMES.items() if base != generator.base)
 
 
 def code_file(folder: str | os.PathLike) -> Path:
-    """The file of codes in a folder; that of a network with w if there is none, for whoever reports it."""
-    there = [Path(folder) / name for name in NAMES.values() if (Path(folder) / name).exists()]
-    return there[0] if there else Path(folder) / NAMES["w+"]
+    """The file of codes in a folder. If there is none, the path ``projected_w.npz``, so that an error can name it."""
+    paths = [Path(folder) / name for name in NAMES.values()]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
-    """The codes of an .npz file: in "w+", in "z", or at a layer; see the head of this module.
+    """Read the codes of an .npz file; the head of this module describes its arrays.
 
-    The key "dlatents" of the TensorFlow projector is taken as "w"; arrays of other names are left alone. Nothing in the
-    file is unpickled. Whether the code fits a network is for `generator.check_code` to say.
+    The array "dlatents", which the official TensorFlow projector writes, is read as "w". Arrays of unknown names are
+    ignored. Nothing in the file is unpickled. `generator.check_code` checks that the code fits a network.
 
     Args:
-        prefer_z: take the z that the code was found as, where the file has both.
+        path: the file.
+        prefer_z: True returns the z of a file that has both z and w.
+
+    Returns:
+        A code in "w+", in "z", or at a layer ("f:NAME").
 
     Raises:
-        CodeFileError: it is no such file, is damaged, or holds something else than finite float32 numbers.
+        CodeFileError: the file is missing, damaged or of another kind, or its numbers are not finite.
     """
     name = os.fspath(path)
     try:
@@ -76,15 +87,16 @@ def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
         if size > MAX_BYTES:
             raise CodeFileError(f"{name}: it unpacks to {size:,} bytes; latent codes are far smaller")
         with np.load(name, allow_pickle=False) as data:
-            keys = {"dlatents": "w"} if "w" not in data.files else {}
-            wanted = {keys.get(key, key): key for key in data.files}
-            space = "w+" if "w" in wanted and not (prefer_z and "z" in wanted) else "z"
-            layer = str(data["layer"])[:100] if "layer" in data.files and "h" in data.files else None
+            stored = data.files
+            renamed = {"dlatents": "w"} if "w" not in stored else {}
+            keys = {renamed.get(key, key): key for key in stored}  # tensor name to the array's name in the file
+            space = "w+" if "w" in keys and not (prefer_z and "z" in keys) else "z"
+            layer = str(data["layer"])[:100] if "layer" in stored and "h" in stored else None
             layer = None if prefer_z and space == "z" else layer
-            known = ["w" if space == "w+" else "z", *(["h", "z"] if layer is not None else [])]
-            taken = [new for new in wanted if new in known or (new.startswith(NOISE) if space == "w+" else new == "c")]
-            arrays = {new: data[wanted[new]] for new in taken}
-            found = data.files
+            main = "w" if space == "w+" else "z"
+            names = [main] if layer is None else [main, "h", "z"]
+            names = [new for new in keys if new in names or (new.startswith(NOISE) if space == "w+" else new == "c")]
+            arrays = {new: data[keys[new]] for new in names}
     except FileNotFoundError:
         raise CodeFileError(f"{name}: there is no such file; expected a projected_w.npz") from None
     except IsADirectoryError:
@@ -101,12 +113,12 @@ def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
         NotImplementedError,
     ) as e:
         raise CodeFileError(f"{name}: it is no .npz file of arrays, or is damaged ({str(e)[:120]})") from None
-    if known[0] not in arrays:
-        listed = ", ".join(found)[:200] or "nothing"
+    if main not in arrays:
+        listed = ", ".join(stored)[:200] or "nothing"
         raise CodeFileError(f"{name}: it has no array 'w' or 'z' (found: {listed}); expected a projected_w.npz")
     if any(value.ndim < 2 for value in arrays.values()):
         raise CodeFileError(
-            f"{name}: {known[0]!r} has no axis for pictures and one for numbers; expected shapes (N, ...)"
+            f"{name}: an array has fewer than two axes; expected (N, ...), one row of numbers for each picture"
         )
     for key, value in arrays.items():
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Downloads into a cache, with their checksum recorded; and the official short names."""
+"""Downloads into a cache folder, with their checksums recorded, and the short names of official network files."""
 
 import contextlib
 import hashlib
@@ -45,8 +45,9 @@ SHORT_NAMES = {
         )  # fmt: skip
     },
 }
-"""Names that ``--network`` takes for the official files."""
+"""Short names that ``--network`` accepts, and the addresses of the official files they stand for."""
 
+# The names of exceptions of the package "requests", and what they mean in words.
 _REASONS = {
     "ConnectionError": "the server cannot be reached (is there a network?)",
     "ConnectTimeout": "the server did not answer in time",
@@ -60,36 +61,40 @@ _REASONS = {
 
 VGG16_URL = f"{_ADA}metrics/vgg16.pt"
 INCEPTION_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
-INCEPTION_SHA256 = "0cc3c7bd"  # its beginning, which torchvision puts into the name of the file
+INCEPTION_SHA256 = "0cc3c7bd"  # the first digits of its SHA-256, which torchvision puts into the name of the file
 
 
 def cached_path(url: str) -> Path:
-    """Where ``url`` is, or would be, in the cache."""
+    """The path of a URL's file in the cache, whether it was downloaded yet or not."""
     name = os.path.basename(urlparse(url).path) or "file"
     return cache_dir() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 
 def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
-    """The cached file of a URL, fetched if it is not there.
+    """Download a URL into the cache, unless it is there already.
 
     Args:
-        url: http or https.
-        sha256: what the file must hash to, or the beginning of it. Without it the hash of the first download is recorded
-            beside the file, and later uses are held against that.
-        timeout: seconds without any answer.
+        url: an http or https address.
+        sha256: the SHA-256 that the file must have, or its first digits. None accepts any file at the first download,
+            records its SHA-256 beside it, and compares with the record later.
+        timeout: the number of seconds without any answer after which the download fails.
+
+    Returns:
+        The path of the cached file.
 
     Raises:
-        DownloadError: with the URL, the reason and the place where a copy fetched by other means may be put.
+        DownloadError: the download failed, or the checksum differs. The message names the URL, the reason, and the path
+            to which a file fetched by other means can be saved.
     """
     path = cached_path(url)
     record = path.with_name(path.name + ".json")
     if path.exists():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             sha256 = sha256 or json.loads(record.read_text())["sha256"]
-        found = sha256_of_file(path)
-        if sha256 and not found.startswith(sha256):
+        actual = sha256_of_file(path)
+        if sha256 and not actual.startswith(sha256):
             raise DownloadError(
-                f"{path} (from {url}) has SHA-256 {found}; expected {sha256}. Delete it to download it again"
+                f"{path} (from {url}) has SHA-256 {actual}; expected {sha256}. Delete it to download it again"
             )
         return path
 
@@ -115,19 +120,19 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
                 if total and done != total:
                     raise DownloadError(f"{url}: the connection ended after {done} of {total} bytes; try again")
                 if sha256 and not digest.hexdigest().startswith(sha256):
-                    raise DownloadError(f"{url}: what came has SHA-256 {digest.hexdigest()}; expected {sha256}")
+                    raise DownloadError(
+                        f"{url}: the downloaded file has SHA-256 {digest.hexdigest()}; expected {sha256}"
+                    )
         with atomic(record) as temporary:
             temporary.write_text(json.dumps({"url": url, "sha256": digest.hexdigest(), "bytes": done}, indent=2) + "\n")
     except DownloadError:
         raise
     except requests.RequestException as e:
-        answer = (
-            f"the server answered {e.response.status_code}"
-            if e.response is not None
-            else _REASONS.get(type(e).__name__, type(e).__name__)
-        )
+        reason = _REASONS.get(type(e).__name__, type(e).__name__)
+        if e.response is not None:
+            reason = f"the server answered {e.response.status_code}"
         raise DownloadError(
-            f"could not download {url}: {answer}. Fetch it by other means and save it as {path}"
+            f"could not download {url}: {reason}. Fetch it by other means and save it as {path}"
         ) from None
     except OSError as e:
         raise DownloadError(
@@ -137,10 +142,14 @@ def download(url: str, sha256: str | None = None, timeout: float = 30) -> Path:
 
 
 def vgg16_file(file: str | os.PathLike | None = None) -> Path:
-    """The VGG16 to compare pictures with: the file that is named, else ``STYLEGAN_INVERT_VGG16``, else the official one, downloaded once.
+    """The file of VGG16, the network that the loss "lpips-vgg" compares pictures with.
+
+    Args:
+        file: a path. None takes the path in the environment variable ``STYLEGAN_INVERT_VGG16``; if that is not set, the
+            official file, which is downloaded at the first use.
 
     Raises:
-        DownloadError: the official file is not in the cache and cannot be had.
+        DownloadError: the official file is not in the cache, and downloading it failed.
     """
     named = file or os.environ.get("STYLEGAN_INVERT_VGG16")
     if named:
@@ -154,13 +163,17 @@ def vgg16_file(file: str | os.PathLike | None = None) -> Path:
 
 
 def inception_file(file: str | os.PathLike | None = None) -> Path | None:
-    """The InceptionV3 for feature distances: the file that is named, else ``STYLEGAN_INVERT_INCEPTION``; None without either.
+    """The file of InceptionV3, a network that the losses "features" and "features-sum" can compare pictures with.
 
     Args:
-        file: a path, or "download" for torchvision's file, fetched once and held against the checksum in its name.
+        file: a path, or "download" for torchvision's file, which is downloaded at the first use and compared with the
+            checksum in its name. None takes the value of the environment variable ``STYLEGAN_INVERT_INCEPTION``.
+
+    Returns:
+        The path; None if neither ``file`` nor the variable is set.
 
     Raises:
-        DownloadError: it is to be downloaded and cannot be had.
+        DownloadError: the download failed.
     """
     named = file or os.environ.get("STYLEGAN_INVERT_INCEPTION")
     if named == "download":

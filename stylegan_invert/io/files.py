@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written stays behind, and checksums."""
+"""Write files so that no half-written file stays behind, and compute checksums."""
 
 import contextlib
 import errno
@@ -12,7 +12,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside ``path``; renamed to it when the block ends well, removed when it does not."""
+    """A context manager that replaces a file only when its new contents are complete.
+
+    It gives a temporary path in the same folder. When the block ends without an exception, that file is renamed to
+    ``path``. Otherwise it is removed, and an earlier file at ``path`` stays as it was.
+    """
     path = Path(path)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(fd)
@@ -29,9 +33,14 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staged(folder: str | os.PathLike) -> Iterator[Path]:
-    """A temporary folder whose files are moved into ``folder`` together when the block ends well, and removed when it does not.
+    """A context manager that writes several files into a folder, all of them or none.
 
-    ``folder`` is made if it is missing, and removed again if nothing came into it.
+    It gives a temporary folder inside ``folder``. When the block ends without an exception, the files in it are moved
+    into ``folder``. Otherwise they are removed. ``folder`` is made if it is missing, and removed again if it stays
+    empty.
+
+    Raises:
+        OSError: a file cannot be written, or a directory has the name of one of the files.
     """
     folder = Path(folder)
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -40,7 +49,7 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         files = sorted(temporary.iterdir())
-        for path in files:  # seen before anything is moved, so that all of them come or none
+        for path in files:  # checked before anything is moved
             if (folder / path.name).is_dir():
                 raise IsADirectoryError(
                     errno.EISDIR, "it is a directory; a file is to be written there", str(folder / path.name)
@@ -50,7 +59,7 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for made in missing:
-            with contextlib.suppress(OSError):  # not empty: something came into it
+            with contextlib.suppress(OSError):  # rmdir refuses a folder that is not empty
                 made.rmdir()
 
 

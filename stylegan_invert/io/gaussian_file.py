@@ -1,8 +1,8 @@
-"""Files of the Gaussian of V, one per network and class: safetensors, made when first needed.
+"""Files of the Gaussian of V (see `generator.gaussian`), one per network and class, made when they are first needed.
 
-Tensors "mean" (d,), "variances" (d,) and "axes" (d, d), float64. The header's metadata say of which network they are, by
-the SHA-256 of the tensors of its mapping network: the Gaussian depends on nothing else, so it stays right for a network that
-was written anew, or whose synthesis was tuned.
+A file is in the format safetensors. It holds the tensors "mean" (d,), "variances" (d,) and "axes" (d, d), float64. The
+metadata in its header name the network by the SHA-256 of its mapping network. The Gaussian depends on nothing else, so
+the file stays valid when the network is saved again, or when its synthesis network is tuned.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from ..generator import Gaussian, GeneratorAdapter
 from .files import atomic
 
 FORMAT = "stylegan-invert V statistics 1"
-MAX_BYTES = 2**30
+MAX_BYTES = 2**30  # larger files are refused
 
 
 def statistics_path(generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Path:
-    """Where the Gaussian of a network (and class) is kept in the cache."""
+    """The path in the cache of the Gaussian of a network and, if it has classes, the class ``c`` (1, c_dim)."""
     name = generator.mapping_sha256()[:24] + ("" if c is None else f"-class{int(c.argmax())}")
     return cache_dir() / "statistics" / f"{name}.safetensors"
 
@@ -36,32 +36,34 @@ def keep_gaussian(
     path: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Gaussian:
-    """The Gaussian of V, from its file if there is one, else fitted and written there.
+    """Read the Gaussian of V from its file. If there is no file, fit the Gaussian and write the file.
 
     Args:
-        generator: an adapter. One of a family without V says so.
-        c: (1, c_dim), the class, where there are classes.
-        path: the file; None takes the one in the cache, which is made anew if it is damaged.
+        generator: the adapter of the network.
+        c: the class (1, c_dim), one-hot; None for a network without classes.
+        path: the file. None takes a file in the cache, which is replaced if it is damaged.
         progress: as in `fit_gaussian`.
 
     Raises:
-        CodeFileError: ``path`` is of another network or class, or damaged.
+        CodeFileError: the file at ``path`` is damaged, or belongs to another network or class.
+        OSError: the file at ``path`` cannot be written. A cache that cannot be written is not an error.
         ValueError: the network has no V.
     """
     if "v" not in generator.spaces:
-        return generator.gaussian(c)  # raises, and says why
+        return generator.gaussian(c)  # raises the ValueError that says why there is no V
+    if path is not None and Path(path).exists():
+        return read_gaussian(path, generator, c)
     if path is not None:
-        return read_gaussian(path, generator, c) if Path(path).exists() else _made(Path(path), generator, c, progress)
-    own = statistics_path(generator, c)
-    with contextlib.suppress(CodeFileError):  # a damaged file in the cache is made anew
-        if own.exists():
-            return read_gaussian(own, generator, c)
+        gaussian = generator.fit_gaussian(c, progress)
+        _write(Path(path), gaussian, generator, c)
+        return gaussian
+    cached = statistics_path(generator, c)
+    with contextlib.suppress(CodeFileError):  # a damaged file in the cache is replaced below
+        if cached.exists():
+            return read_gaussian(cached, generator, c)
     gaussian = generator.fit_gaussian(c, progress)
-    with contextlib.suppress(
-        OSError, safetensors.SafetensorError
-    ):  # a cache that cannot be written is no reason to stop
-        own.parent.mkdir(parents=True, exist_ok=True)
-        write_gaussian(own, gaussian, generator, c)
+    with contextlib.suppress(OSError, safetensors.SafetensorError):
+        _write(cached, gaussian, generator, c)
     return gaussian
 
 
@@ -71,23 +73,20 @@ def with_gaussian(
     path: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GeneratorAdapter:
-    """The generator with the Gaussian of `keep_gaussian`, so that it need not be fitted again. Arguments as there."""
+    """The generator with the Gaussian that `keep_gaussian` reads or fits. The arguments are the same."""
     return generator.with_gaussian(c, keep_gaussian(generator, c, path, progress))
 
 
-def _made(
-    path: Path, generator: GeneratorAdapter, c: torch.Tensor | None, progress: Callable[[int, int], None] | None
-) -> Gaussian:
-    gaussian = generator.fit_gaussian(c, progress)
+def _write(path: Path, gaussian: Gaussian, generator: GeneratorAdapter, c: torch.Tensor | None) -> None:
+    """`write_gaussian` into a folder that is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_gaussian(path, gaussian, generator, c)
-    return gaussian
 
 
 def write_gaussian(
     path: str | os.PathLike, gaussian: Gaussian, generator: GeneratorAdapter, c: torch.Tensor | None = None
 ) -> None:
-    """Write a Gaussian and whose it is, at once or not at all."""
+    """Write a Gaussian, with the hash of its network's mapping and the class. A failure leaves no half-written file."""
     tensors = {"mean": gaussian.mean, "variances": gaussian.variances, "axes": gaussian.axes.contiguous()}
     about = {
         "format": FORMAT,
@@ -100,15 +99,15 @@ def write_gaussian(
 
 
 def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Gaussian:
-    """The Gaussian in a file, which must be that of the network and class.
+    """Read the Gaussian of a network and, if it has classes, of the class ``c`` (1, c_dim).
 
     Raises:
-        CodeFileError: it is not, or the file is damaged.
+        CodeFileError: the file is missing or damaged, or belongs to another network or class.
     """
     file = os.fspath(path)
     try:
         if os.path.getsize(file) > MAX_BYTES:
-            raise CodeFileError(f"{file}: it is of {os.path.getsize(file):,} bytes; such files are far smaller")
+            raise CodeFileError(f"{file}: it has {os.path.getsize(file):,} bytes; such files are far smaller")
         with safetensors.safe_open(file, "pt") as opened:
             about = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in ("mean", "variances", "axes")} if about else {}
@@ -128,5 +127,7 @@ def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch
     shapes = {"mean": (d,), "variances": (d,), "axes": (d, d)}
     for name, value in tensors.items():
         if tuple(value.shape) != shapes[name] or value.dtype != torch.float64 or not torch.isfinite(value).all():
-            raise CodeFileError(f"{file}: {name!r} is not what it should be; the file is damaged")
+            raise CodeFileError(
+                f"{file}: {name!r} is not a finite float64 tensor of shape {shapes[name]}; the file is damaged"
+            )
     return Gaussian(**tensors, slope=float(facts["slope"]), samples=int(facts["samples"]), error=float(facts["error"]))

@@ -1,4 +1,7 @@
-"""Weight files that some losses need: where they are found, and how the command line calls them. No torch is imported."""
+"""The weight files that some losses need: how each is located, and its option on the command line.
+
+This file imports no torch, so that ``--help`` stays quick.
+"""
 
 import os
 from collections.abc import Callable
@@ -12,10 +15,11 @@ class WeightFile(NamedTuple):
     """One weight file that a user may name.
 
     Attributes:
-        title: what it is, with its article.
-        find: from what the user named, or None, to the file; None where there is none and the loss can do without.
-        help: for ``--help``.
-        metavar: what stands for the value in ``--help``.
+        title: the network whose weights it holds, with an article, for error messages.
+        find: takes the path that the user gave, or None, and returns the path of the file. It returns None if there is
+            no file and the losses can work without it.
+        help: the text for ``--help``.
+        metavar: the word that stands for the value in ``--help``.
     """
 
     title: str
@@ -28,15 +32,15 @@ WEIGHTS: dict[str, WeightFile] = {
     "vgg16": WeightFile(
         "a VGG16",
         vgg16_file,
-        "VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict. "
-        "Default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded once.",
+        "Weights of VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict.  "
+        "[default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded at the first use]",
     ),
     "inception": WeightFile(
         "an InceptionV3",
         inception_file,
-        "InceptionV3 for features: torchvision's state dict.  "
-        "[default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet]",
+        "Weights of InceptionV3 for features: torchvision's state dict, or the word download.  "
+        "[default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet is used]",
         "[FILE|download]",
     ),
 }
-"""By the name of the option, and of the keyword in Python."""
+"""The weight files by name. The name is that of the option (``--vgg16``) and of the keyword in Python (``vgg16=``)."""

@@ -1,8 +1,11 @@
-"""Distances between pictures, one file each, and their weighted sums.
+"""Losses: distances between pictures, and weighted sums of them.
 
-loss = parse("lpips-squeeze=1,mse=1")
-prepared = loss.prepare(target)      # once
-distance = loss(prepared, images)    # (N,), differentiable
+LPIPS (Learned Perceptual Image Patch Similarity), distances of other feature maps, and distances of pixels. For
+example:
+
+    loss = parse("lpips-squeeze=1,mse=1")
+    prepared = loss.prepare(target)      # once per target
+    distance = loss(prepared, images)    # (N,), differentiable
 """
 
 from .base import Distance, WeightedSum, check_images

@@ -1,4 +1,4 @@
-"""The contract of a distance, checks of its input, and weighted sums."""
+"""The base class of all distances, checks of their input, and weighted sums."""
 
 from typing import Any
 
@@ -7,19 +7,23 @@ import torch.nn.functional as F
 
 
 class Distance(torch.nn.Module):
-    """A distance between pictures, one number per pair.
+    """A distance between pictures, one number per pair. A subclass defines ``features`` and ``forward``.
 
-    What depends only on the target is computed once by ``prepare``. Pictures are (N, C, H, W), float32, in [-1, 1],
-    with 1, 3 or 4 channels (grey, RGB, RGBA).
+    Everything that depends on the target alone is computed once, by ``prepare``. Pictures are (N, C, H, W) float32 in
+    [-1, 1] with 1, 3 or 4 channels (grey, RGB, RGBA).
 
     Attributes:
-        min_size: smallest side it can compare.
+        min_size: the smallest side, in pixels, of pictures that it can compare.
     """
 
     min_size = 1
 
     def prepare(self, target: torch.Tensor) -> Any:
-        """What is needed of the target (N, C, H, W); raises ValueError if it is no batch of pictures."""
+        """Compute once what ``forward`` needs of the target (N, C, H, W).
+
+        Raises:
+            ValueError: the target is not a batch of pictures, or is too small.
+        """
         check_images(target, self.min_size)
         with torch.no_grad():
             return self.features(target)
@@ -43,7 +47,11 @@ class Distance(torch.nn.Module):
 
 
 class WeightedSum(Distance):
-    """A sum of distances, each with a factor."""
+    """A weighted sum of distances.
+
+    Args:
+        terms: pairs of a weight and a distance.
+    """
 
     def __init__(self, terms: list[tuple[float, Distance]]):
         super().__init__()
@@ -65,7 +73,12 @@ class WeightedSum(Distance):
 
 
 def check_images(images: torch.Tensor, min_size: int = 1) -> None:
-    """Raise ValueError unless ``images`` are (N, C, H, W) floats in [-1, 1] with C of 1, 3 or 4 and sides of at least ``min_size``."""
+    """Check a batch of pictures.
+
+    Raises:
+        ValueError: they are not (N, C, H, W) floating-point numbers in [-1, 1] with 1, 3 or 4 channels, or a side is
+            shorter than ``min_size`` pixels.
+    """
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] not in (1, 3, 4) or 0 in shape:
         raise ValueError(f"pictures of shape {shape}; expected (N, C, H, W) with C of 1, 3 or 4")
@@ -81,18 +94,19 @@ def check_images(images: torch.Tensor, min_size: int = 1) -> None:
     low, high = float(images.detach().min()), float(images.detach().max())
     if not (low >= -1.001 and high <= 1.001):
         raise ValueError(
-            f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] (divide uint8 by 127.5 and subtract 1)"
+            f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] "
+            "(divide uint8 by 127.5 and subtract 1)"
         )
 
 
 def as_rgb(images: torch.Tensor) -> torch.Tensor:
-    """Three channels for networks that see colour: grey is repeated, alpha is left out."""
+    """Pictures with three channels, for networks that expect RGB: grey is repeated, alpha is left out."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
 
 
 def at_most_256(images: torch.Tensor) -> torch.Tensor:
-    """Pictures above 256x256 brought to that size by area averaging, as the official projector does.
+    """Shrink pictures above 256x256 to that size by averaging areas, as the official projector does.
 
-    The feature networks were made for 224x224.
+    The networks that compute features were trained on pictures of 224x224.
     """
     return F.interpolate(images, size=(256, 256), mode="area") if images.shape[2] > 256 else images

@@ -1,4 +1,8 @@
-"""Squared differences of a feature map: the feature distance of Pividori et al., section 4.1."""
+"""Squared differences of a feature map of a network that was trained to classify pictures.
+
+Source: Pividori et al., "Exploiting GAN internal capacity for high-quality reconstruction of natural images" (2019),
+section 4.1.
+"""
 
 import os
 
@@ -16,15 +20,16 @@ _STD = (0.229, 0.224, 0.225)
 
 
 class FeatureDistance(Distance):
-    """Squared difference of one feature map of two pictures.
+    """The squared difference of the feature maps of two pictures.
 
     Args:
         backbone: a module from normalised pictures (N, 3, side, side) to a feature map (N, C, H, W).
-        side: pictures are resized to it, bilinearly.
-        mean, std: normalisation of pictures in [0, 1].
-        unit: the map is divided by it.
-        total: the sum over the map, instead of its mean.
-        name: of the network and its layer, for the record.
+        side: the side in pixels to which pictures are resized, with bilinear interpolation.
+        mean: the mean of each channel, which is subtracted from pictures on the scale [0, 1].
+        std: the standard deviation of each channel, by which pictures are then divided.
+        unit: the number by which the feature map is divided.
+        total: True sums the squared differences over the feature map; False takes their mean.
+        name: the name of the network and its layer, for the record of a result.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class FeatureDistance(Distance):
 
 
 class _Last(torch.nn.Module):
-    """The last of several feature maps."""
+    """A network that returns only the last of the feature maps that another network returns."""
 
     def __init__(self, network: torch.nn.Module):
         super().__init__()
@@ -64,23 +69,28 @@ class _Last(torch.nn.Module):
 
 
 def squeezenet_features(total: bool = False) -> FeatureDistance:
-    """The shipped SqueezeNet 1.1's last feature map, 512x7x7, of pictures resized to 128x128.
+    """The distance of the last feature map, 512x7x7, of the shipped SqueezeNet 1.1, for pictures resized to 128x128.
 
-    It is divided by 40: then unrelated photographs are about as far apart as by the mean squared difference of their pixels
-    on the scale [0, 1] (measured: 0.12 to 0.18 against 0.13), and weights made for Inception's features keep their sense.
+    The feature map is divided by 40. Two unrelated photographs then have about the same distance as by the mean squared
+    difference of their pixels on the scale [0, 1] (measured: 0.12 to 0.18, and 0.13). Weights that were chosen for
+    features of InceptionV3 can therefore be used for these features, too.
+
+    Args:
+        total: True sums the squared differences over the feature map; False takes their mean.
     """
     network = with_weights(SqueezeNet, pretrained.tensors("lpips_squeeze.safetensors"))
     return FeatureDistance(_Last(network), 128, _MEAN, _STD, 40.0, total, "squeezenet1_1 features.12")
 
 
 def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureDistance:
-    """InceptionV3's Mixed_7a, 1280x8x8, of pictures resized to 299x299.
+    """The distance of the feature map Mixed_7a, 1280x8x8, of InceptionV3, for pictures resized to 299x299.
 
     Args:
-        file: torchvision's state dict of InceptionV3; `io.download.inception_file` finds or fetches it.
+        file: torchvision's state dict of InceptionV3; `io.download.inception_file` locates or downloads it.
+        total: True sums the squared differences over the feature map; False takes their mean.
 
     Raises:
-        ValueError: the file is no such state dict.
+        ValueError: there is no such file, or it is not a state dict of InceptionV3.
     """
     expected = "expected torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)"
     if not os.path.isfile(file):
@@ -88,11 +98,11 @@ def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureD
     with torch.device("meta"):
         network = InceptionV3()
     try:
-        given = torch.load(file, map_location="cpu", weights_only=True)
+        stored = torch.load(file, map_location="cpu", weights_only=True)
         values = {
             name: torch.zeros([], dtype=torch.int64)
             if name.endswith("num_batches_tracked")
-            else given[name].to(value.dtype)
+            else stored[name].to(value.dtype)
             for name, value in network.state_dict().items()
         }
         network.load_state_dict(values, assign=True)

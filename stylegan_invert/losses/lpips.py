@@ -1,4 +1,7 @@
-"""LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018), version 0.1."""
+"""LPIPS (Learned Perceptual Image Patch Similarity), version 0.1.
+
+Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018), equation 1.
+"""
 
 import os
 import zipfile
@@ -9,17 +12,17 @@ from .. import pretrained
 from ..networks.backbones import VGG16, SqueezeNet
 from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
 
-# ImageNet's mean and deviation on the scale [-1, 1], as LPIPS rounds them.
+# Mean and standard deviation of ImageNet's pictures on the scale [-1, 1], rounded as in LPIPS.
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 
 class LPIPS(Distance):
-    """Weighted squared differences of unit-length features.
+    """Weighted squared differences of feature vectors that were scaled to length one.
 
     Args:
-        backbone: `SqueezeNet` or `VGG16`, with weights.
-        heads: one non-negative weight per channel for each of its feature maps.
+        backbone: a `SqueezeNet` or `VGG16` with weights; it returns several feature maps.
+        heads: one tensor per feature map, with one non-negative weight per channel.
     """
 
     def __init__(self, backbone: SqueezeNet | VGG16, heads: list[torch.Tensor]):
@@ -43,8 +46,8 @@ class LPIPS(Distance):
 
 
 def with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, torch.Tensor]) -> SqueezeNet | VGG16:
-    """A backbone with the "features." of a state dict, made without drawing random numbers for weights nobody sees."""
-    with torch.device("meta"):
+    """A backbone with the weights of a state dict whose names begin with "features."."""
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         network = backbone()
     network.load_state_dict(
         {k: v.to(torch.float32) for k, v in weights.items() if k.startswith("features.")}, assign=True
@@ -53,7 +56,7 @@ def with_weights(backbone: type[SqueezeNet] | type[VGG16], weights: dict[str, to
 
 
 class SqueezeLPIPS(LPIPS):
-    """LPIPS with the SqueezeNet 1.1 that comes with this package; needs no download."""
+    """LPIPS with the SqueezeNet 1.1 that comes with this package, so that no download is needed."""
 
     def __init__(self) -> None:
         weights = pretrained.tensors("lpips_squeeze.safetensors")
@@ -62,9 +65,13 @@ class SqueezeLPIPS(LPIPS):
 
 
 class ScriptedVGG16(Distance):
-    """LPIPS through a TorchScript file that is called as the official ``vgg16.pt`` is.
+    """LPIPS computed by a TorchScript file with the interface of the official ``vgg16.pt``.
 
-    It takes pictures in [0, 255] and returns one vector per picture; the squared distance of two vectors is LPIPS.
+    The scripted network takes pictures in [0, 255] and returns one vector per picture. The squared distance of two
+    vectors is the LPIPS of the pictures.
+
+    Args:
+        file: the TorchScript file.
     """
 
     def __init__(self, file: str | os.PathLike):
@@ -74,8 +81,8 @@ class ScriptedVGG16(Distance):
     def prepare(self, target: torch.Tensor) -> torch.Tensor:
         check_images(target, self.min_size)
         x = (as_rgb(target) + 1) * (255 / 2)
-        # Pixels that came from 8 bits get their whole numbers back: official code never scales the target, and a
-        # projection amplifies the last digit.
+        # Pixels that were read from 8 bits become whole numbers again. Official code never scales the target, and a
+        # long optimisation amplifies even a difference in the last digit.
         x = torch.where((x - x.round()).abs() < 1e-3, x.round(), x)
         with torch.no_grad():
             return self._run(x)
@@ -94,16 +101,16 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
     """LPIPS with VGG16.
 
     Args:
-        file: a TorchScript file like the official ``vgg16.pt``, or a torchvision state dict of VGG16 (the heads come
-            with this package). `io.download.vgg16_file` finds or fetches the official one.
+        file: a TorchScript file like the official ``vgg16.pt``, or torchvision's state dict of VGG16, for which this
+            package has the weights of LPIPS. `io.download.vgg16_file` locates or downloads the official file.
 
     Raises:
-        ValueError: the file is neither.
+        ValueError: there is no such file, or it is neither of the two.
     """
     expected = "expected a TorchScript file like the official vgg16.pt, or torchvision's state dict of VGG16"
     if not os.path.isfile(file):
-        found = "it is a directory" if os.path.isdir(file) else "there is no such file"
-        raise ValueError(f"{file}: {found}; {expected}")
+        problem = "it is a directory" if os.path.isdir(file) else "there is no such file"
+        raise ValueError(f"{file}: {problem}; {expected}")
     try:
         with zipfile.ZipFile(file) as z:
             scripted = any(name.split("/")[1:2] == ["code"] for name in z.namelist())
@@ -127,9 +134,16 @@ def load_vgg_lpips(file: str | os.PathLike) -> Distance:
 
 
 def reported_lpips(loss: Distance) -> tuple[str, Distance]:
-    """The LPIPS that results are reported in, and the name of its network: VGG16 if the loss has it, else SqueezeNet."""
+    """The LPIPS in which a result is reported: with VGG16 if the loss uses VGG16, else with SqueezeNet.
+
+    Returns:
+        The name of the network ("vgg" or "squeeze"), and the distance.
+    """
     parts = list(loss.distances) if isinstance(loss, WeightedSum) else [loss]
     for part in parts:
         if isinstance(part, ScriptedVGG16) or (isinstance(part, LPIPS) and isinstance(part.backbone, VGG16)):
             return "vgg", part
-    return "squeeze", next((part for part in parts if isinstance(part, SqueezeLPIPS)), None) or SqueezeLPIPS()
+    for part in parts:
+        if isinstance(part, SqueezeLPIPS):
+            return "squeeze", part
+    return "squeeze", SqueezeLPIPS()

@@ -1,4 +1,4 @@
-"""Numbers that say how alike two saved pictures are."""
+"""Measures of how similar two saved pictures are."""
 
 import math
 
@@ -47,16 +47,18 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> float:
 def picture_metrics(
     target: torch.Tensor, image: torch.Tensor, perceptual: dict[str, Distance]
 ) -> dict[str, float | None]:
-    """PSNR, SSIM and perceptual distances of two pictures as they are saved.
+    """Compare two pictures as they are saved, with 8 bits.
 
     Args:
         target: (C, H, W) uint8.
         image: (C, H, W) uint8.
-        perceptual: name to distance, each reported under its name.
+        perceptual: further distances to report, by name.
 
     Returns:
-        "psnr" in dB (infinite for equal pictures becomes None), "ssim" (Gaussian window of 11 pixels, sigma 1.5; None
-        for pictures below 11 pixels) and the perceptual distances (None below their smallest size).
+        "psnr": the peak signal-to-noise ratio in decibels; None for equal pictures, where it is infinite.
+        "ssim": the structural similarity index (Wang et al., 2004), with a Gaussian window of 11 pixels and sigma 1.5;
+        None for pictures with a side below 11 pixels.
+        And each distance of ``perceptual`` under its name; None for pictures that are too small for it.
     """
     a, b = (x.detach().cpu().to(torch.float32) for x in (target, image))
     size = min(a.shape[1:])

@@ -1,4 +1,4 @@
-"""Losses by name, as ``--loss`` takes them."""
+"""The losses by name, and the text that ``--loss`` accepts: names with weights."""
 
 import math
 import os
@@ -17,9 +17,9 @@ class Loss(NamedTuple):
     """One loss.
 
     Attributes:
-        make: the distance, from the file of its weights, or None.
-        weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without one.
-        required: True if it cannot do without that file.
+        make: a function that takes the path of the weight file, or None, and returns the distance.
+        weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without a weight file.
+        required: True if the loss cannot be computed without its weight file.
     """
 
     make: Callable[[File], Distance]
@@ -40,18 +40,21 @@ LOSSES: dict[str, Loss] = {
     "features": Loss(_features(total=False), "inception"),
     "features-sum": Loss(_features(total=True), "inception"),
 }
-"""Distances by name. "mse" and "l1" are means on the scale [-1, 1], "sse" is a sum on the scale [0, 1]. "features" is the mean
-of the squared difference of a feature map, and "features-sum" the sum: InceptionV3's Mixed_7a where its weights are given, else
-the shipped SqueezeNet's last."""
+"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
+"sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
+squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
+the shipped SqueezeNet."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 
 
 def parse_terms(text: str) -> list[tuple[float, str]]:
-    """Weights and names of "name=weight,name=weight"; a name alone has weight one, a weight of zero leaves the name out.
+    """The weights and names in a text such as "lpips-squeeze=1,mse=0.5".
+
+    A name without a weight has the weight one. A name with the weight zero is left out.
 
     Raises:
-        ValueError: a name is unknown, a weight is no number, or nothing is left.
+        ValueError: a name is unknown, a weight is negative or not a number, or all weights are zero.
     """
     terms = []
     for part in text.split(","):
@@ -74,20 +77,20 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
 
 
 def weights_of(text: str) -> set[str]:
-    """The weight files that a loss text can use, by their name in `io.weights.WEIGHTS`."""
+    """The names in `io.weights.WEIGHTS` of the weight files that the losses in a text can use; see `parse_terms`."""
     return {LOSSES[name].weights for _, name in parse_terms(text)} - {None}
 
 
 def parse(text: str, **files: File) -> WeightedSum:
-    """A weighted sum from a text; see `parse_terms`.
+    """The weighted sum of losses that a text describes.
 
     Args:
-        text: names from `LOSSES`, with weights.
-        files: the files of weights, by their name in `io.weights.WEIGHTS`: ``vgg16`` for "lpips-vgg" (see
+        text: names from `LOSSES`, with weights; see `parse_terms`.
+        files: the paths of weight files, by their name in `io.weights.WEIGHTS`: ``vgg16`` for "lpips-vgg" (see
             `load_vgg_lpips`), ``inception`` for "features" and "features-sum" (see `inception_features`).
 
     Raises:
-        ValueError: the text or a file makes no sense, or a file is missing.
+        ValueError: the text is wrong, or a weight file is missing or wrong.
     """
     terms = parse_terms(text)
     for _, name in terms:

@@ -1,4 +1,4 @@
-"""Distances pixel by pixel."""
+"""Distances that compare pixels."""
 
 import torch
 
@@ -6,7 +6,7 @@ from .base import Distance
 
 
 class MSE(Distance):
-    """Mean of squared differences over channels and pixels, on the scale [-1, 1]."""
+    """Mean squared error: the mean of squared differences over channels and pixels, on the scale [-1, 1]."""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images
@@ -16,7 +16,7 @@ class MSE(Distance):
 
 
 class L1(Distance):
-    """Mean of absolute differences over channels and pixels, on the scale [-1, 1]."""
+    """Mean absolute error: the mean of absolute differences over channels and pixels, on the scale [-1, 1]."""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images
@@ -26,7 +26,11 @@ class L1(Distance):
 
 
 class SSE(Distance):
-    """Sum of squared differences over channels and pixels, on the scale [0, 1]: |x - y|^2 of Pividori et al."""
+    """Sum of squared errors: the sum of squared differences over channels and pixels, on the scale [0, 1].
+
+    Source: |x - y|^2 of Pividori et al., "Exploiting GAN internal capacity for high-quality reconstruction of natural
+    images" (2019).
+    """
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images

@@ -1,1 +1,1 @@
-"""What generators make, and how it is read and written: pictures and videos."""
+"""The kinds of output that generators make, and how they are read and written: pictures, and videos of them."""

@@ -1,4 +1,7 @@
-"""What a generator makes, as projectors and results see it: a small contract, and the table of what meets it."""
+"""The medium: the kind of output that a generator makes, such as pictures.
+
+Projectors and results handle outputs through `Medium` alone. `MEDIA` lists the kinds there are.
+"""
 
 import os
 from collections.abc import Iterator
@@ -14,15 +17,18 @@ from .picture_medium import Pictures
 
 
 class Medium(Protocol):
-    """One kind of output. A target is an array of ``shape``, as it is stored in a file; generators see it as a tensor.
+    """One kind of output.
+
+    An output or target has two forms: a NumPy array of ``shape`` with the values that a file stores, and a float32
+    tensor of the same shape in [-1, 1], as the generator makes it.
 
     Attributes:
-        reading: a dataclass of the options of ``read``, made with `stylegan_invert.options.option`.
-        target_file: the name of the target in the folder of a result.
-        output_file: the name of the output there.
-        steps_file: the name of the record of all steps there, as a video.
-        default_loss: the loss if neither the user nor the method names one.
-        shape: of one output as an array.
+        reading: a dataclass with the options of ``read``, made with `stylegan_invert.options.option`.
+        target_file: the name of the target's file in the folder of a result.
+        output_file: the name of the output's file in the folder of a result.
+        steps_file: the name of the file there that shows the output after every step, as a video.
+        default_loss: the loss that is used if neither the user nor the method chooses one.
+        shape: the shape of one output, without a batch axis.
     """
 
     reading: ClassVar[type]
@@ -33,45 +39,58 @@ class Medium(Protocol):
     shape: tuple[int, ...]
 
     def read(self, target: Any, options: Any) -> tuple[np.ndarray, dict[str, Any] | str]:
-        """An array from a path, or from an array or tensor that has the shape already; and how it was made.
+        """Read a target and bring it to ``shape``.
+
+        Args:
+            target: the path of a file, or an array or tensor that already has the shape and type.
+            options: an instance of ``reading``.
+
+        Returns:
+            The array, and a record of how it was made.
 
         Raises:
-            ValueError: it cannot be read, or does not fit.
+            ValueError: it cannot be read, or has a wrong shape or type.
         """
 
     def describe(self) -> str:
-        """The shape in words, for a person."""
+        """The shape in words, for messages ("32x32")."""
 
     def about(self) -> dict[str, Any]:
-        """The shape as a result says it of its network."""
+        """The shape as a result records it of its network ({"resolution": 32})."""
 
     def tensor(self, arrays: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
-        """Arrays (N, *shape) as the generator makes them: float32 in [-1, 1]."""
+        """Convert arrays (N, *shape) to a tensor as the generator makes it: float32 in [-1, 1], on a device."""
 
     def rounded(self, output: torch.Tensor) -> np.ndarray:
-        """One output of the generator (*shape) as it is stored."""
+        """Convert one output of the generator (*shape) to an array with the values that a file stores."""
 
     def write(self, path: str | os.PathLike, array: np.ndarray) -> None:
-        """Write an array, at once or not at all."""
+        """Write an array to a file. A failure leaves no half-written file."""
 
     @staticmethod
     def read_back(path: str | os.PathLike) -> np.ndarray:
-        """What ``write`` has written, to the last bit."""
+        """Read a file of ``write``: exactly the array that was written."""
 
     def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
         """Write the target beside the output after each step."""
 
     def metrics(self, target: torch.Tensor, output: torch.Tensor, reported: dict[str, Distance]) -> dict[str, Any]:
-        """Numbers that say how near a stored output is to a stored target, with the ``reported`` distances by name."""
+        """Measures of how similar a stored output is to a stored target, by name.
+
+        Args:
+            target: the stored values (*shape), as a tensor.
+            output: the stored values (*shape), as a tensor.
+            reported: further distances to measure, by name.
+        """
 
     def reported(self, loss: Distance) -> tuple[dict[str, Distance], dict[str, Any]]:
-        """The distances that results are reported in, by name, and what else a result says of them."""
+        """The distances in which a result is reported, by name, and further facts about them for its record."""
 
 
 MEDIA: dict[str, type] = {"picture": Pictures}
-"""By the name that a generator gives in ``medium``."""
+"""The media by the name that a generator has in its attribute ``medium``."""
 
 
 def medium_of(generator: GeneratorAdapter) -> Medium:
-    """The medium of a generator, in the shape of its outputs."""
+    """The medium of a generator, with the shape of its outputs."""
     return MEDIA[generator.medium](generator.output_shape)

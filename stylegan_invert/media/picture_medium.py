@@ -1,4 +1,4 @@
-"""Pictures as a medium: 8 bits, (C, R, R), PNG."""
+"""Pictures as a medium: square, with 8 bits per channel, in PNG files."""
 
 import os
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from .video import write_mp4
 
 
 class Pictures:
-    """Square pictures of one size; see `medium.Medium`. Files and roundings are those of the official projector.
+    """Square pictures of one size; see `medium.Medium`. File names and rounding are those of the official projector.
 
     Args:
-        shape: (C, R, R).
+        shape: (C, R, R): the number of channels, and the side in pixels twice.
     """
 
     reading = PictureReading

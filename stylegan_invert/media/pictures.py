@@ -1,4 +1,4 @@
-"""Pictures in and out: any picture a user has, to the shape a network wants."""
+"""Read pictures of any kind and size in the shape that a network needs, and write pictures."""
 
 import os
 import threading
@@ -17,24 +17,27 @@ from ..errors import ImageFileError
 from ..io.files import atomic
 
 PICTURE_SUFFIXES = frozenset(s for s, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN)
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels
 FITS = ("crop", "pad")
-_one_at_a_time = threading.Lock()  # Python's warning filters belong to all threads
+_one_at_a_time = threading.Lock()  # held while warnings are silenced, because that concerns all threads
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a picture was brought to the network's shape; all sizes are (width, height) in pixels.
+    """A record of how a picture was brought to the network's shape.
+
+    Cameras write the orientation of a photograph into its EXIF data, and the picture is turned accordingly.
 
     Attributes:
-        file: the picture.
-        size: its size, after turning it as its EXIF data ask.
-        mode: Pillow's name for its kind of pixels.
-        exif_rotated: whether it was turned.
-        background: the colour that shows through transparent pixels and fills padding; None if neither came up.
+        file: the name of the picture.
+        size: (width, height) in pixels, after turning.
+        mode: Pillow's name for its kind of pixels, such as "RGB".
+        exif_rotated: True if the picture was turned.
+        background: the colour behind transparent pixels and padding; None if there were neither.
         fit: "crop" or "pad".
-        box: the square that was taken, (left, top, right, bottom) in the turned picture; outside it for padding.
-        resolution: the side it was resized to, with Lanczos' filter.
+        box: the square that was used, (left, top, right, bottom) in pixels of the turned picture. With padding it
+            reaches beyond the picture.
+        resolution: the side in pixels to which the square was resized, with a Lanczos filter.
     """
 
     file: str
@@ -47,6 +50,7 @@ class Fitted:
     resolution: int
 
     def as_dict(self) -> dict:
+        """The attributes by name, and "enlarged": True if resizing made the square larger."""
         return {**asdict(self), "enlarged": self.resolution > self.box[2] - self.box[0]}
 
 
@@ -60,21 +64,23 @@ def read_picture(
 ) -> tuple[np.ndarray, Fitted]:
     """Read a picture and bring it to a network's shape.
 
+    The picture is turned as its EXIF data say. Grey values of 16 bits are scaled to 8 bits. Colours of a palette become
+    RGB. Transparent pixels are laid over ``background``, unless the network has an alpha channel. An animation is
+    represented by its first frame. Floating-point pixels are refused, because their range is unknown.
+
     Args:
-        path: any file that Pillow reads, or a stream of one. 16-bit grey is scaled to 8 bits, palettes are resolved, EXIF rotation is
-            applied, transparency is composited on ``background`` (unless the network has an alpha channel). Of an
-            animation the first frame counts. Floating-point pixels, whose range nobody knows, are refused.
-        resolution: side of the result.
+        path: a file that Pillow can read, or an open binary stream of it.
+        resolution: the side of the result in pixels.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
         background: a colour by name or as "#rrggbb".
-        name: what errors and the result call it; needed for a stream.
+        name: the name in errors and in the record; None takes the path. It is needed for a stream.
 
     Returns:
-        (channels, resolution, resolution) uint8, and how it was made.
+        The pixels (channels, resolution, resolution) uint8, and the record of how they were made.
 
     Raises:
-        ImageFileError: it is not a picture, is damaged, missing or too large.
+        ImageFileError: the picture is missing, damaged, too large, or of a kind that cannot be used.
     """
     if channels not in MODES:
         raise ImageFileError(
@@ -113,13 +119,15 @@ def read_picture(
 
 
 def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Image, str, bool]:
-    """The picture in mode L, RGB or RGBA, the right way up; its original mode; and whether it was turned."""
+    """The picture in mode L, RGB or RGBA, turned as its EXIF data say; its original mode; True if it was turned."""
     is_file = isinstance(path, (str, os.PathLike))
     if is_file and os.path.isdir(path):
         raise ImageFileError(f"{name}: it is a directory; expected a picture")
     try:
         with _one_at_a_time, warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the error at twice the size stays
+            # Pillow warns of pictures above a limit, and raises an error above twice that limit. Only the error is
+            # wanted.
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             opened = PIL.Image.open(path)
         with opened:
             opened.load()
@@ -130,12 +138,12 @@ def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Imag
         raise ImageFileError(f"{name}: there is no such file") from None
     except PIL.UnidentifiedImageError:
         empty = is_file and os.path.getsize(path) == 0
-        raise ImageFileError(
-            f"{name}: {'it is empty' if empty else 'it is not a picture that Pillow can read'}; expected PNG, JPEG or the like"
-        ) from None
+        problem = "it is empty" if empty else "it is not a picture that Pillow can read"
+        raise ImageFileError(f"{name}: {problem}; expected PNG, JPEG or the like") from None
     except PIL.Image.DecompressionBombError:
+        limit = PIL.Image.MAX_IMAGE_PIXELS * 2
         raise ImageFileError(
-            f"{name}: it has more pixels than a picture should ({PIL.Image.MAX_IMAGE_PIXELS * 2:,}); make it smaller first"
+            f"{name}: it has more pixels than a picture should ({limit:,}); make it smaller first"
         ) from None
     except PermissionError:
         raise ImageFileError(f"{name}: it may not be read (permission denied)") from None
@@ -145,16 +153,17 @@ def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Imag
 
 
 def _eight_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """A picture in mode L, RGB or RGBA, with 8 bits per channel."""
     if picture.mode.startswith("I;16") or picture.mode == "I":
         # Pillow's own conversion cuts 16-bit values off at 255.
         values = np.asarray(picture).astype(np.float64)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-            found = f"its pixels are from {values.min():g} to {values.max():g}"
-            raise ImageFileError(f"{name}: {found}; expected 8 or 16 bits. Save it as an 8-bit PNG")
+            extent = f"its pixels are from {values.min():g} to {values.max():g}"
+            raise ImageFileError(f"{name}: {extent}; expected 8 or 16 bits. Save it as an 8-bit PNG")
         grey = PIL.Image.fromarray(np.round(values / 257).astype(np.uint8))
-        hidden = picture.info.get("transparency")  # PNG's one grey value that is not seen
-        if isinstance(hidden, int):
-            grey.putalpha(PIL.Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+        transparent = picture.info.get("transparency")  # a grey PNG can declare one grey value to be transparent
+        if isinstance(transparent, int):
+            grey.putalpha(PIL.Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
             return grey.convert("RGBA")
         return grey
     if picture.mode == "F":
@@ -172,17 +181,17 @@ def _composite(picture: PIL.Image.Image, colour: tuple[int, ...]) -> PIL.Image.I
 
 
 def as_images(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 pixels of any shape as float32 in [-1, 1], on a device."""
+    """Convert uint8 pixels of any shape to float32 in [-1, 1], on a device."""
     return torch.as_tensor(pixels).to(device).to(torch.float32) / 127.5 - 1
 
 
 def projector_pixels(image: torch.Tensor) -> np.ndarray:
-    """(C, H, W) float in [-1, 1] to uint8 as the official projector rounds: (x + 1) * 127.5, cut off."""
+    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official projector.py does: (x + 1) * 127.5, rounded down."""
     return ((image + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def generator_pixels(image: torch.Tensor) -> np.ndarray:
-    """(C, H, W) float in [-1, 1] to uint8 as the official generate.py rounds: x * 127.5 + 128, cut off."""
+    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official generate.py does: x * 127.5 + 128, rounded down."""
     return (image * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
@@ -192,16 +201,16 @@ def to_pil(pixels: np.ndarray) -> PIL.Image.Image:
 
 
 def write_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
-    """Write (C, H, W) uint8 with C of 1, 3 or 4 as PNG, at once or not at all."""
+    """Write (C, H, W) uint8 with 1, 3 or 4 channels as PNG. A failure leaves no half-written file."""
     with atomic(path) as temporary:
         to_pil(pixels).save(temporary, format="PNG")
 
 
 def read_png(path: str | os.PathLike) -> np.ndarray:
-    """What `write_png` has written: (C, H, W) uint8.
+    """Read a PNG of `write_png`: (C, H, W) uint8.
 
     Raises:
-        ImageFileError: it is no picture, or not of 8 bits with 1, 3 or 4 channels.
+        ImageFileError: the file is missing or damaged, or does not have 8 bits and 1, 3 or 4 channels.
     """
     try:
         with PIL.Image.open(path, formats=["PNG"]) as picture:
@@ -216,16 +225,18 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
 
 
 def find_pictures(targets: list[str]) -> list[Path]:
-    """The pictures that files, folders and glob patterns name, in order, none twice.
+    """List the pictures that a user names, in order and without repetition.
 
-    A folder stands for the pictures directly in it, by their suffix; hidden files are left out.
+    Args:
+        targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it,
+            which are recognised by their suffix; hidden files are left out.
 
     Raises:
-        ImageFileError: one of them names nothing.
+        ImageFileError: a file is missing, a folder has no pictures, or no file matches a pattern.
     """
     import glob
 
-    found: dict[str, Path] = {}
+    pictures: dict[str, Path] = {}  # by absolute path, so that none is listed twice
     for target in targets:
         path = Path(target).expanduser()
         if path.is_dir():
@@ -243,5 +254,5 @@ def find_pictures(targets: list[str]) -> list[Path]:
         else:
             files = [path]
         for file in files:
-            found.setdefault(os.path.abspath(file), file)
-    return list(found.values())
+            pictures.setdefault(os.path.abspath(file), file)
+    return list(pictures.values())

@@ -1,4 +1,4 @@
-"""Videos of an optimisation."""
+"""Write videos."""
 
 import contextlib
 import os
@@ -12,12 +12,19 @@ from ..io.files import atomic
 
 
 def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 10, bitrate: str = "16M") -> None:
-    """Write frames (C, H, W) uint8 of one size as H.264, at once or not at all.
+    """Write an H.264 video with the program ffmpeg. A failure leaves no half-written file.
 
-    The codec wants even sides of some size: frames below 64 pixels high are enlarged by a whole even factor, pixel by pixel.
+    The codec needs sides that are even and not very small. Frames of less than 64 pixels in height are therefore
+    enlarged by a whole factor, by repeating pixels.
+
+    Args:
+        path: the file.
+        frames: (C, H, W) uint8, all of one size. With one channel they are grey; a fourth channel is left out.
+        fps: frames per second.
+        bitrate: the target bit rate, in ffmpeg's notation.
 
     Raises:
-        OSError: ffmpeg (the one of imageio-ffmpeg) did not finish; with its own words.
+        OSError: ffmpeg (the copy in the package imageio-ffmpeg) failed. The message ends with what ffmpeg reported.
     """
     import imageio_ffmpeg
 
@@ -29,12 +36,11 @@ def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 
                 factor = -(-64 // frame.shape[1])
                 frame = frame.repeat(factor, axis=1).repeat(factor, axis=2)
                 if process is None:
-                    command = [
-                        imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
-                        "-s", f"{frame.shape[2]}x{frame.shape[1]}", "-r", str(fps), "-i", "-", "-an", "-vcodec", "libx264",
-                        "-pix_fmt", "yuv420p", "-b:v", bitrate, "-f", "mp4", str(temporary),
-                    ]  # fmt: skip
-                    # A session of its own: Ctrl-C is for us to handle, and ffmpeg would talk about it.
+                    size = f"{frame.shape[2]}x{frame.shape[1]}"
+                    source = f"-y -v error -f rawvideo -pix_fmt rgb24 -s {size} -r {fps} -i -"
+                    result = f"-an -vcodec libx264 -pix_fmt yuv420p -b:v {bitrate} -f mp4"
+                    command = [imageio_ffmpeg.get_ffmpeg_exe(), *source.split(), *result.split(), str(temporary)]
+                    # In a session of its own ffmpeg does not receive Ctrl-C, which this process handles.
                     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
                 process.stdin.write(np.ascontiguousarray(frame.transpose(1, 2, 0)).data)
             process.stdin.close()
