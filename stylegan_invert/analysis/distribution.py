@@ -89,11 +89,21 @@ def logits(D: torch.nn.Module, pictures: np.ndarray) -> torch.Tensor:
         return torch.cat([D(x[None], None) for x in as_images(pictures, next(D.parameters()).device)]).flatten().cpu()
 
 
-def realism(
+def quality(
     pictures: np.ndarray, reference: torch.Tensor, features: PictureFeatures, D: torch.nn.Module | None = None
 ) -> dict[str, float]:
-    """How real pictures (N, C, R, R) uint8 look: the discriminator's mean logit where there is one, and their kernel distance to
-    generated pictures, whose features are the reference, with its standard error (from 8 pictures on)."""
+    """How real pictures look: the discriminator's value and their distance to other generated pictures.
+
+    Args:
+        pictures: (N, C, R, R) uint8.
+        reference: features (M, 512) of generated pictures.
+        features: computes those of the pictures.
+        D: the discriminator, or None.
+
+    Returns:
+        "logit", the mean, if there is a discriminator; from 8 pictures on also "kid", the kernel distance to the reference,
+        and "kid_stderr", its standard error.
+    """
     result = {}
     if D is not None:
         result["logit"] = float(logits(D, pictures).mean())
