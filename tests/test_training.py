@@ -1,6 +1,5 @@
 """Training: data, losses, augmentation, the loop, its files, and what happens when something is wrong."""
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -22,10 +21,10 @@ import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.networks.discriminators import Discriminator
-from stylegan_invert.training import loop
+from stylegan_invert.training import gan, loop
 from stylegan_invert.training.augment import AugmentPipe, geometry
 from stylegan_invert.training.configs import CONFIGS, Options
-from stylegan_invert.training.gan import Trainer, build
+from stylegan_invert.training.gan import GANTrainer, build
 from stylegan_invert.training.gan_losses import DirectionLoss, StyleGAN2Loss
 
 from conftest import make_direction_network
@@ -177,7 +176,7 @@ def gradients(loss, module, phase, inputs, gain=1.0):
     for p in module.parameters():
         p.grad = None
     torch.manual_seed(5)
-    loss.accumulate_gradients(phase, *inputs, sync=True, gain=gain)
+    loss.accumulate_gradients(phase, *inputs, gain=gain)
     module.requires_grad_(False)
     return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in module.parameters()])
 
@@ -240,16 +239,16 @@ def test_both_phases_add_up():
     both = gradients(loss, D, "Dboth", inputs)
     torch.testing.assert_close(both, gradients(loss, D, "Dmain", inputs) + gradients(loss, D, "Dreg", inputs))
     with pytest.raises(ValueError, match="phase is 'D'"):
-        loss.accumulate_gradients("D", *inputs, sync=True, gain=1)
+        loss.accumulate_gradients("D", *inputs, gain=1)
 
 
 def test_style_mixing_mixes():
     G, D = networks()
     loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, style_mixing_prob=1)
     _, _, z, c = batch_of()
-    _, ws = loss.run_G(z, c, sync=True)
+    _, ws = loss.run_G(z, c)
     assert not torch.equal(ws[:, 0], ws[:, -1])
-    _, ws = loss.run_G(z, c, sync=True, mix=False)
+    _, ws = loss.run_G(z, c, mix=False)
     assert torch.equal(ws[:, 0], ws[:, -1])
 
 
@@ -278,7 +277,7 @@ def test_both_networks_lower_the_angle(mixing, augment):
             module.requires_grad_(True)
             adam.zero_grad()
             loss.stats.clear()
-            loss.accumulate_gradients(phase, img, c, z, gen_c, sync=True, gain=1)
+            loss.accumulate_gradients(phase, img, c, z, gen_c, gain=1)
             module.requires_grad_(False)
             adam.step()
             angles.append(loss.stats.means()["angle"])
@@ -309,7 +308,7 @@ def test_signs_are_the_papers():
 
 
 def test_the_trunks_own_output_learns_what_the_head_says(folder):
-    trainer = Trainer(
+    trainer = GANTrainer(
         Options.for_resolution(16, head="direction", lr=0.01, gamma=0, **SMALL), checked(folder, mirror=True)
     )
     for _ in range(150):
@@ -365,7 +364,7 @@ def test_ada_moves_towards_its_target(folder):
     data = checked(folder)
     for target, moves in ((-1.0, True), (1.0, False)):
         options = Options.for_resolution(16, augment="ada", ada_target=target, ada_kimg=0.1, augment_p=0.1, **SMALL)
-        trainer = Trainer(options, data)
+        trainer = GANTrainer(options, data)
         for _ in range(4):
             trainer.step()
         assert (float(trainer.augment_pipe.p) > 0.1) == moves
@@ -374,7 +373,7 @@ def test_ada_moves_towards_its_target(folder):
 
 def test_averages_follow_the_rule(folder):
     options = Options.for_resolution(16, ema_kimg=0.016, ema_rampup=0, **SMALL)
-    trainer = Trainer(options, checked(folder))
+    trainer = GANTrainer(options, checked(folder))
     before, p = trainer.G_ema.synthesis.b4.const.clone(), trainer.G.synthesis.b4.const
     trainer.step()
     beta = 0.5 ** (4 / 16)
@@ -387,7 +386,7 @@ def test_rounds_add_up_to_the_batch(folder):
     found = []
     for batch_gpu in (4, 2):
         options = Options.for_resolution(16, head="direction", batch_gpu=batch_gpu, mixing=0, pl_weight=0, **SMALL)
-        trainer = Trainer(options, data)
+        trainer = GANTrainer(options, data)
         for layer in trainer.G.synthesis.modules():
             if hasattr(layer, "noise_strength"):
                 layer.noise_strength.data.zero_()
@@ -406,7 +405,7 @@ def names(folder):
 def test_a_run_writes_its_folder(folder, tmp_path):
     options = Options.for_resolution(16, kimg=0.032, head="direction", augment="ada", **SMALL)
     seen = []
-    last = loop.train(checked(folder), options, tmp_path / "run", callback=seen.append, **{**RUN, "metric_samples": 12})
+    last = gan.train(checked(folder), options, tmp_path / "run", callback=seen.append, **{**RUN, "metric_samples": 12})
     assert names(tmp_path / "run") == [
         "checkpoint.pt", "fakes000000.png", "log.jsonl", "network-snapshot-000000.pkl", "reals.png", "training_options.json",
     ]  # fmt: skip
@@ -434,7 +433,7 @@ def test_killed_and_resumed_is_undisturbed(folder, tmp_path, head, augment):
     """Promise 4, to the bit, with mixing, path lengths, classes of nothing and all counters."""
     options = dict(head=head, augment=augment, ada_kimg=0.1, mixing=0.9, pl_weight=2, **SMALL)
     data = checked(folder, mirror=True)
-    whole = loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "whole", **RUN)
+    whole = gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "whole", **RUN)
 
     class Stop(Exception):
         pass
@@ -444,11 +443,11 @@ def test_killed_and_resumed_is_undisturbed(folder, tmp_path, head, augment):
             raise Stop
 
     with pytest.raises(Stop):
-        loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", callback=stop, **RUN)
+        gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", callback=stop, **RUN)
     with open(tmp_path / "cut" / "log.jsonl", "a") as f:
         f.write('{"kimg": 0.0')  # as a kill in the middle of a line leaves it
     torch.manual_seed(99)
-    cut = loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", resume=True, **RUN)
+    cut = gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", resume=True, **RUN)
     assert cut.read_bytes() == whole.read_bytes()
     logs = [[json.loads(line) for line in (p.parent / "log.jsonl").read_text().splitlines()] for p in (whole, cut)]
     timing = {"seconds", "images_per_second", "seconds_left"}
@@ -516,7 +515,7 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
         monkeypatch.setattr(StyleGAN2Loss, "stop_now", report.values["tick"] == 3)
 
     with pytest.raises(si.TrainingError, match=r"nan or infinite after .*the last good checkpoint is .*checkpoint.pt"):
-        loop.train(checked(folder), options, tmp_path / "run", callback=callback, **RUN)
+        gan.train(checked(folder), options, tmp_path / "run", callback=callback, **RUN)
     assert loop.read_checkpoint(tmp_path / "run")["nimg"] == 16
 
 
@@ -530,9 +529,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 
 def test_a_folder_with_a_run_is_not_written_over(folder, tmp_path):
     options = Options.for_resolution(16, kimg=0.008, **SMALL)
-    loop.train(checked(folder), options, tmp_path / "run", **RUN)
+    gan.train(checked(folder), options, tmp_path / "run", **RUN)
     with pytest.raises(si.TrainingError, match="--resume"):
-        loop.train(checked(folder), options, tmp_path / "run", **RUN)
+        gan.train(checked(folder), options, tmp_path / "run", **RUN)
 
 
 def test_training_goes_on_from_a_network_file(folder, tmp_path):
@@ -540,13 +539,13 @@ def test_training_goes_on_from_a_network_file(folder, tmp_path):
     si.save(net, tmp_path / "a.pkl")
     net = si.load(tmp_path / "a.pkl")
     data = checked(folder)
-    trainer = Trainer(Options.for_resolution(16, head="direction", **SMALL), data)
+    trainer = GANTrainer(Options.for_resolution(16, head="direction", **SMALL), data)
     trainer.start_from(net)
     x = torch.rand([2, 3, 16, 16])
     assert torch.equal(trainer.D_ema.embed(x).direction, net.direction.embed(x).direction)
     assert torch.equal(trainer.D.outputs.weight, net.direction.outputs.weight)
     with pytest.raises(si.TrainingError, match=r"this run has .*--z-dim"):
-        Trainer(Options.for_resolution(16, head="direction", **{**SMALL, "w_dim": 9}), data).start_from(net)
+        GANTrainer(Options.for_resolution(16, head="direction", **{**SMALL, "w_dim": 9}), data).start_from(net)
     with pytest.raises(si.TrainingError, match="compares the pictures of a batch"):
         net["D"], net.extra = Discriminator(0, 16, 3, channel_base=64, channel_max=8), {}
         net._direction = None
@@ -557,7 +556,7 @@ def test_classes_are_learned_by(folder, tmp_path):
     for head in ("none", "direction"):
         data = checked(official_zip(tmp_path / f"{head}.zip", [0, 1, 2, 0, 1, 2]), use_labels=True)
         options = Options.for_resolution(16, kimg=0.016, head=head, c_dim=data.c_dim, **SMALL)
-        net = si.load(loop.train(data, options, tmp_path / head, **{**RUN, "metric_samples": 8}))
+        net = si.load(gan.train(data, options, tmp_path / head, **{**RUN, "metric_samples": 8}))
         assert net.G.c_dim == 3 and net.D.c_dim == 3
 
 
@@ -624,39 +623,6 @@ def test_the_papers_sampling_is_warned_of(folder, tmp_path):
     assert not si.load(tmp_path / "run" / "network-snapshot-000000.pkl").G.mapping.normalize_z
 
 
-def test_gradients_are_exchanged_in_the_last_round_only():
-    """The interface's ``sync``: distributed modules exchange gradients unless told not to."""
-    G, D = networks()
-    quiet = []
-
-    class Distributed(torch.nn.Module):
-        def __init__(self, name, module):
-            super().__init__()
-            self.name, self.module = name, module
-
-        def forward(self, *args, **kwargs):
-            return self.module(*args, **kwargs)
-
-        @contextlib.contextmanager
-        def no_sync(self):
-            quiet.append(self.name)
-            yield
-
-    loss = StyleGAN2Loss(
-        "cpu", Distributed("map", G.mapping), Distributed("syn", G.synthesis), Distributed("D", D), pl_weight=2
-    )
-    inputs = batch_of()
-    for phase, sync, expected in (
-        ("Gmain", True, {"D"}), ("Gboth", True, {"D", "map", "syn"}), ("Dmain", True, {"D", "map", "syn"}), ("Dreg", True, set()),
-        ("Greg", True, set()), ("Greg", False, {"map", "syn"}), ("Dreg", False, {"D"}),
-    ):  # fmt: skip
-        quiet.clear()
-        G.requires_grad_(phase[0] == "G")
-        D.requires_grad_(phase[0] == "D")
-        loss.accumulate_gradients(phase, *inputs, sync=sync, gain=1)
-        assert set(quiet) == expected, phase
-
-
 def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
     seen = []
 
@@ -674,7 +640,7 @@ def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
     options = Options.for_resolution(16, kimg=0.008, **SMALL)
-    loop.train(checked(folder), options, tmp_path / "run", **RUN)
+    gan.train(checked(folder), options, tmp_path / "run", **RUN)
     assert seen[0] == (str(tmp_path / "run"), 0) and ("loss/G", 8) in seen
 
 
@@ -684,9 +650,9 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
     options = Options.for_resolution(
         32, kimg=0.064, head=head, fp16=True, augment="ada", mixing=0.9, pl_weight=2, batch=8
     )
-    net = si.load(loop.train(checked(folder, resolution=32), options, tmp_path / "run", "cuda", **RUN))
+    net = si.load(gan.train(checked(folder, resolution=32), options, tmp_path / "run", "cuda", **RUN))
     assert net.info["fp16_resolutions"] == [8, 16, 32]
-    loop.train(
+    gan.train(
         checked(folder, resolution=32),
         dataclasses.replace(options, kimg=0.08),
         tmp_path / "run",

@@ -7,6 +7,7 @@ settings: the parts that are there are read.
 
 import contextlib
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -289,17 +290,21 @@ def hashes(sets: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {name: sha256(pictures.tobytes()) for name, pictures in sets.items()}
 
 
-def begin(folder: Path, settings: dict[str, Any]) -> None:
+def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
     """Make the folder of a study and write ``settings.json``; if there is one, check that it says the same.
+
+    Returns:
+        The folder.
 
     Raises:
         StyleganInvertError: the folder holds another study, or its ``settings.json`` is damaged.
     """
+    folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
     if not path.exists():
         _write(path, json.dumps(settings, indent=2) + "\n")
-        return
+        return folder
     try:
         earlier = dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError):
@@ -314,6 +319,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder}: it holds a study with other options or of another network (different: {', '.join(different)}); "
             "choose another --outdir"
         )
+    return folder
 
 
 def finish(folder: Path, results: dict[str, Any], table: str) -> dict[str, Any]:

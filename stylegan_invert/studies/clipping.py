@@ -5,7 +5,6 @@ Bayat's thesis. The thesis's published code clips a copy of z, so its clipping w
 """
 
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,13 +63,12 @@ def run(
     Raises:
         StyleganInvertError: the network has classes, or the folder holds another study.
     """
-    folder = Path(outdir)
     distance, about_loss = base.distance_of(loss, device)
     about = {"network": net.sha256, **about_loss, "steps": steps, "restarts": restarts, "seed": seed}
     generators = {family: base.generator_of(net, device, family) for family in PRIORS}
     latents = {family: _latents(generator, generated) for family, generator in generators.items()}
     sets = {family: base.rendered(generators[family], z) for family, z in latents.items()}
-    base.begin(folder, {**about, "data": base.hashes(sets)})
+    folder = base.begin(outdir, {**about, "data": base.hashes(sets)})
     ways = [Way(clip, steps * restarts) for clip in CLIPS]
 
     def find(part: base.Part, progress: base.Progress) -> base.Arrays:

@@ -7,7 +7,7 @@ what the codes of flagged pictures have in common.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,36 +95,26 @@ def run(
         StyleganInvertError: the network has classes or lacks the discriminator, or the folder holds another study.
         ValueError: the network has no V.
     """
-    folder = Path(outdir)
     generator = base.generator_of(net, device)
     flag = _flag(net, flag)
     base.find_gaussian(generator, counting)
-    settings = {
-        "network": net.sha256,
-        "data": base.hashes({"real": base.first_pictures(data, generator, 100)}),
-        "real": len(data.names),
-        "samples": samples,
-        "compared": compared,
-        "seed": seed,
-        "flag": flag,
-        "share": share,
-    }
-    base.begin(folder, settings)
+    first = base.hashes({"real": base.first_pictures(data, generator, 100)})
+    settings = {"network": net.sha256, "data": first, "real": len(data.names), "samples": samples}
+    settings |= {"compared": compared, "seed": seed, "flag": flag, "share": share}
+    folder = base.begin(outdir, settings)
     features = PictureFeatures(generator.device)
     code = drawn(generator, max(samples, compared), False, seed)
-    corrections = [Correction("truncation", psi) for psi in truncations]
-    corrections += [Correction("compression", tau) for tau in compressions]
-    real, measured = _measure(generator, code[:samples], data, corrections, features, folder / "parts", counting)
-
+    values = {"truncation": truncations, "compression": compressions}
+    real, measured = _measure(generator, code[:samples], data, values, features, folder / "parts", counting)
     few = code[:compared]
     D = net.D.to(generator.device) if net.D is not None else None
     uncorrected = pictures_of(generator, few, PLAIN)
     before = features.of(_batches(uncorrected))
     scores = logits(D, uncorrected) if D is not None else None
-    values = scores if flag == "discriminator" else realism_scores(before, real)
-    flagged = values <= values.quantile(share)
+    judged = scores if flag == "discriminator" else realism_scores(before, real)
+    flagged = judged <= judged.quantile(share)
 
-    def compared_with(correction: Correction) -> dict[str, float]:
+    def compare(correction: Correction) -> dict[str, float]:
         after = pictures_of(generator, few, correction)
         row = {"value": correction.value, "diversity": diversity(after)}
         row["similarity"] = similarity(before, features.of(_batches(after)))
@@ -133,21 +123,15 @@ def run(
     rows: list[dict[str, Any]] = []
     for psi, tau, distance in aligned(measured["truncation"], measured["compression"]):
         pair = (Correction("truncation", psi), Correction("compression", tau))
-        rows.append({"frechet": distance, **{one.kind: compared_with(one) for one in pair}})
-    results: dict[str, Any] = {
-        **settings,
-        "curves": measured,
-        "aligned": rows,
-        "diversity": diversity(uncorrected),
-        "components": components(generator, few, flagged),
-        **(_mean_logits(scores, flagged) if scores is not None else {}),
-    }
+        rows.append({"frechet": distance, **{one.kind: compare(one) for one in pair}})
+    results = {**settings, "curves": measured, "aligned": rows, "diversity": diversity(uncorrected)}
+    results["components"] = components(generator, few, flagged)
+    if scores is not None:
+        results |= _mean_logits(scores, flagged)
     if rows:
-        row = min(rows, key=lambda r: abs(r["truncation"]["value"] - shown))
-        pair = [Correction(kind, row[kind]["value"]) for kind in ("truncation", "compression")]
-        figure4 = _figure4([uncorrected, *(pictures_of(generator, few, one) for one in pair)])
-        write_png(folder / "figure4.png", figure4)
-        write_figure(folder / "figure6.png", figure6(measured["truncation"], measured["compression"], rows))
+        nearest = min(rows, key=lambda row: abs(row["truncation"]["value"] - shown))
+        _write_figure4(folder, generator, few, uncorrected, nearest)
+        write_figure(folder / "figure6.png", figure6(**measured, rows=rows))
     write_figure(folder / "figure5.png", figure5(results["components"]))
     return base.finish(folder, results, table(results))
 
@@ -166,14 +150,15 @@ def _measure(
     generator: GeneratorAdapter,
     code: Code,
     data: PictureSet,
-    corrections: Sequence[Correction],
+    values: Mapping[str, Sequence[float]],
     features: PictureFeatures,
     folder: Path,
     counting: base.Counting,
 ) -> tuple[torch.Tensor, dict[str, list[tuple[float, float]]]]:
     """The features (N, F) of real pictures, and the `Curve` of each kind of correction; what is in the folder is read."""
     folder.mkdir(exist_ok=True)
-    curves: dict[str, list[tuple[float, float]]] = {"truncation": [], "compression": []}
+    corrections = [Correction(kind, value) for kind, some in values.items() for value in some]
+    curves: dict[str, list[tuple[float, float]]] = {kind: [] for kind in values}
 
     def real_features(path: Path) -> None:
         np.save(path, features.of(stored_pictures(data)).numpy())
@@ -307,14 +292,17 @@ def components(generator: GeneratorAdapter, code: Code, flagged: torch.Tensor) -
     }
 
 
-def _figure4(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Samples, the mean picture and twice the deviation of each pixel, a row for each correction."""
+def _write_figure4(
+    folder: Path, generator: GeneratorAdapter, code: Code, uncorrected: np.ndarray, row: dict[str, Any]
+) -> None:
+    """Samples, the mean picture and twice the deviation of each pixel: uncorrected, truncated and compressed as in ``row``."""
+    pair = [Correction(kind, row[kind]["value"]) for kind in ("truncation", "compression")]
     lines = []
-    for pictures in rows:
+    for pictures in (uncorrected, *(pictures_of(generator, code, one) for one in pair)):
         deviation = pictures.astype(np.float64).std(axis=0) * 2
         summary = [np.round(x).clip(0, 255).astype(np.uint8) for x in (pictures.mean(axis=0), deviation)]
         lines.append([*pictures[:COLUMNS], *summary])
-    return sheet(lines, 64)
+    write_png(folder / "figure4.png", sheet(lines, 64))
 
 
 def figure5(sizes: dict[str, list[float]]) -> Any:
@@ -331,10 +319,10 @@ def figure5(sizes: dict[str, list[float]]) -> Any:
     return drawing
 
 
-def figure6(truncations: Curve, compressions: Curve, rows: Sequence[dict[str, Any]]) -> Any:
+def figure6(truncation: Curve, compression: Curve, rows: Sequence[dict[str, Any]]) -> Any:
     """Fréchet distance over psi and tau, and similarity at equal distance."""
     drawing, (axes,) = figure(1, 3, side=3, ratio=1.2)
-    for ax, curve, name in zip(axes, (truncations, compressions), ("ψ", "τ")):
+    for ax, curve, name in zip(axes, (truncation, compression), ("ψ", "τ")):
         ax.plot(*zip(*sorted(curve)), "o-")
         ax.invert_xaxis()
         ax.set_xlabel(name)

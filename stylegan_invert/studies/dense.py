@@ -112,7 +112,6 @@ def run(
     Raises:
         StyleganInvertError: the network has classes or lacks the layer, or the folder holds another study.
     """
-    folder = Path(outdir)
     generator = base.generator_of(net, device)
     set_prior(generator, z_prior)
     layer = _layer(generator, layer)
@@ -132,7 +131,7 @@ def run(
         "z_prior": generator.prior.family,
         "pictures": {name: len(pictures) for name, pictures in sets.items()},
     }
-    base.begin(folder, settings)
+    folder = base.begin(outdir, settings)
     with counting(sum(map(len, sets.values())) * len(WAYS), "codes") as progress:
         invert(generator, sets, distance, options, folder / "codes", progress)
 

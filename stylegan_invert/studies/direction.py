@@ -7,8 +7,7 @@ paper's Figures 3 and 4.
 
 import os
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,7 +124,6 @@ def run(
     Raises:
         StyleganInvertError: the network has no such discriminator or has classes, or the folder holds another study.
     """
-    folder = Path(outdir)
     if net.direction is None:
         raise StyleganInvertError(
             f"{net.file}: it has no direction-embedding discriminator. 'stylegan-invert train --head direction' makes "
@@ -137,16 +135,10 @@ def run(
     if data is not None:
         sets["real"] = base.first_pictures(data, generator, real)
     distance, about_loss = base.distance_of(loss, device)
-    settings = {
-        "network": net.sha256,
-        **about_loss,
-        "data": base.hashes(sets),
-        "seed": seed,
-        "device": str(torch.device(device)),
-        "ways": [list(way) for way in ways],
-        "pictures": {name: len(pictures) for name, pictures in sets.items()},
-    }
-    base.begin(folder, settings)
+    settings = {"network": net.sha256, **about_loss, "data": base.hashes(sets), "seed": seed}
+    settings |= {"device": str(torch.device(device)), "ways": [list(way) for way in ways]}
+    settings["pictures"] = {name: len(pictures) for name, pictures in sets.items()}
+    folder = base.begin(outdir, settings)
     parts = [
         part
         for way in ways
@@ -164,18 +156,13 @@ def run(
     D = D.to("cpu")
     results: dict[str, Any] = {**settings, "sets": {}}
     for name, pictures in sets.items():
-        rows = {}
-        for way in ways:
-            limited = f" (first {len(pictures[: way.first])})" if way.first else ""
-            rows[way.name + limited] = _row(found[name, way])
+        rows = results["sets"][name] = _rows({way: found[name, way] for way in ways}, pictures)
         if name == "generated":
-            embedding = base.stacked(found[name, ways[0]], "embedding")
-            known = angles(D, embedding, z)
-            rows[ways[0].name] |= {"angle": known["found"], "angle_of_z": known["latents"]}
-            rows["random pairs"] = {"angle": known["random pairs"]}
-            rows["best constant guess"] = {"angle": known["best constant"]}
+            means = angles(D, base.stacked(found[name, ways[0]], "embedding"), z)
+            rows[ways[0].name] |= {"angle": means["found"], "angle_of_z": means["latents"]}
+            rows["random pairs"] = {"angle": means["random pairs"]}
+            rows["best constant guess"] = {"angle": means["best constant"]}
         rows.setdefault("random pairs", {})["lpips"] = random_pairs_lpips(pictures, distance)
-        results["sets"][name] = rows
         shown = [base.stacked(found[name, way], "images")[:SHOWN] for way in ways if way.first is None]
         write_png(folder / f"sheet-{name}.png", sheet(list(zip(pictures[:SHOWN], *shown))))
     return base.finish(folder, results, table(results))
@@ -217,11 +204,15 @@ def reconstruct(
     }
 
 
-def _row(parts: Sequence[base.Arrays]) -> dict[str, float]:
-    """Means over the pictures of one set in one way."""
-    row = {key: float(base.stacked(parts, key).mean()) for key in ("lpips", "psnr", "ssim")}
-    seconds = [np.full(len(part["lpips"]), part["seconds"]) for part in parts]
-    return {**row, "seconds": float(np.concatenate(seconds).mean())}
+def _rows(found: Mapping[Way, Sequence[base.Arrays]], pictures: np.ndarray) -> dict[str, dict[str, float]]:
+    """Means over the pictures of one set, for each way."""
+    rows = {}
+    for way, parts in found.items():
+        row = {key: float(base.stacked(parts, key).mean()) for key in ("lpips", "psnr", "ssim")}
+        seconds = [np.full(len(part["lpips"]), part["seconds"]) for part in parts]
+        limited = f" (first {len(pictures[: way.first])})" if way.first else ""
+        rows[way.name + limited] = {**row, "seconds": float(np.concatenate(seconds).mean())}
+    return rows
 
 
 def angles(direction: DirectionDiscriminator, embeddings: np.ndarray, true: torch.Tensor) -> dict[str, float]:

@@ -4,6 +4,7 @@ The paper is "Improving Inversion and Generation Diversity in StyleGAN using a G
 leaky ReLU of the mapping network, where the codes are nearly Gaussian; the prior is the squared Mahalanobis distance there.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..analysis.plots import write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
 from ..generator import Code, GeneratorAdapter, StyleAdapter, joined
-from ..losses import SqueezeLPIPS
+from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, write_png
 from ..network_files.file import NetworkFile
@@ -143,55 +144,39 @@ def run(
         StyleganInvertError: the network has classes or is too small for LPIPS, or the folder holds another study.
         ValueError: the network has no V.
     """
-    folder = Path(outdir)
     generator = base.generator_of(net, device)
     if generator.img_resolution < SqueezeLPIPS.min_size:
         raise StyleganInvertError(f"{net.file}: LPIPS needs pictures of at least {SqueezeLPIPS.min_size} pixels a side")
     base.find_gaussian(generator, counting)
     true = {name: drawn(generator, count, name == "mixed", seed) for name in ("single", "mixed")}
-    sets = {name: base.rendered(generator, code) for name, code in true.items()}
-    if data is not None:
-        sets = {"real": base.first_pictures(data, generator, count), **sets}
+    real = {} if data is None else {"real": base.first_pictures(data, generator, count)}
+    sets = {**real, **{name: base.rendered(generator, code) for name, code in true.items()}}
     budget = {"w": steps, "w+": steps_plus, "v": steps_whitened, "v+": steps_whitened}
     ways = {name: ways_of(name, weights, budget) for name in sets}
     distance, about_loss = base.distance_of(loss, device)
-    settings = {
-        "network": net.sha256,
-        **about_loss,
-        "data": base.hashes(sets),
-        "seed": seed,
-        "device": str(torch.device(device)),
-        "steps": budget,
-        "weights": list(weights),
-        "batch": batch,
-        "pictures": {name: len(pictures) for name, pictures in sets.items()},
-        "pairs": pairs,
-    }
-    base.begin(folder, settings)
+    settings = {"network": net.sha256, **about_loss, "data": base.hashes(sets), "seed": seed}
+    settings |= {"device": str(torch.device(device)), "steps": budget, "weights": list(weights), "batch": batch}
+    settings |= {"pictures": {name: len(pictures) for name, pictures in sets.items()}, "pairs": pairs}
+    folder = base.begin(outdir, settings)
     parts = [
         part
         for name, pictures in sets.items()
         for way in ways[name]
         for part in base.split(name, way, pictures, batch, f"{name}-{way.name}-{{:04d}}.npz")
     ]
-
-    def find(part: base.Part, progress: base.Progress) -> base.Arrays:
-        return invert(generator, part, distance, progress)
-
+    find = functools.partial(invert, generator, distance)
     arrays = base.find_parts(parts, folder / "parts", find, counting)
     found = {name: {way: _found(generator, way, arrays[name, way]) for way in ways[name]} for name in sets}
-    results: dict[str, Any] = {**settings, "sets": {}}
-    for name, pictures in sets.items():
-        mean = joined([generator.center("w")] * len(pictures))
-        rows = results["sets"][name] = {"mean": errors(generator, mean, pictures, true.get(name))}
-        for way, one in found[name].items():
-            rows[way.name] = {**errors(generator, one.code, pictures, true.get(name)), "steps": way.steps}
-    results["curves"] = _all_curves(generator, true, found, choose_pairs(count, pairs), counting)
-    results["steps_saved"] = _steps_saved(found)
+    rows = {name: _rows(generator, found[name], pictures, true.get(name)) for name, pictures in sets.items()}
     if "real" in sets:
-        judged = _judge_midpoints(generator, net.D, found["real"])
-        for way, values in judged.items():
-            results["sets"]["real"][way.name]["midpoints"] = values
+        for way, values in _judge_midpoints(generator, net.D, found["real"]).items():
+            rows["real"][way.name]["midpoints"] = values
+    results: dict[str, Any] = {
+        **settings,
+        "sets": rows,
+        "curves": _all_curves(generator, true, found, choose_pairs(count, pairs), counting),
+        "steps_saved": _steps_saved(found),
+    }
     _write_figures(generator, folder, sets, found, results["curves"])
     return base.finish(folder, results, table(results))
 
@@ -219,7 +204,7 @@ def drawn(generator: StyleAdapter, count: int, mixed: bool, seed: int) -> Code:
     return Code("w+", {"w": sample(count * layers).reshape(count, layers, dimensions)}).to(generator.device)
 
 
-def invert(generator: GeneratorAdapter, part: base.Part, loss: Any, progress: base.Progress) -> base.Arrays:
+def invert(generator: GeneratorAdapter, loss: Distance, part: base.Part, progress: base.Progress) -> base.Arrays:
     """Find the codes of a part's pictures, from the mean.
 
     Returns:
@@ -257,6 +242,17 @@ def errors(generator: GeneratorAdapter, code: Code, pictures: np.ndarray, true: 
         away = [latent_distances(generator, a, b) for a, b in zip(code, true)]
         result |= {key: float(np.mean([one[key] for one in away])) for key in ("w", "v")}
     return result
+
+
+def _rows(
+    generator: GeneratorAdapter, found: Mapping[Way, Found], pictures: np.ndarray, true: Code | None
+) -> dict[str, dict[str, Any]]:
+    """The `errors` of the mean code and of each way, for one set."""
+    mean = joined([generator.center("w")] * len(pictures))
+    rows: dict[str, dict[str, Any]] = {"mean": errors(generator, mean, pictures, true)}
+    for way, one in found.items():
+        rows[way.name] = {**errors(generator, one.code, pictures, true), "steps": way.steps}
+    return rows
 
 
 def choose_pairs(count: int, limit: int) -> list[tuple[int, int]]:
