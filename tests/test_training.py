@@ -152,6 +152,11 @@ def test_resolutions_that_are_none_are_refused(resolution):
         (dict(augment="all"), "augment is 'all'"),
         (dict(batch=6, batch_gpu=4), "multiple of batch_gpu"),
         (dict(batch=6), "groups of 4"),
+        (dict(lr=0), "lr is 0; expected a number above 0 to 1"),
+        (dict(batch=2.5), "batch is 2.5; expected an integer from 1"),
+        (dict(kimg=math.nan), "kimg is nan; expected a number above 0"),
+        (dict(mixing=1.5), "mixing is 1.5; expected a number from 0 to 1"),
+        (dict(fp16=1), "fp16 is 1; expected True or False"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -517,6 +522,78 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
     with pytest.raises(si.TrainingError, match=r"nan or infinite after .*the last good checkpoint is .*checkpoint.pt"):
         gan.train(checked(folder), options, tmp_path / "run", callback=callback, **RUN)
     assert loop.read_checkpoint(tmp_path / "run")["nimg"] == 16
+
+
+class Counter:
+    """A trainer of another kind: it counts, and its network is a text file."""
+
+    def __init__(self, data):
+        self.data, self.nimg, self.ticks, self.seconds, self.total, self.sum = data, 0, 0, 0.0, 20, 0
+
+    def step(self):
+        self.nimg += 2
+        self.sum += self.nimg
+
+    def check_numbers(self):
+        if self.sum < 0:
+            raise si.TrainingError("the sum is negative")
+
+    def values(self):
+        return {"sum": self.sum}
+
+    def clear_values(self):
+        pass
+
+    def record(self):
+        return {"options": {"by": 2}, **loop.about_data(self.data)}
+
+    def begin(self, outdir):
+        (outdir / "begun").touch()
+
+    def network_path(self, outdir):
+        return outdir / f"{self.nimg}.txt"
+
+    def snapshot(self, outdir):
+        self.network_path(outdir).write_text(str(self.sum))
+        return [self.network_path(outdir)], {"measured": self.sum / 2}
+
+    def state(self):
+        return {"nimg": self.nimg, "ticks": self.ticks, "seconds": self.seconds, "sum": self.sum}
+
+    def load_state(self, state):
+        self.nimg, self.ticks, self.seconds, self.sum = (state[k] for k in ("nimg", "ticks", "seconds", "sum"))
+
+
+def test_the_loop_runs_any_trainer(folder, tmp_path):
+    data = checked(folder)
+    rhythm = dict(tick_kimg=0.004, snapshot_ticks=2)
+    last = loop.train(Counter(data), tmp_path / "whole", **rhythm)
+    assert last.name == "20.txt" and last.read_text() == str(sum(range(2, 21, 2)))
+    files = {"8.txt", "16.txt", "20.txt", "begun", "checkpoint.pt", "log.jsonl", "training_options.json"}
+    assert set(names(last.parent)) == files
+
+    def stop(report):
+        if report.values["tick"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(Counter(data), tmp_path / "cut", **rhythm, callback=stop)
+    cut = loop.train(Counter(data), tmp_path / "cut", **rhythm, resume=True)
+    assert cut.read_text() == last.read_text()
+    lines = [json.loads(line) for line in (cut.parent / "log.jsonl").read_text().splitlines()]
+    assert [line["nimg"] for line in lines] == [4, 8, 12, 16, 20] and lines[1]["measured"] == 10
+    record = loop.read_options(cut.parent, dict)
+    assert record["options"] == {"by": 2} and record["rhythm"] == rhythm and record["pictures"] == 12
+    with pytest.raises(si.TrainingError, match="not one of a GAN"):
+        GANTrainer(Options.for_resolution(16, **SMALL), data).load_state(loop.read_checkpoint(cut.parent))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"[]", b"{}", None])
+def test_a_damaged_record_of_options_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "training_options.json").write_bytes(content)
+    with pytest.raises(si.TrainingError, match="training_options.json: (it is damaged|there is no such file)"):
+        loop.read_options(tmp_path, Options)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", None])
