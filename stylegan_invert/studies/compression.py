@@ -1,8 +1,9 @@
 """The experiments of Wulff & Torralba, section 4: truncation and compression at equal Fréchet distance, and artefacts.
 
-Truncation with psi moves w towards its mean; compression with tau limits the size of v in the Gaussian of V. Both make pictures
-more alike and nearer to the data. Artefacts are told by the discriminator or by neighbours among real pictures; the study shows
-what the codes of flagged pictures have in common.
+Truncation with psi moves w towards its mean. Compression takes the logarithm of those principal components of v that exceed a
+limit set by tau. Both make pictures more alike and nearer to the data. The study compares them at equal distance from the data.
+It also flags artefacts, by the discriminator or by neighbours among real pictures, and shows what the flagged codes have in
+common.
 """
 
 import json
