@@ -345,7 +345,8 @@ def bench_training(official: bool, device: torch.device, rounds: int) -> dict[st
                 D.requires_grad_(which != "Gmain").train()
                 for p in (*G.parameters(), *D.parameters()):
                     p.grad = None
-                loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, sync=True, gain=1)
+                more = {"sync": True} if name == "official" else {}
+                loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, gain=1, **more)
 
             return run
 

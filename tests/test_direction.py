@@ -323,6 +323,6 @@ def test_the_study_of_the_papers_experiments(tmp_path):
     before = (tmp_path / "out" / "results.json").read_bytes()
     assert CliRunner().invoke(cli, args).exit_code == 0
     assert (tmp_path / "out" / "results.json").read_bytes() == before
-    assert "other options" in CliRunner().invoke(cli, [*args, "--seed", "5"]).output
+    assert "other options" in str(CliRunner().invoke(cli, [*args, "--seed", "5"]).exception)
     without = CliRunner().invoke(cli, ["reproduce", "direction", "-n", "cats32", "-o", str(tmp_path / "no")])
     assert "no direction-embedding discriminator" in str(without.exception)

@@ -1,7 +1,6 @@
 """Training: data, losses, augmentation, the loop, its files, and what happens when something is wrong."""
 # Takes at most 65 CPU seconds.
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -23,10 +22,10 @@ import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.networks.discriminators import Discriminator
-from stylegan_invert.training import loop
+from stylegan_invert.training import gan, loop
 from stylegan_invert.training.augment import AugmentPipe, geometry
 from stylegan_invert.training.configs import CONFIGS, Options
-from stylegan_invert.training.gan import Trainer, build
+from stylegan_invert.training.gan import GANTrainer, build
 from stylegan_invert.training.gan_losses import DirectionLoss, StyleGAN2Loss
 
 from conftest import make_direction_network
@@ -154,6 +153,11 @@ def test_resolutions_that_are_none_are_refused(resolution):
         (dict(augment="all"), "augment is 'all'"),
         (dict(batch=6, batch_gpu=4), "multiple of batch_gpu"),
         (dict(batch=6), "groups of 4"),
+        (dict(lr=0), "lr is 0; expected a number above 0 to 1"),
+        (dict(batch=2.5), "batch is 2.5; expected an integer from 1"),
+        (dict(kimg=math.nan), "kimg is nan; expected a number above 0"),
+        (dict(mixing=1.5), "mixing is 1.5; expected a number from 0 to 1"),
+        (dict(fp16=1), "fp16 is 1; expected True or False"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -178,7 +182,7 @@ def gradients(loss, module, phase, inputs, gain=1.0):
     for p in module.parameters():
         p.grad = None
     torch.manual_seed(5)
-    loss.accumulate_gradients(phase, *inputs, sync=True, gain=gain)
+    loss.accumulate_gradients(phase, *inputs, gain=gain)
     module.requires_grad_(False)
     return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in module.parameters()])
 
@@ -241,16 +245,16 @@ def test_both_phases_add_up():
     both = gradients(loss, D, "Dboth", inputs)
     torch.testing.assert_close(both, gradients(loss, D, "Dmain", inputs) + gradients(loss, D, "Dreg", inputs))
     with pytest.raises(ValueError, match="phase is 'D'"):
-        loss.accumulate_gradients("D", *inputs, sync=True, gain=1)
+        loss.accumulate_gradients("D", *inputs, gain=1)
 
 
 def test_style_mixing_mixes():
     G, D = networks()
     loss = StyleGAN2Loss("cpu", G.mapping, G.synthesis, D, style_mixing_prob=1)
     _, _, z, c = batch_of()
-    _, ws = loss.run_G(z, c, sync=True)
+    _, ws = loss.run_G(z, c)
     assert not torch.equal(ws[:, 0], ws[:, -1])
-    _, ws = loss.run_G(z, c, sync=True, mix=False)
+    _, ws = loss.run_G(z, c, mix=False)
     assert torch.equal(ws[:, 0], ws[:, -1])
 
 
@@ -279,7 +283,7 @@ def test_both_networks_lower_the_angle(mixing, augment):
             module.requires_grad_(True)
             adam.zero_grad()
             loss.stats.clear()
-            loss.accumulate_gradients(phase, img, c, z, gen_c, sync=True, gain=1)
+            loss.accumulate_gradients(phase, img, c, z, gen_c, gain=1)
             module.requires_grad_(False)
             adam.step()
             angles.append(loss.stats.means()["angle"])
@@ -310,7 +314,7 @@ def test_signs_are_the_papers():
 
 
 def test_the_trunks_own_output_learns_what_the_head_says(folder):
-    trainer = Trainer(
+    trainer = GANTrainer(
         Options.for_resolution(16, head="direction", lr=0.01, gamma=0, **SMALL), checked(folder, mirror=True)
     )
     for _ in range(150):
@@ -366,7 +370,7 @@ def test_ada_moves_towards_its_target(folder):
     data = checked(folder)
     for target, moves in ((-1.0, True), (1.0, False)):
         options = Options.for_resolution(16, augment="ada", ada_target=target, ada_kimg=0.1, augment_p=0.1, **SMALL)
-        trainer = Trainer(options, data)
+        trainer = GANTrainer(options, data)
         for _ in range(4):
             trainer.step()
         assert (float(trainer.augment_pipe.p) > 0.1) == moves
@@ -375,7 +379,7 @@ def test_ada_moves_towards_its_target(folder):
 
 def test_averages_follow_the_rule(folder):
     options = Options.for_resolution(16, ema_kimg=0.016, ema_rampup=0, **SMALL)
-    trainer = Trainer(options, checked(folder))
+    trainer = GANTrainer(options, checked(folder))
     before, p = trainer.G_ema.synthesis.b4.const.clone(), trainer.G.synthesis.b4.const
     trainer.step()
     beta = 0.5 ** (4 / 16)
@@ -388,7 +392,7 @@ def test_rounds_add_up_to_the_batch(folder):
     found = []
     for batch_gpu in (4, 2):
         options = Options.for_resolution(16, head="direction", batch_gpu=batch_gpu, mixing=0, pl_weight=0, **SMALL)
-        trainer = Trainer(options, data)
+        trainer = GANTrainer(options, data)
         for layer in trainer.G.synthesis.modules():
             if hasattr(layer, "noise_strength"):
                 layer.noise_strength.data.zero_()
@@ -407,7 +411,7 @@ def names(folder):
 def test_a_run_writes_its_folder(folder, tmp_path):
     options = Options.for_resolution(16, kimg=0.032, head="direction", augment="ada", **SMALL)
     seen = []
-    last = loop.train(checked(folder), options, tmp_path / "run", callback=seen.append, **{**RUN, "metric_samples": 12})
+    last = gan.train(checked(folder), options, tmp_path / "run", callback=seen.append, **{**RUN, "metric_samples": 12})
     assert names(tmp_path / "run") == [
         "checkpoint.pt", "fakes000000.png", "log.jsonl", "network-snapshot-000000.pkl", "reals.png", "training_options.json",
     ]  # fmt: skip
@@ -435,7 +439,7 @@ def test_killed_and_resumed_is_undisturbed(folder, tmp_path, head, augment):
     """Promise 4, to the bit, with mixing, path lengths, classes of nothing and all counters."""
     options = dict(head=head, augment=augment, ada_kimg=0.1, mixing=0.9, pl_weight=2, **SMALL)
     data = checked(folder, mirror=True)
-    whole = loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "whole", **RUN)
+    whole = gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "whole", **RUN)
 
     class Stop(Exception):
         pass
@@ -445,11 +449,11 @@ def test_killed_and_resumed_is_undisturbed(folder, tmp_path, head, augment):
             raise Stop
 
     with pytest.raises(Stop):
-        loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", callback=stop, **RUN)
+        gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", callback=stop, **RUN)
     with open(tmp_path / "cut" / "log.jsonl", "a") as f:
         f.write('{"kimg": 0.0')  # as a kill in the middle of a line leaves it
     torch.manual_seed(99)
-    cut = loop.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", resume=True, **RUN)
+    cut = gan.train(data, Options.for_resolution(16, kimg=0.048, **options), tmp_path / "cut", resume=True, **RUN)
     assert cut.read_bytes() == whole.read_bytes()
     logs = [[json.loads(line) for line in (p.parent / "log.jsonl").read_text().splitlines()] for p in (whole, cut)]
     timing = {"seconds", "images_per_second", "seconds_left"}
@@ -517,8 +521,80 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, tmp_path, monkeypatch):
         monkeypatch.setattr(StyleGAN2Loss, "stop_now", report.values["tick"] == 3)
 
     with pytest.raises(si.TrainingError, match=r"nan or infinite after .*the last good checkpoint is .*checkpoint.pt"):
-        loop.train(checked(folder), options, tmp_path / "run", callback=callback, **RUN)
+        gan.train(checked(folder), options, tmp_path / "run", callback=callback, **RUN)
     assert loop.read_checkpoint(tmp_path / "run")["nimg"] == 16
+
+
+class Counter:
+    """A trainer of another kind: it counts, and its network is a text file."""
+
+    def __init__(self, data):
+        self.data, self.nimg, self.ticks, self.seconds, self.total, self.sum = data, 0, 0, 0.0, 20, 0
+
+    def step(self):
+        self.nimg += 2
+        self.sum += self.nimg
+
+    def check_numbers(self):
+        if self.sum < 0:
+            raise si.TrainingError("the sum is negative")
+
+    def values(self):
+        return {"sum": self.sum}
+
+    def clear_values(self):
+        pass
+
+    def record(self):
+        return {"options": {"by": 2}, **loop.about_data(self.data)}
+
+    def begin(self, outdir):
+        (outdir / "begun").touch()
+
+    def network_path(self, outdir):
+        return outdir / f"{self.nimg}.txt"
+
+    def snapshot(self, outdir):
+        self.network_path(outdir).write_text(str(self.sum))
+        return [self.network_path(outdir)], {"measured": self.sum / 2}
+
+    def state(self):
+        return {"nimg": self.nimg, "ticks": self.ticks, "seconds": self.seconds, "sum": self.sum}
+
+    def load_state(self, state):
+        self.nimg, self.ticks, self.seconds, self.sum = (state[k] for k in ("nimg", "ticks", "seconds", "sum"))
+
+
+def test_the_loop_runs_any_trainer(folder, tmp_path):
+    data = checked(folder)
+    rhythm = dict(tick_kimg=0.004, snapshot_ticks=2)
+    last = loop.train(Counter(data), tmp_path / "whole", **rhythm)
+    assert last.name == "20.txt" and last.read_text() == str(sum(range(2, 21, 2)))
+    files = {"8.txt", "16.txt", "20.txt", "begun", "checkpoint.pt", "log.jsonl", "training_options.json"}
+    assert set(names(last.parent)) == files
+
+    def stop(report):
+        if report.values["tick"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(Counter(data), tmp_path / "cut", **rhythm, callback=stop)
+    cut = loop.train(Counter(data), tmp_path / "cut", **rhythm, resume=True)
+    assert cut.read_text() == last.read_text()
+    lines = [json.loads(line) for line in (cut.parent / "log.jsonl").read_text().splitlines()]
+    assert [line["nimg"] for line in lines] == [4, 8, 12, 16, 20] and lines[1]["measured"] == 10
+    record = loop.read_options(cut.parent, dict)
+    assert record["options"] == {"by": 2} and record["rhythm"] == rhythm and record["pictures"] == 12
+    with pytest.raises(si.TrainingError, match="not one of a GAN"):
+        GANTrainer(Options.for_resolution(16, **SMALL), data).load_state(loop.read_checkpoint(cut.parent))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"[]", b"{}", None])
+def test_a_damaged_record_of_options_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "training_options.json").write_bytes(content)
+    with pytest.raises(si.TrainingError, match="training_options.json: (it is damaged|there is no such file)"):
+        loop.read_options(tmp_path, Options)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", None])
@@ -531,9 +607,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 
 def test_a_folder_with_a_run_is_not_written_over(folder, tmp_path):
     options = Options.for_resolution(16, kimg=0.008, **SMALL)
-    loop.train(checked(folder), options, tmp_path / "run", **RUN)
+    gan.train(checked(folder), options, tmp_path / "run", **RUN)
     with pytest.raises(si.TrainingError, match="--resume"):
-        loop.train(checked(folder), options, tmp_path / "run", **RUN)
+        gan.train(checked(folder), options, tmp_path / "run", **RUN)
 
 
 def test_training_goes_on_from_a_network_file(folder, tmp_path):
@@ -541,13 +617,13 @@ def test_training_goes_on_from_a_network_file(folder, tmp_path):
     si.save(net, tmp_path / "a.pkl")
     net = si.load(tmp_path / "a.pkl")
     data = checked(folder)
-    trainer = Trainer(Options.for_resolution(16, head="direction", **SMALL), data)
+    trainer = GANTrainer(Options.for_resolution(16, head="direction", **SMALL), data)
     trainer.start_from(net)
     x = torch.rand([2, 3, 16, 16])
     assert torch.equal(trainer.D_ema.embed(x).direction, net.direction.embed(x).direction)
     assert torch.equal(trainer.D.outputs.weight, net.direction.outputs.weight)
     with pytest.raises(si.TrainingError, match=r"this run has .*--z-dim"):
-        Trainer(Options.for_resolution(16, head="direction", **{**SMALL, "w_dim": 9}), data).start_from(net)
+        GANTrainer(Options.for_resolution(16, head="direction", **{**SMALL, "w_dim": 9}), data).start_from(net)
     with pytest.raises(si.TrainingError, match="compares the pictures of a batch"):
         net["D"], net.extra = Discriminator(0, 16, 3, channel_base=64, channel_max=8), {}
         net._direction = None
@@ -558,7 +634,7 @@ def test_classes_are_learned_by(folder, tmp_path):
     for head in ("none", "direction"):
         data = checked(official_zip(tmp_path / f"{head}.zip", [0, 1, 2, 0, 1, 2]), use_labels=True)
         options = Options.for_resolution(16, kimg=0.016, head=head, c_dim=data.c_dim, **SMALL)
-        net = si.load(loop.train(data, options, tmp_path / head, **{**RUN, "metric_samples": 8}))
+        net = si.load(gan.train(data, options, tmp_path / head, **{**RUN, "metric_samples": 8}))
         assert net.G.c_dim == 3 and net.D.c_dim == 3
 
 
@@ -625,39 +701,6 @@ def test_the_papers_sampling_is_warned_of(folder, tmp_path):
     assert not si.load(tmp_path / "run" / "network-snapshot-000000.pkl").G.mapping.normalize_z
 
 
-def test_gradients_are_exchanged_in_the_last_round_only():
-    """The interface's ``sync``: distributed modules exchange gradients unless told not to."""
-    G, D = networks()
-    quiet = []
-
-    class Distributed(torch.nn.Module):
-        def __init__(self, name, module):
-            super().__init__()
-            self.name, self.module = name, module
-
-        def forward(self, *args, **kwargs):
-            return self.module(*args, **kwargs)
-
-        @contextlib.contextmanager
-        def no_sync(self):
-            quiet.append(self.name)
-            yield
-
-    loss = StyleGAN2Loss(
-        "cpu", Distributed("map", G.mapping), Distributed("syn", G.synthesis), Distributed("D", D), pl_weight=2
-    )
-    inputs = batch_of()
-    for phase, sync, expected in (
-        ("Gmain", True, {"D"}), ("Gboth", True, {"D", "map", "syn"}), ("Dmain", True, {"D", "map", "syn"}), ("Dreg", True, set()),
-        ("Greg", True, set()), ("Greg", False, {"map", "syn"}), ("Dreg", False, {"D"}),
-    ):  # fmt: skip
-        quiet.clear()
-        G.requires_grad_(phase[0] == "G")
-        D.requires_grad_(phase[0] == "D")
-        loss.accumulate_gradients(phase, *inputs, sync=sync, gain=1)
-        assert set(quiet) == expected, phase
-
-
 def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
     seen = []
 
@@ -675,7 +718,7 @@ def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
     options = Options.for_resolution(16, kimg=0.008, **SMALL)
-    loop.train(checked(folder), options, tmp_path / "run", **RUN)
+    gan.train(checked(folder), options, tmp_path / "run", **RUN)
     assert seen[0] == (str(tmp_path / "run"), 0) and ("loss/G", 8) in seen
 
 
@@ -685,9 +728,9 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
     options = Options.for_resolution(
         32, kimg=0.064, head=head, fp16=True, augment="ada", mixing=0.9, pl_weight=2, batch=8
     )
-    net = si.load(loop.train(checked(folder, resolution=32), options, tmp_path / "run", "cuda", **RUN))
+    net = si.load(gan.train(checked(folder, resolution=32), options, tmp_path / "run", "cuda", **RUN))
     assert net.info["fp16_resolutions"] == [8, 16, 32]
-    loop.train(
+    gan.train(
         checked(folder, resolution=32),
         dataclasses.replace(options, kimg=0.08),
         tmp_path / "run",

@@ -12,7 +12,7 @@ import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.generator import Code, adapt
 from stylegan_invert.media.pictures import write_png
-from stylegan_invert.studies import compression, prior
+from stylegan_invert.studies import base, compression, prior
 
 from conftest import make_network
 
@@ -102,7 +102,7 @@ def test_the_prior_study(network, tmp_path, monkeypatch):
     assert "| W + prior |" in table and "227.65" in table and "mean code" in table
     # What is there is not made again; a file that is gone is.
     with monkeypatch.context() as m:
-        m.setattr(prior, "optimise", lambda *_: pytest.fail("it was made again"))
+        m.setattr(base, "fit", lambda *_: pytest.fail("it was made again"))
         call(*args)
     assert (tmp_path / "table.md").read_text() == table
     next((tmp_path / "parts").glob("mixed-v+*")).unlink()
@@ -125,9 +125,9 @@ def test_mixed_pictures_have_another_w_in_every_layer(network):
 
 
 def test_pairs():
-    found = prior.pairs(20, 80)
-    assert len(set(found)) == 80 and all(0 <= i < j < 20 for i, j in found) and found == prior.pairs(20, 80)
-    assert sorted(prior.pairs(3, 80)) == [(0, 1), (0, 2), (1, 2)]
+    found = prior.choose_pairs(20, 80)
+    assert len(set(found)) == 80 and all(0 <= i < j < 20 for i, j in found) and found == prior.choose_pairs(20, 80)
+    assert sorted(prior.choose_pairs(3, 80)) == [(0, 1), (0, 2), (1, 2)]
 
 
 def test_curves_of_true_codes_are_zero(network):
@@ -157,7 +157,7 @@ def test_realism_is_its_definition():
     radii = np.sort(apart, axis=1)[:, 3]
     dense = radii <= np.sort(radii)[(len(radii) - 1) // 2]
     expected = [max(r / np.linalg.norm(m - x) for x, r in zip(real[dense].numpy(), radii[dense])) for m in made.numpy()]
-    np.testing.assert_allclose(compression.realism(made, real), expected, rtol=1e-4)
+    np.testing.assert_allclose(compression.realism_scores(made, real), expected, rtol=1e-4)
 
 
 def test_similarity_and_diversity():

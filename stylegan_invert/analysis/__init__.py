@@ -1,1 +1,1 @@
-"""What is done with codes and pictures once they are there: distances between sets of pictures, studies, sheets."""
+"""What is done with codes and pictures: distances between sets of pictures, lines between codes, figures, sheets."""

@@ -5,7 +5,6 @@ The network is not Inception, so the numbers are no FID and cannot be compared w
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +13,20 @@ import torch.nn.functional as F
 from ..generator import Code, GeneratorAdapter
 from ..losses.base import as_rgb
 from ..losses.lpips import SqueezeLPIPS
+from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
 
-FRECHET_SAMPLES = 10_000  # with fewer, the bias of the Fréchet distance drowns what it measures
-FEWEST = 8  # pictures on a side for a kernel distance
-SIDE = 128  # pictures of every size are brought to this one
+FRECHET_SAMPLES = 10_000  # with fewer pictures the bias of the Fréchet distance is too large
+FEWEST = 8  # a kernel distance needs so many pictures on each side
+SIDE = 128  # pictures of all sizes are resized to this one
 BATCH = 64
-UNIT = 6.0  # about the features' root mean square on photographs, so that distances are handy numbers
+UNIT = 6.0  # features are divided by this, about their root mean square on photographs, so that distances are near one
 
 
 class PictureFeatures:
     """512 numbers per picture: SqueezeNet 1.1's last feature map, averaged over the picture and divided by 6.
 
-    Pictures are resized to 128x128, bilinearly and with antialiasing, so that the definition is one for every size.
+    Pictures of all sizes are resized to 128x128, bilinearly and with antialiasing.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -43,22 +43,29 @@ class PictureFeatures:
         return last.mean(dim=[2, 3]).cpu().double() / UNIT
 
     def of(self, batches: Iterable[torch.Tensor], progress: Callable[[int], None] | None = None) -> torch.Tensor:
-        """The features of many batches, one below the other."""
-        found = []
+        """The features (N, 512) of all pictures of many batches.
+
+        Args:
+            batches: pictures as `__call__` takes them.
+            progress: called with the number of pictures of each batch.
+        """
+        features = []
         for batch in batches:
-            found.append(self(batch))
+            features.append(self(batch))
             if progress is not None:
                 progress(len(batch))
-        return torch.cat(found)
+        return torch.cat(features)
 
 
 def generated_pictures(
     generator: GeneratorAdapter, n: int, seed: int, c: torch.Tensor | None = None
 ) -> Iterator[torch.Tensor]:
-    """``n`` pictures (<= 64, C, R, R) uint8 at a time, of latents from the prior and the stored noise maps.
+    """Pictures (<= 64, C, R, R) uint8 at a time, of latents from the prior, with the stored noise maps.
 
     Args:
-        seed: the latents depend on it and on their number only.
+        generator: the network's adapter.
+        n: the number of pictures in all.
+        seed: of the latents and labels, which depend on nothing else but ``n``.
         c: labels (m, c_dim) to draw from, for networks with classes.
     """
     (shape,) = generator.code_shapes("z").values()
@@ -73,27 +80,37 @@ def generated_pictures(
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:
-    """Pictures in [-1, 1] as uint8, on the CPU: to the nearest, which shifts no mean."""
+    """Pictures in [-1, 1] as uint8, on the CPU. They are rounded to the nearest value, so that the mean stays."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def stored_pictures(data: Any) -> Iterator[torch.Tensor]:
-    """All pictures (<= 64, C, R, R) uint8 at a time, of a `media.picture_set.PictureSet`."""
+def stored_pictures(data: PictureSet) -> Iterator[torch.Tensor]:
+    """All pictures of a set, (<= 64, C, R, R) uint8 at a time."""
     for first in range(0, len(data), BATCH):
         yield torch.from_numpy(data.pictures(range(first, min(first + BATCH, len(data)))))
 
 
 def logits(D: torch.nn.Module, pictures: np.ndarray) -> torch.Tensor:
-    """A discriminator's value of each picture (N, C, R, R) uint8, judged alone: (N,)."""
+    """A discriminator's logits (N,) of pictures (N, C, R, R) uint8. Each is judged alone, not in a batch."""
     with torch.no_grad():
         return torch.cat([D(x[None], None) for x in as_images(pictures, next(D.parameters()).device)]).flatten().cpu()
 
 
-def realism(
+def quality(
     pictures: np.ndarray, reference: torch.Tensor, features: PictureFeatures, D: torch.nn.Module | None = None
 ) -> dict[str, float]:
-    """How real pictures (N, C, R, R) uint8 look: the discriminator's mean logit where there is one, and their kernel distance to
-    generated pictures, whose features are the reference, with its standard error (from 8 pictures on)."""
+    """How real pictures look: the discriminator's value and their distance to other generated pictures.
+
+    Args:
+        pictures: (N, C, R, R) uint8.
+        reference: features (M, 512) of generated pictures.
+        features: computes those of the pictures.
+        D: the discriminator, or None.
+
+    Returns:
+        "logit", the mean, if there is a discriminator; from 8 pictures on also "kid", the kernel distance to the reference,
+        and "kid_stderr", its standard error.
+    """
     result = {}
     if D is not None:
         result["logit"] = float(logits(D, pictures).mean())
@@ -103,10 +120,11 @@ def realism(
 
 
 def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
-    """The distances that as many samples allow, by the name under which they are reported.
+    """The distances that can be computed with so many samples, by the name under which they are reported.
 
     Args:
-        real, generated: features (N, 512), (M, 512).
+        real: features (N, 512) of real pictures.
+        generated: features (M, 512) of generated pictures.
 
     Returns:
         "kid_squeezenet" and its standard error "kid_squeezenet_stderr"; from 10,000 pictures on both sides on, also
@@ -120,7 +138,10 @@ def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of features (N, F), in float64 (Heusel et al., 2017)."""
+    """The Fréchet distance |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of features (N, F), in float64.
+
+    Source: Heusel et al., 2017.
+    """
     a, b = a.double().numpy(), b.double().numpy()
     s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(s1)
@@ -133,11 +154,13 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
 def kid(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:
     """The unbiased squared maximum mean discrepancy with the kernel (x.y / F + 1)^3, and its standard error.
 
-    Both sets (N, F) are dealt out into 4 to 50 pairs of blocks, which share no picture; the mean of the blocks' values and
-    the deviation of that mean are returned (Binkowski et al., 2018, with disjoint blocks so that the error is honest).
+    Both sets (N, F) are divided into 4 to 50 pairs of blocks, which share no picture; the mean of the blocks' values and
+    the standard error of that mean are returned.
 
     Raises:
         ValueError: fewer than 8 pictures on a side.
+
+    Source: Binkowski et al., 2018. There the blocks may share pictures, which makes the error look smaller than it is.
     """
     n = min(len(a), len(b))
     if n < FEWEST:

@@ -1,4 +1,4 @@
-"""Whether V is Gaussian: what `stylegan-invert stats` reports of a network."""
+"""Measures of how Gaussian a network's V space is, as `stylegan-invert stats` reports them."""
 
 from typing import Any, NamedTuple
 
@@ -7,12 +7,18 @@ import torch
 from ..generator import Gaussian, StyleAdapter
 
 SAMPLES = 20_000
-SEED = 1  # not that of the samples that the Gaussian is from
-PAIRS = 3
+SEED = 1  # another seed than that of the samples from which the Gaussian was computed
+PAIRS = 3  # pairs of entries that Figure 1 shows
 
 
 class HeldOut(NamedTuple):
-    """Fresh samples, (N, w_dim) float64 each: w, v, and v in whitened coordinates."""
+    """Fresh samples, (N, w_dim) float64.
+
+    Attributes:
+        w: in W.
+        v: the same in V.
+        whitened: the same in whitened coordinates of V.
+    """
 
     w: torch.Tensor
     v: torch.Tensor
@@ -20,7 +26,13 @@ class HeldOut(NamedTuple):
 
 
 def held_out(generator: StyleAdapter, c: torch.Tensor | None = None, count: int = SAMPLES) -> HeldOut:
-    """Samples that the Gaussian has not seen."""
+    """Samples from which the Gaussian was not computed.
+
+    Args:
+        generator: the network's adapter.
+        c: the class (1, c_dim), for networks with classes.
+        count: the number of samples.
+    """
     w = generator.sample_w(c, SEED)(count)
     gaussian = generator.gaussian(c).to("cpu")
     return HeldOut(w.double(), gaussian.to_v(w), gaussian.whiten(w))
@@ -30,11 +42,16 @@ def diagnose(gaussian: Gaussian, samples: HeldOut) -> dict[str, Any]:
     """How Gaussian V is.
 
     Returns:
-        "samples", "whitened_error", "rank": see `Gaussian`. "condition": largest over smallest variance of those counted in
-        the rank. "effective_rank": the exponential of the entropy of the variances' shares (Roy & Vetterli, 2007).
-        "skewness_w", "skewness_v": mean absolute skewness of the entries; "kurtosis_w", "kurtosis_v": their mean excess kurtosis.
-        "mahalanobis_mean", "mahalanobis_variance": of the held-out samples, over those of the chi-square distribution with
-        "rank" degrees of freedom: one, for a Gaussian. "held_out": their number.
+        A table of
+        "samples", "whitened_error" and "rank", see `Gaussian`;
+        "dimensions": the size of v;
+        "condition": the largest variance divided by the smallest of those that count in the rank;
+        "effective_rank": the exponential of the entropy of the variances' shares (Roy & Vetterli, 2007);
+        "skewness_w" and "skewness_v": the mean absolute skewness of the entries;
+        "kurtosis_w" and "kurtosis_v": the mean excess kurtosis of the entries;
+        "mahalanobis_mean" and "mahalanobis_variance": of the held-out samples, divided by those of the chi-square distribution
+        with "rank" degrees of freedom, so that both are one for a Gaussian;
+        "held_out": the number of held-out samples.
     """
     shares = gaussian.variances / gaussian.variances.sum()
     shares = shares[shares > 0]
@@ -86,7 +103,7 @@ def figure1(samples: HeldOut) -> Any:
 
 
 def figure_chi_square(gaussian: Gaussian, samples: HeldOut) -> Any:
-    """Squared Mahalanobis distances of held-out samples, and the chi-square density that a Gaussian would give."""
+    """Squared Mahalanobis distances of held-out samples, and the chi-square density that they have in a Gaussian."""
     import numpy as np
     import scipy.stats
 

@@ -1,4 +1,4 @@
-"""Ways between codes, and what lies under a code at a layer."""
+"""Straight lines between codes, errors along them, and the latents under a code at a layer."""
 
 from collections.abc import Sequence
 
@@ -14,30 +14,40 @@ from ..projectors.projection import render_rounded
 def between(
     generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float], space: str | None = None
 ) -> list[Code]:
-    """Codes on the straight line from a to b (N = 1 each), alpha 0 being a.
+    """Codes on the straight line between two codes.
 
-    At a layer that is G2((1 - alpha) h1 + alpha h2) of Pividori et al. (supplement, "Intra class" and "Random
-    interpolation"), with everything else that the network reads interpolated, too. If one code lies at a layer and the other
-    does not, the other is taken there first; w goes before z. ``space`` says otherwise: "v+" is for straight lines in V.
+    Everything that the network reads is interpolated: at a layer the output h and, for a StyleGAN, the w of the layers behind.
+
+    Args:
+        generator: the network's adapter.
+        a: the code (N = 1) at alpha 0.
+        b: the code (N = 1) at alpha 1.
+        alphas: the points of the line.
+        space: where the line is straight, as "v+". None takes the space of the codes; if only one lies at a layer, that
+            layer; otherwise the network's base space, "w+" or "z".
 
     Raises:
         ValueError: the codes cannot be brought into one space.
+
+    Source: Pividori et al., supplement, "Intra class" and "Random interpolation": G2((1 - alpha) h1 + alpha h2).
     """
     space = space or _common(generator, a.space, b.space)
     a, b = generator.convert(a, space), generator.convert(b, space)
     keys = [k for k in a.tensors if k in b.tensors]
     c = a.c
-    found = []
+    codes = []
     for alpha in alphas:
         if a.c is not None and b.c is not None:
             c = torch.lerp(a.c, b.c, float(alpha))
-        found.append(Code(space, {k: torch.lerp(a.tensors[k], b.tensors[k], float(alpha)) for k in keys}, c))
-    return found
+        codes.append(Code(space, {k: torch.lerp(a.tensors[k], b.tensors[k], float(alpha)) for k in keys}, c))
+    return codes
 
 
 def latent_distances(generator: GeneratorAdapter, found: Code, true: Code) -> dict[str, float]:
-    """How far a code (N = 1) is from the true one: "w", the length of the difference in W or, with several w, in W+, and "v", the
-    same in whitened coordinates of V.
+    """How far a code (N = 1) is from the true one.
+
+    Returns:
+        "w", the length of the difference in W or, with several w, in W+, and "v", the same in whitened coordinates of V.
 
     Raises:
         ValueError: the network has no V.
@@ -52,7 +62,11 @@ def latent_distances(generator: GeneratorAdapter, found: Code, true: Code) -> di
 def line_errors(
     generator: GeneratorAdapter, found: Sequence[Code], true: Sequence[Code], lpips: Distance
 ) -> dict[str, list[float]]:
-    """How far each code of a line (N = 1 each) is from that of the true line: "lpips" of the pictures, and `latent_distances`."""
+    """How far each code of a line (N = 1 each) is from that of the true line.
+
+    Returns:
+        "lpips" of the pictures, and "w" and "v" of `latent_distances`: a value for each code.
+    """
     shown = [as_images(np.stack([render_rounded(generator, code) for code in line])) for line in (found, true)]
     with torch.no_grad():
         distances = lpips.between(*shown).tolist()
@@ -61,7 +75,13 @@ def line_errors(
 
 
 def underlying(generator: GeneratorAdapter, code: Code) -> Code:
-    """A code at a layer without its displacement: G1(z*), in the same space (Pividori et al., "Representation gap")."""
+    """A code at a layer without its displacement: G1(z*), in the same space.
+
+    Raises:
+        ValueError: the code does not lie at a layer.
+
+    Source: Pividori et al., "Representation gap".
+    """
     if not code.space.startswith(FEATURES):
         raise ValueError(
             f"a code in {code.space!r} has no displacement; expected one at a layer, as --method dense finds"

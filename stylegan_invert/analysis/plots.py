@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StyleganInvertError
+from ..io.files import atomic
 
 
 def figure(rows: int, columns: int, side: float = 3, ratio: float = 1.0) -> tuple[Any, list[list[Any]]]:
-    """A matplotlib figure and its axes by row and column; each is ``side`` inches high and ``side * ratio`` wide.
+    """A matplotlib figure and its axes, by row and column.
+
+    Args:
+        rows: rows of axes.
+        columns: columns of axes.
+        side: the height of each in inches.
+        ratio: the width of each, divided by its height.
 
     Raises:
         StyleganInvertError: matplotlib is not installed.
@@ -49,8 +56,6 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
 
 
 def write_figure(path: Path, drawing: Any) -> None:
-    """Write a figure as PNG, at once or not at all."""
-    from ..io.files import atomic
-
+    """Write a figure as PNG. It is written whole or not at all."""
     with atomic(path) as temporary:
         drawing.savefig(temporary, dpi=100)

@@ -206,7 +206,7 @@ def outdir_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def data_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--data`` and ``--pictures``, for studies in which real pictures are optional; see `real_pictures`."""
+    """Add ``--data`` and ``--pictures``, for studies in which real pictures are optional; see `studies.base.picture_set`."""
     function = click.option(
         "--pictures",
         type=Span(),
@@ -272,49 +272,6 @@ def check_outdir(outdir: str) -> None:
         raise click.ClickException(
             f"--outdir {outdir}: cannot write there ({reason}); choose a folder that can be made or written into"
         ) from None
-
-
-def hashes(sets: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of the pictures of each set, so that a study goes on with its own ones only."""
-    from ..io.files import sha256
-
-    return {name: sha256(pictures.tobytes()) for name, pictures in sets.items()}
-
-
-def same_study(folder: Any, settings: dict[str, Any]) -> None:
-    """Make the folder of a study, or see that what is in it was made with the same settings."""
-    import json
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "settings.json"
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-    elif json.loads(path.read_text()) != json.loads(json.dumps(settings)):
-        raise click.ClickException(
-            f"{folder}: it holds a study with other options or of another network; choose another --outdir"
-        )
-
-
-def real_pictures(data: str, span: tuple[int, int | None] | None, generator: Any, limit: int) -> Any:
-    """The first pictures (at most ``limit``, C, R, R) uint8 of a set, of a generator's shape; see `Span`."""
-    from ..media.picture_set import PictureSet
-
-    first, last = span or (0, None)
-    found = PictureSet(data, generator.img_resolution, generator.img_channels, first=first, last=last)
-    found.check()
-    return found.pictures(range(min(limit, len(found.names))))
-
-
-def write_study(folder: Any, results: dict[str, Any], table: str, quiet: bool, besides: str = "") -> None:
-    """Write a study's results.json and table.md, and say so; ``besides`` names what else was written."""
-    import json
-
-    from ..io.files import atomic
-
-    for name, text in (("results.json", json.dumps(results, indent=2) + "\n"), ("table.md", table)):
-        with atomic(folder / name) as temporary:
-            temporary.write_text(text)
-    say(quiet, f"{table}\nwrote {folder}/table.md, results.json{besides}")
 
 
 def say(quiet: bool, text: str) -> None:

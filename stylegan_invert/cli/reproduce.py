@@ -1,8 +1,11 @@
 """``stylegan-invert reproduce``: the papers' experiments, one command per paper."""
 
+import functools
+from typing import Any
+
 import click
 
-from .common import Commands
+from .common import Commands, counting, open_network, pick_device, say
 
 COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
@@ -16,3 +19,35 @@ COMMANDS = {
 @click.command(cls=Commands, table=COMMANDS, prefix="reproduce_")
 def command() -> None:
     """Run a paper's experiments on a network, and write its tables and figures."""
+
+
+def run_study(
+    study: Any,
+    network: str,
+    outdir: str,
+    device: str,
+    quiet: bool,
+    *,
+    data: str | None = None,
+    pictures: tuple[int, int | None] | None = None,
+    figures: str = "",
+    **settings: Any,
+) -> None:
+    """Run a study and print its table.
+
+    Args:
+        study: a module of `stylegan_invert.studies`, with the functions ``run`` and ``table``.
+        network, outdir, device, quiet: the values of these options.
+        data: the real pictures' path, or None.
+        pictures: which of them to take, as `common.Span` gives it.
+        figures: the figures that the study writes, for the last line that is printed.
+        settings: passed to the study.
+    """
+    from ..studies.base import picture_set
+
+    where = pick_device(device)
+    net = open_network(network, quiet)
+    if data is not None:
+        settings["data"] = picture_set(net, data, pictures)
+    results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
+    say(quiet, f"{study.table(results)}\nwrote {outdir}/table.md, results.json{figures}")

@@ -1,24 +1,11 @@
 """``stylegan-invert reproduce clipping``"""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
-from .common import (
-    SEED,
-    counting,
-    device_option,
-    loss_option,
-    network_option,
-    open_network,
-    outdir_option,
-    pick_device,
-    quiet_option,
-    write_study,
-)
-
-PRIORS = ("normal", "uniform")
-GOOD = 30  # dB
+from .common import SEED, device_option, loss_option, network_option, outdir_option, quiet_option
+from .reproduce import run_study
 
 
 @click.command()
@@ -33,50 +20,16 @@ GOOD = 30  # dB
 @outdir_option
 @device_option
 @quiet_option
-def command(
-    network: str, generated: int, steps: int, restarts: int, seed: int, loss: str, outdir: str, device: str, quiet: bool
-) -> None:  # fmt: skip
+def command(**options: Any) -> None:
     """Recover latents with and without clipping, for a normal and a uniform prior, with restarts equal.
 
     DIR gets table.md and results.json: PSNR, the share of pictures above 30 dB, the error of the latent, and the share of its
-    entries that ended outside the prior's bounds.
+    entries that ended outside the prior's bounds. A study that was stopped goes on when it is called again with the same
+    options.
 
     \b
     stylegan-invert reproduce clipping -n faces64 -o out/clipping
     """
-    import numpy as np
+    from ..studies import clipping
 
-    from ..generator import adapt
-    from ..projectors.run import build_loss
-    from ..projectors.z import CLIPS, LatentOptions
-    from ..studies.clipping import recover
-    from ..studies.dense import quartiles
-
-    where = pick_device(device)
-    net = open_network(network, quiet)
-    generator = adapt(net.G.to(where))
-    if generator.c_dim:
-        raise click.ClickException(f"{network}: it has classes; this study is for networks without")
-    distance, about_loss = build_loss(loss, None, None, where)
-    options = LatentOptions(steps=steps, restarts=restarts, seed=seed, optimizer="adam")
-    folder = Path(outdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with counting(generated * len(CLIPS) * len(PRIORS), "pictures", quiet) as progress:
-        found = {
-            family: recover(generator, family, generated, distance, options, progress=progress) for family in PRIORS
-        }
-    lines = [
-        f"| {generated} pictures, {restarts} restarts, {steps} steps | PSNR, dB (quartiles) | above {GOOD} dB | error of z | outside |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for family, clips in found.items():
-        for clip, rows in clips.items():
-            low, middle, high = quartiles(rows["psnr"])
-            good = np.mean(np.array(rows["psnr"]) > GOOD)
-            lines.append(
-                f"| {family} prior, clipping {clip} | {middle:.1f} ({low:.1f} to {high:.1f}) | {good:.0%} "
-                f"| {np.median(rows['error']):.4f} | {np.mean(rows['outside']):.2%} |"
-            )
-    text = "\n".join(lines) + "\n"
-    settings = {"network": net.sha256, **about_loss, "steps": steps, "restarts": restarts, "seed": seed}
-    write_study(folder, {**settings, "priors": found}, text, quiet)
+    run_study(clipping, **options)

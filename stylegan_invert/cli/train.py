@@ -6,36 +6,41 @@ from typing import Any
 
 import click
 
-from .common import SEED, Number, Span, UserPath, check_outdir, counting, device_option, pick_device, quiet_option, say
+from ..options import flags
+from ..training.configs import BY_RESOLUTION, Options
+from .common import Number, Span, UserPath, check_outdir, counting, device_option, pick_device, quiet_option, say
+from .options import class_options
 
-AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of training.configs
-SAME = (  # options that `training.configs.Options` knows under the same name
-    "kimg", "seed", "head", "embedding_weight", "embedding_weight_later", "embedding_later_kimg", "batch", "batch_gpu", "lr",
-    "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "mapping_lr", "channel_base", "channel_max", "ema_kimg",
-)  # fmt: skip
-SETTINGS = {**{name: name for name in SAME}, "p": "augment_p", "target": "ada_target"}
+AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of `Options.augment`
 NEEDS = {  # options that mean nothing without another
-    "p": "--aug", "target": "--aug ada", "embedding_weight": "--head direction", "embedding_weight_later": "--head direction",
+    "augment_p": "--aug",
+    "ada_target": "--aug ada",
+    "embedding_weight": "--head direction",
+    "embedding_weight_later": "--head direction",
     "embedding_later_kimg": "--head direction",
-}  # fmt: skip
-GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said anew when a stopped run goes on
+}
+GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be given anew when a stopped run goes on
+DEFAULT_TEXTS = {
+    **dict.fromkeys(BY_RESOLUTION, "by resolution"),
+    "batch_gpu": "all",
+    "mapping_lr": "0.01; 0.1 with --head direction",
+    "ema_kimg": "10 at batch 32",
+}
 
 
 @click.command()
 @click.option(
-    "--data", type=UserPath(), metavar="PATH",
+    "--data",
+    type=UserPath(),
+    metavar="PATH",
     help="Training set: an official dataset zip or folder, or any folder of pictures.",
-)  # fmt: skip
+)
 @click.option("--outdir", "-o", type=UserPath(), metavar="DIR", help="Folder of the run; made if it is missing.")
 @click.option(
-    "--resume", type=UserPath(), metavar="PATH",
+    "--resume",
+    type=UserPath(),
+    metavar="PATH",
     help="Go on with a stopped run (its folder), or start from the weights of a network file.",
-)  # fmt: skip
-@click.option(
-    "--kimg",
-    type=Number(0, 1e9, min_open=True),
-    metavar="N",
-    help="Thousands of pictures to show in all.  [default: 25000]",
 )
 @click.option(
     "--resolution",
@@ -52,58 +57,20 @@ GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said ane
     metavar="FIRST:LAST",
     help="Take these pictures only, in the order of their names, as 0:15300.",
 )
+@class_options(Options, DEFAULT_TEXTS)
 @click.option(
-    "--head", type=click.Choice(["none", "direction"]), default="none", show_default=True,
-    help="direction: the discriminator learns to find latents while it learns to judge; for project --method de.",
-)  # fmt: skip
-@click.option(
-    "--embedding-weight",
-    type=Number(0, 1e6),
-    default=1,
+    "--sampling",
+    type=click.Choice(["normal", "angles"]),
+    default="normal",
     show_default=True,
-    help="Weight of the direction's loss, at first.",
-)
-@click.option("--embedding-weight-later", type=Number(0, 1e6), default=10, show_default=True, help="And later.")
-@click.option("--embedding-later-kimg", type=Number(0, 1e9), default=300, show_default=True, help="When later begins.")
-@click.option(
-    "--sampling", type=click.Choice(["normal", "angles"]), default="normal", show_default=True,
     help="normal: as official networks, which normalise z. angles: as in the paper of the direction head, without that.",
-)  # fmt: skip
-@click.option("--batch", type=click.IntRange(min=1), help="Pictures per step.  [default: by resolution]")
-@click.option("--batch-gpu", type=click.IntRange(min=1), help="Pictures at a time, if not all fit.  [default: all]")
-@click.option("--lr", type=Number(0, 1, min_open=True), help="Adam's rate.  [default: by resolution]")
-@click.option("--gamma", type=Number(0, 1e6), help="Weight of R1.  [default: by resolution]")
-@click.option("--mixing", type=Number(0, 1), help="Probability of style mixing.  [default: by resolution]")
-@click.option(
-    "--pl-weight", type=Number(0, 1e6), help="Weight of path-length regularisation.  [default: by resolution]"
-)
-@click.option("--z-dim", type=click.IntRange(1, 4096), help="Size of z.  [default: by resolution]")
-@click.option("--w-dim", type=click.IntRange(1, 4096), help="Size of w.  [default: by resolution]")
-@click.option("--mapping-layers", type=click.IntRange(1, 64), help="Layers of the mapping.  [default: by resolution]")
-@click.option(
-    "--mapping-lr", type=Number(0, 100, min_open=True),
-    help="The mapping's learning rate, as a share of --lr.  [default: 0.01; 0.1 with --head direction]",
-)  # fmt: skip
-@click.option(
-    "--channel-base",
-    type=click.IntRange(min=32),
-    help="Channels at r x r are this over r, ...  [default: by resolution]",
-)
-@click.option("--channel-max", type=click.IntRange(min=1), help="... but at most this.  [default: by resolution]")
-@click.option("--ema-kimg", type=Number(0, 1e6), help="Half-life of the averaged weights.  [default: 10 at batch 32]")
-@click.option(
-    "--aug", type=click.Choice(list(AUGMENTS)), default="noaug", show_default=True,
-    help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
-)  # fmt: skip
-@click.option(
-    "--p", type=Number(0, 1), default=0, show_default=True, help="Probability of augmentation, at the start for ada."
 )
 @click.option(
-    "--target",
-    type=Number(0, 1),
-    default=0.6,
+    "--aug",
+    type=click.Choice(list(AUGMENTS)),
+    default="noaug",
     show_default=True,
-    help="Mean sign of the discriminator that ada aims at.",
+    help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
 )
 @click.option("--fp32", is_flag=True, help="Compute in full precision on CUDA.")
 @click.option(
@@ -121,10 +88,12 @@ GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be said ane
     help="Ticks per checkpoint, network file and sample grid.",
 )
 @click.option(
-    "--metric-samples", type=click.IntRange(min=0), default=2000, show_default=True,
+    "--metric-samples",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
     help="Pictures for the distance to the training set at each snapshot: KID, from 10,000 on Frechet's too; 0 for none.",
-)  # fmt: skip
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
+)
 @device_option
 @quiet_option
 @click.pass_context
@@ -139,79 +108,106 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
     """
-    given = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    run(resume, device, quiet, given, **chosen)
-
-
-def run(resume: str | None, device: str, quiet: bool, given: set[str], **chosen: Any) -> None:
-    """Train with the options of the command line; ``given`` are those that were said."""
-    from ..media.picture_set import PictureSet
-    from ..network_files.file import load
-    from ..training.configs import Options
-    from ..training.loop import read_checkpoint, read_options, train
+    from ..training.gan import train
 
     where = pick_device(device)
-    going_on = resume is not None and os.path.isdir(resume)
-    if going_on:
-        if given - GOING_ON:
-            names = ", ".join(f"--{n.replace('_', '-')}" for n in sorted(given - GOING_ON))
-            raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
-        outdir, net = resume, None
-        read_checkpoint(outdir)
-        record = read_options(outdir)
-        options = Options(**record["options"])
-        if chosen["kimg"] is not None:
-            options = dataclasses.replace(options, kimg=chosen["kimg"])
-        data = PictureSet(**{**record["data"], **({"path": chosen["data"]} if chosen["data"] else {})})
-        rhythm = record["rhythm"]
+    on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    if resume is not None and os.path.isdir(resume):
+        data, options, arguments = stopped_run(ctx, resume, on_line - GOING_ON, quiet, **chosen)
     else:
-        outdir = chosen["outdir"]
-        net = load(resume) if resume is not None else None
-        if chosen["data"] is None or outdir is None:
-            raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
-        check_outdir(outdir)
-        if net is not None and given & {"resolution", "grey"}:
-            raise click.UsageError(
-                "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
-            )
-        sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
-        first, last = chosen["pictures"] or (0, None)
-        data = PictureSet(
-            chosen["data"], sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels"),
-            use_labels=chosen["cond"], mirror=chosen["mirror"], first=first, last=last,
-        )  # fmt: skip
-        said = [
-            name for name in SETTINGS if chosen[name] is not None and (name in given or SETTINGS[name] not in sizes)
-        ]
-        settings = {**sizes, **{SETTINGS[name]: chosen[name] for name in said}}
-        present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
-        present["--head direction"] = chosen["head"] == "direction"
-        for name in sorted(given & set(NEEDS)):
-            if not present[NEEDS[name]]:
-                raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without {NEEDS[name]}.")
-        settings["augment"] = AUGMENTS[chosen["aug"]]
-        settings["normalize_z"] = chosen["sampling"] == "normal"
-        settings["fp16"] = where.type == "cuda" and not chosen["fp32"]
-        options = Options.for_resolution(data.resolution, channels=data.channels, c_dim=data.c_dim, **settings)
-        rhythm = {
-            "tick_kimg": chosen["tick"],
-            "snapshot_ticks": chosen["snap"],
-            "metric_samples": chosen["metric_samples"],
-        }
-
-    check(data, quiet)
-    if going_on and len(data.names) != record["pictures"]:
-        raise click.ClickException(
-            f"{data.path}: {len(data.names)} of its pictures can be read; the run began with {record['pictures']}. It can "
-            "only go on with the same ones"
-        )
+        data, options, arguments = new_run(resume, where, on_line, quiet, **chosen)
     classes = f", {data.c_dim} classes" if data.c_dim else ""
     size = f"{data.resolution}x{data.resolution}"
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    newest = train(data, options, outdir, where, resume=going_on, start=net, callback=Watch(quiet), **rhythm)
+    newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+def stopped_run(
+    ctx: click.Context, folder: str, changed: set[str], quiet: bool, **chosen: Any
+) -> tuple[Any, Options, dict[str, Any]]:
+    """The pictures and options of a stopped run, and the other arguments of `training.gan.train` that let it go on.
+
+    Args:
+        ctx: the command's context.
+        folder: the run's folder.
+        changed: the options on the command line that cannot be changed; there should be none.
+        quiet: print nothing but errors.
+        chosen: the options of the command; "kimg" and "data" may differ from those of the run.
+    """
+    from ..media.picture_set import PictureSet
+    from ..training.loop import read_checkpoint, read_options
+
+    if changed:
+        names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in changed))
+        raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
+    read_checkpoint(folder)
+    record = read_options(folder, Options)
+    options = record["options"]
+    if chosen["kimg"] is not None:
+        options = dataclasses.replace(options, kimg=chosen["kimg"])
+    data = PictureSet(**{**record["data"], **({"path": chosen["data"]} if chosen["data"] else {})})
+    check(data, quiet)
+    if len(data.names) != record["pictures"]:
+        raise click.ClickException(
+            f"{data.path}: {len(data.names)} of its pictures can be read; the run began with {record['pictures']}. It can "
+            "only go on with the same ones"
+        )
+    return data, options, {"outdir": folder, "resume": True, **record["rhythm"]}
+
+
+def new_run(
+    start: str | None, where: Any, on_line: set[str], quiet: bool, **chosen: Any
+) -> tuple[Any, Options, dict[str, Any]]:
+    """The pictures and options of a new run, and the other arguments of `training.gan.train`.
+
+    Args:
+        start: the network file whose weights the run begins with, or None.
+        where: the device.
+        on_line: the options on the command line.
+        quiet: print nothing but errors.
+        chosen: the options of the command.
+    """
+    from ..media.picture_set import PictureSet
+    from ..network_files.file import load
+
+    net = load(start) if start is not None else None
+    if chosen["data"] is None or chosen["outdir"] is None:
+        raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
+    check_outdir(chosen["outdir"])
+    if net is not None and on_line & {"resolution", "grey"}:
+        raise click.UsageError(
+            "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
+        )
+    present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
+    present["--head direction"] = chosen["head"] == "direction"
+    declared = [field for field in dataclasses.fields(Options) if field.metadata and flags(field)]
+    given = {field.name: field for field in declared if chosen[field.name] is not None}
+    for name, needed in NEEDS.items():
+        if name in given and not present[needed]:
+            raise click.UsageError(f"{flags(given[name])[0]} has no meaning without {needed}.")
+    sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
+    first, last = chosen["pictures"] or (0, None)
+    resolution, channels = sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels")
+    shape = {"resolution": resolution, "channels": channels, "use_labels": chosen["cond"], "mirror": chosen["mirror"]}
+    data = PictureSet(chosen["data"], **shape, first=first, last=last)
+    settings = {
+        **sizes,
+        **{name: chosen[name] for name in given},
+        "augment": AUGMENTS[chosen["aug"]],
+        "normalize_z": chosen["sampling"] == "normal",
+        "fp16": where.type == "cuda" and not chosen["fp32"],
+    }
+    options = Options.for_resolution(data.resolution, channels=data.channels, c_dim=data.c_dim, **settings)
+    check(data, quiet)
+    rhythm = {"tick_kimg": chosen["tick"], "snapshot_ticks": chosen["snap"]}
+    return (
+        data,
+        options,
+        {"outdir": chosen["outdir"], "start": net, **rhythm, "metric_samples": chosen["metric_samples"]},
+    )
 
 
 def sizes_of(G: Any) -> dict[str, Any]:
@@ -221,11 +217,15 @@ def sizes_of(G: Any) -> dict[str, Any]:
     if not isinstance(G, Generator):
         raise click.UsageError("--resume takes the network file of a StyleGAN2, or the folder of a stopped run.")
     synthesis = G.init_kwargs.get("synthesis_kwargs") or {}
-    names = ("channel_base", "channel_max")
     return {
-        "resolution": G.img_resolution, "channels": G.img_channels, "z_dim": G.z_dim, "w_dim": G.w_dim,
-        "mapping_layers": G.mapping.num_layers, "mapping_lr": G.mapping.fc0.bias_gain, **{n: synthesis[n] for n in names if n in synthesis},
-    }  # fmt: skip
+        "resolution": G.img_resolution,
+        "channels": G.img_channels,
+        "z_dim": G.z_dim,
+        "w_dim": G.w_dim,
+        "mapping_layers": G.mapping.num_layers,
+        "mapping_lr": G.mapping.fc0.bias_gain,
+        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
+    }
 
 
 def check(data: Any, quiet: bool) -> None:

@@ -1,64 +1,123 @@
-"""What clipping does to the recovery of latents: the comparison of Lipton & Tripathi ("Precise recovery of latent vectors from
-generative adversarial networks", 2017) and of Bayat's thesis, whose clipping was never applied (its published code edits a
-copy)."""
+"""What clipping does to the recovery of latents.
 
-import dataclasses
-from collections.abc import Callable, Sequence
+The comparison of Lipton & Tripathi ("Precise recovery of latent vectors from generative adversarial networks", 2017) and of
+Bayat's thesis. The thesis's published code clips a copy of z, so its clipping was never applied.
+"""
+
+import os
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ..generator import Code, GeneratorAdapter, Prior
-from ..losses import Distance
+from ..generator import Code
 from ..media.pictures import as_images
-from ..projectors.projection import render_pixels
-from ..projectors.z import CLIPS, LatentOptions, drawn, latent
+from ..network_files.file import NetworkFile
+from ..projectors.z import CLIPS
+from . import base
+
+PRIORS = ("normal", "uniform")
+BATCH = 16  # pictures that are searched together
+GOOD = 30  # dB: the table counts the pictures above
 
 
-def recover(
-    generator: GeneratorAdapter,
-    family: str,
-    count: int,
-    loss: Distance,
-    options: LatentOptions,
-    clips: Sequence[str] = CLIPS,
-    batch: int = 16,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, dict[str, list[float]]]:
+class Way(NamedTuple):
+    """A kind of clipping, one of `projectors.z.CLIPS`, and the number of steps over all restarts."""
+
+    clip: str
+    steps: int
+
+
+def run(
+    net: NetworkFile,
+    outdir: str | os.PathLike,
+    *,
+    generated: int = 64,
+    steps: int = 500,
+    restarts: int = 3,
+    seed: int = 303,
+    loss: str = "mse=1",
+    device: torch.device | str = "cpu",
+    counting: base.Counting = base.uncounted,
+) -> dict[str, Any]:
     """Generate pictures from latents of a prior, and find the latents again under each kind of clipping.
 
-    Starts, restarts and everything else are equal; pictures are what an 8-bit file holds.
+    Starts, restarts and everything else are equal. The pictures that are searched have been rounded to 8 bits.
 
     Args:
-        family: "normal" or "uniform", of the latents, the starts and the bounds.
-        count: pictures. batch: of them at a time.
-        progress: called with the number of pictures done.
+        net: a network without classes.
+        outdir: the study's folder; see `studies.base`.
+        generated: pictures for each prior.
+        steps: steps of Adam.
+        restarts: starts for each picture; the best result counts.
+        seed: of the starts.
+        loss: the distance, by name.
+        device: where to compute.
+        counting: shows the progress.
 
     Returns:
-        For each kind of clipping, one value per picture: "psnr" in dB, "error", the root mean squared difference from the true
-        latent, and "outside", the share of entries beyond the prior's bound.
+        What results.json holds. "priors" has, for each prior and kind of clipping, one value per picture: "psnr" in dB,
+        "error", the root mean squared difference from the true latent, and "outside", the share of entries beyond the
+        prior's bound.
+
+    Raises:
+        StyleganInvertError: the network has classes, or the folder holds another study.
     """
-    before, generator.prior = generator.prior, Prior(family)
-    try:
-        (shape,) = generator.code_shapes("z").values()
-        z = generator.prior.sample([count, *shape], torch.Generator(generator.device).manual_seed(1))
-        pictures = np.stack([render_pixels(generator, one) for one in Code("z", {"z": z})])
-        results: dict[str, dict[str, list[float]]] = {}
-        for clip in clips:
-            rows: dict[str, list[float]] = {"psnr": [], "error": [], "outside": []}
-            for first in range(0, count, batch):
-                part = slice(first, first + batch)
-                shown = as_images(pictures[part], generator.device)
-                settings = dataclasses.replace(options, clip=clip)
-                found = latent(generator, shown, loss, drawn(generator, settings, len(shown)), settings).code
-                made = torch.from_numpy(np.stack([render_pixels(generator, one) for one in found]))
-                squared = (made.double() - torch.from_numpy(pictures[part]).double()).square().mean(dim=[1, 2, 3])
-                rows["psnr"] += (10 * torch.log10(255**2 / squared.clamp_min(1e-3))).tolist()
-                rows["error"] += (found.tensors["z"] - z[part]).square().mean(dim=1).sqrt().cpu().tolist()
-                rows["outside"] += (found.tensors["z"].abs() > generator.prior.bound).float().mean(dim=1).cpu().tolist()
-                if progress is not None:
-                    progress(len(shown))
-            results[clip] = rows
-        return results
-    finally:
-        generator.prior = before
+    distance, about_loss = base.distance_of(loss, device)
+    about = {"network": net.sha256, **about_loss, "steps": steps, "restarts": restarts, "seed": seed}
+    generators = {family: base.generator_of(net, device, family) for family in PRIORS}
+    latents = {family: _latents(generator, generated) for family, generator in generators.items()}
+    sets = {family: base.rendered(generators[family], z) for family, z in latents.items()}
+    folder = base.begin(outdir, {**about, "data": base.hashes(sets)})
+    ways = [Way(clip, steps * restarts) for clip in CLIPS]
+
+    def find(part: base.Part, progress: base.Progress) -> base.Arrays:
+        generator, z = generators[part.name], latents[part.name].tensors["z"][part.first :][: len(part.pixels)]
+        options = {"steps": steps, "restarts": restarts, "seed": seed, "optimizer": "adam", "clip": part.way.clip}
+        code = base.fit("z", generator, as_images(part.pixels, device), distance, None, options).code
+        images = base.rendered(generator, code)
+        squared = (torch.from_numpy(images).double() - torch.from_numpy(part.pixels).double()).square()
+        progress(part.work)
+        return {
+            "psnr": (10 * torch.log10(255**2 / squared.mean(dim=[1, 2, 3]).clamp_min(1e-3))).numpy(),
+            "error": (code.tensors["z"] - z).square().mean(dim=1).sqrt().cpu().numpy(),
+            "outside": (code.tensors["z"].abs() > generator.prior.bound).float().mean(dim=1).cpu().numpy(),
+        }
+
+    parts = [
+        part
+        for family, pictures in sets.items()
+        for way in ways
+        for part in base.split(family, way, pictures, BATCH, f"{family}-{way.clip}-{{:05d}}.npz")
+    ]
+    found = base.find_parts(parts, folder / "parts", find, counting)
+    priors: dict[str, dict[str, dict[str, list[float]]]] = {family: {} for family in PRIORS}
+    for (family, way), arrays in found.items():
+        keys = ("psnr", "error", "outside")
+        priors[family][way.clip] = {key: base.stacked(arrays, key).tolist() for key in keys}
+    results = {**about, "priors": priors}
+    return base.finish(folder, results, table(results))
+
+
+def _latents(generator: Any, count: int) -> Code:
+    (shape,) = generator.code_shapes("z").values()
+    return Code("z", {"z": generator.prior.sample([count, *shape], torch.Generator(generator.device).manual_seed(1))})
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    count = len(results["priors"][PRIORS[0]][CLIPS[0]]["psnr"])
+    about = f"{count} pictures, {results['restarts']} restarts, {results['steps']} steps"
+    lines = [
+        f"| {about} | PSNR, dB (quartiles) | above {GOOD} dB | error of z | outside |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for family, clips in results["priors"].items():
+        for clip, values in clips.items():
+            low, middle, high = base.quartiles(values["psnr"])
+            good = np.mean(np.array(values["psnr"]) > GOOD)
+            lines.append(
+                f"| {family} prior, clipping {clip} | {middle:.1f} ({low:.1f} to {high:.1f}) | {good:.0%} "
+                f"| {np.median(values['error']):.4f} | {np.mean(values['outside']):.2%} |"
+            )
+    return "\n".join(lines) + "\n"

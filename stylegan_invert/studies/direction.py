@@ -1,33 +1,58 @@
 """The experiments of Cho, "Inverting generator of GAN through direction embedding discriminator", on any network.
 
-Generated and real pictures are found by the discriminator alone, by a short optimisation from there, and by longer ones
-from the mean; what comes out is a table, and sheets as the paper's Figures 3 and 4.
+A direction-embedding discriminator (DE) finds the latent of a picture in one pass. Generated and real pictures are found by
+it alone, by a short optimisation from there, and by longer ones from the mean; the study makes a table, and sheets as the
+paper's Figures 3 and 4.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from ..analysis.sheets import sheet
+from ..errors import StyleganInvertError
 from ..generator import Code, GeneratorAdapter, joined
-from ..io.codes import write_codes
-from ..losses import Distance, picture_metrics, reported_lpips
-from ..media.pictures import as_images
+from ..losses import Distance, reported_lpips
+from ..media.picture_set import PictureSet
+from ..media.pictures import as_images, write_png
+from ..network_files.file import NetworkFile
 from ..networks.direction import DirectionDiscriminator, angle_degrees
-from ..projectors.projection import render_pixels
-from ..projectors.w import Options, optimise
+from . import base
 
-BATCH = 50  # pictures that are optimised side by side
+BATCH = 50  # pictures that are optimised side by side, on a CPU too: a study needs the mean, not the last digit
 SHOWN = 8  # pictures of each set in the sheets
+NEAR = {"initial_noise_factor": 0.0, "noise_maps": "fixed"}
+"""Options of W for a start that is near already: no exploration, and the network's own noise maps."""
+
+STARTS = {
+    "de": "DE + {} steps of W",
+    "mean": "{} steps of W from the mean",
+    "mean-near": "{} steps of W from the mean, with the settings of DE +",
+}
+"""What the table calls the starts. From "mean" the search is the official projector's; "de" and "mean-near" have `NEAR`."""
+
+COLUMNS = {
+    "angle": ("angle, degrees", 1),
+    "angle_of_z": ("that of z", 1),
+    "lpips": ("LPIPS", 4),
+    "psnr": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "seconds": ("seconds", 3),
+}
+"""The table's columns: the title of a value, and its digits."""
 
 
 class Way(NamedTuple):
-    """One row of the table: where it starts, how many steps it takes, for how many pictures.
+    """One row of the table.
 
-    ``start`` is a key of `STARTS`.
+    Attributes:
+        start: a key of `STARTS`.
+        steps: steps of W; 0 from "de" is what the discriminator finds in one pass.
+        first: only so many pictures of each set; None for all.
     """
 
     start: str
@@ -36,113 +61,174 @@ class Way(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The row's title."""
         return STARTS[self.start].format(self.steps) if self.steps else "DE, one pass"
 
 
-NEAR = {"initial_noise_factor": 0.0, "noise_maps": "fixed"}  # what exploration and noise maps find, is found already
-STARTS = {
-    "de": "DE + {} steps of W",
-    "mean": "{} steps of W from the mean",
-    "mean-near": "{} steps of W from the mean, with the settings of DE +",
-}
-"""The mean is searched from as the official projector does; DE, without exploration and with the network's own noise maps."""
+ONE_PASS = Way("de", 0)
+WAYS = (ONE_PASS, Way("de", 50), Way("mean", 300), Way("mean", 1000, 100), Way("mean-near", 300, 100))
 
 
-def generated(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+def read_ways(text: str) -> list[Way]:
+    """Ways from a text such as "de:0,de:50,mean:1000:100".
+
+    Raises:
+        ValueError: it is no such text, two ways are the same, or the first is not "de:0".
+    """
+    ways = []
+    for part in text.split(","):
+        start, *numbers = part.strip().split(":")
+        if start not in STARTS or not 1 <= len(numbers) <= 2 or not all(n.isdigit() for n in numbers):
+            raise ValueError(
+                f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100; "
+                f"starts are {', '.join(STARTS)}"
+            )
+        ways.append(Way(start, *map(int, numbers)))
+    if len({way[:2] for way in ways}) < len(ways):
+        raise ValueError("two of them are the same")
+    if ways[0] != ONE_PASS:
+        raise ValueError("the first is not de:0, what the discriminator finds in one pass")
+    return ways
+
+
+def run(
+    net: NetworkFile,
+    outdir: str | os.PathLike,
+    data: PictureSet | None = None,
+    *,
+    generated: int = 1000,
+    real: int = 400,
+    ways: Sequence[Way] = WAYS,
+    seed: int = 1,
+    loss: str = "lpips-squeeze=1,mse=1",
+    device: torch.device | str = "cpu",
+    counting: base.Counting = base.uncounted,
+) -> dict[str, Any]:
+    """Reconstruct generated and real pictures with a direction-embedding discriminator.
+
+    Args:
+        net: a network file with a direction-embedding discriminator, without classes.
+        outdir: the study's folder; see `studies.base`. It also gets a sheet of each set.
+        data: real pictures, as `base.picture_set` reads them; None leaves them out.
+        generated: the number of generated pictures.
+        real: the number of real pictures, at most.
+        ways: the rows of the table; the first is `ONE_PASS`.
+        seed: of the generated pictures.
+        loss: the distance that the optimisations lower, by name.
+        device: where to compute.
+        counting: shows the progress.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        StyleganInvertError: the network has no such discriminator or has classes, or the folder holds another study.
+    """
+    if net.direction is None:
+        raise StyleganInvertError(
+            f"{net.file}: it has no direction-embedding discriminator. 'stylegan-invert train --head direction' makes "
+            "networks that have one"
+        )
+    generator, D = base.generator_of(net, device), net.direction.to(device)
+    made, z = generated_pictures(generator, generated, seed)
+    sets = {"generated": made}
+    if data is not None:
+        sets["real"] = base.first_pictures(data, generator, real)
+    distance, about_loss = base.distance_of(loss, device)
+    settings = {"network": net.sha256, **about_loss, "data": base.hashes(sets), "seed": seed}
+    settings |= {"device": str(torch.device(device)), "ways": [list(way) for way in ways]}
+    settings["pictures"] = {name: len(pictures) for name, pictures in sets.items()}
+    folder = base.begin(outdir, settings)
+    parts = [
+        part
+        for way in ways
+        for name, pictures in sets.items()
+        for part in base.split(name, way, pictures[: way.first], BATCH, f"{name}-{way.start}-{way.steps}-{{:05d}}.npz")
+    ]
+    lpips = reported_lpips(distance)[1].to(generator.device)
+
+    def find(part: base.Part, progress: base.Progress) -> base.Arrays:
+        arrays = reconstruct(generator, D, part, distance, lpips)
+        progress(part.work)
+        return arrays
+
+    found = base.find_parts(parts, folder / "parts", find, counting)
+    D = D.to("cpu")
+    results: dict[str, Any] = {**settings, "sets": {}}
+    for name, pictures in sets.items():
+        rows = results["sets"][name] = _rows({way: found[name, way] for way in ways}, pictures)
+        if name == "generated":
+            means = angles(D, base.stacked(found[name, ways[0]], "embedding"), z)
+            rows[ways[0].name] |= {"angle": means["found"], "angle_of_z": means["latents"]}
+            rows["random pairs"] = {"angle": means["random pairs"]}
+            rows["best constant guess"] = {"angle": means["best constant"]}
+        rows.setdefault("random pairs", {})["lpips"] = random_pairs_lpips(pictures, distance)
+        shown = [base.stacked(found[name, way], "images")[:SHOWN] for way in ways if way.first is None]
+        write_png(folder / f"sheet-{name}.png", sheet(list(zip(pictures[:SHOWN], *shown))))
+    return base.finish(folder, results, table(results))
+
+
+def generated_pictures(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
     """Pictures (n, C, R, R) uint8 of latents z (n, z_dim) from N(0, I), which are returned too."""
     (shape,) = generator.code_shapes("z").values()
     z = torch.from_numpy(np.random.RandomState(seed).randn(n, *shape)).to(torch.float32)
-    return np.stack([render_pixels(generator, one) for one in Code("z", {"z": z})]), z
+    return base.rendered(generator, Code("z", {"z": z})), z
 
 
 def reconstruct(
-    generator: GeneratorAdapter,
-    direction: DirectionDiscriminator,
-    sets: dict[str, np.ndarray],
-    folder: Path,
-    loss: Distance,
-    ways: Sequence[Way],
-    batch: int = BATCH,
-    progress: Callable[[int], None] | None = None,
-) -> None:
-    """Find the codes of all pictures in all ways, and keep what came out in ``folder``.
-
-    Each batch is a file; those that are there already are not made again, so a stopped study goes on where it was.
-
-    Args:
-        sets: name to pictures (N, C, R, R) uint8.
-        loss: for the optimisations, on the generator's device.
-        batch: pictures that are optimised side by side. On a CPU too: a study needs the mean, not the last digit.
-        progress: called with the number of steps taken, times pictures; one pass counts as one.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lpips = reported_lpips(loss)[1].to(generator.device)
-    for name, way, first, pixels in _parts(sets, ways, batch):
-        path = folder / f"{name}-{way.start}-{way.steps}-{first:05d}.npz"
-        if not path.exists():
-            shown = as_images(pixels, generator.device)
-            began = time.perf_counter()
-            with torch.no_grad():
-                embedding = direction.embed(shown).direction
-                code = Code("z", {"z": direction.latents(embedding)})
-            if way.steps:
-                mean = joined([generator.center("w")] * len(shown))
-                start = generator.convert(code, "w") if way.start == "de" else mean
-                options = Options(steps=way.steps, **({} if way.start == "mean" else NEAR))
-                code = optimise(generator, shown, loss, start, options).code.without_noise()
-            images = np.stack([render_pixels(generator, one) for one in code])
-            seconds = (time.perf_counter() - began) / len(shown)
-            rows = [
-                picture_metrics(torch.from_numpy(a), torch.from_numpy(b), {"lpips": lpips})
-                for a, b in zip(pixels, images)
-            ]
-            values = {
-                key: np.array([np.nan if r[key] is None else r[key] for r in rows]) for key in ("lpips", "psnr", "ssim")
-            }
-            kept = {
-                "embedding": embedding.cpu().numpy(),
-                "images": images[: max(0, SHOWN - first)],
-                "seconds": np.float64(seconds),
-            }
-            write_codes(path, {**kept, **values})
-        if progress is not None:
-            progress(len(pixels) * max(way.steps, 1))
-
-
-def work(sets: dict[str, np.ndarray], ways: Sequence[Way]) -> int:
-    """How much `reconstruct` will count."""
-    return sum(len(pixels) * max(way.steps, 1) for _, way, _, pixels in _parts(sets, ways, BATCH))
-
-
-def _parts(sets: dict[str, np.ndarray], ways: Sequence[Way], batch: int) -> Iterator[tuple[str, Way, int, np.ndarray]]:
-    for way in ways:
-        for name, pictures in sets.items():
-            chosen = pictures[: way.first]
-            for first in range(0, len(chosen), batch):
-                yield name, way, first, chosen[first : first + batch]
-
-
-def gather(folder: Path, name: str, way: Way) -> dict[str, np.ndarray]:
-    """What `reconstruct` kept of one set in one way: "lpips", "psnr", "ssim", "embedding", "seconds" for each picture; "images"."""
-    parts = []
-    for path in sorted(folder.glob(f"{name}-{way.start}-{way.steps}-*.npz")):
-        with np.load(path) as part:
-            parts.append({**dict(part), "seconds": np.full(len(part["lpips"]), part["seconds"])})
-    return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
-
-
-def angles(direction: DirectionDiscriminator, found: np.ndarray, true: torch.Tensor) -> dict[str, float]:
-    """Mean angles in degrees to the points on the sphere of true latents (N, z_dim).
-
-    Args:
-        found: the embeddings (N, n) of their pictures.
+    generator: GeneratorAdapter, direction: DirectionDiscriminator, part: base.Part, loss: Distance, lpips: Distance
+) -> base.Arrays:
+    """Find the codes of a part's pictures, and measure what they give.
 
     Returns:
-        Those of the embeddings ("found"), of the latents that are made of them ("latents"), of other true latents ("random
-        pairs"), and of the best constant ("best constant").
+        "embedding" (n, z_dim + 1), "lpips", "psnr" and "ssim" (n,), "seconds" for a picture, and "images" (m, C, R, R) uint8
+        of those pictures that the sheets show.
+    """
+    way, shown = part.way, as_images(part.pixels, generator.device)
+    began = time.perf_counter()
+    with torch.no_grad():
+        embedding = direction.embed(shown).direction
+        code = Code("z", {"z": direction.latents(embedding)})
+    if way.steps:
+        mean = joined([generator.center("w")] * len(shown))
+        start = generator.convert(code, "w") if way.start == "de" else mean
+        options = {"steps": way.steps, **({} if way.start == "mean" else NEAR)}
+        code = base.fit("w", generator, shown, loss, start, options).code.without_noise()
+    images = base.rendered(generator, code)
+    seconds = (time.perf_counter() - began) / len(shown)
+    return {
+        "embedding": embedding.cpu().numpy(),
+        "images": images[: max(0, SHOWN - part.first)],
+        "seconds": np.float64(seconds),
+        **base.metrics(part.pixels, images, lpips),
+    }
+
+
+def _rows(found: Mapping[Way, Sequence[base.Arrays]], pictures: np.ndarray) -> dict[str, dict[str, float]]:
+    """Means over the pictures of one set, for each way."""
+    rows = {}
+    for way, parts in found.items():
+        row = {key: float(base.stacked(parts, key).mean()) for key in ("lpips", "psnr", "ssim")}
+        seconds = [np.full(len(part["lpips"]), part["seconds"]) for part in parts]
+        limited = f" (first {len(pictures[: way.first])})" if way.first else ""
+        rows[way.name + limited] = {**row, "seconds": float(np.concatenate(seconds).mean())}
+    return rows
+
+
+def angles(direction: DirectionDiscriminator, embeddings: np.ndarray, true: torch.Tensor) -> dict[str, float]:
+    """Mean angles in degrees to the points on the sphere that stand for true latents.
+
+    Args:
+        direction: the discriminator, on the CPU.
+        embeddings: what it finds (N, n) in the latents' pictures.
+        true: the latents (N, z_dim).
+
+    Returns:
+        The mean angle of the embeddings ("found"), of the latents that are made of them ("latents"), of other true latents
+        ("random pairs"), and of the best constant ("best constant").
     """
     with torch.no_grad():
-        a, b = torch.from_numpy(found), direction.target(true)
+        a, b = torch.from_numpy(embeddings), direction.target(true)
         latents = direction.target(direction.latents(a))
     n = len(b) // 2
     return {
@@ -160,3 +246,19 @@ def random_pairs_lpips(pictures: np.ndarray, loss: Distance) -> float:
     a, b = (as_images(x) for x in (pictures[:n], pictures[n : 2 * n]))
     with torch.no_grad():
         return float(torch.cat([lpips.between(x, y) for x, y in zip(a.split(50), b.split(50))]).mean())
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = []
+    for name, rows in results["sets"].items():
+        titles = " | ".join(title for title, _ in COLUMNS.values())
+        lines += [
+            f"| {results['pictures'][name]:,} {name} pictures | {titles} |",
+            "|---" + "|---:" * len(COLUMNS) + "|",
+        ]
+        for way, row in rows.items():
+            cells = [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in COLUMNS.items()]
+            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

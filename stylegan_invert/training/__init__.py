@@ -1,1 +1,1 @@
-"""Training: data, losses, augmentation, the loop, and its checkpoints."""
+"""Training: settings, losses, augmentation, the GAN trainer, and the loop with its checkpoints."""

@@ -1,9 +1,9 @@
-"""Differentiable augmentation of what the discriminator sees.
+"""Differentiable augmentation of the pictures that the discriminator sees.
 
-Karras et al., "Training Generative Adversarial Networks with Limited Data", section 2 and appendix B. Of its transforms
-these are here: x-flips, rotations by 90 degrees and shifts by whole pixels; scaling, rotation, stretching and shifts by
-fractions; brightness, contrast, luma flip, hue and saturation: the "bgc" set. The geometric ones are carried out as one
-bilinear resampling with mirrored edges, without the paper's wavelet filter; filters, noise and cut-outs are left out.
+The source is Karras et al., "Training Generative Adversarial Networks with Limited Data", section 2 and appendix B. Of its
+transforms the "bgc" set is here: x-flips, rotations by 90 degrees and shifts by whole pixels; scaling, rotation, stretching
+and shifts by fractions; brightness, contrast, luma flip, hue and saturation. The geometric ones are carried out as one
+bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and cut-outs are left out.
 """
 
 import math
@@ -20,10 +20,10 @@ SATURATION_STD = 1.0  # of log2
 
 
 class AugmentPipe(torch.nn.Module):
-    """Applies each transform to each picture with probability ``p``.
+    """Applies each transform to each picture with a probability.
 
     Args:
-        p: strength at the start; the buffer ``p`` may be changed at any time.
+        p: the probability at the start. The buffer ``p`` may be changed at any time.
     """
 
     def __init__(self, p: float = 0):
@@ -31,7 +31,11 @@ class AugmentPipe(torch.nn.Module):
         self.register_buffer("p", torch.tensor(float(p)))
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, C, R, R) in [-1, 1], C of 1, 3 or 4; differentiable twice. Random numbers are torch's global ones."""
+        """Augmented pictures, differentiable twice. Random numbers come from torch's global generator.
+
+        Args:
+            img: pictures (N, C, R, R) in [-1, 1]; C is 1, 3 or 4.
+        """
         n, c, side, _ = img.shape
         p = self.p.to(torch.float32)
         inverse = geometry(n, side, p)
@@ -46,7 +50,13 @@ class AugmentPipe(torch.nn.Module):
 
 
 def geometry(n: int, side: int, p: torch.Tensor) -> torch.Tensor:
-    """(N, 3, 3): from coordinates in [-1, 1] of the new picture to those of the old one."""
+    """Random matrices (n, 3, 3) that take coordinates in [-1, 1] of the new picture to those of the old one.
+
+    Args:
+        n: the number of pictures.
+        side: of the pictures, in pixels.
+        p: the probability of each transform.
+    """
     device = p.device
     m = torch.eye(3, device=device).repeat(n, 1, 1)
 
@@ -64,7 +74,7 @@ def geometry(n: int, side: int, p: torch.Tensor) -> torch.Tensor:
     m = m @ _shift(*(torch.round(s * side) / side for s in whole))
     scale = often(torch.exp2(normal(SCALE_STD)), 1)
     m = m @ _stretch(scale, scale)
-    # Two rotations with a stretching in between; together they happen with probability p.
+    # Two rotations with a stretching in between. The probability that there is at least one rotation is p.
     rotate = 1 - (1 - p.clamp(0, 1)).sqrt()
     m = m @ _rotation(often((torch.rand(n, device=device) * 2 - 1) * math.pi, 0, rotate))
     stretch = often(torch.exp2(normal(SCALE_STD)), 1)
@@ -74,7 +84,7 @@ def geometry(n: int, side: int, p: torch.Tensor) -> torch.Tensor:
 
 
 def colours(n: int, p: torch.Tensor) -> torch.Tensor:
-    """(N, 4, 4): homogeneous transforms of RGB in [-1, 1]."""
+    """Random homogeneous transforms (n, 4, 4) of RGB in [-1, 1], each with probability p."""
     device = p.device
     identity = torch.eye(4, device=device)
 
@@ -98,7 +108,7 @@ def colours(n: int, p: torch.Tensor) -> torch.Tensor:
 
 
 def _shift(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """By shares of the side."""
+    """Shifts (N, 3, 3) by shares of the picture's side."""
     m = torch.eye(3, device=x.device).repeat(len(x), 1, 1)
     m[:, 0, 2], m[:, 1, 2] = 2 * x, 2 * y
     return m
@@ -123,9 +133,9 @@ def _turn_about_grey(angle: torch.Tensor) -> torch.Tensor:
 
 
 class _Resample(torch.autograd.Function):
-    """Bilinear resampling with mirrored edges, linear in the picture and so differentiable as often as one likes.
+    """Bilinear resampling with mirrored edges. It is linear in the picture, so its derivative is a resampling again.
 
-    Not every version of torch differentiates its own grid_sample twice, which R1 asks for.
+    R1 needs the second derivative, which not every version of torch has for its own grid_sample.
     """
 
     @staticmethod

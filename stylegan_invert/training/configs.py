@@ -1,20 +1,27 @@
-"""Settings of a training run: sizes by resolution, and everything else that can be chosen."""
+"""Settings of a training run: `CONFIGS`, the sizes for each resolution, and `Options`, everything that can be chosen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ..errors import TrainingError
+from ..options import SEED, check_options, option
 
 
 class Config(NamedTuple):
     """Sizes and rates for one resolution.
 
     Attributes:
-        channel_base, channel_max: channels at resolution r are min(channel_base // r, channel_max).
-        dim: size of z and of w. mapping_layers: of the mapping network.
-        batch: pictures per step. lr: Adam's rate for both networks. gamma: R1 weight.
-        mixing: probability of style mixing. pl_weight: of path-length regularisation; 0 leaves it out.
-        parameters: of generator and discriminator, for colour pictures without classes and without a direction head.
+        channel_base: a layer at resolution r has channel_base // r channels, ...
+        channel_max: ... but at most so many.
+        dim: the size of z and of w.
+        mapping_layers: the layers of the mapping network.
+        batch: pictures per step.
+        lr: Adam's learning rate for both networks.
+        gamma: the weight of R1.
+        mixing: the probability of style mixing.
+        pl_weight: the weight of path-length regularisation; 0 leaves it out.
+        parameters: the number of parameters of generator and discriminator, for colour pictures without classes and without a
+            direction head.
     """
 
     channel_base: int
@@ -37,82 +44,96 @@ CONFIGS = {
     512: Config(32768, 512, 512, 8, 8, 0.0025, 6.5, 0.9, 2.0, (30_276_583, 28_982_849)),
     1024: Config(32768, 512, 512, 8, 4, 0.002, 50.0, 0.9, 2.0, (30_370_060, 29_012_513)),
 }
-"""From 32x32, which two processor cores train in hours, to 1024x1024, for several large GPUs.
+"""The sizes for each resolution. At 32x32 two processor cores train a network in hours; 1024x1024 needs several large GPUs.
 
-The rule for ``gamma`` is that of stylegan2-ada-pytorch, 0.0002 R^2 / batch, except where small networks were found to
-want more.
+``gamma`` follows the rule of stylegan2-ada-pytorch, 0.0002 R^2 / batch, except where small networks were found to need more.
 """
 
 HEADS = ("none", "direction")
 AUGMENTS = ("none", "fixed", "ada")
+BY_RESOLUTION = ("batch", "lr", "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "channel_base")
+BY_RESOLUTION += ("channel_max",)
+"""The options for which `Options.for_resolution` has values of its own."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides how a run goes; kept in its ``training_options.json`` and in its checkpoints.
+    """Everything that decides how a run goes. A run keeps it in ``training_options.json`` and in its checkpoints.
 
     Attributes:
-        resolution, channels, c_dim: of the pictures.
-        kimg: length of the run, in thousands of real pictures shown.
-        seed: of weights, latents and order.
-        head: "none" for the official discriminator, "direction" for one that embeds the latent direction.
-        embedding_weight, embedding_weight_later, embedding_later_kimg: lambda_emb at first, later, and from when on.
-        normalize_z: False is Cho's own sampling, in which the generator does not divide z by its root mean square.
-        z_dim, w_dim, mapping_layers, channel_base, channel_max: sizes.
-        mapping_lr: the mapping network's learning rate, as a share of lr.
-        batch: pictures per step. batch_gpu: pictures per round, whose gradients are added up.
-        lr, beta1, beta2: Adam's. G_reg_interval, D_reg_interval: regularise every so many steps.
-        gamma, mixing, pl_weight: see `Config`.
-        ema_kimg: half-life of the averaged weights. ema_rampup: at most this share of the pictures shown so far.
-        augment: "none", "fixed" or "ada". augment_p: strength, at the start for "ada". ada_target: of the mean sign of
-            D at real pictures. ada_kimg: the strength changes by one in this time. ada_interval: in steps.
-        fp16: half precision in the four highest resolutions, on CUDA.
-        mbstd_group_size: pictures per group of the minibatch statistics; the direction head has none.
+        resolution: the side of the pictures in pixels.
+        channels: the channels of the pictures.
+        c_dim: the number of classes; 0 for none.
+        normalize_z: True if the generator divides z by its root mean square, as official networks do; False is Cho's own
+            sampling.
+        fp16: True computes the four highest resolutions in half precision, on CUDA.
+
+    The help texts below are the documentation of the other attributes.
 
     Raises:
-        TrainingError: an unknown word, or two settings that contradict each other.
+        TrainingError: a value is out of its range, or two settings contradict each other.
     """
 
-    resolution: int
-    channels: int = 3
-    c_dim: int = 0
-    kimg: float = 25000
-    seed: int = 0
-    head: str = "none"
-    embedding_weight: float = 1
-    embedding_weight_later: float = 10
-    embedding_later_kimg: float = 300
+    resolution: int = option(low=8, high=1024, whole=True, flag="")
+    channels: int = option(3, 1, 4, whole=True, flag="")
+    c_dim: int = option(0, 0, 10**6, whole=True, flag="")
+    kimg: float = option(25000, 0, 1e9, above=True, metavar="N", help="Thousands of pictures to show in all.")
+    seed: int = option(0, **SEED, help="Random seed of the weights, the latents and the order of the pictures.")
+    head: str = option(
+        "none",
+        words=HEADS,
+        help="direction: the discriminator learns to find latents while it learns to judge; for project --method de.",
+    )
+    embedding_weight: float = option(1, 0, 1e6, help="Weight of the direction's loss, at first.")
+    embedding_weight_later: float = option(10, 0, 1e6, help="Weight of the direction's loss, later.")
+    embedding_later_kimg: float = option(300, 0, 1e9, help="When later begins, in thousands of pictures.")
     normalize_z: bool = True
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_layers: int = 2
-    mapping_lr: float = 0.01
-    channel_base: int = 32768
-    channel_max: int = 512
-    batch: int = 32
-    batch_gpu: int = 32
-    lr: float = 0.0025
-    beta1: float = 0.0
-    beta2: float = 0.99
-    G_reg_interval: int = 4
-    D_reg_interval: int = 16
-    gamma: float = 10
-    mixing: float = 0.9
-    pl_weight: float = 2
-    ema_kimg: float = 10
-    ema_rampup: float = 0.05
-    augment: str = "none"
-    augment_p: float = 0
-    ada_target: float = 0.6
-    ada_kimg: float = 500
-    ada_interval: int = 4
+    z_dim: int = option(512, 1, 4096, whole=True, help="Size of z.")
+    w_dim: int = option(512, 1, 4096, whole=True, help="Size of w.")
+    mapping_layers: int = option(2, 1, 64, whole=True, help="Layers of the mapping network.")
+    mapping_lr: float = option(
+        0.01, 0, 100, above=True, help="The mapping network's learning rate, as a share of --lr."
+    )
+    channel_base: int = option(32768, 8, 2**20, whole=True, help="Channels at r x r are this over r, ...")
+    channel_max: int = option(512, 1, 2**16, whole=True, help="... but at most this.")
+    batch: int = option(32, 1, 10**6, whole=True, help="Pictures per step.")
+    batch_gpu: int = option(
+        32,
+        1,
+        10**6,
+        whole=True,
+        help="Pictures at a time, if not all fit; the gradients of all rounds of a step are added up.",
+    )
+    lr: float = option(0.0025, 0, 1, above=True, help="Adam's learning rate for both networks.")
+    beta1: float = option(0.0, 0, 1, flag="", help="Adam's decay of the mean of gradients.")
+    beta2: float = option(0.99, 0, 1, flag="", help="Adam's decay of the mean of squared gradients.")
+    G_reg_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between path-length regularisations.")
+    D_reg_interval: int = option(16, 1, 10**6, whole=True, flag="", help="Steps between R1 regularisations.")
+    gamma: float = option(10, 0, 1e6, help="Weight of R1, the penalty on the discriminator's gradient.")
+    mixing: float = option(0.9, 0, 1, help="Probability of style mixing.")
+    pl_weight: float = option(2, 0, 1e6, help="Weight of path-length regularisation; 0 leaves it out.")
+    ema_kimg: float = option(10, 0, 1e6, help="Half-life of the averaged weights, in thousands of pictures.")
+    ema_rampup: float = option(
+        0.05, 0, 1e6, flag="", help="The half-life is at most this share of the pictures shown so far; 0 sets no limit."
+    )
+    augment: str = option("none", words=AUGMENTS, flag="", help="Augment what the discriminator sees.")
+    augment_p: float = option(0, 0, 1, flag="--p", help="Probability of augmentation, at the start for ada.")
+    ada_target: float = option(0.6, -1, 1, flag="--target", help="Mean sign of the discriminator that ada aims at.")
+    ada_kimg: float = option(
+        500, 0, 1e9, above=True, flag="", help="Thousands of pictures in which ada can change the probability by one."
+    )
+    ada_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between ada's changes.")
     fp16: bool = False
-    mbstd_group_size: int = 4
+    mbstd_group_size: int = option(
+        4, 1, 10**6, whole=True, flag="", help="Pictures that the discriminator compares; with the direction head none."
+    )
 
     def __post_init__(self):
-        for name, known in (("head", HEADS), ("augment", AUGMENTS)):
-            if getattr(self, name) not in known:
-                raise TrainingError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        declared = [field.name for field in fields(self) if field.metadata]
+        check_options(Options, {name: getattr(self, name) for name in declared}, TrainingError)
+        for name in ("normalize_z", "fp16"):
+            if not isinstance(getattr(self, name), bool):
+                raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if self.augment == "fixed" and self.augment_p == 0:
             raise TrainingError("augment is 'fixed' and augment_p 0, which augments nothing; give a strength (--p)")
         if min(self.channel_base // self.resolution, self.channel_max) < 1:
@@ -129,22 +150,21 @@ class Options:
 
     @classmethod
     def for_resolution(cls, resolution: int, **chosen: Any) -> "Options":
-        """The settings of `CONFIGS` for a resolution, but for what is ``chosen``.
+        """The settings of `CONFIGS` for a resolution, except for those that are given by name in ``chosen``.
 
         Raises:
-            TrainingError: the resolution is not a power of two from 8 to 1024.
+            TrainingError: the resolution is not a power of two from 8 to 1024, or a setting is not as it must be.
         """
         if resolution not in (8, 16, *CONFIGS):
             raise TrainingError(
                 f"resolution is {resolution}; expected a power of two from 8 to {max(CONFIGS)}, as --resolution {min(CONFIGS)}"
             )
         c = CONFIGS[max(resolution, min(CONFIGS))]
-        settings = dict(
-            z_dim=c.dim, w_dim=c.dim, mapping_layers=c.mapping_layers, channel_base=c.channel_base, channel_max=c.channel_max,
-            batch=c.batch, lr=c.lr, gamma=c.gamma, mixing=c.mixing, pl_weight=c.pl_weight,
-        )  # fmt: skip
+        settings = {name: getattr(c, name) for name in BY_RESOLUTION if name not in ("z_dim", "w_dim")}
+        settings |= {"z_dim": c.dim, "w_dim": c.dim}
         if chosen.get("head") == "direction":
-            # The official share leaves the latents as they begin; with this one the head learned more, at no cost to the pictures.
+            # With the official 0.01 the mapping network hardly changes. With this value the head learned more, and the pictures
+            # were as good.
             settings["mapping_lr"] = 0.1
         settings.update(chosen)
         settings.setdefault("batch_gpu", settings["batch"])
@@ -153,6 +173,7 @@ class Options:
 
     @property
     def network_kwargs(self) -> dict[str, Any]:
+        """Arguments that the synthesis network and the discriminator share."""
         half = dict(num_fp16_res=4, conv_clamp=256) if self.fp16 else {}
         return dict(channel_base=self.channel_base, channel_max=self.channel_max, **half)
 

@@ -1,26 +1,34 @@
-"""The GAN loop: networks, optimisers, averages and counters, one step at a time."""
+"""Training a GAN: networks, optimisers, averages, sample grids, network files; `train` begins and resumes runs."""
 
 import copy
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
+from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..generator import adapt
 from ..media.picture_set import PictureSet
-from ..media.pictures import as_images
+from ..media.pictures import as_images, generator_pixels, write_png
 from ..network_files.families.direction_head import direction_tensors
-from ..network_files.file import NetworkFile
+from ..network_files.file import NetworkFile, save
 from ..networks.direction import DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
+from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
 
-FORMAT = 1  # of checkpoints
 STATE = {
     "options",
     "nimg",
@@ -38,7 +46,14 @@ STATE = {
 
 @dataclasses.dataclass
 class Phase:
-    """One of the official four: what is trained, how often, and with which optimiser."""
+    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+
+    Attributes:
+        name: as `StyleGAN2Loss.accumulate_gradients` takes it.
+        module: the network that is trained.
+        optimiser: its optimiser, which the main and the regularising phase share.
+        interval: the phase comes every so many steps.
+    """
 
     name: str
     module: torch.nn.Module
@@ -57,29 +72,44 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
     if not o.normalize_z:
         G.mapping.normalize_z = False
     if o.head == "direction":
-        # The generator begins by drawing most what counts most for the direction. Left to itself the mapping takes all
-        # entries alike, and learns too slowly to choose.
+        # The mapping network begins with large weights for those entries of z that move the direction most. It learns too
+        # slowly to find these weights itself.
         G.mapping.fc0.weight.data[:, : o.z_dim] *= latent_weights(o.z_dim)
         trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
         return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
     return G, Discriminator(epilogue_kwargs=dict(mbstd_group_size=o.mbstd_group_size), **o.network_kwargs, **shape)
 
 
-class Trainer:
-    """A GAN in training.
+class GANTrainer:
+    """A GAN in training: the `loop.Trainer` of StyleGAN2 networks.
 
     Args:
         options: see `Options`.
         data: the pictures; ``data.check()`` has been called.
         device: where to compute.
+        metric_samples: pictures on each side, at most, for the distance to the training set that a snapshot is given; fewer
+            than 8 give none.
 
     Attributes:
-        G, D: as they are trained. G_ema, D_ema: averages over the last pictures; D_ema is None without a direction head.
-        nimg: real pictures shown so far. steps: batches so far. ticks, seconds: kept for the loop around, in checkpoints.
+        G: the generator as it is trained.
+        D: the discriminator as it is trained.
+        G_ema: the average of G over the last pictures.
+        D_ema: the average of D; None without a direction head.
+        nimg: the real pictures shown so far.
+        steps: the batches so far.
+        ticks: see `loop.Trainer`.
+        seconds: see `loop.Trainer`.
         loss: the loss object; ``loss.stats`` gathers what it saw.
+        started_from: the name of the network file that `start_from` took weights from, or None.
     """
 
-    def __init__(self, options: Options, data: PictureSet, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        options: Options,
+        data: PictureSet,
+        device: torch.device | str = "cpu",
+        metric_samples: int = 0,
+    ):
         self.options = o = options
         self.data = data
         self.device = device = torch.device(device)
@@ -91,12 +121,11 @@ class Trainer:
         self.augment_pipe = None if o.augment == "none" else AugmentPipe(o.augment_p).to(device)
         self.nimg = self.steps = self.ticks = 0
         self.seconds = 0.0
-
-        arguments = dict(
-            device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, augment_pipe=self.augment_pipe,
-            style_mixing_prob=o.mixing, r1_gamma=o.gamma, pl_weight=o.pl_weight,
-        )  # fmt: skip
-        self.loss = DirectionLoss(**arguments) if o.head == "direction" else StyleGAN2Loss(**arguments)
+        self.metric_samples = metric_samples
+        self.started_from: str | None = None
+        kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
+        self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in (
             ("G", G, o.G_reg_interval, o.pl_weight),
@@ -120,13 +149,16 @@ class Trainer:
         """
         if not isinstance(net.G, Generator):
             raise TrainingError(f"{net.file}: it is no StyleGAN2; training can only go on from one")
-        mine, theirs = self.G.mapping, net.G.mapping
-        for name, a, b in (
-            ("--mapping-lr", mine.fc0.bias_gain, theirs.fc0.bias_gain), ("--sampling", mine.normalize_z, theirs.normalize_z)
-        ):  # fmt: skip
+        own, other = self.G.mapping, net.G.mapping
+        same_meaning = {
+            "--mapping-lr": (own.fc0.bias_gain, other.fc0.bias_gain),
+            "--sampling": (own.normalize_z, other.normalize_z),
+        }
+        for name, (a, b) in same_meaning.items():
             if a != b:
                 raise TrainingError(
-                    f"{net.file}: it was trained with another {name} ({b}; this run has {a}), which its weights mean"
+                    f"{net.file}: it was trained with another {name} ({b}; this run has {a}), on which the meaning of its "
+                    "weights depends"
                 )
         direction = net.direction
         if net["D"] is None or (self.D_ema is not None and direction is None and net["D"].compares_batch):
@@ -142,19 +174,20 @@ class Trainer:
         else:
             pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
-        for key, mine, given in pairs:
-            given = given.state_dict() if isinstance(given, torch.nn.Module) else dict(given)
-            for name, value in mine.state_dict().items():
-                if name not in given or given[name].shape != value.shape:
-                    found = tuple(given[name].shape) if name in given else "missing"
+        for key, module, source in pairs:
+            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+            for name, value in module.state_dict().items():
+                if name not in tensors or tensors[name].shape != value.shape:
+                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
                     raise TrainingError(
-                        f"{net.file}: {key}.{name} is {found}; this run has {tuple(value.shape)}. Choose the same sizes "
+                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
                         "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
                     )
-            mine.load_state_dict({name: given[name] for name in mine.state_dict()})
+            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+        self.started_from = net.file
 
     def step(self) -> None:
-        """Show one batch: every phase that is due, the averages, the strength of augmentation.
+        """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
 
         Raises:
             TrainingError: a loss is no number.
@@ -176,9 +209,7 @@ class Trainer:
             phase.optimiser.zero_grad(set_to_none=True)
             phase.module.requires_grad_(True)
             for i in range(len(img)):
-                self.loss.accumulate_gradients(
-                    phase.name, img[i], c[i], z[i], gen_c[i], sync=i == len(img) - 1, gain=phase.interval / len(img)
-                )
+                self.loss.accumulate_gradients(phase.name, img[i], c[i], z[i], gen_c[i], gain=phase.interval / len(img))
             phase.module.requires_grad_(False)
             for p in phase.module.parameters():
                 if p.grad is not None:  # half precision may overflow now and then
@@ -189,12 +220,26 @@ class Trainer:
         self.steps += 1
         if o.augment == "ada" and self.steps % o.ada_interval == 0:
             self._adapt()
-        # Looking at a number makes a GPU wait.
+        # Reading a number makes a GPU wait, so there it is done every 20 steps.
         if self.device.type == "cpu" or self.steps % 20 == 0:
             self.check_numbers()
 
+    @property
+    def total(self) -> int:
+        """The pictures to show in all."""
+        return max(1, round(self.options.kimg * 1000))
+
+    def values(self) -> dict[str, float]:
+        """The strength of augmentation, and the means in ``loss.stats``."""
+        strength = {} if self.augment_pipe is None else {"augment_p": float(self.augment_pipe.p)}
+        return {**strength, **self.loss.stats.means()}
+
+    def clear_values(self) -> None:
+        """Begin new means."""
+        self.loss.stats.clear()
+
     def check_numbers(self) -> None:
-        """Raise TrainingError if a loss was no number since ``loss.stats`` was last cleared."""
+        """Raise TrainingError if a loss was no number since the last `clear_values`."""
         if not self.loss.stats.finite():
             bad = [name for name, mean in self.loss.stats.means().items() if not math.isfinite(mean)]
             raise TrainingError(
@@ -202,7 +247,10 @@ class Trainer:
             )
 
     def _adapt(self) -> None:
-        """ADA: more augmentation while D is too sure of real pictures, less while it is not (Karras et al. 2020b, 3.1)."""
+        """ADA: augment more while D is too sure of real pictures, and less while it is not.
+
+        Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 3.1.
+        """
         o = self.options
         sign = self.loss.real_signs.means().get("sign", 0.0)
         self.loss.real_signs.clear()
@@ -224,13 +272,12 @@ class Trainer:
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         """Everything with weights or buffers, by its name in checkpoints."""
-        found = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
-        return {name: module for name, module in found.items() if module is not None}
+        modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "augment": self.augment_pipe}
+        return {name: module for name, module in modules.items() if module is not None}
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint must hold: tensors and plain values."""
         return {
-            "format": FORMAT,
             "options": dataclasses.asdict(self.options),
             "nimg": self.nimg,
             "steps": self.steps,
@@ -245,7 +292,13 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned; the options must be those of that run, but for their length."""
+        """Go on from what `state` returned. The options must be those of that run, except for its length.
+
+        Raises:
+            TrainingError: the state is of another kind of training, or of networks of other sizes.
+        """
+        if not STATE <= set(state):
+            raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
         modules = self._modules()
         try:
             for name, saved in state["modules"].items():
@@ -263,6 +316,62 @@ class Trainer:
             torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
         self._batches = None
 
+    def record(self) -> dict[str, Any]:
+        """What ``training_options.json`` holds."""
+        return {
+            "options": dataclasses.asdict(self.options),
+            **loop.about_data(self.data),
+            "rhythm": {"metric_samples": self.metric_samples},
+            "started_from": self.started_from,
+        }
+
+    def begin(self, outdir: Path) -> None:
+        """Write ``reals.png``, a grid of real pictures, and ``fakes000000.png``, the generator's first samples."""
+        side = _grid_side(self.data.resolution)
+        chosen = np.random.RandomState(0).permutation(len(self.data.names))[: side * side]
+        write_png(outdir / "reals.png", grid(self.data.pictures(chosen), side))
+        write_png(outdir / "fakes000000.png", self.samples())
+
+    def network_path(self, outdir: Path) -> Path:
+        """The official pickle that a snapshot writes now."""
+        return outdir / f"network-snapshot-{self.nimg // 1000:06d}.pkl"
+
+    def snapshot(self, outdir: Path) -> tuple[list[Path], dict[str, Any]]:
+        """Write the networks and a sample grid; measure the distance to the training set, if there are enough pictures."""
+        network, picture = self.network_path(outdir), outdir / f"fakes{self.nimg // 1000:06d}.png"
+        with warnings.catch_warnings():  # `save` warns of Cho's sampling, which the command line says once
+            warnings.simplefilter("ignore", UserWarning)
+            save(self.network_file(about_training_set(self.data)), network)
+        write_png(picture, self.samples())
+        few = min(len(self.data), self.metric_samples) < FEWEST
+        return [network, picture], {} if few else self._distances()
+
+    def samples(self) -> np.ndarray:
+        """The sample grid (C, H, W) uint8 of the averaged generator: of the same latents and labels every time."""
+        g = self.G_ema
+        side = _grid_side(g.img_resolution)
+        n = side**2
+        z = torch.from_numpy(np.random.RandomState(0).randn(n, g.z_dim)).to(torch.float32).to(self.device)
+        c = torch.from_numpy(self.data.labels[np.arange(n) * len(self.data.labels) // n]).to(self.device)
+        with torch.no_grad():
+            pictures = [generator_pixels(g(z[i : i + 1], c[i : i + 1], noise_mode="const")[0]) for i in range(n)]
+        return grid(np.stack(pictures), side)
+
+    @functools.cached_property
+    def _real_features(self) -> tuple[PictureFeatures, torch.Tensor]:
+        """The function that computes features of pictures, and the features (N, 512) of real ones."""
+        features = PictureFeatures(self.device)
+        chosen = np.random.RandomState(0).permutation(len(self.data))[: self.metric_samples]
+        parts = np.array_split(chosen, -(-len(chosen) // 64))
+        return features, features.of(torch.from_numpy(self.data.pictures(part)) for part in parts)
+
+    def _distances(self) -> dict[str, Any]:
+        """Distances of generated pictures to real ones. They use none of the run's random numbers."""
+        features, real = self._real_features
+        c = torch.from_numpy(self.data.labels) if self.data.c_dim else None
+        made = generated_pictures(adapt(self.G_ema), self.metric_samples, seed=0, c=c)
+        return distances(real, features.of(made))
+
     def network_file(self, training_set_kwargs: dict[str, Any] | None = None) -> NetworkFile:
         """The networks as they are now, for `network_files.file.save`."""
 
@@ -274,3 +383,62 @@ class Trainer:
             D, extra = D.trunk, {"direction": direction_tensors(D, still(self.D_ema))}
         networks = {"G": still(self.G), "D": D, "G_ema": still(self.G_ema)}
         return NetworkFile(networks, training_set_kwargs=training_set_kwargs, extra=extra)
+
+
+def about_training_set(data: PictureSet) -> dict[str, Any]:
+    """What a network file says of its training set, without the path on the machine where it was made."""
+    return {
+        "path": os.path.basename(os.path.normpath(data.path)),
+        "pictures": len(data.names),
+        "resolution": data.resolution,
+        "use_labels": data.c_dim > 0,
+        "xflip": data.mirror,
+    }
+
+
+def _grid_side(resolution: int) -> int:
+    """The number of rows and columns of a grid of samples."""
+    return int(np.clip(2048 // resolution, 3, 8))
+
+
+def train(
+    data: PictureSet,
+    options: Options,
+    outdir: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    *,
+    resume: bool = False,
+    start: NetworkFile | None = None,
+    tick_kimg: float = 4,
+    snapshot_ticks: int = 10,
+    metric_samples: int = 2000,
+    callback: Callable[[loop.Report], None] | None = None,
+) -> Path:
+    """Train a GAN and write what comes of it.
+
+    Args:
+        data: the pictures; ``data.check()`` has been called.
+        options: see `Options`.
+        outdir: the run's folder; see `loop.train`. ``reals.png`` and ``fakes*.png`` are grids of real pictures and of the
+            averaged generator's samples, and ``network-snapshot-*.pkl`` are official pickles.
+        device: where to compute.
+        resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
+        start: networks to begin with instead of random ones, of the same sizes.
+        tick_kimg: thousands of pictures between lines of the log.
+        snapshot_ticks: ticks between grids, network files and checkpoints, which are also written at the end.
+        metric_samples: see `GANTrainer`.
+        callback: called after each tick.
+
+    Returns:
+        The last network file.
+
+    Raises:
+        TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
+    """
+    if start is not None:  # its averages count from the beginning, as in official code
+        options = dataclasses.replace(options, ema_rampup=0)
+    trainer = GANTrainer(options, data, device, metric_samples)
+    if start is not None and not resume:
+        trainer.start_from(start)
+    rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
+    return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)

@@ -1,8 +1,7 @@
-"""Training losses, with the interface of stylegan2-ada-pytorch's ``training/loss.py``."""
+"""Losses of a GAN in training. Their interface is that of stylegan2-ada-pytorch's ``training/loss.py``, without ``sync``."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,27 +12,24 @@ from .means import Statistics
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 
-@contextlib.contextmanager
-def _synced(module: Callable, sync: bool) -> Iterator[None]:
-    """Gradients of a DistributedDataParallel module are exchanged only where ``sync`` is true; others have none to exchange."""
-    with contextlib.nullcontext() if sync or not hasattr(module, "no_sync") else module.no_sync():
-        yield
-
-
 class StyleGAN2Loss:
     """Non-saturating logistic loss, R1 and path-length regularisation.
 
     Args:
         device: where the networks are.
-        G_mapping, G_synthesis, D: the networks. ``D(img, c)`` gives logits, higher for real pictures.
+        G_mapping: the generator's mapping network.
+        G_synthesis: the generator's synthesis network.
+        D: the discriminator. ``D(img, c)`` gives logits, which are higher for real pictures.
         augment_pipe: applied to all pictures that D sees; None for none.
-        style_mixing_prob: how often a batch takes the w of its later layers from other latents.
-        r1_gamma: weight of the squared gradient of D at real pictures, halved.
-        pl_batch_shrink, pl_decay, pl_weight: path-length regularisation: part of the batch, speed of the running mean of
-            lengths, weight.
+        style_mixing_prob: the probability that the later layers of a batch take their w from other latents.
+        r1_gamma: the weight of R1, the squared gradient of D at real pictures; half of it is counted.
+        pl_batch_shrink: path-length regularisation takes the batch divided by this.
+        pl_decay: the speed of the running mean of path lengths.
+        pl_weight: the weight of path-length regularisation.
 
-    ``stats`` gathers what was seen: scores, signs, losses, penalties. ``real_signs`` gathers the signs of D at real
-    pictures, for whoever adapts the augmentation to them.
+    Attributes:
+        stats: means of scores, signs, losses and penalties since they were last cleared.
+        real_signs: the mean sign of D at real pictures, to which `GANTrainer` adapts the augmentation.
 
     Source: Karras et al. 2020 ("Analyzing and Improving the Image Quality of StyleGAN", sections 2 and 3); Mescheder et
     al. 2018 (R1).
@@ -66,33 +62,33 @@ class StyleGAN2Loss:
         self.stats = Statistics()
         self.real_signs = Statistics()
 
-    def run_G(
-        self, z: torch.Tensor, c: torch.Tensor, sync: bool, mix: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures (N, C, R, R) and ws (N, num_ws, w_dim) of latents z and labels c."""
-        with _synced(self.G_mapping, sync):
-            ws = self.G_mapping(z, c)
-            if mix and self.style_mixing_prob > 0:
-                num_ws = ws.shape[1]
-                cutoff = int(torch.randint(1, num_ws, [])) if torch.rand([]) < self.style_mixing_prob else num_ws
-                if cutoff < num_ws:
-                    others = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
-                    ws = torch.cat([ws[:, :cutoff], others[:, cutoff:]], dim=1)
-        with _synced(self.G_synthesis, sync):
-            return self.G_synthesis(ws), ws
+    def run_G(self, z: torch.Tensor, c: torch.Tensor, mix: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures (N, C, R, R) and ws (N, num_ws, w_dim) of latents z and labels c; ``mix`` allows style mixing."""
+        ws = self.G_mapping(z, c)
+        if mix and self.style_mixing_prob > 0:
+            num_ws = ws.shape[1]
+            cutoff = int(torch.randint(1, num_ws, [])) if torch.rand([]) < self.style_mixing_prob else num_ws
+            if cutoff < num_ws:
+                others = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
+                ws = torch.cat([ws[:, :cutoff], others[:, cutoff:]], dim=1)
+        return self.G_synthesis(ws), ws
 
-    def run_D(self, img: torch.Tensor, c: torch.Tensor, sync: bool) -> torch.Tensor:
-        """Logits (N, 1) of pictures, augmented if there is a pipe."""
-        img = img if self.augment_pipe is None else self.augment_pipe(img)
-        with _synced(self.D, sync):
-            return self.D(img, c)
+    def run_D(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 1) of pictures, which are augmented first if there is a pipe."""
+        return self.D(img if self.augment_pipe is None else self.augment_pipe(img), c)
 
     def judge_generated(
-        self, z: torch.Tensor, c: torch.Tensor, sync_G: bool, for_G: bool
+        self, z: torch.Tensor, c: torch.Tensor, for_G: bool
     ) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """Logits (N, 1) of generated pictures, and a further loss (N, 1) that both networks lower; here none."""
-        img, _ = self.run_G(z, c, sync_G)
-        return self.run_D(img, c, sync=False), 0.0
+        """Logits (N, 1) of generated pictures, and a further loss (N, 1) that both networks lower; here there is none.
+
+        Args:
+            z: latents (N, z_dim).
+            c: labels (N, c_dim).
+            for_G: True in a phase of the generator.
+        """
+        img, _ = self.run_G(z, c)
+        return self.run_D(img, c), 0.0
 
     def accumulate_gradients(
         self,
@@ -101,43 +97,45 @@ class StyleGAN2Loss:
         real_c: torch.Tensor,
         gen_z: torch.Tensor,
         gen_c: torch.Tensor,
-        sync: bool,
         gain: float,
     ) -> None:
         """Add the gradients of one phase to the parameters that require any.
 
         Args:
             phase: "Gmain", "Greg", "Gboth", "Dmain", "Dreg" or "Dboth".
-            real_img: (N, C, R, R) in [-1, 1]. real_c: (N, c_dim).
-            gen_z: (N, z_dim) from N(0, I). gen_c: (N, c_dim).
-            sync: whether distributed modules exchange gradients in this round.
-            gain: factor on the loss; a lazily regularised phase takes its interval.
+            real_img: real pictures (N, C, R, R) in [-1, 1].
+            real_c: their labels (N, c_dim).
+            gen_z: latents (N, z_dim) from N(0, I).
+            gen_c: their labels (N, c_dim).
+            gain: a factor on the loss. For a phase that comes every so many steps it is the number of these steps.
+
+        Raises:
+            ValueError: there is no such phase.
         """
         if phase not in PHASES:
             raise ValueError(f"phase is {phase!r}; expected one of {', '.join(PHASES)}")
         main, regularise = phase.endswith(("main", "both")), phase.endswith(("reg", "both"))
         if phase.startswith("G"):
-            paths = regularise and self.pl_weight != 0
             if main:
-                logits, further = self.judge_generated(gen_z, gen_c, sync_G=sync and not paths, for_G=True)
+                logits, further = self.judge_generated(gen_z, gen_c, for_G=True)
                 self._report("fake", logits)
                 loss = F.softplus(-logits)
                 self.stats.add("loss/G", loss)
                 (loss + further).mean().mul(gain).backward()
-            if paths:
-                self._path_lengths(gen_z, gen_c, sync).mean().mul(gain).backward()
+            if regularise and self.pl_weight != 0:
+                self._path_lengths(gen_z, gen_c).mean().mul(gain).backward()
             return
 
         r1 = regularise and self.r1_gamma != 0
         if main:
-            logits, further = self.judge_generated(gen_z, gen_c, sync_G=False, for_G=False)
+            logits, further = self.judge_generated(gen_z, gen_c, for_G=False)
             self._report("fake", logits)
             loss = F.softplus(logits)
             self.stats.add("loss/D_fake", loss)
             (loss + further).mean().mul(gain).backward()
         if main or r1:
             real_img = real_img.detach().requires_grad_(r1)
-            logits = self.run_D(real_img, real_c, sync)
+            logits = self.run_D(real_img, real_c)
             self._report("real", logits)
             loss = torch.zeros_like(logits)
             if main:
@@ -148,11 +146,13 @@ class StyleGAN2Loss:
                 penalty = slope.square().sum(dim=[1, 2, 3])[:, None]
                 self.stats.add("r1_penalty", penalty)
                 loss = loss + penalty * (self.r1_gamma / 2)
+            # Nothing times the logits gives every parameter a gradient, so that Adam counts the step for all of them.
             (logits * 0 + loss).mean().mul(gain).backward()
 
-    def _path_lengths(self, z: torch.Tensor, c: torch.Tensor, sync: bool) -> torch.Tensor:
+    def _path_lengths(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """The weighted penalty (n,) of path-length regularisation, for a part of the batch."""
         n = max(1, len(z) // self.pl_batch_shrink)
-        img, ws = self.run_G(z[:n], c[:n], sync)
+        img, ws = self.run_G(z[:n], c[:n])
         noise = torch.randn_like(img) / math.sqrt(img.shape[2] * img.shape[3])
         (slope,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
         lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
@@ -160,7 +160,7 @@ class StyleGAN2Loss:
         self.pl_mean.copy_(mean.detach())
         penalty = (lengths - mean).square()
         self.stats.add("pl_penalty", penalty)
-        return img[:, 0, 0, 0] * 0 + penalty * self.pl_weight  # every parameter takes part, as distributed modules ask
+        return img[:, 0, 0, 0] * 0 + penalty * self.pl_weight  # gives every parameter a gradient, as above
 
     def _report(self, kind: str, logits: torch.Tensor) -> None:
         self.stats.add(f"scores/{kind}", logits)
@@ -172,12 +172,13 @@ class StyleGAN2Loss:
 class DirectionLoss(StyleGAN2Loss):
     """`StyleGAN2Loss` with a discriminator that embeds the latent direction.
 
-    Args:
-        all of `StyleGAN2Loss`; D is a `DirectionDiscriminator`.
-        embedding_weight: lambda_emb, the weight of the tangent of the angle between embedding and latent.
+    The embedding is learned on pictures without style mixing and without augmentation. In a run that has neither, they are
+    the pictures of the adversarial loss, and D sees them once.
 
-    The embedding is learned on pictures without style mixing and augmentation; where there is neither, they are the
-    pictures of the adversarial loss, and judged once.
+    Args:
+        args: those of `StyleGAN2Loss`; D is a `DirectionDiscriminator`.
+        embedding_weight: lambda_emb, the weight of the tangent of the angle between embedding and latent.
+        kwargs: those of `StyleGAN2Loss`.
 
     Source: Cho, algorithm 1.
     """
@@ -186,19 +187,21 @@ class DirectionLoss(StyleGAN2Loss):
         super().__init__(*args, **kwargs)
         self.embedding_weight = embedding_weight
 
-    def judge_generated(self, z, c, sync_G, for_G):
+    def judge_generated(
+        self, z: torch.Tensor, c: torch.Tensor, for_G: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """The logits of `StyleGAN2Loss`, and the weighted embedding loss (N, 1)."""
         plain = self.style_mixing_prob == 0 and self.augment_pipe is None
-        logits = None if plain else super().judge_generated(z, c, sync_G=False, for_G=for_G)[0]
-        img, _ = self.run_G(z, c, sync_G, mix=False)
-        with _synced(self.D, False):
-            own_logits, embedding = self.D(img, c, return_embedding=True)
+        logits = None if plain else super().judge_generated(z, c, for_G)[0]
+        img, _ = self.run_G(z, c, mix=False)
+        own_logits, embedding = self.D(img, c, return_embedding=True)
         target = self.D.target(z)
         tangent = embedding_loss(embedding.direction, target)[:, None]
         self.stats.add("loss/embedding", tangent)
         self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
         further = self.embedding_weight * tangent
         if not for_G and self.D.trunk.c_dim == 0:
-            # The trunk's own output learns to say what the head says; nothing below it notices.
+            # The trunk's own score learns to give the head's logit. Its input is detached, so only this last layer learns.
             copied = self.D.trunk.score(embedding.features.detach(), None)
             further = further + (copied - own_logits.detach()).square()
         return own_logits if plain else logits, further

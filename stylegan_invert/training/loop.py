@@ -1,159 +1,186 @@
-"""A training run and its folder: log, sample grids, network files, checkpoints."""
+"""The training loop of any `Trainer`, and the folder of a run: log, options, checkpoints."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
-from ..analysis.sheets import grid
 from ..errors import TrainingError
-from ..generator import adapt
 from ..io.files import atomic
 from ..media.picture_set import PictureSet
-from ..media.pictures import generator_pixels, write_png
-from ..network_files.file import NetworkFile, save
-from .configs import Options
-from .gan import FORMAT, STATE, Trainer
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 OPTIONS = "training_options.json"
+FORMAT = 1  # of checkpoints
 
 
-@dataclasses.dataclass(frozen=True)
+class Trainer(Protocol):
+    """What the loop needs of something that is trained.
+
+    Attributes:
+        data: the training set; ``data.check()`` has been called.
+        nimg: the pictures that were shown so far.
+        total: the pictures to show in all.
+        ticks: the ticks of the run so far. The loop sets it.
+        seconds: the time of the run so far. The loop sets it.
+    """
+
+    data: PictureSet
+    nimg: int
+    ticks: int
+    seconds: float
+
+    @property
+    def total(self) -> int: ...
+
+    def step(self) -> None:
+        """Show one batch. Raises TrainingError if a loss is no number."""
+
+    def check_numbers(self) -> None:
+        """Raise TrainingError if a loss was no number since the last `clear_values`."""
+
+    def values(self) -> dict[str, float]:
+        """Means since the last `clear_values`, for the log."""
+
+    def clear_values(self) -> None:
+        """Begin new means."""
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for ``training_options.json``: "options", and what else builds the trainer again.
+
+        "rhythm", if it is there, holds settings of the trainer that stand beside those of the loop.
+        """
+
+    def begin(self, outdir: Path) -> None:
+        """Write what the folder of a new run holds before the first step."""
+
+    def network_path(self, outdir: Path) -> Path:
+        """The file into which a snapshot would write the network now."""
+
+    def snapshot(self, outdir: Path) -> tuple[list[Path], dict[str, Any]]:
+        """Write the network and a picture of samples; returns the files, and what was measured for the log."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint must hold, as tensors and plain values; "nimg" is among it."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned. Raises TrainingError if it does not fit."""
+
+
+@dataclass(frozen=True)
 class Report:
-    """What the caller is told after each tick: one line of the log, and the files that were written."""
+    """What the caller is told after each tick.
+
+    Attributes:
+        values: the line of the log.
+        written: the files that were written.
+    """
 
     values: dict[str, Any]
     written: list[Path]
 
 
 def train(
-    data: PictureSet,
-    options: Options,
+    trainer: Trainer,
     outdir: str | os.PathLike,
-    device: torch.device | str = "cpu",
     *,
     resume: bool = False,
-    start: NetworkFile | None = None,
     tick_kimg: float = 4,
     snapshot_ticks: int = 10,
-    metric_samples: int = 2000,
     callback: Callable[[Report], None] | None = None,
 ) -> Path:
-    """Train a network and write what comes of it.
+    """Run a trainer to its end, and write what comes of it.
 
     Args:
-        data: the pictures; ``data.check()`` has been called.
-        options: see `Options`.
-        outdir: the run's folder. ``log.jsonl`` gets a line per tick; ``reals.png`` and ``fakes*.png`` are sample grids of
-            real pictures and of the averaged generator; ``network-snapshot-*.pkl`` are official pickles;
-            ``checkpoint.pt`` is the last checkpoint.
-        device: where to compute.
+        trainer: a new `Trainer`.
+        outdir: the run's folder. ``log.jsonl`` gets a line per tick, ``checkpoint.pt`` is the last checkpoint,
+            ``training_options.json`` says how the run was begun; the trainer writes networks and samples.
         resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
-        start: networks to begin with instead of random ones, of the same sizes.
         tick_kimg: thousands of pictures between lines of the log.
-        snapshot_ticks: ticks between grids, network files and checkpoints, which are also written at the end.
-        metric_samples: pictures on each side, at most, for the distance that a snapshot is given; 0 for none, and fewer than
-            8 give none.
+        snapshot_ticks: ticks between snapshots and checkpoints, which are also written at the end.
         callback: called after each tick.
 
     Returns:
-        The last network file.
+        The file of the last network.
 
     Raises:
-        TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
+        TrainingError: the run cannot start as asked, or a loss was no number; the last good checkpoint is named.
     """
     outdir = Path(outdir)
-    if start is not None:  # its averages count from the beginning, as in official code
-        options = dataclasses.replace(options, ema_rampup=0)
-    if Path(data.path).is_dir() and outdir.resolve().is_relative_to(Path(data.path).resolve()):
+    if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
         raise TrainingError(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures"
         )
-    trainer = Trainer(options, data, device)
     if resume:
         trainer.load_state(read_checkpoint(outdir))
     else:
-        if (outdir / CHECKPOINT).exists():
-            raise TrainingError(
-                f"{outdir}: there is a run in it already; go on with --resume {outdir}, or choose another"
-            )
-        if start is not None:
-            trainer.start_from(start)
-        outdir.mkdir(parents=True, exist_ok=True)
-        record = {
-            "options": dataclasses.asdict(options),
-            "data": {**data.arguments, "path": os.path.abspath(data.path)},
-            "pictures": len(data.names),
-            "left_out": data.broken,
-            "rhythm": {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks, "metric_samples": metric_samples},
-            "started_from": start.file if start is not None else None,
-        }
-        (outdir / OPTIONS).write_text(json.dumps(record, indent=2) + "\n")
-        write_png(outdir / "reals.png", _real_grid(data))
-    sampler = _Sampler(trainer)
-    few = min(len(data), metric_samples) < FEWEST
-    measure = None if few else _Measure(data, metric_samples, trainer.device)
+        _begin(trainer, outdir, {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks})
+    network = trainer.network_path(outdir)
     with _Log(outdir, trainer.nimg) as log:
-        if trainer.nimg == 0:
-            write_png(outdir / "fakes000000.png", sampler())
-        total = max(1, round(options.kimg * 1000))
-        newest, seconds = outdir / _name(trainer.nimg), trainer.seconds
-        while trainer.nimg < total:
-            tick_start, began = trainer.nimg, time.perf_counter()
-            trainer.loss.stats.clear()
-            try:
-                while trainer.nimg < total and trainer.nimg - tick_start < tick_kimg * 1000:
-                    trainer.step()
-                trainer.check_numbers()
-            except TrainingError as e:
-                there = (outdir / CHECKPOINT).exists()
-                last = f"the last good checkpoint is {outdir / CHECKPOINT}" if there else "there is no checkpoint yet"
-                raise TrainingError(f"{e}; {last}") from None
-            rate = (trainer.nimg - tick_start) / (time.perf_counter() - began)
-            seconds += time.perf_counter() - began
-            trainer.seconds = seconds
-            trainer.ticks += 1
-            values = {
-                "tick": trainer.ticks,
-                "nimg": trainer.nimg,
-                "kimg": trainer.nimg / 1000,
-                "seconds": round(seconds, 1),
-                "images_per_second": round(rate, 2),
-                "seconds_left": max(0, round((total - trainer.nimg) / rate)),
-                **({"augment_p": float(trainer.augment_pipe.p)} if trainer.augment_pipe is not None else {}),
-                **trainer.loss.stats.means(),
-            }
-            written = []
-            if trainer.nimg >= total or trainer.ticks % snapshot_ticks == 0:
-                newest = outdir / _name(trainer.nimg)
-                network = trainer.network_file(_about_data(data))
-                with warnings.catch_warnings():  # of the sampling, which the command line says once
-                    warnings.simplefilter("ignore", UserWarning)
-                    save(network, newest)
-                picture = outdir / f"fakes{trainer.nimg // 1000:06d}.png"
-                write_png(picture, sampler())
-                if measure is not None:
-                    values.update(measure(trainer.G_ema))
-                written = [newest, picture]
+        while trainer.nimg < trainer.total:
+            values, written = _tick(trainer, outdir, tick_kimg), []
+            if trainer.nimg >= trainer.total or trainer.ticks % snapshot_ticks == 0:
+                network = trainer.network_path(outdir)
+                written, measured = trainer.snapshot(outdir)
+                values |= measured
             log.write(values)
-            if written:  # last, so that what a checkpoint promises is there
-                with atomic(outdir / CHECKPOINT) as temporary:
-                    torch.save(trainer.state(), temporary)
-                written.append(outdir / CHECKPOINT)
+            if written:  # the checkpoint comes last: the files and the log that belong to it are there already
+                written = [*written, _write_checkpoint(trainer, outdir)]
             if callback is not None:
                 callback(Report(values, written))
-    return newest
+    return network
+
+
+def _begin(trainer: Trainer, outdir: Path, rhythm: dict[str, Any]) -> None:
+    """Make the folder of a new run."""
+    if (outdir / CHECKPOINT).exists():
+        raise TrainingError(f"{outdir}: there is a run in it already; go on with --resume {outdir}, or choose another")
+    outdir.mkdir(parents=True, exist_ok=True)
+    record = trainer.record()
+    record["rhythm"] = {**rhythm, **record.get("rhythm", {})}
+    with atomic(outdir / OPTIONS) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    trainer.begin(outdir)
+
+
+def _tick(trainer: Trainer, outdir: Path, tick_kimg: float) -> dict[str, Any]:
+    """Train until the next line of the log is due; returns the line."""
+    first, began = trainer.nimg, time.perf_counter()
+    trainer.clear_values()
+    try:
+        while trainer.nimg < trainer.total and trainer.nimg - first < tick_kimg * 1000:
+            trainer.step()
+        trainer.check_numbers()
+    except TrainingError as e:
+        there = (outdir / CHECKPOINT).exists()
+        last = f"the last good checkpoint is {outdir / CHECKPOINT}" if there else "there is no checkpoint yet"
+        raise TrainingError(f"{e}; {last}") from None
+    seconds = time.perf_counter() - began
+    rate = (trainer.nimg - first) / seconds
+    trainer.seconds += seconds
+    trainer.ticks += 1
+    return {
+        "tick": trainer.ticks,
+        "nimg": trainer.nimg,
+        "kimg": trainer.nimg / 1000,
+        "seconds": round(trainer.seconds, 1),
+        "images_per_second": round(rate, 2),
+        "seconds_left": max(0, round((trainer.total - trainer.nimg) / rate)),
+        **trainer.values(),
+    }
+
+
+def _write_checkpoint(trainer: Trainer, outdir: Path) -> Path:
+    with atomic(outdir / CHECKPOINT) as temporary:
+        torch.save({"format": FORMAT, **trainer.state()}, temporary)
+    return outdir / CHECKPOINT
 
 
 def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:
@@ -169,102 +196,60 @@ def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:
         raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
     except Exception as e:  # torch.load raises many kinds on damaged files
         raise TrainingError(f"{path}: it is damaged ({(str(e) or type(e).__name__).splitlines()[0][:120]})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not STATE <= set(state):
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("nimg"), int):
         raise TrainingError(f"{path}: it is no checkpoint of this version of stylegan-invert")
     return state
 
 
-def read_options(outdir: str | os.PathLike) -> dict[str, Any]:
-    """What a run's ``training_options.json`` says.
+def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, Any]:
+    """What a run's ``training_options.json`` holds.
+
+    Args:
+        outdir: the run's folder.
+        options_class: the class that takes the values of "options".
+
+    Returns:
+        The record: "options" (an object of the class), "data" (the arguments of its `PictureSet`), "pictures" (their
+        number) and "rhythm".
 
     Raises:
         TrainingError: there is none, or it is damaged.
     """
     path = Path(outdir) / OPTIONS
     try:
-        record = json.loads(path.read_text())
-        Options(**record["options"])
-        _ = (dict(record["data"]), dict(record["rhythm"]), int(record["pictures"]))
-        return record
+        record = json.loads(path.read_bytes())
+        return {
+            **record,
+            "options": options_class(**record["options"]),
+            "data": dict(record["data"]),
+            "pictures": int(record["pictures"]),
+            "rhythm": dict(record["rhythm"]),
+        }
     except FileNotFoundError:
         raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
     except (ValueError, KeyError, TypeError) as e:
         raise TrainingError(f"{path}: it is damaged ({str(e)[:120]})") from None
 
 
-def _name(nimg: int) -> str:
-    return f"network-snapshot-{nimg // 1000:06d}.pkl"
-
-
-def _about_data(data: PictureSet) -> dict[str, Any]:
-    """What a network file says of its training set; no path of the machine it was made on."""
-    return {
-        "path": os.path.basename(os.path.normpath(data.path)),
-        "pictures": len(data.names),
-        "resolution": data.resolution,
-        "use_labels": data.c_dim > 0,
-        "xflip": data.mirror,
-    }
-
-
-def _columns(resolution: int) -> int:
-    return int(np.clip(2048 // resolution, 3, 8))
-
-
-def _real_grid(data: PictureSet) -> np.ndarray:
-    side = _columns(data.resolution)
-    chosen = np.random.RandomState(0).permutation(len(data.names))[: side * side]
-    return grid(data.pictures(chosen), side)
-
-
-class _Sampler:
-    """The sample grid: the same latents every time."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-        g = trainer.G_ema
-        self.side = _columns(g.img_resolution)
-        n = self.side**2
-        self.z = torch.from_numpy(np.random.RandomState(0).randn(n, g.z_dim)).to(torch.float32)
-        labels = trainer.data.labels
-        self.c = torch.from_numpy(labels[np.arange(n) * len(labels) // n])
-
-    def __call__(self) -> np.ndarray:
-        g, device = self.trainer.G_ema, self.trainer.device
-        with torch.no_grad():
-            pictures = [
-                generator_pixels(g(z[None].to(device), c[None].to(device), noise_mode="const")[0])
-                for z, c in zip(self.z, self.c)
-            ]
-        return grid(np.stack(pictures), self.side)
-
-
-class _Measure:
-    """The distance of generated pictures to real ones; takes no part in the run's random numbers."""
-
-    def __init__(self, data: PictureSet, samples: int, device: torch.device):
-        self.samples = samples
-        self.labels = torch.from_numpy(data.labels)
-        self.features = PictureFeatures(device)
-        chosen = np.random.RandomState(0).permutation(len(data))[:samples]
-        self.real = self.features.of(
-            torch.from_numpy(data.pictures(part)) for part in np.array_split(chosen, -(-len(chosen) // 64))
-        )
-
-    def __call__(self, g: torch.nn.Module) -> dict[str, Any]:
-        c = self.labels if self.labels.shape[1] else None
-        return distances(self.real, self.features.of(generated_pictures(adapt(g), self.samples, seed=0, c=c)))
+def about_data(data: PictureSet) -> dict[str, Any]:
+    """What a trainer's `Trainer.record` says of its training set."""
+    arguments = {**data.arguments, "path": os.path.abspath(data.path)}
+    return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 
 
 class _Log(contextlib.AbstractContextManager):
-    """``log.jsonl``, and TensorBoard events where that package is installed."""
+    """``log.jsonl``, and TensorBoard events where that package is installed.
+
+    Args:
+        outdir: the run's folder.
+        nimg: the pictures that the checkpoint has seen. Later lines are removed: the run computes them again.
+    """
 
     def __init__(self, outdir: Path, nimg: int):
         path = outdir / LOG
-        # What a killed run wrote after its checkpoint is done again.
-        known = [line for line in _lines(path) if line["nimg"] <= nimg]
+        lines = [line for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in known))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._file = open(path, "a")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -289,9 +274,10 @@ class _Log(contextlib.AbstractContextManager):
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a log; the last one of a run that was killed may be half a line."""
     if path.exists():
         for text in path.read_text().splitlines():
-            with contextlib.suppress(ValueError):  # the last line of a killed run may be half a line
+            with contextlib.suppress(ValueError):
                 line = json.loads(text)
                 if isinstance(line, dict) and isinstance(line.get("nimg"), int):
                     yield line

@@ -1,13 +1,17 @@
-"""Running means of what happens in a training loop."""
+"""Running means of what is measured in a training loop."""
 
 import torch
 
 
 class Statistics:
-    """Sums by name, gathered without making a GPU wait; means when asked for."""
+    """Means by name. Adding to them does not make a GPU wait; reading them does.
+
+    Attributes:
+        sums: for each name, the sum and the number of the values that were added.
+    """
 
     def __init__(self):
-        self.sums: dict[str, tuple[torch.Tensor, int]] = {}  # name to sum and count
+        self.sums: dict[str, tuple[torch.Tensor, int]] = {}
 
     def add(self, name: str, values: torch.Tensor) -> None:
         """Add the entries of a tensor to the mean of ``name``."""
@@ -16,11 +20,13 @@ class Statistics:
         self.sums[name] = (total + values.sum(dtype=torch.float32), count + values.numel())
 
     def finite(self) -> bool:
-        """Whether everything added was a number."""
+        """True if all sums are finite numbers."""
         return all(bool(torch.isfinite(torch.as_tensor(total))) for total, _ in self.sums.values())
 
     def means(self) -> dict[str, float]:
+        """The mean of the values that were added under each name."""
         return {name: float(total) / count for name, (total, count) in self.sums.items()}
 
     def clear(self) -> None:
+        """Forget all values."""
         self.sums.clear()
