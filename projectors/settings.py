@@ -65,6 +65,7 @@ class PriorOptions(MethodOptions):
 
 
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
+CLIPS = ("none", "standard", "stochastic")
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class LatentOptions(StoppingOptions):
     )
     clip: str = option(
         "none",
-        words=("none", "standard", "stochastic"),
+        words=CLIPS,
         help="For z: what happens to entries that leave the bounds, at every step.",
     )
     bound: float | None = option(

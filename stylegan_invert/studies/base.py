@@ -27,6 +27,7 @@ from ..media.picture_set import PictureSet
 from ..network_files.file import NetworkFile
 from ..projectors.descent import Fit, Step
 from ..projectors.loss import build_loss
+from ..projectors.methods import find_method
 from ..projectors.projection import render_rounded
 from ..projectors.projector import Projector
 
@@ -147,13 +148,16 @@ def fit(
         target: pictures (N, C, R, R) float32 in [-1, 1].
         loss: the distance.
         start: codes (N); None draws latents from the prior, for "z" and "dense".
-        options: options of the method, by name.
+        options: options of the method, by name. Those without effect beside the others are left out, since the settings of a
+            study serve several searches.
         callback: called after each step.
 
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is no number.
     """
     name = start.space if method == "w" else method
+    idle = find_method(name).options(**options).without_effect()
+    options = {key: value for key, value in options.items() if key not in idle}
     return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
 
 

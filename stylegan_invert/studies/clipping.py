@@ -13,7 +13,7 @@ import torch
 from ..generator import Code
 from ..media.pictures import as_images
 from ..network_files.file import NetworkFile
-from ..projectors.z import CLIPS
+from ..projectors.settings import CLIPS
 from . import base
 
 PRIORS = ("normal", "uniform")
@@ -22,7 +22,7 @@ GOOD = 30  # dB: the table counts the pictures above
 
 
 class Way(NamedTuple):
-    """A kind of clipping, one of `projectors.z.CLIPS`, and the number of steps over all restarts."""
+    """A kind of clipping, one of `projectors.settings.CLIPS`, and the number of steps over all restarts."""
 
     clip: str
     steps: int
