@@ -272,8 +272,10 @@ class _Run:
             )
         self.inits = [projector.method.start if i is None else i for i in self.inits]
         self.alike = not isinstance(init, (list, tuple))  # all targets have the same start
-        self.targets = Targets(targets, projector.medium, reading)
+        if not targets:
+            raise ProjectionError("no targets were given")
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
+        self.targets = Targets(targets, projector.medium, reading)
         self.network = {**projector.medium.about(), **_source(projector.network)}
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()

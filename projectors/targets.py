@@ -24,13 +24,11 @@ class Targets:
         reading: options of ``medium.reading``, by name.
 
     Raises:
-        ProjectionError: there are none, or an option is unknown or wrong.
+        ProjectionError: an option is unknown or wrong.
         ValueError: one of them cannot be read.
     """
 
     def __init__(self, targets: Sequence[Target], medium: Medium, reading: dict[str, Any]):
-        if not targets:
-            raise ProjectionError("no targets were given")
         check_options(medium.reading, reading, ProjectionError)
         self.targets, self.medium, self.options = list(targets), medium, medium.reading(**reading)
         self._kept: dict[int, tuple[np.ndarray, dict[str, Any] | str]] = {}

@@ -72,6 +72,7 @@ def test_project_writes_the_official_files_and_the_result(cli, tmp_path):
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert set(record) == {
         "format",
+        "evaluations",
         "history",
         "medium",
         "metrics",
@@ -440,7 +441,7 @@ def test_a_method_of_another_package_has_its_options_on_the_command_line(monkeyp
 
     @dataclasses.dataclass(frozen=True)
     class Patient(MethodOptions):
-        patience: int = option(7, 1, 100, whole=True, help="How long it waits.")
+        waiting: int = option(7, 1, 100, whole=True, help="How long it waits.")
 
     methods = {**project.METHODS, "patient": Method("w", "nowhere:fit", Patient)}
     monkeypatch.setattr(project, "all_methods", lambda: methods)
@@ -448,8 +449,8 @@ def test_a_method_of_another_package_has_its_options_on_the_command_line(monkeyp
     @click.command()
     @project.method_options
     def command(**options):
-        click.echo(repr(options["patience"]))
+        click.echo(repr(options["waiting"]))
 
-    assert CliRunner().invoke(command, ["--patience", "3"]).output == "3\n"
-    assert CliRunner().invoke(command, ["--patience", "0"]).exit_code == 2
-    assert "How long it waits.  [default: 7]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split("\n"))
+    assert CliRunner().invoke(command, ["--waiting", "3"]).output == "3\n"
+    assert CliRunner().invoke(command, ["--waiting", "0"]).exit_code == 2
+    assert "How long it waits. [default: 7]" in " ".join(CliRunner().invoke(command, ["--help"]).output.split())

@@ -1,5 +1,5 @@
 """Networks from z to pictures: DCGAN files, inversion to z, displacements at a layer, ways between codes."""
-# Takes at most 15 CPU seconds.
+# Takes at most 35 CPU seconds.
 
 import json
 from collections import OrderedDict
@@ -446,7 +446,7 @@ def test_the_interpolate_command(dcgan, tmp_path):
     assert made == [*(f"frame{i:04d}.png" for i in range(7)), "interpolation.mp4", "sheet.png"]
     assert (tmp_path / "out" / "frame0000.png").read_bytes() == (tmp_path / "one" / "proj.png").read_bytes()
     for bad, message in (
-        (["latent", "seed:1"], "there is none"),
+        (["latent", "seed:1"], "no code"),
         (["seed:x", "seed:1"], "expected seed:N"),
         (["seed:1"], "two ends"),
     ):

@@ -1,4 +1,5 @@
 """Where networks came from, and that a changed one does not claim to be what was read."""
+# Takes at most 5 CPU seconds.
 
 import copy
 import gc

@@ -18,7 +18,7 @@ import torch
 
 from ..analysis.paths import between
 from ..errors import StyleganInvertError
-from ..generator import Code, GeneratorAdapter, adapt, with_prior
+from ..generator import Code, GeneratorAdapter, Prior, adapt
 from ..io.codes import write_codes
 from ..io.files import atomic, sha256
 from ..io.gaussian_file import with_gaussian
@@ -60,7 +60,8 @@ def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None
     """
     if net.G.c_dim:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
-    return with_prior(adapt(net.G.to(device)), prior)
+    generator = adapt(net.G.to(device))
+    return generator if prior is None else generator.with_prior(Prior(prior))
 
 
 def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None = None) -> PictureSet:
