@@ -1,7 +1,9 @@
-// The operations of this folder on a CPU: plain C functions over raw pointers, without any header of torch, so that they
-// compile in seconds and depend on no ABI. ops/native.py calls them; the mathematics stands in the Python files beside.
+// The operations of this folder on a CPU: plain C functions over raw pointers. They include no header of torch, so that they compile
+// in seconds and depend on no binary interface but that of C. ops/native.py calls them, and the Python files of the folder above
+// explain the formulas.
 //
-// Tensors are (n, c, p), p being all positions: contiguous, or channels-last, where c runs fastest.
+// A tensor has the shape (n, c, p): pictures, channels and positions. It is contiguous, so that positions are neighbours in memory,
+// or channels-last, so that channels are. A nan among the inputs comes out as nan.
 
 #include <algorithm>
 #include <array>
@@ -27,7 +29,7 @@ template <class T> inline T sigmoid(T x) { return T(1) / (T(1) + std::exp(-x)); 
 // The ORDER-th derivative of an activation at u.
 template <int ACT, int ORDER, class T> inline T activation(T u, T alpha) {
   if (ACT == LINEAR) return ORDER == 0 ? u : ORDER == 1 ? T(1) : T(0);
-  if (ACT == RELU) return ORDER == 0 ? (u > 0 ? u : T(0)) : ORDER == 1 ? (u > 0 ? T(1) : T(0)) : T(0);
+  if (ACT == RELU) return ORDER == 0 ? (u <= 0 ? T(0) : u) : ORDER == 1 ? (u <= 0 ? T(0) : T(1)) : T(0);
   if (ACT == LRELU) return ORDER == 0 ? (u > 0 ? u : u * alpha) : ORDER == 1 ? (u > 0 ? T(1) : alpha) : T(0);
   if (ACT == TANH) {
     T t = std::tanh(u);
@@ -54,14 +56,14 @@ template <int ACT, int ORDER, class T> inline T activation(T u, T alpha) {
   return ORDER == 0 ? u * s : ORDER == 1 ? s + u * s * (1 - s) : s * (1 - s) * (2 + u * (1 - 2 * s));
 }
 
-// gain * act(u), or factor * gain * act'(u), ..., which are zero where the clamp holds the value.
+// gain * act(u), or factor times its derivative, which is zero where the clamp holds the value. A nan is never clamped.
 template <int ACT, int ORDER, class T> inline T element(T factor, T u, T alpha, T gain, T clamp) {
   if (ORDER == 0) {
     T y = gain * activation<ACT, 0>(u, alpha);
     return std::min(std::max(y, -clamp), clamp);
   }
   T d = factor * gain * activation<ACT, ORDER>(u, alpha);
-  return std::abs(gain * activation<ACT, 0>(u, alpha)) <= clamp ? d : T(0);
+  return std::abs(gain * activation<ACT, 0>(u, alpha)) > clamp ? T(0) : d;
 }
 
 struct Layout {
