@@ -42,7 +42,7 @@ FUNCTIONS = {
         "winograd",
         "winograd_kernel",
     ],
-    "cuda": ["bias_act", "bias_act_backward", "upfirdn2d_full", "upfirdn2d_axis", "pixel_norm"],
+    "cuda": ["bias_act", "bias_act_backward", "upfirdn2d_full", "upfirdn2d_separable", "pixel_norm"],
 }
 """What a library exports for each dtype of a device; see `_symbol`."""
 
