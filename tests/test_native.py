@@ -1,6 +1,8 @@
 """The native operations against the reference ones, and how they are built."""
 
 import ctypes
+import gc
+import importlib
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -21,11 +24,12 @@ import stylegan_invert as si
 from stylegan_invert import ops
 from stylegan_invert.cache import cache_dir
 from stylegan_invert.cli.main import cli
-from stylegan_invert.ops import ACTIVATIONS, build, native, winograd
+from stylegan_invert.ops import ACTIVATIONS, build, frozen, native, winograd
 
 from conftest import make_network
 
 ROOT = Path(__file__).parent.parent
+upfirdn2d_module = importlib.import_module("stylegan_invert.ops.upfirdn2d")  # the package's attribute is the function
 needs_compiler = pytest.mark.skipif(
     build.version_of(build.compiler()) is None, reason="needs a C++ compiler: install g++, or set CXX"
 )
@@ -98,6 +102,26 @@ def test_bias_act(act, shape, dtype, clamp, parts, last):
         *inputs.values(),
         tolerance=1e-4,
     )
+
+
+@pytest.mark.parametrize("act", list(ACTIVATIONS))
+@pytest.mark.parametrize("last", [False, True])
+def test_nan_passes(act, last):
+    """Through every activation, clamped or not, so that a check for numbers sees it; and as in the reference form."""
+    x = random(1, 3, 4, 4, dtype=torch.float32, last=last)
+    x[0, 1, 2, 3] = math.nan
+    for clamp in (None, 0.5):
+        y = ops.bias_act(x, act=act, clamp=clamp)
+        with native.using("reference"):
+            torch.testing.assert_close(y, ops.bias_act(x, act=act, clamp=clamp), equal_nan=True)
+        assert y[0, 1, 2, 3].isnan() and y.isnan().sum() == 1
+    gradients = [gradient for _, gradient in both(lambda x: ops.bias_act(x, act=act), x)]
+    if act in ("elu", "selu"):  # torch takes their slope at nan from the positive side
+        assert gradients[0][0, 1, 2, 3].isnan()
+        gradients = [
+            g.nan_to_num().index_put([torch.tensor(k) for k in (0, 1, 2, 3)], torch.tensor(0.0)) for g in gradients
+        ]
+    torch.testing.assert_close(*gradients, equal_nan=True)
 
 
 def test_bias_act_on_large_planes_and_other_shapes():
@@ -344,6 +368,36 @@ def test_what_is_kept_follows_the_weights():
     weight.requires_grad_(True)  # while training nothing is kept: its gradient has to come through
     ops.modulated_conv2d(x, weight, s, padding=1).sum().backward()
     assert weight.grad.abs().sum() > 0
+
+
+def test_a_weight_is_not_kept_alive():
+    """Also if the kernel that is made of it shares its memory, as a 1x1 kernel does in both layouts."""
+    weight = random(4, 6, 1, 1, dtype=torch.float32)
+    alive = weakref.ref(weight)
+    ops.conv2d(random(1, 6, 5, 5, dtype=torch.float32), weight)
+    assert frozen.keeps(weight) and len(frozen._entries[weight].results) == 1
+    del weight
+    gc.collect()
+    assert alive() is None
+
+
+def test_changes_that_are_seen_without_reading_the_weight():
+    """Of a weight on a GPU; the meta device stands for one."""
+    weight = torch.zeros([4, 3], device="meta")
+    before = frozen._fingerprint(weight)
+    assert frozen._fingerprint(weight) == before
+    with torch.no_grad():
+        weight.mul_(2)
+    changed = frozen._fingerprint(weight)
+    weight[0].zero_()
+    assert len({before, changed, frozen._fingerprint(weight)}) == 3
+
+
+def test_filters_that_are_too_large_for_a_gpu():
+    """They run in the reference form there; a CPU takes any."""
+    assert upfirdn2d_module._fits(torch.zeros([1], device="meta"), torch.zeros([1024]))
+    assert not upfirdn2d_module._fits(torch.zeros([1], device="meta"), torch.zeros([33, 32]))
+    agree(lambda x: ops.upfirdn2d(x, ops.setup_filter(list(range(1, 41)))), random(1, 2, 45, 50))
 
 
 def test_what_inference_mode_kept_serves_gradients():
