@@ -1,4 +1,5 @@
 """The CUDA kernels on a CPU; cuda_kernels.py has the checks."""
+# Takes at most 40 CPU seconds.
 
 import os
 import subprocess
