@@ -32,7 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import torch
 
@@ -197,6 +197,8 @@ def distrust(path: Path) -> str | None:
     safe: a folder above may be writable by all if it has the sticky bit, as /tmp has, and any folder may be writable by the
     user's own group if nobody else is in that group. Folders that do not exist yet are skipped.
     """
+    if sys.platform == "win32":
+        return None  # nothing is built there
     if not path.is_absolute():
         return f"{path} is not an absolute path"
     real = Path(os.path.realpath(path))
@@ -205,12 +207,20 @@ def distrust(path: Path) -> str | None:
             status = os.stat(place)
         except OSError:
             continue
-        if status.st_uid not in (0, os.geteuid()):
-            return f"{place} belongs to another user"
-        if place not in (path, real) and status.st_mode & stat.S_ISVTX:
-            continue
-        if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid)):
-            return f"{place} can be written by other users (chmod go-w makes it safe)"
+        is_sticky = place not in (path, real) and bool(status.st_mode & stat.S_ISVTX)
+        reason = _access_of_others(status, may_be_written=is_sticky)
+        if reason is not None:
+            return f"{place} {reason}"
+    return None
+
+
+def _access_of_others(status: os.stat_result, may_be_written: bool = False) -> str | None:
+    """How users other than this one and root can change a file or a folder; None if they cannot."""
+    if status.st_uid not in (0, os.geteuid()):
+        return "belongs to another user"
+    by_group = status.st_mode & stat.S_IWGRP and not _is_own_group(status.st_gid)
+    if (by_group or status.st_mode & stat.S_IWOTH) and not may_be_written:
+        return "can be written by other users (chmod go-w makes it safe)"
     return None
 
 
@@ -231,17 +241,29 @@ def _record(library: Path) -> Path:
 
 
 def is_whole(library: Path) -> bool:
-    """True if a library is a regular file with the size and the SHA-256 that its build recorded beside it."""
+    """True if a library has the size and the SHA-256 that its build recorded beside it, and nobody else can write either file."""
     try:
-        with open(_record(library), "rb") as f:
+        with _open_own(_record(library)) as f:
             record = json.loads(f.read(4096))
-        with open(library, "rb", opener=lambda p, mode: os.open(p, mode | os.O_NONBLOCK)) as f:
-            status = os.fstat(f.fileno())
-            if not stat.S_ISREG(status.st_mode) or record["size"] != status.st_size:
-                return False
-            return record["sha256"] == hashlib.file_digest(f, "sha256").hexdigest()
+        with _open_own(library) as f:
+            has_size = record["size"] == os.fstat(f.fileno()).st_size
+            return has_size and record["sha256"] == hashlib.file_digest(f, "sha256").hexdigest()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _open_own(path: Path) -> BinaryIO:
+    """Open a regular file that only the user and root can change.
+
+    Raises:
+        OSError: it is missing, a link, something else than a file, or can be changed by others.
+    """
+    f = open(path, "rb", opener=lambda name, mode: os.open(name, mode | os.O_NONBLOCK | os.O_NOFOLLOW))
+    status = os.fstat(f.fileno())
+    if not stat.S_ISREG(status.st_mode) or _access_of_others(status) is not None:
+        f.close()
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+    return f
 
 
 def _install(library: Path, place: Path) -> None:
@@ -249,6 +271,8 @@ def _install(library: Path, place: Path) -> None:
     record = {"size": library.stat().st_size, "sha256": hashlib.sha256(library.read_bytes()).hexdigest()}
     beside = library.with_name("record.json")
     beside.write_text(json.dumps(record))
+    beside.chmod(0o644)
+    library.chmod(0o755)
     os.replace(beside, _record(place))
     os.replace(library, place)
 
