@@ -190,7 +190,9 @@ def modulated_conv2d(
     gain: float = 1,
     clamp: float | None = None,
 ) -> torch.Tensor:
-    """StyleGAN2's convolution: input channels scaled by ``styles``, each output filter brought to unit length; then `bias_act`.
+    """StyleGAN2's modulated convolution, followed by `bias_act`.
+
+    The weight's input channels are multiplied by ``styles``. If ``demodulate``, each output filter is then divided by its norm.
 
     Args:
         x: (N, I, H, W), float32 or float16.
