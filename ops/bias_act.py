@@ -14,9 +14,9 @@ class Activation(NamedTuple):
     """One row of `ACTIVATIONS`.
 
     Attributes:
-        function: elementwise.
-        gain: what keeps the second moment of a normal input near one.
-        slope: of the negative side, for a leaky ReLU.
+        function: the activation itself, elementwise.
+        gain: the factor that keeps the second moment of a normally distributed input near one.
+        slope: the slope for negative numbers, if it is a leaky ReLU; else None.
     """
 
     function: Callable[[torch.Tensor], torch.Tensor]
@@ -35,7 +35,7 @@ ACTIVATIONS = {
     "softplus": Activation(F.softplus, 1.0),
     "swish": Activation(F.silu, math.sqrt(2)),
 }
-"""The activations an official network file can name (formats.md, section 5). The kernels number them in this order."""
+"""The activations that an official network file can name. The kernels number them in this order."""
 
 _CURVED = [name for name in ACTIVATIONS if name not in ("linear", "relu", "lrelu")]
 
@@ -92,7 +92,7 @@ def reference(
     noise: torch.Tensor | None = None,
     scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same in torch's own operations."""
+    """`bias_act` in torch's own operations."""
     if scale is not None:
         x = x * scale.to(x.dtype).reshape([*scale.shape, *[1] * (x.ndim - 2)])
     if noise is not None:
@@ -107,65 +107,81 @@ def reference(
 
 # --------------------------------------------------------------------------------------------------------------- native
 #
-# Three operators, so that there are derivatives of derivatives: `bias_act` is K0, `bias_act_derivative` K1 or K2, with
-# Kn(m) = m gain act^(n)(u), zero where the clamp holds the value, and u = x scale + noise + b. `bias_act_backward` gives all
-# first derivatives in one pass, where nobody asks for second ones.
+# There are three operators, so that second derivatives can be had. With u = x scale + noise + b and the n-th derivative act_n of
+# the activation:
+#
+# * `bias_act` is gain act(u), clamped.
+# * `bias_act_derivative` is m gain act_n(u) for a factor m and n of 1 or 2. It is zero where the clamp holds the value.
+# * `bias_act_backward` computes all first derivatives in one pass. It runs if no second derivative is wanted.
 
 
-def _given(m, x, b, noise, scale) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
-    """x in a layout that the kernels take, its shape, and what they read, in their order: m, x, b, noise, its number, scale."""
+def _kernel_inputs(m, x, b, noise, scale) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
+    """Bring the inputs into layouts that the kernels take.
+
+    Returns:
+        x in such a layout.
+        Its (n, c, p, last), as of `native.layout`.
+        The first arguments of the kernels: m, x, b, noise, the number of noise maps, and scale.
+    """
     x, shape = native.layout(x)
     m = None if m is None else m.contiguous(memory_format=native.memory_format(shape[3]))
     b, noise, scale = (None if t is None else t.contiguous() for t in (b, noise, scale))
     return x, shape, [m, x, b, noise, 0 if noise is None else noise.shape[0], scale]
 
 
-def _numbered(act: str) -> tuple[int, float]:
-    """An activation's number in the kernels, and its slope."""
+def _number_and_slope(act: str) -> tuple[int, float]:
+    """An activation's number in the kernels, and its slope for negative numbers, which is 0 if it has none."""
     return list(ACTIVATIONS).index(act), ACTIVATIONS[act].slope or 0.0
 
 
-def _order(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
-    x, shape, given = _given(m, x, b, noise, scale)
+def _run(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
+    """`bias_act` for order 0, and `bias_act_derivative` for orders 1 and 2."""
+    x, shape, inputs = _kernel_inputs(m, x, b, noise, scale)
     y = torch.empty_like(x)
     if x.numel():
-        native.run("bias_act", x, order, *given, y, *shape, *_numbered(act), gain, clamp)
+        native.run("bias_act", x, order, *inputs, y, *shape, *_number_and_slope(act), gain, clamp)
     return y
 
 
 def _forward(
     x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, act: str, gain: float, clamp: float
 ) -> torch.Tensor:  # fmt: skip
-    return _order(0, None, x, b, noise, scale, act, gain, clamp)
+    return _run(0, None, x, b, noise, scale, act, gain, clamp)
 
 
 def _derivative(
     m: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None, order: int,
     act: str, gain: float, clamp: float,
 ) -> torch.Tensor:  # fmt: skip
-    return _order(order, m, x, b, noise, scale, act, gain, clamp)
+    return _run(order, m, x, b, noise, scale, act, gain, clamp)
 
 
 def _backward(
     g: torch.Tensor, x: torch.Tensor, b: torch.Tensor | None, noise: torch.Tensor | None, scale: torch.Tensor | None,
     needs: list[bool], act: str, gain: float, clamp: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Gradients of x, b, noise and scale; empty tensors for those that are not needed."""
-    x, (n, c, p, last), given = _given(g, x, b, noise, scale)
+    """Gradients of x, b, noise and scale; an empty tensor for each that is not needed."""
+    x, (n, c, p, last), inputs = _kernel_inputs(g, x, b, noise, scale)
     dx = torch.empty_like(x) if needs[0] else x.new_empty([0])
     dnoise = x.new_empty([n, 1, *x.shape[2:]]) if needs[2] else x.new_empty([0])
-    # The sums are made in parts, one for each thread, or for each stretch of some thousand positions on a GPU.
-    parts = torch.get_num_threads() if x.device.type == "cpu" else max(1, min(64, p // 4096))
-    sums = [
-        torch.zeros([parts, n, c], dtype=torch.float64, device=x.device) if wanted else None for wanted in needs[1::2]
-    ]
+    # The sums over positions are made in parts. Each CPU thread adds to one part; on a GPU each block writes its own.
+    parts, new = (
+        (torch.get_num_threads(), torch.zeros) if x.device.type == "cpu" else (_gpu_parts(n, c, p, last), torch.empty)
+    )
+    sums = [new([parts, n, c], dtype=torch.float64, device=x.device) if wanted else None for wanted in needs[1::2]]
     outs = [dx if needs[0] else None, *sums, dnoise if needs[2] else None]
-    native.run("bias_act_backward", x, *given, *outs, parts, n, c, p, last, *_numbered(act), gain, clamp)
+    native.run("bias_act_backward", x, *inputs, *outs, parts, n, c, p, last, *_number_and_slope(act), gain, clamp)
     db = x.new_empty([0]) if sums[0] is None else sums[0].sum(dim=[0, 1]).to(x.dtype)
     dscale = x.new_empty([0]) if sums[1] is None else sums[1].sum(dim=0).to(x.dtype)
     if needs[2] and noise.shape[0] != n:
         dnoise = dnoise.sum(dim=0, keepdim=True)
     return dx, db, dnoise, dscale
+
+
+def _gpu_parts(n: int, c: int, p: int, last: int) -> int:
+    """The number of parts that a sum over positions is made in on a GPU: enough for some 512 blocks, but no short ones."""
+    blocks, shortest = (n * -(-c // 32), 64) if last else (n * c, 2048)
+    return max(1, min(512 // blocks, p // shortest))
 
 
 def _fake(x, b, noise, scale, act, gain, clamp):
@@ -177,8 +193,8 @@ def _fake_derivative(m, x, b, noise, scale, order, act, gain, clamp):
 
 
 def _fake_backward(g, x, b, noise, scale, needs, act, gain, clamp):
-    given = (native.layout(x)[0], b, noise, scale)
-    return tuple(torch.empty_like(t) if wanted else x.new_empty([0]) for t, wanted in zip(given, needs))
+    inputs = (native.layout(x)[0], b, noise, scale)
+    return tuple(torch.empty_like(t) if wanted else x.new_empty([0]) for t, wanted in zip(inputs, needs))
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -191,16 +207,16 @@ def _first(ctx, g):
     settings = ctx.act, ctx.gain, ctx.clamp
     needs = list(ctx.needs_input_grad[:4])
     if not torch.is_grad_enabled():
-        found = _bias_act_backward(g, x, b, noise, scale, needs, *settings)
-        grads = [t if wanted else None for t, wanted in zip(found, needs)]
+        results = _bias_act_backward(g, x, b, noise, scale, needs, *settings)
+        grads = [t if wanted else None for t, wanted in zip(results, needs)]
     else:
         du = _bias_act_derivative(g, x, b, noise, scale, 1, *settings)
-        grads = _shared(du, x, noise, scale, needs)
+        grads = _from_gradient_of_u(du, x, noise, scale, needs)
     return *grads, None, None, None
 
 
-def _shared(du, x, noise, scale, needs) -> list[torch.Tensor | None]:
-    """The gradient of u, (N, C, ...), as gradients of x, b, noise and scale, which can be differentiated again."""
+def _from_gradient_of_u(du, x, noise, scale, needs) -> list[torch.Tensor | None]:
+    """The gradients of x, b, noise and scale for a gradient (N, C, ...) of u; they can be differentiated again."""
     positions = list(range(2, x.ndim))
     wide = None if scale is None else scale.reshape([*scale.shape, *[1] * (x.ndim - 2)])
     dnoise = None
@@ -231,9 +247,9 @@ def _second(ctx, v):
             grads = [torch.zeros_like(t) if wanted else None for t, wanted in zip((x, b, noise, scale), needs[1:])]
         elif ctx.order == 1:
             du = _bias_act_derivative(m * v, x, b, noise, scale, 2, *settings)
-            grads = _shared(du, x, noise, scale, needs[1:])
+            grads = _from_gradient_of_u(du, x, noise, scale, needs[1:])
         else:
-            raise NotImplementedError("bias_act has two derivatives; a third was asked for (--ops reference has it)")
+            raise NotImplementedError("the native bias_act has no third derivative; --ops reference has one")
     return dm, *grads, None, None, None, None
 
 

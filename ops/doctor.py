@@ -1,19 +1,28 @@
-"""What the native operations need, and whether it is there."""
+"""Finds out whether the native operations work, and what is missing if they do not."""
 
 import os
 import re
+import shlex
 import sys
 from typing import Any, NamedTuple
 
 import torch
 
 from stylegan_invert.cache import cache_dir
+from stylegan_invert.errors import OpsError
 
 from . import ACTIVATIONS, bias_act, build, native, normalize_2nd_moment, setup_filter, upfirdn2d
 
 
 class Check(NamedTuple):
-    """One thing that was looked at. ``remedy`` is the step that mends it, empty where there is nothing to mend."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: what was looked at.
+        ok: False if it is a reason why the native operations do not work.
+        found: what was found.
+        remedy: the step that mends it; empty if there is nothing to mend.
+    """
 
     name: str
     ok: bool
@@ -22,10 +31,11 @@ class Check(NamedTuple):
 
 
 def examine(device: torch.device) -> dict[str, Any]:
-    """Look at everything, build what is missing, and run each operation.
+    """Look at all that the native operations need, build the library if it is missing, and run each operation.
 
     Returns:
-        "device"; "checks", a list of `Check` as dictionaries; "works", whether the native operations do on this device.
+        A dictionary with three keys. "device" is the device's name. "checks" is a list of `Check`, each as a dictionary. "works" is
+        True if the native operations work on this device.
     """
     target = build.Target.of(device)
     checks = [
@@ -35,12 +45,15 @@ def examine(device: torch.device) -> dict[str, Any]:
     works = False
     if device.type in native.DTYPES:
         try:
-            path = build.build(target)
-            checks.append(Check("library", True, str(path)))
+            with native.using("native"):
+                loaded = native.library(device)
+            if isinstance(loaded, OpsError):
+                raise loaded
+            checks.append(Check("library", True, loaded._name))
             _run(device)
             checks.append(Check("operations", True, "each ran, and agreed with its reference"))
             works = True
-        except Exception as e:  # whatever it is, it is what the reader came for
+        except Exception as e:  # any failure is reported, since finding it is the purpose of this command
             mended = next((c.remedy for c in checks if not c.ok and c.remedy), "")
             checks.append(Check("library", False, str(e)[:500], "" if mended else "read the message above"))
     return {"device": str(device), "works": works, "checks": [c._asdict() for c in checks]}
@@ -57,7 +70,9 @@ def _device(device: torch.device) -> Check:
     if device.type == "cuda":
         return Check("device", True, f"{torch.cuda.get_device_name(device)}, {torch.get_num_threads()} CPU threads")
     there = device.type in native.DTYPES
-    remedy = "" if there else "the operations run in their reference form there; nothing can be done"
+    remedy = (
+        "" if there else "the operations run in their reference form there; there is no native form for such a device"
+    )
     return Check("device", there, f"{device}, {torch.get_num_threads()} threads", remedy)
 
 
@@ -67,17 +82,15 @@ def _compiler() -> Check:
         return Check(
             "C++ compiler",
             False,
-            f"{build.compiler()} cannot be run",
+            f"{shlex.join(build.compiler())} cannot be run",
             "install g++ or clang (apt install g++), or set CXX",
         )
     return Check("C++ compiler", True, version.splitlines()[0])
 
 
 def _ninja() -> Check:
-    from torch.utils import cpp_extension
-
-    there = cpp_extension.is_ninja_available()
-    return Check("ninja", there, "there" if there else "missing", "" if there else "pip install ninja")
+    path = build.ninja()
+    return Check("ninja", path is not None, path or "missing", "" if path else "pip install ninja")
 
 
 def _cuda(device: torch.device, arch: str | None) -> list[Check]:
@@ -110,29 +123,27 @@ def _cuda(device: torch.device, arch: str | None) -> list[Check]:
 
 def _cache() -> Check:
     folder = build.folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    remedy = (
-        ""
-        if writable
-        else "set STYLEGAN_INVERT_CACHE to a folder that can be written to; until then every process builds anew"
-    )
-    return Check("cache", writable, str(folder), remedy)
+    reason = build.distrust(folder)
+    if reason is None:
+        try:
+            build.make_folder(folder)
+            if not os.access(folder, os.W_OK):
+                reason = "it cannot be written to"
+        except OSError as e:
+            reason = e.strerror or str(e)
+    if reason is None:
+        return Check("cache", True, str(folder))
+    remedy = "set STYLEGAN_INVERT_CACHE to a folder of your own; until then every process builds for itself"
+    return Check("cache", False, f"{folder}: {reason}", remedy)
 
 
 def _locks() -> list[Check]:
-    found = []
-    for path in (
-        sorted(build.folder().glob("*.lock")) if build.folder().is_dir() and os.access(build.folder(), os.W_OK) else []
-    ):
-        owner = build.held_by(path)
-        if owner is not None:
-            remedy = "wait for it, or end that process; a build of your own begins after ten minutes"
-            found.append(Check("lock", True, f"a build is under way, by {owner}", remedy))
-    return found
+    folder = build.folder()
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return []
+    owners = [build.held_by(path) for path in sorted(folder.glob("*.lock"))]
+    remedy = "wait for it, or end that process; a build of your own begins after ten minutes"
+    return [Check("lock", True, f"a build is under way, by {owner}", remedy) for owner in owners if owner is not None]
 
 
 def _weights() -> list[Check]:
@@ -143,10 +154,10 @@ def _weights() -> list[Check]:
 
 
 def _run(device: torch.device) -> None:
-    """Run each operation natively, and compare.
+    """Run each operation in its native form, and compare the result with that of the reference form.
 
     Raises:
-        RuntimeError: one of them disagrees with its reference.
+        RuntimeError: the two disagree.
     """
     random = torch.Generator().manual_seed(0)
     x = torch.randn([2, 5, 9, 7], generator=random).to(device)
@@ -161,8 +172,8 @@ def _run(device: torch.device) -> None:
     }
     for name, run in runs.items():
         with native.using("native"):
-            found = run()
+            result = run()
         with native.using("reference"):
             expected = run()
-        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
-            raise RuntimeError(f"{name} differs from its reference by {float((found - expected).abs().max()):.2g}")
+        if not torch.allclose(result, expected, rtol=1e-4, atol=1e-4):
+            raise RuntimeError(f"{name} differs from its reference by {float((result - expected).abs().max()):.2g}")

@@ -1,7 +1,7 @@
-"""What is computed from weights alone, kept while they stay as they are."""
+"""A cache of tensors that are computed from frozen weights alone. It notices when a weight has changed."""
 
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -10,14 +10,28 @@ from . import native
 
 T = TypeVar("T")
 
-_kept: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight: (its checksum, {key: what was made})
+
+class _Entry(NamedTuple):
+    """What is remembered of a weight.
+
+    Attributes:
+        fingerprint: the weight's `_fingerprint` when the results were computed.
+        memory: a view of the weight. It keeps the memory from being given to another tensor, so that its address stays unique.
+        results: what was computed, by key.
+    """
+
+    fingerprint: Hashable
+    memory: torch.Tensor
+    results: dict[Hashable, Any]
+
+
+_entries: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight: _Entry
 
 
 def keeps(weight: torch.Tensor) -> bool:
-    """Whether what `kept` makes of a weight is remembered: with native operations on a CPU, if no gradient of it is wanted."""
+    """True if `kept` remembers what it computes from a weight: with native operations, and if no gradient of it is wanted."""
     return (
-        weight.device.type == "cpu"
-        and weight.is_contiguous()
+        weight.is_contiguous()
         and not (weight.requires_grad and torch.is_grad_enabled())
         and not torch.compiler.is_compiling()
         and type(weight) in native.PLAIN
@@ -26,19 +40,37 @@ def keeps(weight: torch.Tensor) -> bool:
     )
 
 
-def kept(weight: torch.Tensor, key: Hashable, make: Callable[[torch.Tensor], T]) -> T:
-    """``make(weight)``, which is remembered if the weight `keeps`.
+def kept(weight: torch.Tensor, key: Hashable, compute: Callable[[torch.Tensor], T]) -> T:
+    """``compute(weight)``, from the cache if it is there and the weight has not changed since.
 
-    A checksum of all its numbers is taken at each call, so that no change goes unseen, be it through ``.data``; that takes a
-    fraction of what it saves.
+    On a CPU every change is noticed. On a GPU changes are noticed that torch counts (in-place operations, under
+    ``torch.no_grad()`` too) and new memory (``weight.data = other``), but not an in-place change through ``weight.data``.
+
+    Args:
+        weight: a tensor; nothing is remembered unless it `keeps`.
+        key: a name for the computation, with all else that the result depends on.
+        compute: is given a tensor with the weight's memory. Its result may share that memory, but must not be changed.
     """
     if not keeps(weight):
-        return make(weight)
-    checksum = native.checksum(weight)
-    known = _kept.get(weight)
-    if known is None or known[0] != checksum:
-        known = _kept[weight] = (checksum, {})
-    if key not in known[1]:
-        with torch.inference_mode(False), torch.no_grad():  # so that later calls with gradients can have it, too
-            known[1][key] = make(weight)
-    return known[1][key]
+        return compute(weight)
+    fingerprint = _fingerprint(weight)
+    entry = _entries.get(weight)
+    if entry is None or entry.fingerprint != fingerprint:
+        entry = _entries[weight] = _Entry(fingerprint, weight.detach(), {})
+    if key not in entry.results:
+        with torch.inference_mode(False), torch.no_grad():  # so that later calls with gradients can use the result
+            entry.results[key] = compute(
+                weight.detach()
+            )  # a result that were the weight itself would keep it alive for ever
+    return entry.results[key]
+
+
+def _fingerprint(weight: torch.Tensor) -> Hashable:
+    """A value that changes when a weight does.
+
+    On a CPU it is a checksum of all numbers, which takes a fraction of the time that it saves. On a GPU the program would have to
+    wait for a checksum, so there it is the memory's address and torch's count of changes.
+    """
+    if weight.device.type == "cpu":
+        return native.checksum(weight)
+    return weight.device, weight.dtype, weight.shape, weight.data_ptr(), weight._version

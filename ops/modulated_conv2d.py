@@ -38,22 +38,25 @@ def conv2d_resample(
         ValueError: both ``up`` and ``down`` are above one, or a filter is missing.
     """
     if (up > 1 and down > 1) or (f is None and (up > 1 or down > 1)):
-        given = "given" if f is not None else "missing"
+        presence = "given" if f is not None else "missing"
         raise ValueError(
-            f"conv2d_resample: up={up}, down={down}, filter {given}; expected one of the two, with a filter"
+            f"conv2d_resample: up={up}, down={down}, filter {presence}; expected only one of up and down above 1, with a filter"
         )
     kernel = _kernel(weight, _transposed(weight, up), flip_weight, groups, _channels_last(x, groups))
     return _resampled(x, kernel, weight.shape[2:], f, up, down, padding, groups)
 
 
 def _transposed(weight: torch.Tensor, up: int) -> bool:
-    """Whether the convolution is a transposed one, which upsamples and convolves at once."""
+    """True if a transposed convolution is used, which upsamples and convolves at once."""
     return up > 1 and weight.shape[2:].numel() > 1
 
 
 def _channels_last(x: torch.Tensor, groups: int) -> bool:
-    """Whether channels should run fastest: torch's convolutions on a CPU then read and write memory as it is, where they copy
-    into blocks of channels and back otherwise. The reference operations are slow so, and grouped convolutions too."""
+    """True if a convolution should work on channels-last memory.
+
+    On a CPU torch's convolutions then need no copies; from contiguous memory they copy into blocks of channels and back. The
+    reference operations and grouped convolutions are slower on channels-last memory.
+    """
     return groups == 1 and x.device.type == "cpu" and native.is_native(x)
 
 
@@ -65,14 +68,15 @@ def conv2d(
     padding: int = 0,
     act: str = "linear",
 ) -> torch.Tensor:
-    """Torch's conv2d and an activation, for a weight that does not change: the fastest way there is.
+    """Torch's conv2d and an activation, in the fastest form for a frozen weight.
 
     Args:
         x: (N, I, H, W).
         weight: (O, I, K, K) of the dtype of ``x``.
         bias: (O,) or None.
-        stride, padding: as of torch's conv2d.
-        act: of `bias_act`, with gain 1.
+        stride: as in torch's conv2d.
+        padding: as in torch's conv2d.
+        act: an activation of `bias_act`, which is applied with gain 1.
 
     Returns:
         (N, O, H', W'), dtype of ``x``.
@@ -87,15 +91,15 @@ def conv2d(
 
 
 def _quick(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether Winograd's way is open to a convolution, and the faster one."""
+    """True if Winograd's form is possible for a convolution with padding 1, and expected to be faster."""
     return _channels_last(x, 1) and x.dtype == weight.dtype and keeps(weight) and winograd.suits(x, weight)
 
 
 def _kernel(
     weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool, quick: bool = False
 ) -> torch.Tensor | winograd.Kernel:
-    """The weight as the convolution takes it."""
-    if flip_weight == transposed:  # a transposed convolution turns the kernel round by itself
+    """The weight in the order and layout that the convolution takes; for ``quick``, as Winograd's form takes it."""
+    if flip_weight == transposed:  # a transposed convolution rotates the kernel by itself
         weight = weight.flip(2, 3)
     if quick:
         return winograd.transformed(weight, winograd.UP if transposed else winograd.SAME)
@@ -108,7 +112,7 @@ def _resampled(
     x: torch.Tensor, kernel: torch.Tensor | winograd.Kernel, size: torch.Size, f: torch.Tensor | None, up: int, down: int,
     padding: int, groups: int,
 ) -> torch.Tensor:  # fmt: skip
-    """`conv2d_resample` with what `_kernel` made of a weight of this size."""
+    """`conv2d_resample` for a kernel that `_kernel` has made from a weight of this size."""
     kh, kw = size
     pad = [padding] * 4
     if up > 1:
@@ -117,12 +121,12 @@ def _resampled(
         pad = [p + q for p, q in zip(pad, _down_padding(f, down))]
     if _channels_last(x, groups):
         x = x.contiguous(memory_format=torch.channels_last)
-    if up > 1 and kh == kw == 1:  # the convolution mixes channels only: cheapest at the small size
+    if up > 1 and kh == kw == 1:  # the convolution only mixes channels, which is cheapest at the small size
         x = F.conv2d(x, kernel, groups=groups)
         return upfirdn2d(x, f, up=up, padding=pad, gain=up**2)
     if up > 1:
-        # The filter, being linear, may follow the transposed convolution. That adds k - 1 pixels before and k - up after,
-        # which the padding gives back: partly by cropping inside the convolution, the rest as padding of the filter.
+        # The filter is linear, so it may follow the transposed convolution. That one adds k - 1 pixels before and k - up after,
+        # by which the padding is reduced. If that makes it negative, the convolution crops; the rest is padding of the filter.
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
         if isinstance(kernel, winograd.Kernel):
@@ -143,7 +147,10 @@ def _resampled(
 
 
 class _Product(torch.autograd.Function):
-    """x (N, P, C) times the rows of k (N, O, C): (N, P, O). With few O, torch's own gradient of k takes ten times as long."""
+    """The product of x (N, P, C) with the rows of k (N, O, C), as (N, P, O).
+
+    The gradient of k is written out here: for a small O, torch's own takes ten times as long.
+    """
 
     generate_vmap_rule = True
 
@@ -162,6 +169,11 @@ class _Product(torch.autograd.Function):
         return dx, g.transpose(1, 2).contiguous() @ x if ctx.needs_input_grad[1] else None
 
 
+def _normalised(weight: torch.Tensor) -> torch.Tensor:
+    """Scale each filter of (O, I, K, K) so that its largest magnitude is 1 / sqrt(I K K)."""
+    return weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * weight[0].numel() ** 0.5)
+
+
 def modulated_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -178,20 +190,27 @@ def modulated_conv2d(
     gain: float = 1,
     clamp: float | None = None,
 ) -> torch.Tensor:
-    """StyleGAN2's convolution: input channels scaled by ``styles``, each output filter brought to unit length; then `bias_act`.
+    """StyleGAN2's modulated convolution, followed by `bias_act`.
+
+    The weight's input channels are multiplied by ``styles``. If ``demodulate``, each output filter is then divided by its norm.
 
     Args:
         x: (N, I, H, W), float32 or float16.
         weight: (O, I, K, K) float32.
         styles: (N, I) float32.
         noise: (N, 1, H', W'), (1, 1, H', W') or (H', W'), added to the result of the convolution.
-        up, padding, resample_filter, flip_weight: as in `conv2d_resample`.
+        up: as in `conv2d_resample`.
+        padding: as in `conv2d_resample`.
+        resample_filter: the filter ``f`` of `conv2d_resample`.
         demodulate: divide by the norm of each modulated filter, rsqrt(sum(w^2) + 1e-8).
-        fused_modconv: False scales the activations before and after one convolution with the shared weight: with
-            frozen weights no weight gradient is ever formed, and it is the faster form on a CPU. True builds one
-            kernel per sample and runs a grouped convolution, as official code does by default in evaluation. Both
-            are the same function up to rounding.
-        bias, act, gain, clamp: of the `bias_act` that ends the layer; by default it does nothing.
+        flip_weight: as in `conv2d_resample`.
+        fused_modconv: False scales the activations before and after one convolution with the shared weight. With frozen weights no
+            weight gradient is then formed, and it is the faster form on a CPU. True makes one kernel for each sample and runs a
+            grouped convolution, as official code does by default in evaluation. The two agree up to rounding.
+        bias: (O,) or None, for the `bias_act` that ends the layer.
+        act: its activation; by default it has none.
+        gain: its factor.
+        clamp: its limit.
 
     Returns:
         (N, O, H * up, W * up) for padding K // 2, dtype of ``x``.
@@ -199,13 +218,13 @@ def modulated_conv2d(
     Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", section 2.2.
     """
     n = x.shape[0]
-    if x.dtype == torch.float16 and demodulate:
-        # Bring both factors near one so that their product stays inside the half range; demodulation undoes it.
-        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * weight[0].numel() ** 0.5)
+    is_normalised = x.dtype == torch.float16 and demodulate
+    if is_normalised:  # so that products of styles and weights stay in the range of float16; demodulation undoes both
         styles = styles / styles.abs().amax(dim=1, keepdim=True)
 
     scale = None
     if fused_modconv:
+        weight = _normalised(weight) if is_normalised else weight
         kernels = weight[None] * styles[:, None, :, None, None]  # (N, O, I, K, K)
         if demodulate:
             kernels = kernels * (kernels.square().sum(dim=[2, 3, 4], keepdim=True) + 1e-8).rsqrt()
@@ -215,12 +234,12 @@ def modulated_conv2d(
         )  # fmt: skip
         y = y.reshape(n, -1, *y.shape[2:])
     elif up == 1 and not demodulate and weight.shape[2:] == (1, 1) and not padding:
-        # A matrix product for each sample, whose matrix is small: the activations need not be scaled.
+        # One matrix product for each sample. The matrix is small, so the styles scale it and not the activations.
         kernels = (weight.flatten(1)[None] * styles[:, None]).to(x.dtype)  # (N, O, I)
         flat = x.flatten(2)
         if x.is_contiguous():
             y = kernels @ flat
-        else:  # channels last: so that the gradient is so, too
+        else:  # channels-last, and so is the gradient
             y = _Product.apply(flat.transpose(1, 2), kernels).transpose(1, 2)
         y = y.unflatten(2, x.shape[2:])
     else:
@@ -228,6 +247,7 @@ def modulated_conv2d(
         quick = up <= 2 and padding == 1 and _quick(x, weight)
 
         def prepared(weight: torch.Tensor) -> tuple[torch.Tensor | winograd.Kernel, torch.Tensor | None]:
+            weight = _normalised(weight) if is_normalised else weight
             squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)
             return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last, quick), squares
 
@@ -236,6 +256,6 @@ def modulated_conv2d(
         y = bias_act(x, gain=1, scale=styles.to(x.dtype))
         y = _resampled(y, kernel, weight.shape[2:], resample_filter, up, 1, padding, 1)
         if demodulate:
-            # sum over I and K of (w * s)^2 is one small matrix product, with no kernel per sample.
+            # The sum over I and K of (w * s)^2 is one small matrix product, which needs no kernel for each sample.
             scale = (styles.square() @ squares + 1e-8).rsqrt().to(x.dtype)
     return bias_act(y, bias, act, gain, clamp, noise=noise, scale=scale)

@@ -1,21 +1,30 @@
-"""Which implementation of the operations runs: the native library, loaded when it is first wanted, or the reference.
+"""Chooses between the two forms of each operation, loads the native library and calls its functions.
 
-``mode()`` is "auto" (native where it can be had, else the reference, and one line that says why), "native" (an error where it
-cannot) or "reference": what `set_mode` chose, else the environment variable ``STYLEGAN_INVERT_OPS``, or "auto".
+`mode` says which form runs:
+
+* "auto": the native form. If the library cannot be built or loaded, one line says why, and the reference form runs.
+* "native": the native form. If the library cannot be built or loaded, that is an error.
+* "reference": the form in torch's own operations.
+
+It is what `set_mode` chose, else the environment variable ``STYLEGAN_INVERT_OPS``, else "auto".
 """
 
+import _ctypes
 import contextlib
 import ctypes
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from stylegan_invert.errors import OpsError
+
+if TYPE_CHECKING:
+    from .build import Target
 
 MODES = ("auto", "native", "reference")
 DTYPES = {
@@ -23,14 +32,29 @@ DTYPES = {
     "cuda": {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"},
 }
 
-GRAIN = 32768  # numbers for each thread of a CPU, at least
+FUNCTIONS = {
+    "cpu": [
+        "bias_act",
+        "bias_act_backward",
+        "upfirdn2d_full",
+        "upfirdn2d_separable",
+        "pixel_norm",
+        "winograd",
+        "winograd_kernel",
+    ],
+    "cuda": ["bias_act", "bias_act_backward", "upfirdn2d_full", "upfirdn2d_separable", "pixel_norm"],
+}
+"""What a library exports for each dtype of a device; see `_symbol`."""
 
-PLAIN = (torch.Tensor, torch.nn.Parameter)  # what has memory to point at, unlike fake tensors
+GRAIN = 32768  # a CPU thread is given at least this many numbers
+PAYING_RESOLUTION = 64  # networks with fewer pixels to a side gain nothing from the native form on a CPU
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # the tensor classes whose memory can be read, unlike that of fake tensors
 
 counts: Counter[str] = Counter()
-"""How often each kernel has run, as "bias_act cpu": nothing else proves that it was the native one."""
+"""How often each native kernel has run, by a key such as "bias_act cpu". Tests use it to prove that the native form ran."""
 
-_mode: str | None = None  # what was chosen in this process
+_mode: str | None = None  # the choice of `set_mode`
 _libraries: dict[str, ctypes.CDLL | OpsError] = {}
 
 
@@ -49,7 +73,11 @@ def mode() -> str:
 
 
 def set_mode(name: str) -> None:
-    """Choose "auto", "native" or "reference", for this process."""
+    """Choose "auto", "native" or "reference" for this process.
+
+    Raises:
+        ValueError: the name is none of these.
+    """
     global _mode
     if name not in MODES:
         raise ValueError(f"ops mode {name!r}; expected one of {', '.join(MODES)}")
@@ -58,7 +86,7 @@ def set_mode(name: str) -> None:
 
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
-    """A mode for a block."""
+    """Use a mode for the length of a block."""
     global _mode
     before = _mode
     set_mode(name)
@@ -68,11 +96,22 @@ def using(name: str) -> Iterator[None]:
         _mode = before
 
 
+def mode_for(resolution: int) -> str:
+    """The mode to use for a network whose pictures have ``resolution`` pixels to a side.
+
+    It is `mode`, except that "auto" becomes "reference" below 64 pixels. There the native form is no faster on a CPU, so that
+    compiling it would only cost time. The answer does not depend on what has been built, so that the same command gives the same
+    numbers every time.
+    """
+    chosen = mode()
+    return "reference" if chosen == "auto" and resolution < PAYING_RESOLUTION else chosen
+
+
 def is_native(x: torch.Tensor) -> bool:
-    """Whether operations on this tensor run natively, as far as the mode, its device and its dtype go.
+    """True if the mode, the device and the dtype of a tensor allow the native form. The library is built if need be.
 
     Raises:
-        OpsError: the mode is "native", and they cannot.
+        OpsError: the mode is "native", and the native form cannot run.
     """
     return _is_native(x.device, x.dtype)
 
@@ -101,29 +140,63 @@ _is_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def library(device: torch.device) -> ctypes.CDLL | OpsError:
-    """The library for a device, built and loaded when first asked for; or why it cannot be had, which is said once."""
+    """The library for a device, or the reason why there is none. It is built and loaded at the first call for a device."""
     from . import build
 
     target = build.Target.of(device)
     name = target.arch or "cpu"
     if name not in _libraries:
         try:
-            _libraries[name] = ctypes.CDLL(str(build.build(target)))
+            _libraries[name] = _load(target)
         except OpsError as e:
             _libraries[name] = e
-        except OSError as e:
-            _libraries[name] = OpsError(f"the library that was built cannot be loaded: {e}")
-        if isinstance(_libraries[name], OpsError) and mode() == "auto":
-            print(f"stylegan-invert: {_libraries[name]}; the operations run in their reference form", file=sys.stderr)
+            if mode() == "auto":
+                print(f"stylegan-invert: {e}; the operations run in their reference form", file=sys.stderr)
     return _libraries[name]
 
 
+def _load(target: "Target") -> ctypes.CDLL:
+    """Build a library and load it. One that cannot be loaded, or that lacks a function, is discarded and built once more.
+
+    Raises:
+        OpsError: it cannot be built, or the second one cannot be loaded either.
+    """
+    from . import build
+
+    reason = ""
+    for _ in range(2):
+        path = build.build(target)
+        try:
+            loaded = ctypes.CDLL(str(path))
+        except OSError as e:
+            reason = f"the library that was built cannot be loaded: {e}"
+        else:
+            missing = _missing(loaded, "cuda" if target.arch else "cpu")
+            if not missing:
+                return loaded
+            reason = f"the library {path} lacks the function {missing}"
+            _ctypes.dlclose(loaded._handle)  # else the next library of this name would not be looked at
+        build.discard(path)
+    raise OpsError(reason)
+
+
+def _missing(loaded: ctypes.CDLL, kind: str) -> str | None:
+    """The first function that a library for a kind of device should have, and has not."""
+    symbols = [_symbol(op, torch.device(kind), dtype) for op in FUNCTIONS[kind] for dtype in DTYPES[kind]]
+    return next((symbol for symbol in symbols if not hasattr(loaded, symbol)), None)
+
+
 def run(op: str, x: torch.Tensor, *arguments: Any) -> None:
-    """Run a kernel and count it: the library's "NAME_f32" for float32, on the device and in the dtype of ``x``.
+    """Run a function of the library, and count it.
 
     Args:
-        arguments: tensors (their memory is passed), None, whole numbers, and floats, in the function's order. The number of
-            threads, or the CUDA stream, is added.
+        op: the function's name, one of `FUNCTIONS`.
+        x: the tensor whose device and dtype choose the variant.
+        arguments: what the function takes, in its order: tensors, whose address is passed; None; whole numbers; floats. A last
+            argument is added, which is the number of threads on a CPU and the stream on a GPU.
+
+    Raises:
+        RuntimeError: a tensor is on another device than ``x``, or CUDA reports an error.
     """
     _call(op, x, *arguments)
     counts[f"{op} {x.device.type}"] += 1
@@ -134,22 +207,36 @@ def _call(op: str, x: torch.Tensor, *arguments: Any) -> None:
     function = _function(op, x.device, x.dtype)
     if not function.argtypes:
         function.argtypes = [*map(_c_type, arguments), ctypes.c_void_p if kind == "cuda" else ctypes.c_int]
-    values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
+    values = [_address(op, a, x.device) if isinstance(a, torch.Tensor) else a for a in arguments]
     if kind == "cuda":
         with torch.cuda.device(x.device):
             error = function(*values, torch.cuda.current_stream(x.device).cuda_stream)
         if error:
             raise RuntimeError(f"CUDA error {error} in {op}")
     else:
-        # As torch's own operations do, take no more threads than have some thousand numbers each: waking them costs time.
+        # Waking a thread costs time, so each gets some thousand numbers at least, as in torch's own operations.
         function(*values, max(1, min(torch.get_num_threads(), x.numel() // GRAIN)))
 
 
+def _address(op: str, t: torch.Tensor, device: torch.device) -> int:
+    """Where a tensor's numbers lie. A pointer into another device's memory would end the process, so it is not handed over."""
+    if t.device != device:
+        raise RuntimeError(
+            f"{op}: one tensor is on {t.device} and another on {device}; expected all on the same device"
+        )
+    return t.data_ptr()
+
+
 def _function(op: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """The library's function; ctypes keeps it, so that its types have to be said once."""
-    found = library(device)
-    assert isinstance(found, ctypes.CDLL)
-    return getattr(found, f"{op}_{DTYPES[device.type][dtype]}" + ("_cuda" if device.type == "cuda" else ""))
+    """A function of the library. ctypes returns the same object each time, so its argument types are set once."""
+    loaded = library(device)
+    assert isinstance(loaded, ctypes.CDLL)
+    return getattr(loaded, _symbol(op, device, dtype))
+
+
+def _symbol(op: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The name under which a library exports a function, such as "bias_act_f32" or "bias_act_f16_cuda"."""
+    return f"{op}_{DTYPES[device.type][dtype]}" + ("_cuda" if device.type == "cuda" else "")
 
 
 def _c_type(a: Any) -> type:
@@ -159,9 +246,9 @@ def _c_type(a: Any) -> type:
 
 
 def checksum(x: torch.Tensor) -> int:
-    """A number of 64 bits that changes with any number of a contiguous tensor on the CPU, and with their order and shape."""
+    """A number of 64 bits that depends on every number of a contiguous tensor on the CPU, on their order and on the shape."""
     result = torch.zeros([], dtype=torch.int64)
-    _call("checksum", x, x, x.numel(), result)  # no operation, so it is not counted as one
+    _call("checksum", x, x, x.numel(), result)  # not counted in `counts`, since it is no operation of a network
     return hash((int(result), x.shape))
 
 
@@ -175,14 +262,16 @@ def operation(
     """Register an operator with `torch.library`, as ``torch.ops.stylegan_invert.NAME``.
 
     Args:
+        name: the operator's name.
         forward: runs the kernel; its annotations make the operator's schema.
-        fake: tensors like its results, without numbers.
-        backward, setup_context: as for `torch.library.register_autograd`.
+        fake: makes tensors of the same shape and layout as the results, without numbers.
+        backward: as for `torch.library.register_autograd`; None for an operator without a gradient.
+        setup_context: as for `torch.library.register_autograd`.
 
     Returns:
-        The operator to call. Where no compiler, tracer or other transformation of torch looks on, it does without
-        `torch.library`, whose price is some hundred microseconds for a call and its gradient: more than a small picture's
-        arithmetic.
+        The function to call. It goes through `torch.library` only if a compiler, a tracer or another transformation of torch has
+        to see the operator. Otherwise it runs ``forward`` directly, since `torch.library` adds some hundred microseconds to a call
+        and its gradient, which is more than the arithmetic of a small picture takes.
     """
     registered = torch.library.custom_op(f"stylegan_invert::{name}", forward, mutates_args=())
     registered.register_fake(fake)
@@ -190,7 +279,7 @@ def operation(
     if backward is not None:
         registered.register_autograd(backward, setup_context=setup_context)
 
-        def together(ctx: Any, *arguments: Any) -> Any:  # torch takes long to call a setup_context of its own
+        def together(ctx: Any, *arguments: Any) -> Any:  # faster than a setup_context that torch calls by itself
             output = forward(*arguments)
             setup_context(ctx, arguments, output)
             return output
@@ -210,14 +299,16 @@ def operation(
 
 
 def memory_format(last: int | bool) -> torch.memory_format:
-    """Torch's name for a layout of `layout`."""
+    """Torch's name for the layout that `layout` describes by its last number: 1 for channels-last, 0 for contiguous."""
     return torch.channels_last if last else torch.contiguous_format
 
 
 def layout(x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
-    """A tensor (N, C, ...) in one of the layouts that the kernels take, and its n, c, p and whether c runs fastest.
+    """Bring a tensor (N, C, ...) into one of the two layouts that the kernels take.
 
-    Contiguous and channels-last tensors are taken as they are; others are copied.
+    Returns:
+        The tensor itself if it is contiguous or channels-last, else a contiguous copy.
+        (n, c, p, last): the numbers of pictures, channels and positions, and 1 for channels-last or 0 for contiguous.
     """
     n, c = x.shape[:2]
     p = x.shape[2:].numel()

@@ -10,13 +10,13 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
 
     Args:
         x: floating tensor of any shape.
-        dim: the axis along which the mean is taken.
+        dim: the axis along which the mean is taken. The native form is for 1; others run in the reference form.
         eps: added to the mean square before the root.
 
     Returns:
         Tensor of the shape and dtype of ``x``.
 
-    Source: StyleGAN2, the normalisation in front of the mapping network (formats.md, section 5).
+    Source: Karras et al., "Progressive Growing of GANs", section 4.2; StyleGAN2 has it in front of its mapping network.
     """
     if dim == 1 and x.ndim >= 2 and x.numel() and native.is_native(x):
         return _pixel_norm(x, eps)
@@ -24,7 +24,7 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
 
 
 def reference(x: torch.Tensor, dim: int, eps: float) -> torch.Tensor:
-    """The same in torch's own operations."""
+    """`normalize_2nd_moment` in torch's own operations."""
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
@@ -63,8 +63,8 @@ def _keep_backward(ctx, inputs, output) -> None:
 
 
 def _second(ctx, v):
-    # With r = rsqrt(mean x^2 + eps): dx = r g - r^3 x mean(g x). It is symmetric in g, whose derivative is the same again; that
-    # of x is written out in torch's own operations, which may be differentiated further.
+    # With r = rsqrt(mean x^2 + eps) the first gradient is r g - r^3 x mean(g x). It is linear in g by a symmetric matrix, so its
+    # gradient for g is the same operation. The gradient for x is written in torch's own operations, which have further derivatives.
     g, x = ctx.saved_tensors
     r = (x.square().mean(dim=1, keepdim=True) + ctx.eps).rsqrt()
     gx, vx, gv = ((a * b).mean(dim=1, keepdim=True) for a, b in ((g, x), (v, x), (g, v)))

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from . import native
 from .frozen import kept
 
+MOST_TAPS = 1024  # of a filter in the CUDA kernels
+
 
 def setup_filter(taps: float | Sequence[float] | Sequence[Sequence[float]] | torch.Tensor | None) -> torch.Tensor:
     """The float32 filter that a network stores for the given taps, normalised to sum one.
@@ -43,8 +45,8 @@ def upfirdn2d(
     Args:
         x: floating tensor (N, C, H, W).
         f: float32 filter (T,), applied along both axes, or (FH, FW); see `setup_filter`. It has no gradient.
-        up: after each pixel ``up - 1`` zeros are inserted.
-        down: decimation after the filter.
+        up: ``up - 1`` zeros are inserted after each pixel.
+        down: every ``down``-th pixel is kept after the filter.
         padding: pixels added (or, if negative, cropped) left, right, above and below, counted after the upsampling.
         gain: factor on the result.
 
@@ -64,7 +66,7 @@ def upfirdn2d(
         raise ValueError(
             f"upfirdn2d: a picture of {x.shape[3]}x{x.shape[2]} is smaller than the filter, after padding by {padding}"
         )
-    if x.numel() and native.is_native(x):
+    if x.numel() and _fits(x, f) and native.is_native(x):
         return _upfirdn2d(x, f, up, down, list(padding), False, float(gain))
     return reference(x, f, up, down, padding, gain)
 
@@ -72,12 +74,12 @@ def upfirdn2d(
 def reference(
     x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int], gain: float
 ) -> torch.Tensor:
-    """The same in torch's own operations."""
+    """`upfirdn2d` in torch's own operations."""
     n, c, h, w = x.shape
     if up > 1:
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1]).reshape(n, c, h * up, w * up)
     x = F.pad(x, list(padding))
-    # A convolution in the sense of signal processing: torch's conv2d correlates, so the taps are turned round.
+    # This is a convolution as signal processing defines it. Torch's conv2d correlates, so the order of the taps is reversed.
     f = f.to(x.dtype)
     if f.ndim == 1:
         f = f.flip(0) * gain**0.5
@@ -86,6 +88,11 @@ def reference(
         return x[:, :, ::down, ::down]
     f = f.flip(0, 1) * gain
     return F.conv2d(x, f.expand(c, 1, *f.shape), groups=c, stride=down)
+
+
+def _fits(x: torch.Tensor, f: torch.Tensor) -> bool:
+    """False if a filter has more taps than the CUDA kernels take, so that the reference form has to run."""
+    return x.device.type == "cpu" or f.numel() <= MOST_TAPS
 
 
 def _size(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int]) -> tuple[int, int]:
@@ -106,42 +113,42 @@ def _forward(
     if not y.numel():
         return y
     planes, inner = (n, c) if last else (n * c, 1)
-    shape = [
-        planes,
-        x.shape[2],
-        x.shape[3],
-        inner,
-        height,
-        width,
-        f.shape[0],
-        f.shape[-1],
-        up,
-        down,
-        padding[0],
-        padding[2],
-    ]
-    if x.device.type == "cpu":
-        separable, taps = kept(f, (correlate, gain, x.dtype), lambda f: _cpu_taps(f, correlate, gain, x.dtype))
-        native.run("upfirdn2d_separable" if separable else "upfirdn2d_full", x, x, *taps, y, *shape)
+    h, w = x.shape[2:]
+    shape = [planes, h, w, inner, height, width, f.shape[0], f.shape[-1], up, down, padding[0], padding[2]]
+    on_cpu = x.device.type == "cpu"
+    sum_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    # On a GPU a table of taps is used as it is, since finding out whether it is a product would make the program wait.
+    try_product = on_cpu or f.ndim == 1
+    key = (correlate, gain, sum_dtype, try_product)
+    is_product, taps = kept(f, key, lambda f: _kernel_taps(f, correlate, gain, sum_dtype, try_product))
+    if not is_product:
+        native.run("upfirdn2d_full", x, x, *taps, y, *shape)
+    elif on_cpu:
+        native.run("upfirdn2d_separable", x, x, *taps, y, *shape)
     else:
-        taps = f if correlate else f.flip(*range(f.ndim))
-        taps = torch.outer(taps, taps) if taps.ndim == 1 else taps
-        taps = (taps * gain).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
-        native.run("upfirdn2d_full", x, x, taps.contiguous(), y, *shape)
+        between = torch.empty([planes, h, width, inner], dtype=sum_dtype, device=x.device)
+        native.run("upfirdn2d_separable", x, x, *taps, between, y, *shape)
     return y
 
 
-def _cpu_taps(f: torch.Tensor, correlate: bool, gain: float, dtype: torch.dtype) -> tuple[bool, list[torch.Tensor]]:
-    """Whether a filter is a product, and its taps along x and y, or all of them, turned round for a correlation."""
+def _kernel_taps(
+    f: torch.Tensor, correlate: bool, gain: float, dtype: torch.dtype, try_product: bool
+) -> tuple[bool, list[torch.Tensor]]:
+    """A filter as the kernels take it: in the order of a correlation, multiplied in float64, and with the gain in it.
+
+    Returns:
+        True if the filter is a product of two filters, one along x and one along y.
+        These two, or all taps.
+    """
     taps = (f if correlate else f.flip(*range(f.ndim))).to(torch.float64)
-    parts = _separated(taps)
-    if parts is None:
+    factors = _separated(taps) if try_product else None
+    if factors is None:
         return False, [(taps * gain).to(dtype).contiguous()]
-    return True, [(parts[0] * gain).to(dtype), parts[1].to(dtype)]
+    return True, [(factors[0] * gain).to(dtype).contiguous(), factors[1].to(dtype).contiguous()]
 
 
 def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Taps along x and along y whose product a filter is; None if there are none."""
+    """The taps along x and along y whose outer product a filter is; None if it is no such product."""
     if f.ndim == 1:
         return f, f
     row, column = divmod(int(f.abs().argmax()), f.shape[1])
@@ -167,7 +174,7 @@ def _keep(ctx, inputs, output) -> None:
 
 
 def _adjoint(ctx, g):
-    """The transposed operation is of the same kind: the filter turned round, up and down exchanged."""
+    """The gradient is an operation of the same kind: with the taps in reverse order, and with up and down exchanged."""
     (f,) = ctx.saved_tensors
     (h, w), (oh, ow), up, down = ctx.size, ctx.out, ctx.up, ctx.down
     left, _, above, _ = ctx.padding
@@ -191,11 +198,12 @@ def downsample2d(x: torch.Tensor, f: torch.Tensor, down: int = 2) -> torch.Tenso
 
 
 def _up_padding(f: torch.Tensor, up: int) -> list[int]:
-    """Padding (left, right, above, below) that aligns an upsampling by ``up`` (formats.md, section 5)."""
+    """Padding (left, right, above, below) that keeps a picture in place while it is enlarged by ``up``."""
     fh, fw = f.shape[0], f.shape[-1]
     return [(fw + up - 1) // 2, (fw - up) // 2, (fh + up - 1) // 2, (fh - up) // 2]
 
 
 def _down_padding(f: torch.Tensor, down: int) -> list[int]:
+    """Padding (left, right, above, below) that keeps a picture in place while it is shrunk by ``down``."""
     fh, fw = f.shape[0], f.shape[-1]
     return [(fw - down + 1) // 2, (fw - down) // 2, (fh - down + 1) // 2, (fh - down) // 2]

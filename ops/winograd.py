@@ -1,9 +1,9 @@
-"""3x3 convolutions with weights that do not change, by Winograd's minimal filtering (ops/csrc/cpu.cpp).
+"""Winograd's minimal filtering for 3x3 convolutions with frozen weights on a CPU (ops/csrc/cpu.cpp).
 
-Tiles of pixels are transformed, multiplied with the transformed kernel, and transformed back: F(2x2, 3x3) has 16 multiplications in
-place of 36 (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", section 4.1), a transposed convolution of stride 2
-has 25 by F(2x2, 2x2) for its even rows and columns. Rounding errors are not above those of the direct way; larger tiles would save
-more, and lose a digit.
+Tiles of pixels are transformed, multiplied with the transformed kernel, and transformed back. F(2x2, 3x3) needs 16 multiplications
+in place of 36 (Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", section 4.1). A transposed convolution of stride
+2 needs 25, by F(2x2, 2x2) for its even rows and columns. Rounding errors are no larger than those of the direct computation.
+Larger tiles would save more multiplications, and lose a digit.
 """
 
 from typing import NamedTuple
@@ -12,33 +12,46 @@ import torch
 
 from . import native
 
-SAME, UP, DOWN = range(3)  # padding 1; transposed, with stride 2; with stride 2, which is UP's adjoint
+# SAME: padding 1. UP: transposed, with stride 2. DOWN: stride 2, the adjoint of UP.
+SAME, UP, DOWN = range(3)
 _ADJOINT = {SAME: SAME, UP: DOWN, DOWN: UP}
 _PRODUCTS = {SAME: 16, UP: 25, DOWN: 25}
 
-# Where this is open and the faster way: channels are a multiple of the first and no fewer than the second, or moving them takes
-# longer than what is saved; with fewer tiles, reading the kernel does.
-MULTIPLE, CHANNELS, TILES = 16, 32, 64
+MULTIPLE = 16  # the numbers of channels must be multiples of this
+CHANNELS = 32  # with fewer channels, moving the numbers takes longer than the multiplications that are saved
+TILES = 64  # with fewer tiles, reading the transformed kernel takes longer
 
 
 class Kernel(NamedTuple):
-    """A kernel (O, I, 3, 3) as the native operation takes it, and that of its adjoint, which makes gradients."""
+    """A kernel (O, I, 3, 3), transformed.
+
+    Attributes:
+        way: SAME or UP.
+        forward: the transformed kernel.
+        adjoint: the transformed kernel of the adjoint convolution, which computes the gradient.
+        channels: O.
+    """
 
     way: int
     forward: torch.Tensor
     adjoint: torch.Tensor
-    channels: int  # O
+    channels: int
 
 
 def suits(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether this is open, and faster than the direct way, for a picture (N, I, H, W) and a weight (O, I, K, K)."""
+    """True if the shapes (N, I, H, W) of a picture and (O, I, K, K) of a weight are supported, and expected to be faster this way."""
     o, i, *size = weight.shape
     tiles = x.shape[0] * ((x.shape[2] + 1) // 2) * ((x.shape[3] + 1) // 2)
     return size == [3, 3] and o % MULTIPLE == i % MULTIPLE == 0 and min(o, i) >= CHANNELS and tiles >= TILES
 
 
 def transformed(weight: torch.Tensor, way: int) -> Kernel:
-    """The kernel of a convolution with a contiguous (O, I, 3, 3) on the CPU: SAME, which correlates, or UP."""
+    """Transform a contiguous weight (O, I, 3, 3) on the CPU.
+
+    Args:
+        weight: float32 or float64.
+        way: SAME for a correlation with padding 1, or UP for a transposed convolution with stride 2.
+    """
     o, i = weight.shape[:2]
 
     def kernel(way: int, out: int, adjoint: bool) -> torch.Tensor:
@@ -50,7 +63,7 @@ def transformed(weight: torch.Tensor, way: int) -> Kernel:
 
 
 def convolve(x: torch.Tensor, kernel: Kernel) -> torch.Tensor:
-    """(N, I, H, W) to (N, O, H, W), or for UP to (N, O, 2 H + 1, 2 W + 1); with channels last."""
+    """Convolve (N, I, H, W) to (N, O, H, W), or for UP to (N, O, 2 H + 1, 2 W + 1). The result is channels-last."""
     return _convolve(x, kernel.forward, kernel.adjoint, kernel.way, kernel.channels)
 
 
@@ -64,7 +77,7 @@ def _forward(x: torch.Tensor, forward: torch.Tensor, adjoint: torch.Tensor, way:
     y = torch.empty([n, channels, *_size(x, way)], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if not y.numel():
         return y
-    largest = max(x, forward, key=torch.Tensor.numel)  # threads pay for small pictures with many channels, too
+    largest = max(x, forward, key=torch.Tensor.numel)  # its size determines the number of threads
     native.run("winograd", largest, way, x, forward, y, n, h, w, i, *y.shape[2:], channels)
     return y
 

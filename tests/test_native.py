@@ -1,6 +1,9 @@
 """The native operations against the reference ones, and how they are built."""
 # Takes at most 90 CPU seconds.
 
+import ctypes
+import gc
+import importlib
 import json
 import math
 import os
@@ -9,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -19,12 +23,14 @@ from hypothesis import strategies as st
 
 import stylegan_invert as si
 from stylegan_invert import ops
+from stylegan_invert.cache import cache_dir
 from stylegan_invert.cli.main import cli
-from stylegan_invert.ops import ACTIVATIONS, build, native, winograd
+from stylegan_invert.ops import ACTIVATIONS, build, frozen, native, winograd
 
 from conftest import make_network
 
 ROOT = Path(__file__).parent.parent
+upfirdn2d_module = importlib.import_module("stylegan_invert.ops.upfirdn2d")  # the package's attribute is the function
 needs_compiler = pytest.mark.skipif(
     build.version_of(build.compiler()) is None, reason="needs a C++ compiler: install g++, or set CXX"
 )
@@ -39,6 +45,13 @@ def built(tmp_path_factory):
         m.setattr(native, "_libraries", {})
         with native.using("native"):
             yield
+
+
+@pytest.fixture(scope="module")
+def good_library(built, tmp_path_factory):
+    """A copy of the library that this file has built."""
+    path = native.library(torch.device("cpu"))._name
+    return Path(shutil.copy(path, tmp_path_factory.mktemp("good") / "good.so"))
 
 
 def both(function, *inputs):
@@ -90,6 +103,26 @@ def test_bias_act(act, shape, dtype, clamp, parts, last):
         *inputs.values(),
         tolerance=1e-4,
     )
+
+
+@pytest.mark.parametrize("act", list(ACTIVATIONS))
+@pytest.mark.parametrize("last", [False, True])
+def test_nan_passes(act, last):
+    """Through every activation, clamped or not, so that a check for numbers sees it; and as in the reference form."""
+    x = random(1, 3, 4, 4, dtype=torch.float32, last=last)
+    x[0, 1, 2, 3] = math.nan
+    for clamp in (None, 0.5):
+        y = ops.bias_act(x, act=act, clamp=clamp)
+        with native.using("reference"):
+            torch.testing.assert_close(y, ops.bias_act(x, act=act, clamp=clamp), equal_nan=True)
+        assert y[0, 1, 2, 3].isnan() and y.isnan().sum() == 1
+    gradients = [gradient for _, gradient in both(lambda x: ops.bias_act(x, act=act), x)]
+    if act in ("elu", "selu"):  # torch takes their slope at nan from the positive side
+        assert gradients[0][0, 1, 2, 3].isnan()
+        gradients = [
+            g.nan_to_num().index_put([torch.tensor(k) for k in (0, 1, 2, 3)], torch.tensor(0.0)) for g in gradients
+        ]
+    torch.testing.assert_close(*gradients, equal_nan=True)
 
 
 def test_bias_act_on_large_planes_and_other_shapes():
@@ -338,6 +371,36 @@ def test_what_is_kept_follows_the_weights():
     assert weight.grad.abs().sum() > 0
 
 
+def test_a_weight_is_not_kept_alive():
+    """Also if the kernel that is made of it shares its memory, as a 1x1 kernel does in both layouts."""
+    weight = random(4, 6, 1, 1, dtype=torch.float32)
+    alive = weakref.ref(weight)
+    ops.conv2d(random(1, 6, 5, 5, dtype=torch.float32), weight)
+    assert frozen.keeps(weight) and len(frozen._entries[weight].results) == 1
+    del weight
+    gc.collect()
+    assert alive() is None
+
+
+def test_changes_that_are_seen_without_reading_the_weight():
+    """Of a weight on a GPU; the meta device stands for one."""
+    weight = torch.zeros([4, 3], device="meta")
+    before = frozen._fingerprint(weight)
+    assert frozen._fingerprint(weight) == before
+    with torch.no_grad():
+        weight.mul_(2)
+    changed = frozen._fingerprint(weight)
+    weight[0].zero_()
+    assert len({before, changed, frozen._fingerprint(weight)}) == 3
+
+
+def test_filters_that_are_too_large_for_a_gpu():
+    """They run in the reference form there; a CPU takes any."""
+    assert upfirdn2d_module._fits(torch.zeros([1], device="meta"), torch.zeros([1024]))
+    assert not upfirdn2d_module._fits(torch.zeros([1], device="meta"), torch.zeros([33, 32]))
+    agree(lambda x: ops.upfirdn2d(x, ops.setup_filter(list(range(1, 41)))), random(1, 2, 45, 50))
+
+
 def test_what_inference_mode_kept_serves_gradients():
     x, weight = random(1, 32, 16, 16), random(32, 32, 3, 3, seed=1)
     with torch.inference_mode():
@@ -413,7 +476,7 @@ def test_ten_processes_and_one_is_killed(tmp_path):
     outputs = {p.pid: p.communicate(timeout=120)[0] for p in processes}
     assert {pid for pid, out in outputs.items() if out != b"done\n"} == {owner}
     assert log.read_text().count("began") == 2
-    assert sorted(p.suffix for p in (tmp_path / "cache" / "ops").iterdir()) == [".lock", ".so"]
+    assert sorted(p.suffix for p in (tmp_path / "cache" / "ops").iterdir()) == [".json", ".lock", ".so"]
 
 
 def test_locks(tmp_path, monkeypatch):
@@ -444,7 +507,7 @@ def test_half_built_folders_heal(fresh, monkeypatch):
     (build.folder() / f".{name}-killed" / "x.o").write_text("half")
     monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("whole"))[0])
     assert build.build(build.Target()).read_text() == "whole"
-    assert {p.suffix for p in build.folder().iterdir()} == {".so", ".lock"}
+    assert {p.suffix for p in build.folder().iterdir()} == {".so", ".json", ".lock"}
 
 
 @pytest.fixture
@@ -466,23 +529,245 @@ def test_without_a_compiler(fresh, monkeypatch, capsys):
     assert capsys.readouterr().err.count("no C++ compiler") == 1  # said once
 
 
-def test_a_compiler_that_fails(fresh, monkeypatch, tmp_path):
-    shutil.copytree(build.SOURCES, tmp_path / "csrc")
-    (tmp_path / "csrc" / "cpu.cpp").write_text("this is no C++")
-    monkeypatch.setattr(build, "SOURCES", tmp_path / "csrc")
-    with pytest.raises(si.OpsError, match="compiling failed"):
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A function that replaces the C++ source by a text, so that compiling takes no time."""
+
+    def replace(text):
+        (tmp_path / "csrc").mkdir(exist_ok=True)
+        (tmp_path / "csrc" / "cpu.cpp").write_text(text)
+        (tmp_path / "csrc" / "cuda.cu").touch()
+        monkeypatch.setattr(build, "SOURCES", tmp_path / "csrc")
+
+    return replace
+
+
+def script(path, text):
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+def test_a_compiler_that_fails(fresh, sources):
+    """The message has the compiler's own error, and not the command line that ninja prints before it."""
+    sources("this is no C++")
+    with pytest.raises(si.OpsError, match=r"compiling failed: .*cpu\.cpp:1:1: error: .*this"):
         ops.bias_act(torch.zeros([1, 1, 2, 2]))
     assert not [p for p in (fresh / "ops").iterdir() if p.suffix == ".so"]
+
+
+@pytest.mark.parametrize(
+    "output, message",
+    [
+        ("[1/2] c++ -c a.cpp -o a.o\nFAILED: a.o \nc++ -c a.cpp -o a.o\na.cpp:3:1: fatal error: x.h: No such file\n", "a.cpp:3:1: fatal"),
+        ("[1/1] nvcc -c a.cu -o a.o\nnvcc fatal   : Unsupported gpu architecture 'compute_990'\n", "nvcc fatal"),
+        ("FAILED: x.so\nc++ -shared a.o -o x.so -lq\n/usr/bin/ld: cannot find -lq\ncollect2: error: ld returned 1\n", "/usr/bin/ld"),
+        ("", "no output"),
+    ],
+)  # fmt: skip
+def test_the_first_error(output, message):
+    assert build._first_error(output).startswith(message)
+
+
+def test_a_compiler_with_arguments(fresh, sources, monkeypatch, tmp_path):
+    """As "ccache g++ -m64" is one."""
+    sources('extern "C" __attribute__((visibility("default"))) int three() { return MEASURE; }')
+    wrapper = script(tmp_path / "wrapper", 'exec "$@"')
+    monkeypatch.setenv("CXX", f"{wrapper} {os.environ.get('CXX', 'c++')} -DMEASURE=3")
+    assert ctypes.CDLL(str(build.build(build.Target()))).three() == 3
+    monkeypatch.setenv("CXX", "'c++")
+    with pytest.raises(si.OpsError, match="no command line"):
+        build.build(build.Target())
+
+
+def test_ninja_is_found_where_pip_put_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert os.access(build.ninja(), os.X_OK)
+    monkeypatch.setitem(sys.modules, "ninja", None)  # beside the interpreter, if the package cannot be imported
+    script(tmp_path / "ninja", "exit 0")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert build.ninja() == str(tmp_path / "ninja")
+
+
+def test_sigterm_ends_the_compiler(tmp_path):
+    """Also when the signal goes to this process alone, as `docker stop` and Slurm send it. Nothing is left behind."""
+    slow = script(
+        tmp_path / "slow", f'[ "$1" = --version ] && exit 0\ntouch {tmp_path}/began\nsleep 3\ntouch {tmp_path}/survived'
+    )
+    environment = {
+        **os.environ,
+        "STYLEGAN_INVERT_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "CXX": str(slow),
+    }
+    code = "from stylegan_invert.ops import build\nbuild.build(build.Target())"
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT)
+    end = time.monotonic() + 60
+    while not (tmp_path / "began").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=20) == -signal.SIGTERM
+    time.sleep(3.5)
+    assert not (tmp_path / "survived").exists()
+    assert [p.suffix for p in (tmp_path / "cache" / "ops").iterdir()] == [".lock"]
+
+
+def test_an_unknown_architecture(fresh, sources, monkeypatch, capsys, tmp_path):
+    """One line, and the reference form."""
+    sources("int nothing;")
+    nvcc = script(tmp_path / "nvcc", "echo \"nvcc fatal   : Unsupported gpu architecture 'compute_990'\"; exit 1")
+    monkeypatch.setattr(build, "nvcc", lambda: str(nvcc))
+    monkeypatch.setattr(build.Target, "of", classmethod(lambda cls, device: cls("99.0")))
+    with native.using("auto"):
+        for _ in range(2):
+            assert not native.is_native(torch.zeros([1]))
+    assert capsys.readouterr().err.count("Unsupported gpu architecture") == 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- trust
+
+
+@pytest.mark.parametrize(
+    "environment, place",
+    [
+        ({"XDG_CACHE_HOME": "/x/cache", "HOME": "/home/me"}, "/x/cache/stylegan-invert"),
+        ({"XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/stylegan-invert"),
+        ({"XDG_CACHE_HOME": "here", "HOME": "/home/me"}, "/home/me/.cache/stylegan-invert"),
+        ({"XDG_CACHE_HOME": "/x/cache", "STYLEGAN_INVERT_CACHE": ""}, "/x/cache/stylegan-invert"),
+        ({"XDG_CACHE_HOME": "/x/cache", "STYLEGAN_INVERT_CACHE": "/y"}, "/y"),
+        ({"HOME": "here"}, None),
+    ],
+)
+def test_the_cache_is_absolute(environment, place, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "STYLEGAN_INVERT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cache_dir().is_absolute() and str(cache_dir()) == (place or str(cache_dir()))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda folder: folder.chmod(0o777), id="writable by all"),
+        pytest.param(lambda folder: folder.parent.chmod(0o757), id="a folder above is writable by all"),
+        pytest.param(lambda folder: (os.chown(folder, -1, 12345), folder.chmod(0o775)), id="writable by another group"),
+        pytest.param(lambda folder: os.chown(folder, 65534, -1), id="of another user"),
+        pytest.param(lambda folder: os.chown(folder.parent, 65534, -1), id="in a folder of another user"),
+    ],
+)
+def test_a_cache_that_others_can_write_is_not_used(spoil, fresh, monkeypatch, capsys):
+    """Not even if the library in it has its right checksum."""
+    monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("own"))[0])
+    path = build.build(build.Target())
+    assert path.read_text() == "own" and path.is_relative_to(fresh) and build.is_whole(path)
+    try:
+        spoil(build.folder())
+    except PermissionError:
+        pytest.skip("giving folders away needs root")
+    for _ in range(2):
+        other = build.build(build.Target())
+        assert other.read_text() == "own" and not other.is_relative_to(fresh)
+    message = capsys.readouterr().err
+    assert message.count("is not used for native operations") == 1 and (
+        "can be written" in message or "another user" in message
+    )
+
+
+def test_a_relative_cache_is_not_used(fresh, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", "here")
+    monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("own"))[0])
+    assert build.build(build.Target()).is_absolute() and not (tmp_path / "here").exists()
+    assert "not an absolute path" in capsys.readouterr().err
+
+
+def test_the_cache_is_made_for_the_user_alone(fresh, monkeypatch):
+    monkeypatch.setattr(build, "compiled", lambda target, work: (work / "x.so", (work / "x.so").write_text("own"))[0])
+    before = os.umask(0)
+    try:
+        assert build.build(build.Target()).is_relative_to(fresh)
+    finally:
+        os.umask(before)
+    assert fresh.stat().st_mode & 0o77 == 0
+    assert not any(path.stat().st_mode & 0o22 for path in (fresh / "ops").iterdir() if path.suffix != ".lock")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda so, record: os.truncate(so, so.stat().st_size // 2), id="cut short"),
+        pytest.param(lambda so, record: os.truncate(so, 0), id="empty"),
+        pytest.param(lambda so, record: so.write_bytes(bytes(so.stat().st_size)), id="other bytes of the same size"),
+        pytest.param(lambda so, record: record.unlink(), id="no record"),
+        pytest.param(lambda so, record: record.write_text("[" * 4000), id="a record that is no JSON"),
+        pytest.param(lambda so, record: record.write_text("[1]"), id="a record of another form"),
+        pytest.param(lambda so, record: (so.unlink(), os.mkfifo(so)), id="a pipe"),
+        pytest.param(lambda so, record: (so.rename(so.parent / "other"), so.symlink_to("other")), id="a link"),
+        pytest.param(lambda so, record: so.chmod(0o777), id="a file that others can write"),
+        pytest.param(lambda so, record: record.chmod(0o666), id="a record that others can write"),
+    ],
+)
+def test_a_damaged_library_is_built_again(damage, fresh, good_library, monkeypatch):
+    monkeypatch.setattr(
+        build, "compiled", lambda target, work: shutil.copy(good_library, work / "x.so") and work / "x.so"
+    )
+    path = build.build(build.Target())
+    assert build.is_whole(path)
+    damage(path, path.with_suffix(".json"))
+    assert not build.is_whole(path)
+    ops.bias_act(torch.zeros([1, 1, 2, 2]))  # loads it
+    assert build.is_whole(path)
+
+
+def test_a_library_that_lacks_a_function(fresh, good_library, sources, monkeypatch, capsys):
+    """It is built once more, and if that does not help, one sentence says so."""
+    sources("int nothing;")
+    poor, made = Path(shutil.copy(build.build(build.Target()), fresh / "poor.so")), []
+
+    def compiled(target, work):
+        made.append(work)
+        return Path(shutil.copy(good_library if len(made) == 1 else poor, work / "x.so"))
+
+    monkeypatch.setattr(build, "compiled", compiled)
+    ops.bias_act(torch.zeros([1, 1, 2, 2]))
+    assert len(made) == 1
+    for library, message in ((poor, "lacks the function bias_act_f32"), (Path(__file__), "cannot be loaded: .*\\.so")):
+        poor = library
+        monkeypatch.setattr(native, "_libraries", {})
+        monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(fresh / library.stem))
+        with pytest.raises(si.OpsError, match=message):
+            ops.bias_act(torch.zeros([1, 1, 2, 2]))
+    assert len(made) == 5
+
+
+def test_the_form_for_small_networks():
+    with native.using("auto"):
+        assert [native.mode_for(size) for size in (32, 63, 64, 1024)] == ["reference", "reference", "auto", "auto"]
+    assert native.mode_for(32) == "native"
+
+
+def test_tensors_of_two_devices_are_refused():
+    x = torch.zeros([1, 4, 4, 4])
+    with pytest.raises(
+        RuntimeError, match="bias_act: one tensor is on meta and another on cpu; expected all on the same"
+    ):
+        ops.bias_act(x, torch.zeros([4], device="meta"))
+    with pytest.raises(RuntimeError, match="on the same device"):
+        native.run("pixel_norm", x, x, None, x.to("meta"), 1, 4, 16, 0, 1e-8)
 
 
 def test_a_cache_that_cannot_be_used(fresh, monkeypatch, capsys):
     fresh.write_text("a file where the folder should be")
     monkeypatch.setattr(build, "compiled", lambda target, work: work / "x.so")
     assert build.build(build.Target()).name == "x.so"
-    assert "cannot be used" in capsys.readouterr().err
+    assert "is not used for native operations: Not a directory" in capsys.readouterr().err
 
 
-def test_doctor(monkeypatch, built, tmp_path):
+def test_doctor(good_library, monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "_libraries", {})
     whole = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
     assert whole.exit_code == 0 and json.loads(whole.stdout)["works"]
     assert "they work" in CliRunner().invoke(cli, ["doctor", "--device", "cpu"]).stdout
@@ -490,6 +775,7 @@ def test_doctor(monkeypatch, built, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert CliRunner().invoke(cli, ["doctor", "--device", "cpu"]).exit_code == 0
     monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(native, "_libraries", {})
     broken = CliRunner().invoke(cli, ["doctor", "--json", "--device", "cpu"])
     found = {c["name"]: c for c in json.loads(broken.stdout)["checks"]}
     assert broken.exit_code == 1 and "apt install" in found["C++ compiler"]["remedy"] and not found["library"]["ok"]

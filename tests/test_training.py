@@ -325,6 +325,15 @@ def test_the_trunks_own_output_learns_what_the_head_says(folder):
     assert torch.corrcoef(torch.stack([alone, head]))[0, 1] > 0.5
 
 
+def test_the_constants_of_augmentation_are_made_once(monkeypatch):
+    """A tensor that is made from Python numbers in each step makes a GPU's program wait for the copy."""
+    pipe, x = AugmentPipe(1), torch.zeros([2, 3, 8, 8])
+    with torch.inference_mode():
+        pipe(x)
+    monkeypatch.setattr(torch, "tensor", None)
+    pipe(x.requires_grad_(True)).sum().backward()
+
+
 def test_no_augmentation_changes_nothing_and_some_does():
     x = torch.rand([4, 3, 16, 16]) * 2 - 1
     torch.testing.assert_close(AugmentPipe(0)(x), x)

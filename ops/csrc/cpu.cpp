@@ -1,7 +1,9 @@
-// The operations of this folder on a CPU: plain C functions over raw pointers, without any header of torch, so that they
-// compile in seconds and depend on no ABI. ops/native.py calls them; the mathematics stands in the Python files beside.
+// The operations of this folder on a CPU: plain C functions over raw pointers. They include no header of torch, so that they compile
+// in seconds and depend on no binary interface but that of C. ops/native.py calls them, and the Python files of the folder above
+// explain the formulas.
 //
-// Tensors are (n, c, p), p being all positions: contiguous, or channels-last, where c runs fastest.
+// A tensor has the shape (n, c, p): pictures, channels and positions. It is contiguous, so that positions are neighbours in memory,
+// or channels-last, so that channels are. A nan among the inputs comes out as nan.
 
 #include <algorithm>
 #include <array>
@@ -27,7 +29,7 @@ template <class T> inline T sigmoid(T x) { return T(1) / (T(1) + std::exp(-x)); 
 // The ORDER-th derivative of an activation at u.
 template <int ACT, int ORDER, class T> inline T activation(T u, T alpha) {
   if (ACT == LINEAR) return ORDER == 0 ? u : ORDER == 1 ? T(1) : T(0);
-  if (ACT == RELU) return ORDER == 0 ? (u > 0 ? u : T(0)) : ORDER == 1 ? (u > 0 ? T(1) : T(0)) : T(0);
+  if (ACT == RELU) return ORDER == 0 ? (u <= 0 ? T(0) : u) : ORDER == 1 ? (u <= 0 ? T(0) : T(1)) : T(0);
   if (ACT == LRELU) return ORDER == 0 ? (u > 0 ? u : u * alpha) : ORDER == 1 ? (u > 0 ? T(1) : alpha) : T(0);
   if (ACT == TANH) {
     T t = std::tanh(u);
@@ -54,14 +56,14 @@ template <int ACT, int ORDER, class T> inline T activation(T u, T alpha) {
   return ORDER == 0 ? u * s : ORDER == 1 ? s + u * s * (1 - s) : s * (1 - s) * (2 + u * (1 - 2 * s));
 }
 
-// gain * act(u), or factor * gain * act'(u), ..., which are zero where the clamp holds the value.
+// gain * act(u), or factor times its derivative, which is zero where the clamp holds the value. A nan is never clamped.
 template <int ACT, int ORDER, class T> inline T element(T factor, T u, T alpha, T gain, T clamp) {
   if (ORDER == 0) {
     T y = gain * activation<ACT, 0>(u, alpha);
     return std::min(std::max(y, -clamp), clamp);
   }
   T d = factor * gain * activation<ACT, ORDER>(u, alpha);
-  return std::abs(gain * activation<ACT, 0>(u, alpha)) <= clamp ? d : T(0);
+  return std::abs(gain * activation<ACT, 0>(u, alpha)) > clamp ? T(0) : d;
 }
 
 struct Layout {
@@ -109,7 +111,8 @@ void bias_act_run(const T* factor, const T* x, const T* bias, const T* noise, in
   }
 }
 
-// One position with all its channels: dx, and what is added to the sums of the bias and of the scale; returns that of the noise.
+// The gradients at one position, for all channels: writes dx, adds to the sums of the bias and of the scale, and returns the
+// gradient of the noise.
 template <int ACT, bool BIAS, bool SCALE, bool NOISE, class T>
 inline T backward_position(const T* g, const T* x, const T* scale, T noise, const T* bias, T* dx, T* dbias, T* dscale, int64_t count,
                            T alpha, T gain, T clamp) {
@@ -153,7 +156,7 @@ void bias_act_backward_run(const T* g, const T* x, const T* bias, const T* noise
       if (l.channels_last) {
         const T* s = scale ? scale + n * l.c : ones.data();
         const T* b = bias ? bias : zeros_c.data();
-        for (int64_t from = 0; from < count; from += 32) {  // short sums in T, then long ones in double
+        for (int64_t from = 0; from < count; from += 32) {  // short sums have type T, and are added in double
           std::fill(sums.begin(), sums.end(), T(0));
           for (int64_t i = from; i < std::min(from + 32, count); i++) {
             const int64_t at = (n * l.p + first + i) * l.c;
@@ -188,7 +191,7 @@ void bias_act_backward_run(const T* g, const T* x, const T* bias, const T* noise
 #pragma omp simd
           for (int64_t i = 0; i < count; i++) out_noise[i] += row[i];
         }
-        // Short sums in T, then long ones in double.
+        // Short sums have type T, and are added in double.
         for (int64_t k = 0; k < count; k += 128) {
           const int64_t end = std::min(k + 128, count);
           T a = 0, d = 0;
@@ -248,7 +251,7 @@ struct Fir {
   int64_t fh, fw, up, down, left, top;
 };
 
-// y[i] = sum over k of f[k] x[i + k * step], for i < count.
+// y[i] is the sum over k of f[k] x[i + k * step], for i < count.
 template <class T> inline void fir_line(const T* x, const T* f, int64_t taps, int64_t step, T* y, int64_t count) {
   if (taps == 4) {
     const T a = f[0], b = f[1], c = f[2], d = f[3];
@@ -265,7 +268,7 @@ template <class T> inline void fir_line(const T* x, const T* f, int64_t taps, in
   }
 }
 
-// Row `r` of the enlarged and padded picture, in `line`; false if it is all zeros.
+// Writes row `r` of the enlarged and padded picture to `line`. Returns false, and writes nothing, if the row is all zeros.
 template <class T> bool enlarged_row(const T* plane, const Fir& o, int64_t r, T* line, int64_t width) {
   const int64_t from = r - o.top;
   if (from < 0 || from % o.up || from / o.up >= o.h) return false;
@@ -284,7 +287,7 @@ template <class T> bool enlarged_row(const T* plane, const Fir& o, int64_t r, T*
   return true;
 }
 
-// fx (fw) and fy (fh) are the taps, turned round already: y = sum over k of f[k] x[k + ...].
+// fx (fw) and fy (fh) are the taps in the order of a correlation: tap k is multiplied with the k-th pixel under the filter.
 template <class T> void upfirdn2d_separable(const T* x, const T* fx, const T* fy, T* y, const Fir& o, int threads) {
   const int64_t width = (o.ow - 1) * o.down + o.fw, rows_per_job = std::max<int64_t>(16, 4096 / std::max<int64_t>(o.ow, 1));
   const int64_t blocks = (o.oh + rows_per_job - 1) / rows_per_job, out = o.ow * o.inner;
@@ -301,7 +304,7 @@ template <class T> void upfirdn2d_separable(const T* x, const T* fx, const T* fy
       const T* in = x + plane * o.h * o.w * o.inner;
       std::fill(held.begin(), held.end(), -1);
       for (int64_t r = first; r < last; r++) {
-        for (int64_t k = 0; k < o.fh; k++) {  // the rows under the filter, each filtered along x once
+        for (int64_t k = 0; k < o.fh; k++) {  // each row under the filter is filtered along x once, and kept in the ring
           const int64_t from = r * o.down + k, slot = from % o.fh;
           if (held[slot] == from) continue;
           held[slot] = from;
@@ -375,7 +378,7 @@ template <class T> void upfirdn2d_full(const T* x, const T* f, T* y, const Fir& 
 
 // -------------------------------------------------------------------------------------------------------- pixel_norm
 
-// y = x * rsqrt(mean of x^2 over c + eps); or, with g, its gradient.
+// y = r x with r = rsqrt(mean over c of x^2 + eps); or, with g, the gradient r g - r^3 x mean(g x).
 template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T eps, int threads) {
   const int64_t chunk = 256, chunks = (l.p + chunk - 1) / chunk;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -404,14 +407,14 @@ template <class T> void pixel_norm_run(const T* x, const T* g, T* y, Layout l, T
 
 // ---------------------------------------------------------------------------------------------------------- winograd
 //
-// 3x3 convolutions by Winograd's minimal filtering. A tile of pixels and the kernel are transformed, along both axes; each place is
-// then a matrix product over the channels; what comes back is a tile of the result. Pictures are (n, h, w, c), and c and o are
-// multiples of 16. The three ways below say what is done along one axis, for a kernel k.
+// 3x3 convolutions by Winograd's minimal filtering. A tile of pixels and the kernel are transformed along both axes. For each
+// position in the tile a matrix product over the channels follows. Its results are transformed back to a tile of the result.
+// Pictures are (n, h, w, c), and c and o are multiples of 16. Each of the three structures below describes one axis, for a kernel k.
 
-// The size stays: F(2, 3), y[i] = sum of x[i + j - 1] k[j]. 16 products make 2x2 pixels, in place of 36.
+// The size stays: y[i] is the sum of x[i + j - 1] k[j], by F(2, 3). 2x2 pixels take 16 products in place of 36.
 struct Same {
-  static constexpr int64_t IN = 4, STEP = 2, OFFSET = -1, OUT = 2;  // pixels: read, between tiles, of the first, made
-  static constexpr int64_t VALUES = 4, PRODUCTS = 4, OF[] = {0, 1, 2, 3};  // which of the values is in a product
+  static constexpr int64_t IN = 4, STEP = 2, OFFSET = -1, OUT = 2;  // in pixels: input of a tile, distance of tiles, first input, result of a tile
+  static constexpr int64_t VALUES = 4, PRODUCTS = 4, OF[] = {0, 1, 2, 3};  // OF[k] is the value that product k uses
   template <class V> static void values(const V* x, V* v) {
     v[0] = x[0] - x[2], v[1] = x[1] + x[2], v[2] = x[2] - x[1], v[3] = x[1] - x[3];
   }
@@ -421,7 +424,8 @@ struct Same {
   template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1] + m[2], y[1] = m[1] - m[2] - m[3]; }
 };
 
-// A transposed convolution of stride 2: y[2 i] = x[i] k[0] + x[i - 1] k[2] by F(2, 2), and y[2 i + 1] = x[i] k[1]. 25 for 36.
+// A transposed convolution of stride 2: y[2 i] = x[i] k[0] + x[i - 1] k[2], by F(2, 2), and y[2 i + 1] = x[i] k[1]. 4x4 pixels take 25
+// products in place of 36.
 struct Up {
   static constexpr int64_t IN = 3, STEP = 2, OFFSET = -1, OUT = 4;
   static constexpr int64_t VALUES = 4, PRODUCTS = 5, OF[] = {0, 1, 2, 1, 3};
@@ -442,7 +446,7 @@ struct Down {
 };
 
 #if defined(__AVX512F__)
-constexpr int64_t BYTES = 64, REGISTERS = 32;  // of a vector; of these there are so many
+constexpr int64_t BYTES = 64, REGISTERS = 32;  // the size of a vector register, and the number of them
 #elif defined(__AVX__)
 constexpr int64_t BYTES = 32, REGISTERS = 16;
 #elif defined(__aarch64__)
@@ -457,13 +461,13 @@ template <class T> struct Vector {
 template <class T> using vec = typename Vector<T>::type;
 template <class T> constexpr int64_t LANES = BYTES / sizeof(T);
 template <class T> constexpr int64_t PANEL = 2 * LANES<T>;     // channels of the result that are computed together
-constexpr int64_t ROWS = REGISTERS == 32 ? 12 : 6;             // with as many tiles: the sums fill most registers
-constexpr int64_t TILES = 96;                                  // what one thread does at a time: stays in the cache
+constexpr int64_t ROWS = REGISTERS == 32 ? 12 : 6;             // tiles that are computed together: the sums fill most registers
+constexpr int64_t TILES = 96;                                  // tiles that a thread transforms at a time: they stay in the cache
 
 template <class T> inline vec<T> load(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
 template <class T> inline void store(T* p, vec<T> v) { *reinterpret_cast<vec<T>*>(p) = v; }
 
-// u (products, panels, i, PANEL) of a kernel w (o, i, 3, 3); or of its adjoint, in which o and i change places.
+// Transforms a kernel w (o, i, 3, 3) to u (products, panels, i, PANEL). For the adjoint, o and i change places.
 template <class Way, class T> void winograd_kernel_run(const T* w, T* u, int64_t o, int64_t i, bool adjoint, int threads) {
   constexpr int64_t P = Way::PRODUCTS;
   const bool turned = adjoint && std::is_same<Way, Same>::value;
@@ -484,7 +488,7 @@ template <class Way, class T> void winograd_kernel_run(const T* w, T* u, int64_t
     }
 }
 
-// ROWS rows of v (., c) times a panel of u (c, PANEL).
+// Multiplies ROWS rows of v (., c) with a panel of u (c, PANEL).
 template <class T> inline void winograd_product(const T* v, const T* u, T* m, int64_t c) {
   vec<T> low[ROWS] = {}, high[ROWS] = {};
   for (int64_t k = 0; k < c; k++) {
@@ -503,14 +507,14 @@ template <class T> inline void winograd_product(const T* v, const T* u, T* m, in
   }
 }
 
-// x (n, h, w, c) to y (n, oh, ow, o).
+// Convolves x (n, h, w, c) with a transformed kernel u to y (n, oh, ow, o).
 template <class Way, class T>
 void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t o,
                   int threads) {
   constexpr int64_t IN = Way::IN, OUT = Way::OUT, VALUES = Way::VALUES, P = Way::PRODUCTS;
   const int64_t down = (oh + OUT - 1) / OUT, across = (ow + OUT - 1) / OUT, tiles = n * down * across;
   const int64_t panels = (o + PANEL<T> - 1) / PANEL<T>;
-  // Jobs of about TILES tiles, as many for every thread.
+  // Jobs have about TILES tiles, and every thread gets the same number of jobs.
   const int64_t groups = (tiles + ROWS - 1) / ROWS, rounds = (tiles + threads * TILES - 1) / (threads * TILES);
   const int64_t jobs = std::min(groups, rounds * threads), each = (groups + jobs - 1) / jobs * ROWS;
 #pragma omp parallel num_threads(threads)
@@ -523,7 +527,7 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
         const int64_t plane = (first + tile) / (down * across);
         const int64_t top = (first + tile) / across % down * Way::STEP + Way::OFFSET;
         const int64_t left = (first + tile) % across * Way::STEP + Way::OFFSET;
-        const T* at[IN * IN];  // the pixels, or null outside
+        const T* at[IN * IN];  // the tile's pixels; null for those outside the picture
         for (int64_t k = 0; k < IN * IN; k++) {
           const int64_t row = top + k / IN, column = left + k % IN;
           at[k] = row < 0 || row >= h || column < 0 || column >= w ? nullptr : x + ((plane * h + row) * w + column) * c;
@@ -580,7 +584,7 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
   }
 }
 
-// A checksum of `count` 32-bit words, in which their order counts.
+// A checksum of `count` 32-bit words that depends on their order.
 uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
   const int64_t block = 1 << 16, blocks = (count + block - 1) / block;
   uint64_t total = 0;

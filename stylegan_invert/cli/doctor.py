@@ -14,18 +14,18 @@ from .common import device_option, pick_device
 def command(as_json: bool, device: str) -> None:
     """Say what the native operations need, what is missing, and the one step that mends it.
 
-    Builds them if they are not built, and runs each. The exit status is 0 if they work, and 1 if they do not; everything else
-    then works in the reference form, only slower.
+    Builds them if they are not built, and runs each. The exit status is 0 if they work and 1 if they do not; everything else
+    then still works, in the slower reference form.
     """
     from ..ops.doctor import examine
 
-    found = examine(pick_device(device))
+    report = examine(pick_device(device))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(report, indent=2))
     else:
-        for check in found["checks"]:
+        for check in report["checks"]:
             click.echo(f"{'ok ' if check['ok'] else 'NO '} {check['name']}: {check['found']}")
             if check["remedy"]:
                 click.echo(f"     {check['remedy']}")
-        click.echo(f"native operations on {found['device']}: {'they work' if found['works'] else 'they do not work'}")
-    sys.exit(0 if found["works"] else 1)
+        click.echo(f"native operations on {report['device']}: {'they work' if report['works'] else 'they do not work'}")
+    sys.exit(0 if report["works"] else 1)

@@ -6,6 +6,7 @@ and shifts by fractions; brightness, contrast, luma flip, hue and saturation. Th
 bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and cut-outs are left out.
 """
 
+import functools
 import math
 
 import torch
@@ -91,8 +92,7 @@ def colours(n: int, p: torch.Tensor) -> torch.Tensor:
     def often(value: torch.Tensor, nothing: float) -> torch.Tensor:
         return torch.where(torch.rand(n, device=device) < p, value, torch.full_like(value, nothing))
 
-    grey = torch.tensor([1.0, 1, 1, 0], device=device) / math.sqrt(3)
-    luma = torch.outer(grey, grey)  # projection onto the grey axis
+    luma, _ = _about_grey(device)
 
     brightness = often(torch.randn(n, device=device) * BRIGHTNESS_STD, 0)
     m = identity.repeat(n, 1, 1)
@@ -127,9 +127,21 @@ def _rotation(angle: torch.Tensor) -> torch.Tensor:
 
 def _turn_about_grey(angle: torch.Tensor) -> torch.Tensor:
     """Rotation of RGB about the grey axis (Rodrigues' formula)."""
-    k = torch.tensor([[0.0, -1, 1, 0], [1, 0, -1, 0], [-1, 1, 0, 0], [0, 0, 0, 0]], device=angle.device) / math.sqrt(3)
+    _, k = _about_grey(angle.device)
     sin, cos = angle.sin()[:, None, None], angle.cos()[:, None, None]
     return torch.eye(4, device=angle.device) + sin * k + (1 - cos) * (k @ k)
+
+
+@functools.cache
+def _about_grey(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The matrices (4, 4) that project RGB onto the grey axis, and that take the cross product with it.
+
+    They are copied to a device once, since a copy to a GPU makes the program wait for it.
+    """
+    with torch.inference_mode(False):
+        grey = torch.tensor([1.0, 1, 1, 0]) / math.sqrt(3)
+        cross = torch.tensor([[0.0, -1, 1, 0], [1, 0, -1, 0], [-1, 1, 0, 0], [0, 0, 0, 0]]) / math.sqrt(3)
+        return torch.outer(grey, grey).to(device), cross.to(device)
 
 
 class _Resample(torch.autograd.Function):
