@@ -50,63 +50,68 @@ class Samples:
             raise ProjectionError(
                 f"a start from samples compares at {SIDE} pixels, which 'observe' may not expect; start from the mean"
             )
-        self.distance, self.observe, self.c = distance, observe, c
-        self.space = "w" if "w" in generator.spaces else "z"
+        self.generator, self.distance, self.observe, self.c = generator, distance, observe, c
         z, outputs = kept_samples(generator, c)
-        codes = Code("z", {"z": z.to(generator.device)}, None if c is None else c.expand(len(z), -1))
-        (self.key,) = generator.code_shapes(self.space)
-        with torch.no_grad():
-            self.points = generator.convert(codes, self.space).tensors[self.key]
+        self.z = z.to(generator.device)
         self.outputs = self._seen(outputs.to(generator.device).float() / 127.5 - 1)
+        self._regressions: dict[str, tuple[torch.Tensor, torch.Tensor, float]] = {}
 
     def _seen(self, outputs: torch.Tensor) -> torch.Tensor:
         """What is compared of small outputs, or of targets."""
         return outputs if self.observe is None else self.observe(outputs)
 
-    def _code(self, points: torch.Tensor) -> Code:
-        """Points (N, d) of `space` as codes."""
-        return Code(self.space, {self.key: points}, None if self.c is None else self.c.expand(len(points), -1))
+    def _code(self, space: str, points: torch.Tensor) -> Code:
+        """Points (N, d) of "z" or "w" as codes."""
+        return Code(space, {space: points}, None if self.c is None else self.c.expand(len(points), -1))
+
+    def points(self, space: str) -> torch.Tensor:
+        """The samples (samples, d) in "z" or "w"."""
+        with torch.no_grad():
+            return self.generator.convert(self._code("z", self.z), space).tensors[space]
 
     @cached_property
     def _features(self) -> object:
         return self.distance.prepare(self.outputs)
 
-    def nearest(self, shown: torch.Tensor) -> Code:
-        """The mean of the samples that are nearest to a target, by the run's loss; without w, the nearest alone.
+    def nearest(self, shown: torch.Tensor, space: str) -> Code:
+        """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest alone.
 
         Args:
             shown: targets (N, ...) float32 in [-1, 1].
+            space: "z" or "w".
         """
-        count = 1 if self.space == "z" else NEIGHBOURS
+        count = 1 if space == "z" else NEIGHBOURS
         features = self.distance.prepare(self._seen(reduced(shown)))
-        points = []
+        points, means = self.points(space), []
         with torch.no_grad():
             for i in range(len(shown)):
-                distances = self.distance.compare(self._features, _row(features, i, len(self.points)))
-                points.append(self.points[distances.argsort()[:count]].mean(dim=0))
-        return self._code(torch.stack(points))
+                distances = self.distance.compare(self._features, _row(features, i, len(points)))
+                means.append(points[distances.argsort()[:count]].mean(dim=0))
+        return self._code(space, torch.stack(means))
 
-    @cached_property
-    def _regression(self) -> tuple[torch.Tensor, torch.Tensor, float]:
+    def _regression(self, space: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """Weights (samples, d) and mean (d,) of the regression, and the width of its kernel."""
         between = _squared_distances(self.outputs, self.outputs)
         width = float(between.median()) * WIDTH
         kernel = torch.exp(-between / width) + RIDGE * torch.eye(len(between), dtype=torch.float64)
-        points = self.points.double().cpu()
+        points = self.points(space).double().cpu()
         mean = points.mean(dim=0)
         return torch.linalg.solve(kernel, points - mean), mean, width
 
-    def regressed(self, shown: torch.Tensor) -> Code:
+    def regressed(self, shown: torch.Tensor, space: str) -> Code:
         """What kernel ridge regression from outputs to codes says of targets. It is fitted to the samples in closed form.
 
         The kernel of two outputs is exp(-d / width) of their squared Euclidean distance d.
 
         Args:
             shown: targets (N, ...) float32 in [-1, 1].
+            space: "z" or "w".
         """
-        weights, mean, width = self._regression
+        if space not in self._regressions:
+            self._regressions[space] = self._regression(space)
+        weights, mean, width = self._regressions[space]
         kernel = torch.exp(-_squared_distances(self._seen(reduced(shown)), self.outputs) / width)
-        return self._code((kernel @ weights + mean).to(self.points))
+        return self._code(space, (kernel @ weights + mean).to(self.z))
 
 
 def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -104,11 +104,12 @@ def regression(setting: Setting) -> Start:
     return _from_samples(setting, Samples.regressed)
 
 
-def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor], Code]) -> Start:
+def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor, str], Code]) -> Start:
     samples = setting.samples()
+    space = "z" if setting.space in (None, "z") else "w"
 
     def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
-        code = choose(samples, shown)
+        code = choose(samples, shown, space)
         return setting.generator.convert(Code(code.space, code.tensors, c), setting.space or code.space)
 
     return start
