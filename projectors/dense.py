@@ -13,8 +13,9 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_code
 
 from . import z as first_step
-from .descent import Descent, Fit, SearchBase, Stop
+from .descent import Descent, Fit
 from .objective import Objective
+from .search import SearchBase
 from .settings import DenseOptions
 from .v_prior import prior_notes, weighted_prior
 
@@ -48,7 +49,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
     search = DisplacementSearch(generator, space, start, options)
     with torch.no_grad():
         notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
-    steps = descend(search, objective, options.layer_steps, stop=Stop.of(options))
+    steps = descend(search, objective, options.layer_steps, options.layer_optimizer, options)
     history = torch.cat([history, steps])
     code = search.code().detach()
     notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
@@ -98,6 +99,8 @@ class DisplacementSearch(SearchBase):
                 )
             self.variables += [v.requires_grad_(True) for v in self.styles.values()]
         self.remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
+        if options.layer_optimizer != "adam":
+            self.remedy = "try --layer-optimizer adam"
 
     def displaced(self, by: torch.Tensor | float) -> Code:
         """The codes with a displacement (N, C, H, W), in units of the layer's spread or of one."""

@@ -1,5 +1,6 @@
 """The table of projection methods and presets. No torch is imported here."""
 
+import contextlib
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
@@ -125,6 +126,9 @@ METHODS = {
     ),
 }
 
+STARTS = ("mean", "random", "de", "nearest", "regression")
+"""Names of starts; `starts.STARTS` has their functions."""
+
 ENTRY_POINTS = "stylegan_invert.projectors"
 
 
@@ -134,8 +138,14 @@ def other_methods() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def all_methods() -> dict[str, Method]:
-    """The methods of this package and of others, by name; those of others are imported."""
-    return {**{name: entry.load() for name, entry in other_methods().items()}, **METHODS}
+    """The methods of this package and of others, by name; those of others are imported, and left out if that fails."""
+    others = {}
+    for name, entry in other_methods().items():
+        with contextlib.suppress(
+            Exception
+        ):  # a broken package must not take the command with it; naming its method says why
+            others[name] = entry.load()
+    return {**METHODS, **{name: method for name, method in others.items() if name not in METHODS}}
 
 
 def find_method(name: str) -> Method:

@@ -1,6 +1,7 @@
 """What is minimised for the targets of one pass. Here alone a rendered output meets a distance."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,43 +21,42 @@ class Objective:
         target: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs.
         observe: what happens to an output before it is compared, as blurring or masking; None compares it as it is. The
             target goes through it, too. It maps (M, ...) to (M, ...), row by row, and has gradients.
-        prepared: what ``distance.prepare`` made of the target, if that is there already; ``target`` is then not read.
     """
 
     def __init__(
         self,
         generator: GeneratorAdapter,
         distance: Distance,
-        target: torch.Tensor | None,
+        target: torch.Tensor,
         observe: Observation | None = None,
-        prepared: Any = None,
     ):
         self.generator, self.distance, self.observe = generator, distance, observe
-        if prepared is None:
-            prepared = distance.prepare(target if observe is None else observe(target))
-        self.prepared = prepared
-        self.evaluations = [0]  # rows whose distance and gradient were asked for; parts count together
+        self.prepared = distance.prepare(target if observe is None else observe(target))
+        self.targets: Sequence[int] = range(len(target))  # that of each row
+        self.evaluations = [0] * len(self.targets)  # of each target: how often its distance and gradient were asked for
 
     def __call__(self, code: Code) -> torch.Tensor:
         """The distances (M,) of M codes, which stand in the order of the targets."""
         output = self.generator.render(code)
         if torch.is_grad_enabled():
-            self.evaluations[0] += len(output)
+            for target in self.targets:
+                self.evaluations[target] += 1
         return self.distance(self.prepared, output if self.observe is None else self.observe(output))
 
     def part(self, rows: slice) -> "Objective":
         """The objective of some of the rows."""
-        return self._with(map_prepared(self.prepared, lambda x: x[rows]))
+        return self._with(map_prepared(self.prepared, lambda x: x[rows]), self.targets[rows])
 
     def repeated(self, times: int) -> "Objective":
         """The objective of several codes per target; those of one target lie side by side."""
-        return (
-            self if times == 1 else self._with(map_prepared(self.prepared, lambda x: x.repeat_interleave(times, dim=0)))
-        )
+        if times == 1:
+            return self
+        prepared = map_prepared(self.prepared, lambda x: x.repeat_interleave(times, dim=0))
+        return self._with(prepared, [target for target in self.targets for _ in range(times)])
 
-    def _with(self, prepared: Any) -> "Objective":
-        other = Objective(self.generator, self.distance, None, self.observe, prepared)
-        other.evaluations = self.evaluations
+    def _with(self, prepared: Any, targets: Sequence[int]) -> "Objective":
+        other = copy.copy(self)
+        other.prepared, other.targets = prepared, targets
         return other
 
 

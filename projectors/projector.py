@@ -89,7 +89,7 @@ class Projector:
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.medium = medium_of(self.generator)
         self.c = self._label()
-        self._prepare_prior(statistics, progress)
+        self._check_prior(statistics, progress)
         if self.method.space is not None and self.method.space not in self.generator.spaces:
             raise ProjectionError(
                 f"method {method!r} works in {self.method.space}, and this network has "
@@ -99,6 +99,7 @@ class Projector:
         self.distance, self.loss_record = build_loss(loss, files, self.generator.device)
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
+        self._prepared = False
 
     def refuse_steps(self, names: Sequence[str]) -> None:
         """Refuse arguments that make sense only for a method that takes steps."""
@@ -134,16 +135,20 @@ class Projector:
         """True if the class of each target is searched for."""
         return self.class_idx == "search"
 
-    def _prepare_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
-        """Give the generator the Gaussian of V, if the run needs it; that of a searched class is found with the class."""
+    def _check_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
         self.in_v = bool(self.options.prior_weight) or (self.method.space or "").startswith("v")
         self.statistics, self.progress = statistics, progress
-        if self.in_v and not self.searches_class:
-            self.generator = with_gaussian(self.generator, self.c, statistics, progress)
-        elif statistics is not None and not self.in_v:
+        if statistics is not None and not self.in_v:
             raise ProjectionError(
                 f"method {self.name!r} was asked for without a prior in V, so statistics have no meaning for it"
             )
+
+    def prepare(self) -> None:
+        """Give the generator the Gaussian of V, if the run needs it and it has none; that of a searched class is found with
+        the class. It is done when the cheaper checks are over."""
+        if self.in_v and not self.searches_class and not self._prepared:
+            self.generator = with_gaussian(self.generator, self.c, self.statistics, self.progress)
+            self._prepared = True
 
     def fit(
         self,
@@ -159,7 +164,16 @@ class Projector:
             start: codes (N) in the method's space; None takes the method's own start.
             callback: called after each step.
             resume: the ``state()`` of a `Step` of an earlier run, to go on from there.
+
+        Raises:
+            ProjectionError: a distance is no number, the state does not fit, or the class of each target is to be searched for,
+                which `project` does.
         """
+        if self.searches_class:
+            raise ProjectionError(
+                "fit takes targets of one class; give its number, or use project, which searches for it"
+            )
+        self.prepare()
         if start is None:
             start = prepare(self.method.start, self.setting)(
                 shown, None if self.c is None else self.c.expand(len(shown), -1)
@@ -167,8 +181,7 @@ class Projector:
         descend = Descent(self.options.total_steps(len(shown)), callback, resume)
         objective = Objective(self.generator, self.distance, shown, self.observe)
         result = self.fit_targets(self.generator, objective, start, self.options, descend)
-        evaluations = objective.evaluations[0] / len(shown)
-        notes = {} if self.method.one_pass else {"evaluations": [evaluations] * len(shown)}
+        notes = {} if self.method.one_pass else {"evaluations": objective.evaluations}
         return dataclasses.replace(result, notes={**result.notes, **notes})
 
     def of_class(self, shown: torch.Tensor) -> tuple["Projector", dict[str, Any]]:
@@ -185,13 +198,15 @@ class Projector:
     def setting(self) -> Setting:
         """What starts need to know."""
         relaxed = self.class_idx == "relaxed"
-        return Setting(self.generator, self.net, self.method.space, self.options, self.c, relaxed, self.samples)
+        return Setting(
+            self.generator, self.net, self.method.space, self.options, self.c, relaxed, self.observe, self.samples
+        )
 
     def samples(self) -> Samples:
         """What the network draws, of this projector's class, for the starts that need it; made once."""
         key = () if self.c is None else tuple(self.c.flatten().tolist())
         if key not in self._samples:
-            self._samples[key] = Samples(self.generator, self.distance, self.observe, self.c)
+            self._samples = {key: Samples(self.generator, self.distance, self.observe, self.c, self.progress)}
         return self._samples[key]
 
     def project(
@@ -274,6 +289,7 @@ class _Run:
         self.alike = not isinstance(init, (list, tuple))  # all targets have the same start
         if not targets:
             raise ProjectionError("no targets were given")
+        projector.prepare()
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
         self.targets = Targets(targets, projector.medium, reading)
         self.network = {**projector.medium.about(), **_source(projector.network)}
@@ -283,9 +299,11 @@ class _Run:
 
     def _targets_per_pass(self) -> int:
         projector, device = self.projector, self.projector.generator.device
+        if self.sequence or projector.searches_class:
+            return 1
         if projector.method.one_pass:
             return ONE_PASS_BATCH if self.batch == "auto" else max(self.batch, ONE_PASS_BATCH)
-        if device.type == "cpu" or self.sequence or projector.searches_class:
+        if device.type == "cpu" or not projector.options.shares_passes:
             return 1
         if self.batch != "auto":
             return self.batch

@@ -5,7 +5,7 @@ the cache, under a hash of the network's weights.
 """
 
 import contextlib
-import hashlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from stylegan_invert.losses import Distance
 from .objective import Observation, map_prepared
 
 COUNT = 512  # samples
+TOGETHER = 32  # whose features are computed at once
 SIDE = 64  # pictures above this size are compared at it
 NEIGHBOURS = 8  # whose mean in W is the start "nearest"; in z it is the nearest alone
 WIDTH = 16.0  # of the kernel, in medians of the squared distance between two samples
@@ -39,19 +40,23 @@ class Samples:
         observe: as for `Objective`; None compares outputs as they are.
         c: the class (1, c_dim), where there are classes.
 
+        progress: called while samples are drawn, with those so far and those in all.
+
     Raises:
-        ProjectionError: outputs are above 64 pixels and are to be observed, which their small copies cannot be.
+        ProjectionError: see `check_observed`.
     """
 
     def __init__(
-        self, generator: GeneratorAdapter, distance: Distance, observe: Observation | None, c: torch.Tensor | None
+        self,
+        generator: GeneratorAdapter,
+        distance: Distance,
+        observe: Observation | None,
+        c: torch.Tensor | None,
+        progress: Callable[[int, int], None] | None = None,
     ):
-        if observe is not None and generator.output_shape[-1] > SIDE:
-            raise ProjectionError(
-                f"a start from samples compares at {SIDE} pixels, which 'observe' may not expect; start from the mean"
-            )
+        check_observed(generator, observe)
         self.generator, self.distance, self.observe, self.c = generator, distance, observe, c
-        z, outputs = kept_samples(generator, c)
+        z, outputs = kept_samples(generator, c, progress)
         self.z = z.to(generator.device)
         self.outputs = self._seen(outputs.to(generator.device).float() / 127.5 - 1)
         self._regressions: dict[str, tuple[torch.Tensor, torch.Tensor, float]] = {}
@@ -71,7 +76,11 @@ class Samples:
 
     @cached_property
     def _features(self) -> object:
-        return self.distance.prepare(self.outputs)
+        return _joined([self.distance.prepare(part) for part in self.outputs.split(TOGETHER)])
+
+    @cached_property
+    def _vectors(self) -> torch.Tensor:
+        return self.outputs.flatten(1).cpu().double()
 
     def nearest(self, shown: torch.Tensor, space: str) -> Code:
         """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest alone.
@@ -91,10 +100,10 @@ class Samples:
 
     def _regression(self, space: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """Weights (samples, d) and mean (d,) of the regression, and the width of its kernel."""
-        between = _squared_distances(self.outputs, self.outputs)
-        width = float(between.median()) * WIDTH
+        between = torch.cdist(self._vectors, self._vectors).square()
+        width = float(between.median()) * WIDTH or 1.0  # 1 for a network whose outputs are all alike
         kernel = torch.exp(-between / width) + RIDGE * torch.eye(len(between), dtype=torch.float64)
-        points = self.points(space).double().cpu()
+        points = self.points(space).cpu().double()
         mean = points.mean(dim=0)
         return torch.linalg.solve(kernel, points - mean), mean, width
 
@@ -110,13 +119,24 @@ class Samples:
         if space not in self._regressions:
             self._regressions[space] = self._regression(space)
         weights, mean, width = self._regressions[space]
-        kernel = torch.exp(-_squared_distances(self._seen(reduced(shown)), self.outputs) / width)
+        seen = self._seen(reduced(shown)).flatten(1).cpu().double()
+        kernel = torch.exp(-torch.cdist(seen, self._vectors).square() / width)
         return self._code(space, (kernel @ weights + mean).to(self.z))
 
 
-def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Between all pairs of outputs: (len(a), len(b)) float64, on the CPU."""
-    return torch.cdist(a.flatten(1).double().cpu(), b.flatten(1).double().cpu()).square()
+def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> None:
+    """Raise ProjectionError if outputs are above 64 pixels and are to be observed, which their small copies cannot be."""
+    if observe is not None and generator.output_shape[-1] > SIDE:
+        raise ProjectionError(
+            f"a start from samples compares at {SIDE} pixels, which 'observe' may not expect; start from the mean"
+        )
+
+
+def _joined(parts: list) -> object:
+    """What `Distance.prepare` gave for several batches, as for one."""
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    return [_joined(list(one)) for one in zip(*parts)]
 
 
 def _row(features: object, i: int, count: int) -> object:
@@ -133,9 +153,11 @@ def reduced(outputs: torch.Tensor) -> torch.Tensor:
     )
 
 
-def kept_samples(generator: GeneratorAdapter, c: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+def kept_samples(
+    generator: GeneratorAdapter, c: torch.Tensor | None, progress: Callable[[int, int], None] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (samples, z_dim) and small copies of their outputs, uint8, from the cache, or drawn and put there."""
-    name = weights_sha256(generator, c)
+    name = generator.sha256(c)
     path = cache_dir() / "samples" / f"{name[:32]}.safetensors"
     shape = tuple(reduced(torch.empty([1, *generator.output_shape])).shape[1:])
     (latent,) = generator.code_shapes("z").values()
@@ -150,6 +172,8 @@ def kept_samples(generator: GeneratorAdapter, c: torch.Tensor | None) -> tuple[t
             code = Code("z", {"z": part.to(generator.device)}, None if c is None else c.expand(len(part), -1))
             small = reduced(generator.render(code).clamp(-1, 1))
             outputs.append(((small + 1) * 127.5).round().to(torch.uint8).cpu())
+            if progress is not None:
+                progress(sum(map(len, outputs)), COUNT)
     result = z, torch.cat(outputs)
     with contextlib.suppress(
         OSError, safetensors.SafetensorError
@@ -164,18 +188,9 @@ def _read(path: Path, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Ten
     """The samples in a file; None if there is none, or it is damaged, and is to be made anew."""
     try:
         with safetensors.safe_open(path, "pt") as opened:
+            known = (opened.metadata() or {}).get("format") == FORMAT
             z, outputs = opened.get_tensor("z"), opened.get_tensor("outputs")
     except (OSError, safetensors.SafetensorError):
         return None
     fits = (tuple(z.shape), tuple(outputs.shape)) == shapes and outputs.dtype == torch.uint8
-    return (z, outputs) if fits and z.dtype == torch.float32 and torch.isfinite(z).all() else None
-
-
-def weights_sha256(generator: GeneratorAdapter, c: torch.Tensor | None) -> str:
-    """SHA-256 of all weights of a network, of its prior, and of a class."""
-    total = hashlib.sha256(f"{generator.prior} {None if c is None else c.flatten().tolist()}".encode())
-    for name, value in sorted(generator.network.state_dict().items()):
-        x = value.detach().cpu().contiguous()
-        total.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())
-        total.update(x.reshape(-1).view(torch.uint8).numpy().tobytes() if x.numel() else b"")
-    return total.hexdigest()
+    return (z, outputs) if known and fits and z.dtype == torch.float32 and torch.isfinite(z).all() else None

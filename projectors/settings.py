@@ -40,6 +40,11 @@ class MethodOptions:
         """How many codes of one target are rendered in the same pass."""
         return 1
 
+    @property
+    def shares_passes(self) -> bool:
+        """True if targets that share a pass are quicker than one after another, on a GPU."""
+        return True
+
     def without_effect(self) -> dict[str, str]:
         """Options that do nothing beside the others, by name, and why."""
         return {}
@@ -75,7 +80,8 @@ class StoppingOptions(PriorOptions):
     Attributes:
         patience: it ends when this many steps gained less than ``min_gain``; None goes on.
         min_gain: share of the distance that ``patience`` steps must gain.
-        time_limit: seconds after which it ends; L-BFGS has them for each target and restart. None goes on.
+        time_limit: seconds of a pass, after which it ends; searches that follow one another, and restarts under L-BFGS, share
+            them. None goes on.
         target_distance: it ends when the distance of all targets is at most this; None goes on.
     """
 
@@ -89,6 +95,12 @@ class StoppingOptions(PriorOptions):
     target_distance: float | None = option(
         None, or_none=True, help="Stop at this distance.", metavar="D", unset="go on"
     )
+
+    optimizer = "adam"
+
+    @property
+    def shares_passes(self) -> bool:
+        return self.optimizer == "adam"  # a line search takes each code alone
 
     def without_effect(self) -> dict[str, str]:
         return {} if self.patience is not None else {"min_gain": "patience is not given"}
@@ -254,6 +266,7 @@ class DenseOptions(LatentOptions):
         lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
         delta_unit: what the displacement is measured in, for its norm and its learning rate: "one", as in the paper, or
             "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
+        layer_optimizer: "adam", "lbfgs" or "lbfgs-b"; for the displacement.
         styles: what the network reads besides the layer's output, as the w of a StyleGAN2: "held", or "optimised" together
             with the displacement.
 
@@ -278,6 +291,7 @@ class DenseOptions(LatentOptions):
         words=("one", "spread"),
         help="For dense: what the displacement is measured in: one, or the layer's own spread.",
     )
+    layer_optimizer: str = option("adam", words=OPTIMIZERS, help="For dense: the optimiser of the displacement.")
     styles: str = option(
         "held", words=("held", "optimised"), help="For dense: what else the network reads, as w, held or optimised."
     )
@@ -297,10 +311,17 @@ class DenseOptions(LatentOptions):
             of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
             of_z -= {f.name for f in fields(StoppingOptions)}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
+        if self.layer_optimizer != "adam":
+            idle |= dict.fromkeys(("layer_learning_rate", "layer_lr_drops"), _own_steps(self.layer_optimizer))
         return idle
 
     def total_steps(self, targets: int) -> int:
-        return self.layer_steps + (super().total_steps(targets) if self.searches_z else 0)
+        of_layer = self.layer_steps * (1 if self.layer_optimizer == "adam" else targets)
+        return of_layer + (super().total_steps(targets) if self.searches_z else 0)
+
+    @property
+    def shares_passes(self) -> bool:
+        return super().shares_passes and self.layer_optimizer == "adam"
 
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""

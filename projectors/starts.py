@@ -12,8 +12,9 @@ from stylegan_invert.generator import Code, GeneratorAdapter, check_code
 from stylegan_invert.io.codes import code_file, read_codes
 from stylegan_invert.network_files.file import NetworkFile
 
+from .objective import Observation
 from .projection import Projection
-from .samples import Samples
+from .samples import Samples, check_observed
 from .settings import MethodOptions
 from .z import draw
 
@@ -28,6 +29,7 @@ class Setting(NamedTuple):
         options: of the method.
         c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
         own_class: True if a code that is started from keeps its own class, since classes are optimised.
+        observe: what happens to outputs before they are compared, if anything.
         samples: gives what the network draws, made when first asked for.
     """
 
@@ -37,6 +39,7 @@ class Setting(NamedTuple):
     options: MethodOptions
     c: torch.Tensor | None = None
     own_class: bool = False
+    observe: Observation | None = None
     samples: Callable[[], Samples] | None = None
 
 
@@ -105,11 +108,11 @@ def regression(setting: Setting) -> Start:
 
 
 def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor, str], Code]) -> Start:
-    samples = setting.samples()
+    check_observed(setting.generator, setting.observe)
     space = "z" if setting.space in (None, "z") else "w"
 
     def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
-        code = choose(samples, shown, space)
+        code = choose(setting.samples(), shown, space)
         return setting.generator.convert(Code(code.space, code.tensors, c), setting.space or code.space)
 
     return start

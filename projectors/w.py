@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 
-from .descent import Descent, Fit, SearchBase, Stop
+from .descent import Descent, Fit
 from .objective import Objective
+from .search import SearchBase
 from .settings import WOptions
 from .v_prior import prior_notes, weighted_prior
 
@@ -35,7 +36,10 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         ProjectionError: a distance is no longer a number.
     """
     search = StyleSearch(generator, start, options)
-    history = descend(search, objective, options.steps, options.optimizer, Stop.of(options))
+    history = descend(search, objective, options.steps, options.optimizer, options)
+    if options.optimizer != "adam":  # a search that ends where it stands well says how well
+        with torch.no_grad():
+            history = torch.cat([history, objective(search.code())[None].cpu()])
     code = search.code().detach()
     return Fit(code, history, prior_notes(options.prior_weight, generator, code))
 
@@ -66,7 +70,11 @@ class StyleSearch(SearchBase):
         layers = w.shape[1] if w.ndim == 3 else 1
         self.first_step = FIRST_STEP * float(spread.mean()) * layers**0.5
         self.remedy = (
-            f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
+            "try --optimizer adam"
+            if options.optimizer != "adam"
+            else (
+                f"try a lower learning rate (--lr; it was {options.initial_learning_rate:g}) or lower weights in --loss"
+            )
         )
 
     def _randn(self, *shape: int) -> torch.Tensor:

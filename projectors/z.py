@@ -12,8 +12,9 @@ import torch
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter, Prior
 
-from .descent import Descent, Fit, SearchBase, Stop, best_rows, evaluate
+from .descent import Descent, Fit
 from .objective import Objective
+from .search import SearchBase, best_rows, evaluate
 from .settings import LatentOptions
 from .v_prior import prior_notes, weighted_prior
 
@@ -41,7 +42,7 @@ def fit(
     """
     search = LatentSearch(generator, start, options)
     objective = objective.repeated(options.restarts)
-    history = descend(search, objective, options.steps, options.optimizer, Stop.of(options))
+    history = descend(search, objective, options.steps, options.optimizer, options)
     with torch.no_grad():
         total, distance = evaluate(search, objective)
         code = search.code()
@@ -91,6 +92,8 @@ class LatentSearch(SearchBase):
             rows = torch.cat([rows, self.c.clamp(min=LEAST / self.c.shape[1]).log()], dim=1)
         self.variables = [rows.detach().clone().requires_grad_(True)]
         self.remedy = f"try a lower learning rate (it was {options.initial_learning_rate:g})"
+        if options.optimizer != "adam":
+            self.remedy = "try more --restarts, or --optimizer adam"
 
     def code(self) -> Code:
         (rows,) = self.variables

@@ -40,11 +40,15 @@ RUNS = [
     ("w+", dict(steps=9, optimizer="lbfgs")),
     ("v", dict(steps=9, optimizer="lbfgs-b")),
     ("fast-w+", dict(steps=9)),
+    ("w+", dict(steps=40, patience=4, min_gain=0.3)),
+    ("w+", dict(steps=40, patience=4, min_gain=0.3, optimizer="lbfgs")),
+    ("z", dict(steps=40, patience=4, min_gain=0.3, restarts=2)),
     ("z", dict(steps=9, optimizer="lbfgs", restarts=2)),
     ("z", dict(steps=9, optimizer="lbfgs", clip="stochastic", bound=0.5)),
     ("z", dict(steps=9, optimizer="lbfgs-b", restarts=2, clip="standard", bound=0.5)),
     ("dense", dict(layer="b8.conv1", steps=4, layer_steps=5, optimizer="adam", styles="optimised")),
     ("dense", dict(layer="b8.conv1", steps=4, layer_steps=5)),
+    ("dense", dict(layer="b8.conv1", steps=4, layer_steps=5, layer_optimizer="lbfgs")),
 ]
 
 
@@ -71,11 +75,59 @@ def test_a_run_that_goes_on_ends_as_if_it_had_never_stopped(method, options):
         assert later == steps[at:], at
         assert torch.equal(again.distance, whole.distance), at
         assert all(torch.equal(value, whole.code.tensors[name]) for name, value in again.code.tensors.items()), at
+        assert again.notes["evaluations"] == whole.notes["evaluations"], at
 
 
-def test_a_state_of_another_format_is_refused():
+def test_a_state_of_another_run_is_refused():
     with pytest.raises(si.ProjectionError, match="the state has format 7; expected 1"):
         Descent(resume={"format": 7})
+    states = []
+    net, target = make_network(), shown(1)
+    Projector(net, "w", loss="mse", steps=2).fit(target, callback=lambda step: states.append(step.state()))
+    with pytest.raises(si.ProjectionError, match="this search has .*Resume with the same method"):
+        Projector(net, "w+", loss="mse", steps=2).fit(target, resume=states[0])
+    with pytest.raises(si.ProjectionError, match="the state is of adam; this run uses lbfgs"):
+        Projector(net, "w", loss="mse", steps=2, optimizer="lbfgs").fit(target, resume=states[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "lbfgs-b"])
+def test_distances_that_a_callback_keeps_stay_what_they_were(optimizer):
+    kept, values = [], []
+
+    def keep(step):
+        kept.append(step.distance)
+        values.append(step.distance.clone())
+
+    Projector(make_network(), "w", loss="mse", steps=5, optimizer=optimizer).fit(shown(2), callback=keep)
+    assert len(kept) >= 5 and all(torch.equal(a, b) for a, b in zip(kept, values))
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.7])
+def test_bounds_that_float32_rounds_up(bound):
+    fit = Projector(make_network(), "z", loss="mse", steps=5, clip="standard", bound=bound).fit(shown(1))
+    assert fit.code.tensors["z"].abs().max() <= np.float32(bound)
+
+
+def test_one_fit_is_of_one_class():
+    with pytest.raises(si.ProjectionError, match="fit takes targets of one class"):
+        Projector(make_network(classes=2), "z", loss="mse", class_idx="search").fit(shown(1))
+
+
+def test_a_gaussian_that_is_there_is_used(monkeypatch):
+    generator = adapt(make_network().G)
+    gaussian = generator.gaussian()
+    monkeypatch.setattr(StyleAdapter, "fit_gaussian", lambda *a: pytest.fail("it was fitted again"))
+    Projector(generator, "v", loss="mse", steps=1).fit(shown(1))
+    assert not generator.with_prior(Prior("uniform")).has_gaussian() and generator.gaussian() is gaussian
+    assert generator.mapping_sha256() != generator.with_prior(Prior("uniform")).mapping_sha256()
+
+
+def test_cheap_checks_come_before_a_gaussian_is_fitted(monkeypatch):
+    monkeypatch.setattr(StyleAdapter, "fit_gaussian", lambda *a: pytest.fail("it was fitted"))
+    pixels = ((shown(1)[0] + 1) * 127.5).to(torch.uint8)
+    for wrong, message in (({"batch": 0}, "batch is 0"), ({"init": ["a", "b"]}, "2 starting codes for 1 targets")):
+        with pytest.raises(si.ProjectionError, match=message):
+            si.project(make_network(), pixels, "v", loss="mse", **wrong)
 
 
 @pytest.mark.parametrize("method", ["w", "z", "dense"])

@@ -27,8 +27,9 @@ from stylegan_invert.networks.direction import (
 )
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.ops import normalize_2nd_moment
+from stylegan_invert.projectors import METHODS, Method
 
-from conftest import make_direction_network
+from conftest import make_direction_network, make_network
 from support import load_npz
 
 
@@ -285,6 +286,16 @@ def test_without_a_head_de_says_what_is_missing(cats):
 def test_options_of_steps_are_refused_for_one_pass(extra):
     with pytest.raises(si.ProjectionError, match=f"takes no steps, so {next(iter(extra))}"):
         si.project(make_direction_network(), uint8(1)[0], "de", loss="mse", **extra)
+
+
+def test_the_class_of_each_target_is_searched_for_a_method_of_one_pass():
+    """Several targets, one after another."""
+    net = make_network(classes=2)
+    method = Method("z", "stylegan_invert.projectors.one_pass:fit", start="mean", one_pass=True)
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(METHODS, "still", method)
+        results = si.project(net, list(uint8(3)), "still", class_idx="search", loss="mse")
+    assert [r.record["options"]["class_found_by"] for r in results] == ["search"] * 3
 
 
 def test_the_study_of_the_papers_experiments(tmp_path):

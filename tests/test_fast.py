@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import stylegan_invert as si
-from stylegan_invert.generator import Code, adapt
+from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.stylegan2 import Generator
-from stylegan_invert.projectors import Projector, samples
-from stylegan_invert.projectors.descent import Stop
+from stylegan_invert.projectors import Projector, methods, samples, starts
+from stylegan_invert.projectors.descent import Stopping
 from stylegan_invert.projectors.samples import Samples
+from stylegan_invert.projectors.settings import WOptions
 
 from conftest import make_network
 from official import fill
@@ -142,6 +143,26 @@ def test_samples_are_drawn_once_and_a_damaged_file_is_made_anew(cache):
     assert not torch.equal(samples.kept_samples(generator, None)[1], outputs)
 
 
+def test_networks_that_differ_in_more_than_weights_have_samples_of_their_own(cache):
+    net = make_network()
+    hashes = [adapt(net.G).sha256(), adapt(net.G).sha256(label(2, 0))]
+    net.G.mapping.normalize_z = False
+    assert len({*hashes, adapt(net.G).sha256()}) == 3
+
+
+def test_a_network_whose_outputs_are_all_alike_has_the_mean_as_regression(cache, monkeypatch):
+    generator = adapt(make_network().G)
+    z, outputs = samples.kept_samples(generator, None)
+    monkeypatch.setattr(samples, "kept_samples", lambda *a: (z, outputs * 0))
+    found = Samples(generator, MSE(), None, None)
+    code = found.regressed(torch.full([1, 3, 16, 16], -1.0), "w").tensors["w"]
+    torch.testing.assert_close(code[0], found.points("w").mean(dim=0), rtol=1e-3, atol=1e-3)
+
+
+def test_starts_have_the_names_that_the_command_line_knows():
+    assert tuple(starts.STARTS) == methods.STARTS
+
+
 def test_large_pictures_are_compared_at_64_pixels(cache):
     sizes = {"channel_base": 1024, "channel_max": 8}
     G = Generator(8, 0, 8, 128, 3, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=sizes)
@@ -157,16 +178,41 @@ def test_large_pictures_are_compared_at_64_pixels(cache):
         Samples(generator, MSE(), lambda x: x, None)
 
 
-def test_when_a_search_ends():
-    def falling(*values):
-        return [torch.tensor([v, v]) for v in values]
+@pytest.mark.parametrize(
+    "rules, distances, due",
+    [
+        ({}, [1.0] * 100, False),
+        ({"patience": 3, "min_gain": 0.1}, [1, 0.9, 0.8], False),
+        ({"patience": 3, "min_gain": 0.1}, [1, 0.99, 0.98, 0.8], False),
+        ({"patience": 3, "min_gain": 0.1}, [0.5, 1, 0.5, 0.49, 0.48, 0.47], True),
+        ({"patience": 2}, [1, 5, 9, 20], True),  # it got worse
+        ({"target_distance": 0.5}, [1, 0.4], True),
+        ({"target_distance": 0.3}, [1, 0.4], False),
+        ({"time_limit": 1}, [1], True),
+    ],
+)
+def test_when_a_search_ends(rules, distances, due):
+    stopping = Stopping(WOptions(**rules), 0.0 if "time_limit" in rules else None)
+    assert stopping.asked == bool(rules)
+    for distance in distances:
+        stopping.feed(torch.tensor([float(distance), 0.0]))
+    assert stopping.due() == due
+    if "target_distance" in rules:  # all targets of a pass
+        stopping.feed(torch.tensor([0.0, 1.0]))
+        assert not stopping.due()
 
-    assert not Stop().due(falling(*[1.0] * 100), 0)
-    patient = Stop(patience=3, min_gain=0.1)
-    assert not patient.due(falling(1, 0.9, 0.8), 0) and not patient.due(falling(1, 0.99, 0.98, 0.8), 0)
-    assert patient.due(falling(0.5, 1, 0.5, 0.49, 0.48, 0.47), 0)
-    assert Stop(target_distance=0.5).due(falling(1, 0.4), 0) and not Stop(target_distance=0.3).due(falling(1, 0.4), 0)
-    assert not Stop(target_distance=0.5).due([torch.tensor([0.4, 0.6])], 0)  # all targets of a pass
+
+def test_a_search_that_is_ended_keeps_the_best_code():
+    """A rate that is far too large makes it worse and worse."""
+    net = make_network()
+    shown, _ = drawn(adapt(net.G), 2)
+    wild = dict(loss=MSE(), steps=60, initial_learning_rate=5.0, noise_maps="fixed", initial_noise_factor=0)
+    fit = Projector(net, "w+", patience=12, min_gain=0.0, **wild).fit(shown)
+    assert len(fit.distance) < 60
+    generator = adapt(net.G)
+    with torch.no_grad():
+        reached = MSE().between(shown, generator.render(fit.code).clamp(-1, 1))
+    assert (reached <= fit.distance.amin(dim=0) * 1.001).all()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "lbfgs-b"])

@@ -11,7 +11,7 @@ import click
 from ..io.weights import WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
-from ..projectors.methods import METHODS, all_methods
+from ..projectors.methods import METHODS, STARTS, all_methods
 from .common import (
     Progress,
     UserPath,
@@ -56,14 +56,18 @@ class Class(click.ParamType):
 def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of all methods, also of methods from other packages. Shared options are added once."""
     fields: dict[str, dataclasses.Field] = {}
+    taken: set[str] = set()
     defaults: dict[
         str, dict[str, list[str]]
     ] = {}  # for each field, its defaults, and the methods that have each default
     for name, method in all_methods().items():
         for field in dataclasses.fields(method.options):
-            if not flags(field):
+            if not field.metadata or not flags(field):
                 continue
+            if field.name not in fields and taken & set(flags(field)):
+                continue  # another package's option, under a flag that means something else already
             fields.setdefault(field.name, field)
+            taken |= set(flags(field))
             if field.name not in method.preset:
                 text = field.metadata["unset"] or text_of_default(field.default)
                 defaults.setdefault(field.name, {}).setdefault(text, []).append(name)
@@ -224,7 +228,7 @@ def starts(init: str | None, names: list[str]) -> Any:
     """
     from ..io.codes import code_file
 
-    if init is None or not Path(init).is_dir() or code_file(init).exists():
+    if init is None or init in STARTS or not Path(init).is_dir() or code_file(init).exists():
         return init
     candidates = [[code_file(Path(init) / folder) for folder in (name, Path(name).stem)] for name in names]
     files = [next((p for p in paths if p.exists()), None) for paths in candidates]
@@ -281,6 +285,8 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
 
     def progress(first: int, step: Any) -> None:
         nonlocal bar
+        if bar is not None and step.number == 1:
+            bar.close()
         if bar is None or step.number == 1:
             last = first + len(step.distance)
             what = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"

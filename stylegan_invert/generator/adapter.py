@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
@@ -63,6 +65,20 @@ class Adapter:
     ) -> Gaussian:
         """Fit the Gaussian of the V space to fresh samples on the CPU; see `gaussian.fit_gaussian`."""
         raise ValueError(NO_V)
+
+    def has_gaussian(self, c: torch.Tensor | None = None) -> bool:
+        """True if the Gaussian of V, of the class ``c``, is here already and need not be fitted."""
+        return False
+
+    def sha256(self, c: torch.Tensor | None = None) -> str:
+        """A hash of all that outputs depend on: weights, structure, the prior of z, and the class ``c`` (1, c_dim)."""
+        about = {"prior": self.prior.family, "class": None if c is None else c.flatten().tolist(), **self.info()}
+        total = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            x = value.detach().cpu().contiguous().flatten()
+            total.update(f"{name} {x.dtype} {tuple(value.shape)};".encode())
+            total.update(x.view(torch.uint8).numpy().tobytes() if len(x) else b"")
+        return total.hexdigest()
 
     def mapping_sha256(self) -> str:
         """A hash of everything that the Gaussian of V depends on."""

@@ -59,6 +59,12 @@ class GeneratorAdapter(Protocol):
             ValueError: the network has no V.
         """
 
+    def has_gaussian(self, c: torch.Tensor | None = None) -> bool:
+        """True if the Gaussian of V, of the class ``c``, is here already and need not be fitted."""
+
+    def sha256(self, c: torch.Tensor | None = None) -> str:
+        """A hash of all that outputs depend on, of the class ``c`` (1, c_dim) where the network has classes."""
+
     def info(self) -> Mapping[str, Any]:
         """The family, the sizes and other facts that ``stylegan-invert inspect`` prints, by name."""
 

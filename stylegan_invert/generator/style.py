@@ -12,6 +12,7 @@ from ..ops import ACTIVATIONS, native
 from .adapter import Adapter
 from .code import Code
 from .gaussian import Gaussian, fit_gaussian
+from .prior import Prior
 
 
 class StyleGenerator(Protocol):
@@ -122,6 +123,14 @@ class StyleAdapter(Adapter):
             self._gaussians[key] = self.fit_gaussian(c).to(self.device)
         return self._gaussians[key]
 
+    def has_gaussian(self, c: torch.Tensor | None = None) -> bool:
+        return _key(c) in self._gaussians
+
+    def with_prior(self, prior: Prior) -> "StyleAdapter":
+        other = super().with_prior(prior)
+        other._gaussians = {}  # those of this prior
+        return other
+
     def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "StyleAdapter":
         other = copy.copy(self)
         other._gaussians = {**self._gaussians, _key(c): gaussian.to(self.device)}
@@ -130,7 +139,8 @@ class StyleAdapter(Adapter):
     def mapping_sha256(self) -> str:
         """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and ``normalize_z``."""
         mapping = self.network.mapping
-        total = hashlib.sha256(str(mapping.normalize_z).encode())
+        prior = "" if self.prior.family == "normal" else self.prior.family
+        total = hashlib.sha256(f"{mapping.normalize_z}{prior}".encode())
         for name, value in sorted(mapping.named_parameters()):
             x = value.detach().cpu().contiguous()
             total.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())

@@ -74,6 +74,8 @@ def with_gaussian(
     progress: Callable[[int, int], None] | None = None,
 ) -> GeneratorAdapter:
     """The generator with the Gaussian that `keep_gaussian` reads or fits. The arguments are the same."""
+    if path is None and generator.has_gaussian(c):
+        return generator
     return generator.with_gaussian(c, keep_gaussian(generator, c, path, progress))
 
 

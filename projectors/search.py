@@ -1,0 +1,103 @@
+"""What a method searches, as the descent sees it."""
+
+from typing import Protocol
+
+import torch
+
+from stylegan_invert.errors import ProjectionError
+from stylegan_invert.generator import Code
+
+from .objective import Objective
+
+
+class Search(Protocol):
+    """What a method searches.
+
+    Attributes:
+        variables: leaf tensors (M, ...), one row per code. There are M = N * restarts rows for N targets, and the rows of one
+            target lie side by side.
+        restarts: rows per target.
+        randoms: a random generator for each target; those of a search that draws nothing are never used.
+        first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
+            the gradient's length over its sum.
+        remedy: what may help if a distance is no number.
+    """
+
+    variables: list[torch.Tensor]
+    first_step: float | None
+    restarts: int
+    randoms: list[torch.Generator]
+    remedy: str
+
+    def shown(self, step: int) -> Code:
+        """The codes (M) that are rendered in a step, counted from 0, with gradients."""
+
+    def code(self) -> Code:
+        """The codes (M) that the variables stand for now."""
+
+    def penalty(self, code: Code) -> torch.Tensor | float:
+        """What is added to the distances of the codes shown: (M,), or 0."""
+
+    def settle(self) -> None:
+        """Bring the variables back into their bounds after a step, in place."""
+
+    def rate(self, step: int) -> float:
+        """Adam's rate in a step, counted from 0."""
+
+    def bounds(self) -> list[tuple[float | None, float | None]] | None:
+        """Bounds of one row for L-BFGS-B, an entry for each number of all variables; None for no bounds."""
+
+    def part(self, row: int) -> "Search":
+        """The search of one row alone, with variables of its own."""
+
+
+class SearchBase:
+    """What most searches have in common: one row per target, no penalty, no bounds."""
+
+    first_step: float | None = None
+    restarts = 1
+    remedy = "try a lower learning rate (--lr) or lower weights in --loss"
+
+    def penalty(self, code: Code) -> torch.Tensor | float:
+        return 0.0
+
+    def settle(self) -> None:
+        pass
+
+    def bounds(self) -> list[tuple[float | None, float | None]] | None:
+        return None
+
+    def shown(self, step: int) -> Code:
+        return self.code()
+
+
+def evaluate(search: Search, objective: Objective, step: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is minimised, and the distance alone, for each row of a search: twice (M,)."""
+    shown = search.shown(step)
+    distance = objective(shown)
+    return distance + search.penalty(shown), distance
+
+
+def best_rows(values: torch.Tensor, restarts: int) -> torch.Tensor:
+    """The row with the lowest of ``values`` (N * restarts,) for each target: (N,)."""
+    rows = values.reshape(-1, restarts)
+    return rows.argmin(dim=1) + torch.arange(len(rows), device=values.device) * restarts
+
+
+def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:
+    """Raise ProjectionError if a distance (N,) of a step, counted from 0, is no number.
+
+    Args:
+        distance: of each target.
+        step: in which it was computed.
+        steps: of the whole run.
+        remedy: what may help, for the error.
+    """
+    bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
+    if bad:
+        which = f" of target {', '.join(str(i + 1) for i in bad)}" if len(distance) > 1 else ""
+        if step == 0:
+            remedy = "nothing was changed yet, so the network, the starting code or the weights in --loss are at fault"
+        raise ProjectionError(
+            f"the distance{which} became {float(distance[bad[0]])} at step {step + 1} of {steps}; {remedy}"
+        )
