@@ -65,7 +65,7 @@ def test_the_results_are_made_of_the_parts(study):
                 assert until["faster"] == (mark["total_cpu"] / one["cpu"][rows[0]] if rows else None)
         assert any(x is not None for x in values["until"]["saved"]["cpu"])
         low, middle, high = np.quantile([one["lpips"][-1] for one in fast], [0.25, 0.5, 0.75])
-        assert f"| fast-w | {middle:.4f} ({low:.4f} to {high:.4f}) |" in text
+        assert f"| fast-w | {middle:.5f} ({low:.5f} to {high:.5f}) |" in text
         assert f"| w, official, {STEPS} steps |" in text
         assert ("w" in values) == (name == "generated")
 

@@ -363,7 +363,7 @@ def table(results: dict[str, Any]) -> str:
     """The results as Markdown: for each set a table of whole runs, and one of what it takes to reach the official result."""
     clock, seconds, lines = results["clock"], _seconds(results), []
     for name, ways in results["sets"].items():
-        columns = {"lpips": ("LPIPS", 4), "psnr": ("PSNR, dB", 2), "fitted": ("LPIPS with fitted noise maps", 4)}
+        columns = {"lpips": ("LPIPS", 5), "psnr": ("PSNR, dB", 2), "fitted": ("LPIPS with fitted noise maps", 5)}
         columns |= {"evaluations": ("evaluations", 0), clock: (seconds, 2), "prior": ("prior per dimension", 1)}
         columns |= {"w": ("distance from the true w", 2)} if "w" in ways[OFFICIAL] else {}
         titles = " | ".join(title for title, _ in columns.values())
