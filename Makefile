@@ -44,6 +44,8 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
+	$(REPRODUCE) speed -n cats32-de --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32-de
+	$(REPRODUCE) speed -n cats32 --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'

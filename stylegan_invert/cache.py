@@ -1,8 +1,10 @@
 """Where files are kept between runs."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -25,3 +27,18 @@ def cache_dir() -> Path:
         user = os.getuid() if hasattr(os, "getuid") else "user"
         return Path(tempfile.gettempdir()) / f"stylegan-invert-{user}"
     return Path(home) / ("stylegan-invert" if sys.platform == "win32" else ".cache/stylegan-invert")
+
+
+@contextlib.contextmanager
+def empty_cache() -> Iterator[None]:
+    """A context manager within which `cache_dir` is an empty folder, for the whole process. The folder is removed at the end."""
+    name = "STYLEGAN_INVERT_CACHE"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            del os.environ[name]
+            if before is not None:
+                os.environ[name] = before

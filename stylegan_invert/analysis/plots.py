@@ -55,6 +55,26 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
     return drawing
 
 
+def distances_over_time(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], time: str) -> Any:
+    """LPIPS against seconds, both on logarithmic axes, as a figure with a column for each panel.
+
+    Args:
+        panels: by title, the lines by name, each with "seconds" and "lpips" of the same length.
+        time: what the seconds are, for the axis.
+    """
+    drawing, axes = figure(1, len(panels), side=3.5, ratio=1.3)
+    for ax, (title, lines) in zip(axes[0], panels.items()):
+        for name, line in lines.items():
+            ax.plot(line["seconds"], line["lpips"], label=name, marker="." if len(line["seconds"]) == 1 else "")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_title(title)
+        ax.set_xlabel(time)
+        ax.set_ylabel("LPIPS of the saved picture")
+        ax.legend(fontsize="small", framealpha=0.5)
+    return drawing
+
+
 def write_figure(path: Path, drawing: Any) -> None:
     """Write a figure as PNG. It is written whole or not at all."""
     with atomic(path) as temporary:

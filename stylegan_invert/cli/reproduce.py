@@ -1,4 +1,4 @@
-"""``stylegan-invert reproduce``: the papers' experiments, one command per paper."""
+"""``stylegan-invert reproduce``: the papers' experiments and a comparison of speed, one command for each."""
 
 import functools
 from typing import Any
@@ -13,12 +13,13 @@ COMMANDS = {
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
+    "speed": "The fast methods beside the official projector.",
 }
 
 
 @click.command(cls=Commands, table=COMMANDS, prefix="reproduce_")
 def command() -> None:
-    """Run a paper's experiments on a network, and write its tables and figures."""
+    """Run a paper's experiments, or compare methods, on a network, and write tables and figures."""
 
 
 def run_study(

@@ -141,7 +141,7 @@ def fit(
     options: Mapping[str, Any],
     callback: Callable[[Step], None] | None = None,
 ) -> Fit:
-    """Find the codes of pictures. Studies call the projectors here and nowhere else.
+    """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
     Args:
         method: "w", which searches in the space of its start (W, W+, V or V+), "z" or "dense".

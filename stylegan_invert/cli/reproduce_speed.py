@@ -1,0 +1,45 @@
+"""``stylegan-invert reproduce speed``"""
+
+from typing import Any
+
+import click
+
+from ..projectors.methods import METHODS
+from .common import SEED, data_option, device_option, network_option, outdir_option, quiet_option
+from .reproduce import run_study
+
+WAYS = [name for name, method in METHODS.items() if name != "w" and not method.one_pass]
+
+
+@click.command()
+@network_option
+@data_option
+@click.option("--generated", type=click.IntRange(min=1), default=20, show_default=True, help="Generated pictures.")
+@click.option("--real", type=click.IntRange(min=1), default=20, show_default=True, help="Real pictures, at most.")
+@click.option(
+    "--way", "ways", multiple=True, type=click.Choice(WAYS), default=("fast-w+", "fast-w"), show_default=True,
+    help="A method that is compared, with its own preset. Give the option again for each further method.",
+)  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps of the official projector."
+)
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
+@outdir_option
+@device_option
+@quiet_option
+def command(**options: Any) -> None:
+    """Measure how soon fast methods reach what the official projector reaches.
+
+    Each picture is projected by the official projector (method w), and then by each of the methods that are compared. After
+    every step the picture that would be saved is measured, with the clock stopped. DIR gets table.md, results.json, and
+    speed.png, LPIPS against time: evaluations and seconds until LPIPS and PSNR of the official projector's saved picture are
+    reached, and until its LPIPS with fitted noise maps is; the time that is paid once per network; and the prior in V and
+    the distance from the true w as measures of the codes. A study that was stopped goes on when it is called again with the
+    same options.
+
+    \b
+    stylegan-invert reproduce speed -n cats32-de --data cats64.zip --pictures 15600: -o out/speed
+    """
+    from ..studies import speed
+
+    run_study(speed, figures=" and speed.png", **options)
