@@ -23,6 +23,7 @@ from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, write_png
 from ..network_files.file import NetworkFile
+from ..projectors.objective import Objective
 from . import base
 
 BATCH = 8  # pictures that share passes
@@ -191,7 +192,7 @@ def invert(
                     starts = [code_path(folder, name, i, way.start) for i in missing]
                     code = _find(generator, target, loss, options, way, starts)
                     with torch.no_grad():
-                        distances = loss(loss.prepare(target), generator.render(code)).cpu().double()
+                        distances = Objective(generator, loss, target)(code).cpu().double()
                     for i, one, distance in zip(missing, code, distances):
                         _write_code(code_path(folder, name, i, way.name), one, distance)
                 progress(len(some))
