@@ -50,7 +50,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
     steps = descend(search, objective, options.layer_steps, stop=Stop.of(options))
     history = torch.cat([history, steps])
-    code = search.code().detach()
+    code = search.code().detached_copy()
     notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
     notes["displacement_l1"] = (search.unit * search.variables[0].detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(code, history, notes)

@@ -205,7 +205,7 @@ class Descent:
         if self.callback is None:
             return
         with torch.no_grad():
-            code = search.code().detached()
+            code = search.code().detach()
         if search.restarts > 1:
             best = best_rows(distance, search.restarts)
             distance, code = distance[best], code[best]

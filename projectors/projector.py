@@ -382,7 +382,7 @@ class _Watch:
 
     def __call__(self, step: Step) -> None:
         if self.keep_steps:
-            self.trail.append(step.code.without_noise().to("cpu").detach())
+            self.trail.append(step.code.without_noise().to("cpu").detached_copy())
         if self.callback is not None:
             self.callback(self.first, step)
 

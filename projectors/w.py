@@ -36,7 +36,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
     """
     search = StyleSearch(generator, start, options)
     history = descend(search, objective, options.steps, options.optimizer, Stop.of(options))
-    code = search.code().detach()
+    code = search.code().detached_copy()
     return Fit(code, history, prior_notes(options.prior_weight, generator, code))
 
 

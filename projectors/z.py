@@ -53,7 +53,7 @@ def fit(
         "objective_of_restarts": scores.reshape(-1, options.restarts).tolist(),
         **prior_notes(options.prior_weight, generator, code),
     }
-    return Fit(code.detach(), history[:, best.cpu()], notes)
+    return Fit(code.detached_copy(), history[:, best.cpu()], notes)
 
 
 class LatentSearch(SearchBase):
