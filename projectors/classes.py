@@ -17,8 +17,9 @@ STEPS = 30  # the number of steps for each of these classes
 def find_class(generator: GeneratorAdapter, objective: Objective, seed: int) -> int:
     """The class whose outputs come nearest to one target.
 
-    Every class is tried with the same few latents, drawn from the prior truncated to [-1, 1]. The classes nearest to the
-    target are then optimised for some steps of Adam, each from its best latent. The class that ends nearest is the result.
+    Every class is tried with the same few latents, drawn from the prior truncated to [-1, 1]. The classes nearest to
+    the target are then optimised for some steps of Adam, each from its best latent. The class that ends nearest is the
+    result.
 
     Args:
         generator: the adapter of a network with classes.

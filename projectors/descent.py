@@ -1,6 +1,6 @@
 """The one descent under every method: Adam, L-BFGS and L-BFGS-B, with a state that can be saved and gone on with.
 
-A method describes a `Search`: what its variables are and which code they stand for. `Descent` minimises the objective and
+A method describes a `Search`: its variables, and the code that they stand for. `Descent` minimises the objective and
 the search's own penalties. Optimisers are constructed in this file only.
 """
 
@@ -25,11 +25,11 @@ from .optimisers import LBFGS, Adam
 from .settings import StoppingOptions
 
 HISTORY = 20  # pairs of steps and gradients that L-BFGS remembers
-FORMAT = 1  # of the state
+FORMAT = 1  # the version of the format of the state
 
 
 class Search(Protocol):
-    """What a method searches.
+    """The variables of a method, and the code that they stand for.
 
     Attributes:
         variables: leaf tensors (M, ...), one row per code. There are M = N * restarts rows for N targets, and the rows of one
@@ -38,7 +38,7 @@ class Search(Protocol):
         randoms: a random generator for each target; those of a search that draws nothing are never used.
         first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
             the gradient's length over its sum.
-        remedy: what may help if a distance is no number.
+        remedy: advice for the error message if a distance is NaN or infinite.
     """
 
     variables: list[torch.Tensor]
@@ -54,7 +54,7 @@ class Search(Protocol):
         """The codes (M) that the variables stand for now."""
 
     def penalty(self, code: Code) -> torch.Tensor | float:
-        """What is added to the distances of the codes shown: (M,), or 0."""
+        """The penalty (M,) that is added to the distances of the codes, or 0."""
 
     def settle(self) -> None:
         """Bring the variables back into their bounds after a step, in place."""
@@ -70,7 +70,7 @@ class Search(Protocol):
 
 
 class SearchBase:
-    """What most searches have in common: one row per target, no penalty, no bounds."""
+    """The defaults of most searches: one row per target, no penalty, no bounds."""
 
     first_step: float | None = None
     restarts = 1
@@ -91,14 +91,14 @@ class SearchBase:
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is told after each step.
+    """The argument of a callback, which is called after each step.
 
     Attributes:
-        number: of the step, from 1.
-        distance: (N,), as they were before the step.
-        code: after the step. It shares memory with the optimisation: copy what you keep.
-        total: steps in this pass.
-        state: gives the state of the descent after the step, for `Projector.fit(..., resume=)`.
+        number: the number of the step, from 1.
+        distance: the distances (N,) before the step.
+        code: the codes after the step. They share memory with the optimisation: copy those you keep.
+        total: the number of steps in this pass.
+        state: returns the state of the descent after the step, for `Projector.fit(..., resume=)`.
     """
 
     number: int
@@ -110,12 +110,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method found for the targets of a pass.
+    """The result of a method for the targets of a pass.
 
     Attributes:
         code: the codes (N), with their optimised noise maps, where the method has any.
         distance: (steps, N), the distances before each step; methods that search z add a last row for the result.
-        notes: more for the record of each target: name to one value per target.
+        notes: further values for the record of each target: a list with one value per target, by name.
     """
 
     code: Code
@@ -124,7 +124,7 @@ class Fit:
 
 
 def evaluate(search: Search, objective: Objective, step: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is minimised, and the distance alone, for each row of a search: twice (M,)."""
+    """For each row of a search, the objective (distance plus penalty) and the distance alone: twice (M,)."""
     shown = search.shown(step)
     distance = objective(shown)
     return distance + search.penalty(shown), distance
@@ -153,7 +153,7 @@ class Descent:
         self._evaluations = [0]
 
     def state(self) -> dict[str, Any]:
-        """Where the descent is: tensors, numbers and lists of these."""
+        """The state of the descent: tensors, numbers and lists of these."""
         return {
             "format": FORMAT,
             "finished": list(self._finished),
@@ -169,12 +169,12 @@ class Descent:
         optimizer: str = "adam",
         stop: "Stop | None" = None,
     ) -> torch.Tensor:
-        """Minimise a search, whose variables then are where it ended.
+        """Minimise a search. Its variables are changed in place.
 
         Args:
-            search: what to search.
-            objective: of the search's rows.
-            steps: of the optimiser; L-BFGS takes them for each row.
+            search: the search.
+            objective: the objective for the search's rows.
+            steps: the number of the optimiser's steps; L-BFGS takes so many for each row.
             optimizer: a name in `OPTIMIZERS`.
             stop: when to end before the last step; None goes on to the end.
 
@@ -182,7 +182,7 @@ class Descent:
             The distances before each step, (steps, M), on the CPU. There are fewer rows if Adam ended early.
 
         Raises:
-            ProjectionError: a distance is no number.
+            ProjectionError: a distance is NaN or infinite.
         """
         number = len(self._finished)
         if number == 0:
@@ -251,8 +251,8 @@ class Stop:
         """True if the search is to end.
 
         Args:
-            distances: (M,) of each step so far.
-            began: when it began, by ``time.monotonic``.
+            distances: the distances (M,) of each step so far.
+            began: the time of its start, by ``time.monotonic``.
         """
         if self.time_limit is not None and time.monotonic() - began >= self.time_limit:
             return True
@@ -317,10 +317,10 @@ def row_by_row(
 
     Args:
         minimise: `lbfgs` or `lbfgs_b`.
-        descent: is told of every step.
-        search: all rows.
-        objective: of all rows.
-        steps: for each row.
+        descent: the descent to which every step is reported.
+        search: the search with all rows.
+        objective: the objective for all rows.
+        steps: the number of steps for each row.
         saved: the state to go on from.
         stop: when to end a row before its last step.
     """
@@ -345,10 +345,10 @@ def row_by_row(
 
 
 class _Notes:
-    """Takes down each step of one row.
+    """Records each step of one row.
 
     Attributes:
-        taken: steps of this row so far.
+        taken: the number of steps of this row so far.
     """
 
     def __init__(
@@ -395,12 +395,12 @@ class _Notes:
 
 
 class _Evaluation(NamedTuple):
-    """What was found at a place.
+    """An evaluation of the objective.
 
     Attributes:
         place: copies of the variables.
-        total: what is minimised.
-        slopes: its gradient.
+        total: the objective, which is minimised.
+        slopes: the gradient of ``total``.
         distance: the distance alone.
     """
 
@@ -465,8 +465,8 @@ def lbfgs(
         search.settle()
         moved, stuck = not _equal(raw, search.variables), _equal(before, search.variables)
         ended = stuck and fresh
-        # If the search moved the variables, what L-BFGS knows of the curvature was measured elsewhere. If nothing moved,
-        # what it knows leads nowhere. In both cases it begins anew.
+        # If the search moved the variables, L-BFGS measured the curvature at another place. If nothing moved, this
+        # curvature gives no further step. In both cases L-BFGS begins anew.
         fresh = moved or stuck
         minimiser = optimiser() if fresh else minimiser
         note(search, seen[0].distance, state)
@@ -546,13 +546,13 @@ OPTIMIZERS: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:
-    """Raise ProjectionError if a distance (N,) of a step, counted from 0, is no number.
+    """Raise ProjectionError if a distance of a step is NaN or infinite.
 
     Args:
-        distance: of each target.
-        step: in which it was computed.
-        steps: of the whole run.
-        remedy: what may help, for the error.
+        distance: the distances (N,) of the targets.
+        step: the number of the step, counted from 0.
+        steps: the number of steps of the whole run.
+        remedy: advice for the error message.
     """
     bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
     if bad:

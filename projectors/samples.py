@@ -1,4 +1,4 @@
-"""What a network draws, kept to start from: codes of its own, and how far their outputs are from a target.
+"""Random samples of a network, from which searches can start: codes, and small copies of their outputs.
 
 Drawing takes as many forward passes as there are samples, once per network and class; small copies of the outputs are kept in
 the cache, under a hash of the network's weights.
@@ -22,22 +22,22 @@ from stylegan_invert.losses import Distance
 
 from .objective import Observation, map_prepared
 
-COUNT = 512  # samples
+COUNT = 512  # the number of samples
 SIDE = 64  # pictures above this size are compared at it
-NEIGHBOURS = 8  # whose mean in W is the start "nearest"; in z it is the nearest alone
-WIDTH = 16.0  # of the kernel, in medians of the squared distance between two samples
-RIDGE = 0.01  # what is added to the kernel's diagonal
+NEIGHBOURS = 8  # the start "nearest" is the mean of so many samples in W; in z it is the nearest sample alone
+WIDTH = 16.0  # the width of the kernel, in medians of the squared distance between two samples
+RIDGE = 0.01  # this number is added to the kernel's diagonal
 FORMAT = "stylegan-invert samples 1"
 
 
 class Samples:
-    """Codes that a network draws, and small copies of their outputs.
+    """Random codes of a network, and small copies of their outputs.
 
     Args:
         generator: the network behind its adapter.
-        distance: by which outputs and targets are compared.
+        distance: compares outputs with targets.
         observe: as for `Objective`; None compares outputs as they are.
-        c: the class (1, c_dim), where there are classes.
+        c: the class (1, c_dim) for a network with classes, else None.
 
     Raises:
         ProjectionError: outputs are above 64 pixels and are to be observed, which their small copies cannot be.
@@ -60,7 +60,7 @@ class Samples:
         self.outputs = self._seen(outputs.to(generator.device).float() / 127.5 - 1)
 
     def _seen(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What is compared of small outputs, or of targets."""
+        """Small outputs or targets, after ``observe``."""
         return outputs if self.observe is None else self.observe(outputs)
 
     def _code(self, points: torch.Tensor) -> Code:
@@ -97,7 +97,7 @@ class Samples:
         return torch.linalg.solve(kernel, points - mean), mean, width
 
     def regressed(self, shown: torch.Tensor) -> Code:
-        """What kernel ridge regression from outputs to codes says of targets. It is fitted to the samples in closed form.
+        """The codes that kernel ridge regression predicts for targets. It is fitted to the samples in closed form.
 
         The kernel of two outputs is exp(-d / width) of their squared Euclidean distance d.
 
@@ -110,7 +110,7 @@ class Samples:
 
 
 def _squared_distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Between all pairs of outputs: (len(a), len(b)) float64, on the CPU."""
+    """The squared distances between all pairs of outputs: (len(a), len(b)) float64, on the CPU."""
     return torch.cdist(a.flatten(1).double().cpu(), b.flatten(1).double().cpu()).square()
 
 

@@ -29,8 +29,8 @@ def prior_notes(weight: float, generator: GeneratorAdapter, code: Code) -> dict[
     """The values of the prior for result.json. Empty unless the prior had a weight or the search was in V.
 
     Returns:
-        "v_prior", the values of `v_prior`, and "v_prior_per_dimension", the same values divided by the number of dimensions
-        and of layers.
+        "v_prior", the values of `v_prior`, and "v_prior_per_dimension", the same values divided by the number of
+        dimensions and of layers.
     """
     if not weight and not code.space.startswith("v"):
         return {}

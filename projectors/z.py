@@ -27,7 +27,7 @@ def fit(
 
     Args:
         generator: the network behind its adapter.
-        objective: what is minimised for the N targets.
+        objective: the objective for the N targets.
         start: codes (N) in "z", the first start of each target; further restarts are drawn here.
         options: see `LatentOptions`.
         descend: the descent that minimises.
@@ -37,7 +37,7 @@ def fit(
         result; and in ``notes`` the objective of each restart.
 
     Raises:
-        ProjectionError: a distance is no number, or two options contradict each other.
+        ProjectionError: a distance is NaN or infinite, or two options contradict each other.
     """
     search = LatentSearch(generator, start, options)
     objective = objective.repeated(options.restarts)
@@ -60,14 +60,16 @@ class LatentSearch(SearchBase):
     """z of all restarts; with a relaxed class, the logarithms of its parts (up to a constant) follow in the same row.
 
     Args:
-        generator: gives the prior of z.
+        generator: the network's adapter; its prior of z is used.
         start: codes (N) in "z".
         options: see `LatentOptions`.
     """
 
     def __init__(self, generator: GeneratorAdapter, start: Code, options: LatentOptions):
         if start.space != "z":
-            raise ProjectionError(f"the start lies in {start.space}, and the search in z; start from a code in z")
+            raise ProjectionError(
+                f"the starting code is in the space {start.space}, and the search is in z; start from a code in z"
+            )
         if options.optimizer == "lbfgs-b" and options.clip == "stochastic":
             raise ProjectionError(
                 "clip is 'stochastic' and the optimiser L-BFGS-B, which has its bounds built in; choose 'standard' or 'none'"
@@ -134,7 +136,7 @@ def clipped(z: torch.Tensor, kind: str, bound: float, prior: Prior, randoms: lis
         z: (M, z_dim).
         kind: see ``clip`` of `LatentOptions`.
         bound: the largest size of an entry.
-        prior: from which "stochastic" draws.
+        prior: the distribution from which "stochastic" draws.
         randoms: one generator for each of the M / len(randoms) latents that lie side by side.
     """
     if kind == "none":

@@ -214,7 +214,7 @@ def test_networks_under_the_wrong_key(tmp_path):
 def test_folders_that_are_none(contents, tmp_path):
     hugging_face(tmp_path)
     (tmp_path / "config.json").write_text(contents)
-    with pytest.raises(si.NetworkFileError, match="no configuration of pytorch-pretrained-BigGAN"):
+    with pytest.raises(si.NetworkFileError, match="not a configuration of pytorch-pretrained-BigGAN"):
         si.load(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(si.NetworkFileError, match="it is a directory"):

@@ -55,7 +55,7 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     Args:
         code: the code to check.
         generator: the adapter of the network.
-        name: what the error message calls the code, usually its file.
+        name: the name of the code in error messages, usually its file.
 
     Raises:
         CodeFileError: the network has no such space, a tensor is missing or unknown, or a tensor has a wrong shape or

@@ -22,8 +22,8 @@ class Code:
             Space "f:NAME" has "h" (N, C, H, W), the layer's output, and the tensors of the generator's base space.
             A code may also hold its own noise maps (N, H, W), named "noise." and the layer ("noise.b8.conv0"). A code
             without noise maps is rendered with those stored in the network.
-        c: class weights (N, c_dim). One-hot for a single class, a mixture that sums to one for ``--class relaxed``. None
-            if the network has no classes or the space does not need them.
+        c: class weights (N, c_dim). One-hot for a single class, a mixture that sums to one for ``--class relaxed``.
+            None if the network has no classes or the space does not need them.
     """
 
     space: str

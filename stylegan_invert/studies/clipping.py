@@ -1,11 +1,11 @@
 """How clipping changes the recovery of latents.
 
-Three ways to treat entries of z outside the prior's bound are compared. "none" leaves them where they are. "standard" sets
-them to the bound after every step. "stochastic" draws them anew from the prior after every step.
+Three ways to treat entries of z outside the prior's bound are compared. "none" leaves them where they are. "standard"
+sets them to the bound after every step. "stochastic" draws them anew from the prior after every step.
 
-The comparison is that of Lipton & Tripathi, "Precise recovery of latent vectors from generative adversarial networks" (2017),
-and of Bayat's thesis "Inverse Mapping of Generative Adversarial Networks". The thesis's published code clips a copy of z, so
-its clipping was never applied.
+The comparison is that of Lipton & Tripathi, "Precise recovery of latent vectors from generative adversarial networks"
+(2017), and of Bayat's thesis "Inverse Mapping of Generative Adversarial Networks". The thesis's published code clips a
+copy of z, so its clipping was never applied.
 """
 
 import os
@@ -60,9 +60,9 @@ def run(
         counting: shows the progress.
 
     Returns:
-        What results.json holds. "priors" has, for each prior and kind of clipping, one value per picture: "psnr" in dB,
-        "error", the root mean squared difference from the true latent, and "outside", the share of entries beyond the
-        prior's bound.
+        The contents of results.json. "priors" has, for each prior and kind of clipping, one value per picture: "psnr"
+        in dB, "error", the root mean squared difference from the true latent, and "outside", the share of entries
+        beyond the prior's bound.
 
     Raises:
         StyleganInvertError: the network has classes, or the folder holds another study.

@@ -82,19 +82,19 @@ def run(
         compressions: the values of tau to measure.
         compared: the number of pictures whose similarity and diversity are measured.
         shown: Figure 4 shows the psi nearest to this.
-        flag: how artefacts are detected, one of `FLAGS`: by the discriminator's value, or by the realism score of nearest
-            neighbours. None takes the discriminator if the file has one.
+        flag: how artefacts are detected, one of `FLAGS`: by the discriminator's value, or by the realism score of
+            nearest neighbours. None takes the discriminator if the file has one.
         share: the share of samples that are flagged.
         seed: the random seed for the samples.
         device: where to compute.
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
-        StyleganInvertError: the network has classes, it has no discriminator and ``flag`` asks for one, or the folder holds
-            another study.
+        StyleganInvertError: the network has classes, it has no discriminator and ``flag`` asks for one, or the folder
+            holds another study.
         ValueError: the network has no V.
     """
     generator = base.generator_of(net, device)
@@ -256,8 +256,8 @@ def similarity(features: torch.Tensor, others: torch.Tensor) -> float:
 def realism_scores(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The realism scores of pictures: how near their features lie to those of real pictures.
 
-    For a real picture r let radius(r) be the distance to its third-nearest real neighbour. The score of x is the maximum of
-    radius(r) / distance(r, x), over the half of the real pictures with the smallest radii.
+    For a real picture r let radius(r) be the distance to its third-nearest real neighbour. The score of x is the
+    maximum of radius(r) / distance(r, x), over the half of the real pictures with the smallest radii.
 
     Args:
         features: the features (N, F) of the pictures.
@@ -266,7 +266,8 @@ def realism_scores(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     Returns:
         The scores (N,); higher is more realistic.
 
-    Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models" (2019), section 4.
+    Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models" (2019), section
+    4.
     """
     radii = torch.cat([torch.cdist(part, real).kthvalue(NEIGHBOURS + 1, dim=1).values for part in real.split(1000)])
     dense = radii <= radii.median()

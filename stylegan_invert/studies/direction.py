@@ -35,7 +35,7 @@ STARTS = {
     "mean": "{} steps of W from the mean",
     "mean-near": "{} steps of W from the mean, without exploration, with fixed noise maps",
 }
-"""The title of each start in the table. "mean" has the official projector's options; "de" and "mean-near" have `NEAR`."""
+"""The title of each start in the table. "mean" has the official options; "de" and "mean-near" have those in `NEAR`."""
 
 COLUMNS = {
     "angle": ("angle, degrees", 1),
@@ -121,7 +121,7 @@ def run(
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
         StyleganInvertError: the network has no such discriminator or has classes, or the folder holds another study.

@@ -2,8 +2,9 @@
 
 The source is Karras et al., "Training Generative Adversarial Networks with Limited Data", section 2 and appendix B. Of its
 transforms the "bgc" set is here: x-flips, rotations by 90 degrees and shifts by whole pixels; scaling, rotation, stretching
-and shifts by fractions; brightness, contrast, luma flip (mirrors brightness), hue and saturation. The geometric ones are carried out as one
-bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and cut-outs are left out.
+and shifts by fractions; brightness, contrast, luma flip (mirrors brightness), hue and saturation. The geometric ones
+are carried out as one bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and
+cut-outs are left out.
 """
 
 import math
@@ -42,9 +43,9 @@ class AugmentPipe(torch.nn.Module):
         grid = F.affine_grid(inverse[:, :2], [n, c, side, side], align_corners=False)
         img = _Resample.apply(img.to(torch.float32), grid)
         colour = colours(n, p)
-        if (
-            c == 1
-        ):  # a grey value is the mean of the transformed RGB; the three inputs are equal, so their weights add up
+        if c == 1:
+            # A grey picture is one whose R, G and B are equal, so their weights add up. The new grey value is the mean of
+            # the transformed R, G and B.
             row = colour[:, :3].mean(dim=1)
             return img * row[:, :3].sum(dim=1)[:, None, None, None] + row[:, 3][:, None, None, None]
         rgb = torch.einsum("nij,njhw->nihw", colour[:, :3, :3], img[:, :3]) + colour[:, :3, 3, None, None]

@@ -55,8 +55,8 @@ class Trainer(Protocol):
     def record(self) -> dict[str, Any]:
         """Plain values for ``training_options.json``: "options", and everything else needed to build the trainer again.
 
-        'rhythm' has the intervals of log and snapshots. A tick is the time between two lines of the log. The loop adds its
-        own intervals; a trainer returns 'rhythm' only if it has further settings of this kind.
+        'rhythm' has the intervals of log and snapshots. A tick is the time between two lines of the log. The loop adds
+        its own intervals; a trainer returns 'rhythm' only if it has further settings of this kind.
         """
 
     def begin(self, outdir: Path) -> None:

@@ -200,8 +200,8 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
 
 
 # Theano's convolutions turn their kernels by 180 degrees, and those of the modules do not, so "conv" and "linear" turn
-# them here. "up" does not: the module's transposed convolution turns its kernel as Theano does. "dense" does not: a full
-# convolution of a single pixel gives the kernel as it is. "rgb" has kernels of one pixel.
+# them here. "up" does not: the module's transposed convolution turns its kernel as Theano does. "dense" does not: a
+# full convolution of a single pixel gives the kernel as it is. "rgb" has kernels of one pixel.
 THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],
