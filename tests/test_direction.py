@@ -213,6 +213,7 @@ def test_the_papers_sampling_is_marked_in_the_file(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
+        (lambda t: t.pop("outputs"), "incomplete"),
         (lambda t: t.pop("ema"), "incomplete"),
         (lambda t: t.update(ema=torch.zeros(3)), "incomplete"),
         (lambda t: t["ema"].pop("outputs.weight"), "outputs.weight.* missing"),
