@@ -1,4 +1,4 @@
-"""Which class of a network a target shows, where nobody says it."""
+"""Find the class that a target shows, when the user names none (--class search)."""
 
 import torch
 
@@ -9,21 +9,22 @@ from .descent import Descent
 from .objective import Objective
 from .settings import LatentOptions
 
-DRAWS = 4  # latents that every class is tried with
-FINALISTS = 5  # classes that are optimised
-STEPS = 30  # for each of them
+DRAWS = 4  # the number of latents with which every class is tried
+FINALISTS = 5  # the number of classes that are optimised
+STEPS = 30  # the number of steps for each of these classes
 
 
 def find_class(generator: GeneratorAdapter, objective: Objective, seed: int) -> int:
     """The class whose outputs come nearest to one target.
 
-    Every class is tried with the same few latents, drawn with entries of at most one deviation; the classes nearest to the
-    target are then optimised for some steps of Adam, each from its best latent, and the nearest of these is the result.
+    Every class is tried with the same few latents, drawn from the prior truncated to [-1, 1]. The classes nearest to
+    the target are then optimised for some steps of Adam, each from its best latent. The class that ends nearest is the
+    result.
 
     Args:
-        generator: of a network with classes.
-        objective: of one target.
-        seed: of the latents.
+        generator: the adapter of a network with classes.
+        objective: the objective for one target.
+        seed: the random seed for the latents.
     """
     (shape,) = generator.code_shapes("z").values()
     random = torch.Generator(generator.device).manual_seed(seed)

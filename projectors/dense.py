@@ -25,7 +25,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
 
     Args:
         generator: the network behind its adapter.
-        objective: what is minimised for the N targets.
+        objective: the objective for the N targets.
         start: codes (N). For the first step they lie in "z", as in `z.fit`; without it they may also lie in the base space or
             in the layer's own, where the displacement then starts.
         options: see `DenseOptions`.
@@ -36,7 +36,8 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         and the L1 norm of the displacement.
 
     Raises:
-        ProjectionError: the network does not begin with a dense layer and no other was named, or a distance is no number.
+        ProjectionError: the network does not begin with a dense layer and no other was named, or a distance is NaN or
+            infinite.
     """
     space = FEATURES + chosen_layer(generator, options)
     notes: dict[str, list] = {}
@@ -51,7 +52,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
     steps = descend(search, objective, options.layer_steps, options.layer_optimizer, options)
     history = torch.cat([history, steps])
-    code = search.code().detach()
+    code = search.code().detached_copy()
     notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
     notes["displacement_l1"] = (search.unit * search.variables[0].detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(code, history, notes)
@@ -69,10 +70,10 @@ def chosen_layer(generator: GeneratorAdapter, options: DenseOptions) -> str:
 
 
 class DisplacementSearch(SearchBase):
-    """The displacement of a layer's output and, if they are optimised, what the network reads besides it.
+    """The displacement of a layer's output and, if they are optimised, the styles that the later layers read.
 
     Args:
-        generator: splits and renders.
+        generator: the network's adapter.
         space: "f:LAYER".
         start: codes (N) in "z", in the base space, or in ``space``.
         options: see `DenseOptions`.
@@ -95,7 +96,7 @@ class DisplacementSearch(SearchBase):
         if options.styles == "optimised":
             if not self.styles:
                 raise ProjectionError(
-                    "styles is 'optimised', and this network reads nothing besides the layer; leave it 'held'"
+                    "styles is 'optimised', and the later layers of this network read no styles; leave it 'held'"
                 )
             self.variables += [v.requires_grad_(True) for v in self.styles.values()]
         self.remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"

@@ -20,19 +20,20 @@ from .optimisers import OPTIMIZERS, restore, snapshot
 from .search import Search, best_rows
 from .settings import StoppingOptions
 
-FORMAT = 1  # of the state
+FORMAT = 1  # the version of the format of the state
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback is told after each step.
+    """The argument of a callback, which is called after each step.
 
     Attributes:
-        number: of the step, from 1.
-        distance: (N,), as they were before the step.
-        code: after the step. It shares memory with the optimisation: copy what you keep.
-        total: steps in this pass.
-        state: gives the state of the descent after the step, for `Projector.fit(..., resume=)`.
+        number: the number of the step, from 1.
+        distance: the distances (N,) before the step.
+        code: the codes after the step. They share memory with the optimisation: copy those you keep. While dense searches z,
+            they lie in z.
+        total: the number of steps in this pass.
+        state: returns the state of the descent after the step, for `Projector.fit(..., resume=)`.
     """
 
     number: int
@@ -44,12 +45,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method found for the targets of a pass.
+    """The result of a method for the targets of a pass.
 
     Attributes:
         code: the codes (N), with their optimised noise maps, where the method has any.
         distance: (steps, N), the distances before each step; methods that search z add a last row for the result.
-        notes: more for the record of each target: name to one value per target.
+        notes: further values for the record of each target: a list with one value per target, by name.
     """
 
     code: Code
@@ -129,7 +130,7 @@ class Descent:
         self._evaluations: list[int] = []  # of each target
 
     def state(self) -> dict[str, Any]:
-        """Where the descent is: tensors on the CPU, numbers, and tables and lists of these. Ask within a callback."""
+        """The state of the descent: tensors on the CPU, numbers, and tables and lists of these. Ask within a callback."""
         return {
             "format": FORMAT,
             "finished": list(self._finished),
@@ -146,12 +147,12 @@ class Descent:
         optimizer: str = "adam",
         options: StoppingOptions | None = None,
     ) -> torch.Tensor:
-        """Minimise a search, whose variables then are where it ended.
+        """Minimise a search. Its variables are changed in place.
 
         Args:
-            search: what to search.
-            objective: of the search's rows.
-            steps: of the optimiser; L-BFGS takes them for each row.
+            search: the search.
+            objective: the objective for the search's rows.
+            steps: the number of the optimiser's steps; L-BFGS takes so many for each row.
             optimizer: a name in `optimisers.OPTIMIZERS`.
             options: the rules that may end the search earlier; None has none.
 
@@ -159,7 +160,7 @@ class Descent:
             The distances before each step, (steps, M), on the CPU. There are fewer rows if a rule ended the search.
 
         Raises:
-            ProjectionError: a distance is no number, or the state that was resumed is of another search.
+            ProjectionError: a distance is NaN or infinite, or the state that was resumed is of another search.
         """
         number = len(self._finished)
         if number == 0:
@@ -191,7 +192,7 @@ class Descent:
         if self.callback is None:
             return
         with torch.no_grad():
-            code = search.code().detached()
+            code = search.code().detach()
         if search.restarts > 1:
             best = best_rows(distance, search.restarts)
             distance, code = distance[best], code[best]

@@ -1,4 +1,4 @@
-"""The distance of a run, from a text or an object, and what result.json says of it."""
+"""The distance of a run, from a text or an object, and its entries in result.json."""
 
 import os
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from stylegan_invert.losses import DEFAULT_LOSS, LOSSES, Distance, FeatureDistan
 def build_loss(
     loss: str | Distance, files: Mapping[str, str | os.PathLike | None], device: torch.device
 ) -> tuple[Distance, dict[str, Any]]:
-    """The distance, on a device, and what result.json says of it.
+    """The distance, on a device, and its entries in result.json.
 
     Args:
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
         files: weight files that the user named, by their name in `io.weights.WEIGHTS`.
-        device: where it computes.
+        device: the device on which it computes.
 
     Raises:
         ValueError: the text or a file makes no sense, or a file was named that the loss does not need.

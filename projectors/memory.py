@@ -14,11 +14,11 @@ USED = 0.9  # share of the free memory that is used; the rest is left for fragme
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a GPU that a step takes.
+    """The bytes of GPU memory that a step takes.
 
     Attributes:
-        fixed: whatever the number of codes.
-        per_target: for each code.
+        fixed: the part that does not depend on the number of codes.
+        per_target: the part for each code.
     """
 
     fixed: int
@@ -30,13 +30,13 @@ class Memory:
 
 
 def measure(generator: GeneratorAdapter, distance: Distance, target: torch.Tensor, code: Code) -> Memory:
-    """What one step takes on the generator's GPU, from the peaks of steps with one and with two codes.
+    """The memory of one step on the generator's GPU, from the peaks of steps with one and with two codes.
 
     Args:
-        generator: on a CUDA device.
+        generator: a generator on a CUDA device.
         distance: compares outputs with targets.
         target: (1, ...) float32 in [-1, 1].
-        code: N = 1, in any space.
+        code: a code (N = 1) in any space.
     """
     peaks = [_peak(generator, distance, target, code, count) for count in (1, 1, 2)]  # the first one loads libraries
     per_target = max(1, peaks[2] - peaks[1])
@@ -44,7 +44,7 @@ def measure(generator: GeneratorAdapter, distance: Distance, target: torch.Tenso
 
 
 def free(device: torch.device) -> int:
-    """Bytes of a GPU that this process can still take: those of nobody, and those that torch holds in reserve."""
+    """The bytes of GPU memory that this process can still take: unused ones, and those that torch holds in reserve."""
     reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + reserve
 

@@ -17,7 +17,7 @@ class Method(NamedTuple):
         fit: the function, or "module:function". It is called with (generator, objective, start, options, descend), as
             `w.fit` is, and returns a `descent.Fit`.
         options: its options class; see `settings.MethodOptions`.
-        start: where it begins if nothing else is asked for: a name in `starts.STARTS`.
+        start: the start if the user names none: a name in `starts.STARTS`.
         one_pass: True if it takes no steps; pictures then share passes on every device.
         preset: values of options, and of "loss", that differ from the defaults: those of a paper or of its code.
         about: a few words for ``stylegan-invert project --help``.
@@ -75,8 +75,8 @@ _PIVIDORI_PAPER = {
 # Wulff & Torralba, section 3. The schedules of rate and exploration are the official ones, over 10,000 steps too.
 _WULFF = {"prior_weight": 1e-4, "noise_maps": "fixed", "loss": "lpips-squeeze=1"}
 
-# What the studies of speed found best: no noise maps and no exploration, which the saved picture does not have, a start from
-# a regression on what the network draws, and L-BFGS.
+# The fastest settings in the measurements of speed. There are no noise maps and no exploration, which the saved picture
+# does not have. The start is a regression on samples of the network, and the optimiser is L-BFGS.
 _FAST = {"optimizer": "lbfgs", "loss": "lpips-squeeze=1,mse=5", "steps": 100, "patience": 15}
 
 METHODS = {
@@ -107,7 +107,7 @@ METHODS = {
         ONE_PASS,
         start="de",
         one_pass=True,
-        about="what the network's discriminator finds in one pass, for networks trained with --head direction",
+        about="the code that the network's discriminator finds in one pass, for networks trained with --head direction",
     ),
     "z": Method(None, Z, LatentOptions, "random", preset={"loss": "mse=1"}, about="the latent"),
     "dense": Method(

@@ -1,4 +1,4 @@
-"""What is minimised for the targets of one pass. Here alone a rendered output meets a distance."""
+"""The objective for the targets of one pass. Only this file compares rendered outputs with targets."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ class Objective:
         generator: renders codes.
         distance: compares outputs with targets.
         target: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs.
-        observe: what happens to an output before it is compared, as blurring or masking; None compares it as it is. The
-            target goes through it, too. It maps (M, ...) to (M, ...), row by row, and has gradients.
+        observe: a function that is applied to outputs and targets before they are compared, as blurring or masking;
+            None compares them as they are. It maps (M, ...) to (M, ...), row by row, and has gradients.
     """
 
     def __init__(

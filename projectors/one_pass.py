@@ -15,4 +15,4 @@ def fit(
     """The start as it is, and its distance. Arguments as in `w.fit`; nothing is descended."""
     with torch.no_grad():
         distance = objective(start)
-    return Fit(start.detach(), distance[None].cpu())
+    return Fit(start.detached_copy(), distance[None].cpu())

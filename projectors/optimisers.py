@@ -165,10 +165,10 @@ def row_by_row(
 
 
 class _Notes:
-    """Takes down each step of one row.
+    """Records each step of one row.
 
     Attributes:
-        taken: steps of this row so far.
+        taken: the number of steps of this row so far.
         after: the distance after each of them, as far as it is known.
     """
 
@@ -233,12 +233,12 @@ class _Notes:
 
 
 class _Evaluation(NamedTuple):
-    """What was found at a place.
+    """An evaluation of the objective.
 
     Attributes:
         place: copies of the variables.
-        total: what is minimised.
-        slopes: its gradient.
+        total: the objective, which is minimised.
+        slopes: the gradient of ``total``.
         distance: the distance alone.
     """
 
@@ -302,8 +302,8 @@ def lbfgs(search: Search, objective: Objective, steps: int, saved: Saved, note: 
         search.settle()
         moved, stuck = not _equal(raw, search.variables), _equal(before, search.variables)
         ended = stuck and fresh
-        # If the search moved the variables, what L-BFGS knows of the curvature was measured elsewhere. If nothing moved,
-        # what it knows leads nowhere. In both cases it begins anew.
+        # If the search moved the variables, L-BFGS measured the curvature at another place. If nothing moved, this
+        # curvature gives no further step. In both cases L-BFGS begins anew.
         fresh = moved or stuck
         minimiser = optimiser() if fresh else minimiser
         end = next((e.distance for e in seen if _equal(e.place, search.variables)), None)

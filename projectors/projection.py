@@ -17,23 +17,24 @@ from stylegan_invert.io.codes import code_file, other_file, read_codes, write_co
 from stylegan_invert.io.files import staged
 from stylegan_invert.media.medium import MEDIA, Medium, medium_of
 
-FORMAT = 1  # of result.json
+FORMAT = 1  # the version of the format of result.json
 RECORD = "result.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """What one target became. Two are equal if all that `save` writes is equal.
+    """The result for one target. Two are equal if everything that `save` writes is equal.
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
         target: the target as the network was shown it; (C, H, W) uint8 for pictures.
-        image: what the code renders to, in the same form: this is what is saved.
-        metrics: of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr" in dB, "ssim".
+        image: the rendered code, in the same form; `save` writes it.
+        metrics: measures of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
+            in dB, "ssim".
         distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
         record: everything else that result.json says: method, space, options, network, target, seconds, versions.
         steps: the code after each step, without noise maps; None unless asked for.
-        generator: what rendered it; None for a result that was read.
+        generator: the generator that rendered it; None for a result that was read.
     """
 
     code: Code
@@ -131,13 +132,13 @@ class Projection:
         return cls(code, *stored, metrics, distance, values)
 
     def outputs(self) -> Iterator[np.ndarray]:
-        """What the code after each step renders to, with the noise maps of the result."""
+        """The rendered code after each step, with the noise maps of the result."""
         noise = {k: v for k, v in self.code.tensors.items() if k.startswith(NOISE)}
         for step in self.steps:
             yield render_rounded(self.generator, Code(step.space, {**step.tensors, **noise}, step.c))
 
     def as_dict(self) -> dict[str, Any]:
-        """What result.json holds, but for the distances of all steps."""
+        """The contents of result.json without the distances of all steps."""
         last = float(self.distance[-1]) if len(self.distance) else math.nan
         return {
             "format": FORMAT,
@@ -174,12 +175,12 @@ def _read_record(file: Path) -> dict[str, Any]:
     if values.get("medium", "picture") not in MEDIA:
         wrong.append("medium")
     if wrong:
-        raise CodeFileError(f"{file}: {', '.join(wrong)} is missing or not what it should be; the file is damaged")
+        raise CodeFileError(f"{file}: {', '.join(wrong)} is missing or wrong; the file is damaged")
     return values
 
 
 def render_rounded(generator: GeneratorAdapter, code: Code) -> np.ndarray:
-    """What one code renders to, as it is stored; pictures (C, H, W) uint8 are rounded as the official projector does.
+    """The rendered code, as it is stored; pictures (C, H, W) uint8 are rounded as the official projector does.
 
     Codes are rendered one at a time, here and in `stylegan-invert generate`: in a batch, sums are taken in another order, and
     a pixel could come out one step different.

@@ -38,13 +38,13 @@ ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
 class Projector:
-    """Finds the codes of targets. What all targets share is made here: options, spaces, priors, loss.
+    """Finds the codes of targets. Everything that all targets share is made here: options, spaces, priors, loss.
 
     Args:
         G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
         method: a key of `methods.METHODS`, or a method of another package. "w" and "w+" are for StyleGANs; "z" and "dense"
-            for every network. "de" takes what the network's discriminator finds in one pass: the network file must be given,
-            and have a direction-embedding discriminator.
+            for every network. "de" takes the code that the network's discriminator finds in one pass. It needs the
+            network file, and in it a direction-embedding discriminator.
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`; None takes the method's, or else
             that of the medium.
         class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`,
@@ -52,12 +52,13 @@ class Projector:
             parts on or from that of ``init``, for methods that search z.
         statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
             cache, which is made when it is first needed.
-        z_prior: "normal" or "uniform", for a network whose file does not say what its z was drawn from.
-        observe: what happens to an output before it is compared with the target, which goes through it, too; see
+        z_prior: "normal" or "uniform", for a network whose file does not say how its z is drawn.
+        observe: a function that is applied to outputs and to targets before they are compared; see
             `objective.Objective`. Metrics are of the whole output and the whole target.
-        progress: called while the Gaussian of V is made, with the samples so far and those expected in all.
-        options: those of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options class), and
-            weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
+        progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
+            all.
+        options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
+            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -185,7 +186,7 @@ class Projector:
         return dataclasses.replace(result, notes={**result.notes, **notes})
 
     def of_class(self, shown: torch.Tensor) -> tuple["Projector", dict[str, Any]]:
-        """This projector for the class that one target (1, ...) shows, and what a result says of the search."""
+        """This projector for the class that one target (1, ...) shows, and the record of the search."""
         objective = Objective(self.generator, self.distance, shown, self.observe)
         one = copy.copy(self)
         one.class_idx = find_class(self.generator, objective, self.options.seed)
@@ -196,14 +197,14 @@ class Projector:
 
     @property
     def setting(self) -> Setting:
-        """What starts need to know."""
+        """The properties of this projector that starts need."""
         relaxed = self.class_idx == "relaxed"
         return Setting(
             self.generator, self.net, self.method.space, self.options, self.c, relaxed, self.observe, self.samples
         )
 
     def samples(self) -> Samples:
-        """What the network draws, of this projector's class, for the starts that need it; made once."""
+        """Samples of the network, of this projector's class, for the starts that need them; made once."""
         key = () if self.c is None else tuple(self.c.flatten().tolist())
         if key not in self._samples:
             self._samples = {key: Samples(self.generator, self.distance, self.observe, self.c, self.progress)}
@@ -225,15 +226,16 @@ class Projector:
 
         Args:
             targets: files, or arrays or tensors in the shape of the network's outputs ((C, H, W) uint8 for pictures).
-            init: where to start: None for the method's own start, a name in `starts.STARTS` ("mean", "random", "de"), or a
+            init: where to start: None for the method's own start, a name in `starts.STARTS` (such as "mean"), or a
                 code, a projection, a file of codes or a folder with one; one for all targets, or a list of one for each.
             sequence: the targets are frames of a video: each but the first starts from the result of the one before.
             save_noise: keep the optimised noise maps in the code, and render with them. Without them the output is rendered
                 with the network's stored maps, as the official tool does.
             keep_steps: keep the code after each step, for a video.
-            batch: targets that share a pass on a GPU; "auto" measures what one takes, and lets as many share as its memory
-                holds (result.json then says how much that is). A CPU takes them one after another whatever this says: for
-                networks of official sizes that is about as fast, and the results are then those of single runs to the bit.
+            batch: the number of targets that share a pass on a GPU. "auto" measures the memory of one target, and lets
+                as many share a pass as fit (result.json then has the measurement). A CPU takes them one after another
+                whatever this says: for networks of official sizes that is about as fast, and the results are then those
+                of single runs to the last bit.
             callback: called with the index of the first target of the pass, and the `Step`.
             reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
                 ``background``, see `media.reading.PictureReading`).
@@ -241,13 +243,13 @@ class Projector:
         Raises:
             ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
                 `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments; and, while
-                projections are made, for distances that are no numbers.
+                projections are made, for distances that are NaN or infinite.
         """
         return _Run(self, targets, init, sequence, save_noise, keep_steps, batch, callback, reading).projections()
 
     @cached_property
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
-        """The distances that results are reported in, on the generator's device, and what results say of them."""
+        """The distances that results report, on the generator's device, and the entries of the record about them."""
         distances, about = self.medium.reported(self.distance)
         return {name: distance.to(self.generator.device) for name, distance in distances.items()}, about
 
@@ -308,7 +310,7 @@ class _Run:
         if self.batch != "auto":
             return self.batch
         if device.type != "cuda":
-            return 1  # what a step takes can be measured on CUDA only
+            return 1  # the memory of a step can be measured on CUDA only
         one = projector.medium.tensor(self.targets[0][0][None], device)
         center = projector.generator.center(projector.method.space or "z", projector.c)
         self.memory = measure(projector.generator, projector.distance, one, center)
@@ -372,7 +374,7 @@ class _Run:
         return joined([self.starts[first + i](shown[i : i + 1], one_label) for i in range(len(shown))])
 
     def _options(self, projector: Projector, number: int) -> dict[str, Any]:
-        """What a result says of all settings."""
+        """The entries of a result's record about all settings."""
         from_before = self.sequence and number > 0
         record = {
             **dataclasses.asdict(projector.options),
@@ -402,7 +404,7 @@ class _Watch:
 
     def __call__(self, step: Step) -> None:
         if self.keep_steps:
-            self.trail.append(step.code.without_noise().to("cpu").detach())
+            self.trail.append(step.code.without_noise().to("cpu").detached_copy())
         if self.callback is not None:
             self.callback(self.first, step)
 
@@ -417,7 +419,7 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
 
 
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
-    """What a result says of where a network came from. One that was changed since never has the hash of its file."""
+    """The record of a network's origin. A network that was changed after it was read does not get its file's hash."""
     provenance = provenance_of(getattr(G, "network", G))
     record = {"file": provenance.file, "sha256": provenance.sha256}
     return {**record, "changed": True} if provenance.changed else record

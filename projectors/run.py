@@ -49,16 +49,16 @@ def project_each(
     method: str = "w",
     **arguments: Any,
 ) -> Iterator[Projection]:
-    """`project` for many targets: gives each projection when it is there, and keeps none.
+    """`project` for many targets: yields each projection as soon as it is made, and keeps none.
 
     Args:
         G: a generator, or a network file.
         targets: files, or arrays or tensors of the network's size.
         method: as for `project`.
-        arguments: all others of `Projector` and of `Projector.project`.
+        arguments: all other arguments of `Projector` and of `Projector.project`.
 
     Raises:
-        ValueError: an argument is wrong. All are checked at the call, and all targets are looked at, before the first is
+        ValueError: an argument is wrong. All are checked at the call, and all targets are read, before the first is
             projected.
     """
     of_reading = {field.name for medium in MEDIA.values() for field in dataclasses.fields(medium.reading)}

@@ -1,4 +1,4 @@
-"""What a network draws, kept to start from: codes of its own, and how far their outputs are from a target.
+"""Random samples of a network, from which searches can start: codes, and small copies of their outputs.
 
 Drawing takes as many forward passes as there are samples, once per network and class; small copies of the outputs are kept in
 the cache, under a hash of the network's weights.
@@ -22,24 +22,23 @@ from stylegan_invert.losses import Distance
 
 from .objective import Observation, map_prepared
 
-COUNT = 512  # samples
-TOGETHER = 32  # whose features are computed at once
+COUNT = 512  # the number of samples
+TOGETHER = 32  # the features of so many samples are computed at once
 SIDE = 64  # pictures above this size are compared at it
-NEIGHBOURS = 8  # whose mean in W is the start "nearest"; in z it is the nearest alone
-WIDTH = 16.0  # of the kernel, in medians of the squared distance between two samples
-RIDGE = 0.01  # what is added to the kernel's diagonal
+NEIGHBOURS = 8  # the start "nearest" is the mean of so many samples in W; in z it is the nearest sample alone
+WIDTH = 16.0  # the width of the kernel, in medians of the squared distance between two samples
+RIDGE = 0.01  # this number is added to the kernel's diagonal
 FORMAT = "stylegan-invert samples 1"
 
 
 class Samples:
-    """Codes that a network draws, and small copies of their outputs.
+    """Random codes of a network, and small copies of their outputs.
 
     Args:
         generator: the network behind its adapter.
-        distance: by which outputs and targets are compared.
+        distance: compares outputs with targets.
         observe: as for `Objective`; None compares outputs as they are.
-        c: the class (1, c_dim), where there are classes.
-
+        c: the class (1, c_dim) for a network with classes, else None.
         progress: called while samples are drawn, with those so far and those in all.
 
     Raises:
@@ -62,7 +61,7 @@ class Samples:
         self._regressions: dict[str, tuple[torch.Tensor, torch.Tensor, float]] = {}
 
     def _seen(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What is compared of small outputs, or of targets."""
+        """Small outputs or targets, after ``observe``."""
         return outputs if self.observe is None else self.observe(outputs)
 
     def _code(self, space: str, points: torch.Tensor) -> Code:
@@ -108,7 +107,7 @@ class Samples:
         return torch.linalg.solve(kernel, points - mean), mean, width
 
     def regressed(self, shown: torch.Tensor, space: str) -> Code:
-        """What kernel ridge regression from outputs to codes says of targets. It is fitted to the samples in closed form.
+        """The codes that kernel ridge regression predicts for targets. It is fitted to the samples in closed form.
 
         The kernel of two outputs is exp(-d / width) of their squared Euclidean distance d.
 
@@ -133,7 +132,7 @@ def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> 
 
 
 def _joined(parts: list) -> object:
-    """What `Distance.prepare` gave for several batches, as for one."""
+    """The results of `Distance.prepare` for several batches, as the result for one."""
     if isinstance(parts[0], torch.Tensor):
         return torch.cat(parts)
     return [_joined(list(one)) for one in zip(*parts)]

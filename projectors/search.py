@@ -1,4 +1,4 @@
-"""What a method searches, as the descent sees it."""
+"""A method's search: its variables, and the code that they stand for."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from .objective import Objective
 
 
 class Search(Protocol):
-    """What a method searches.
+    """The variables of a method, and the code that they stand for.
 
     Attributes:
         variables: leaf tensors (M, ...), one row per code. There are M = N * restarts rows for N targets, and the rows of one
@@ -20,7 +20,7 @@ class Search(Protocol):
         randoms: a random generator for each target; those of a search that draws nothing are never used.
         first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
             the gradient's length over its sum.
-        remedy: what may help if a distance is no number.
+        remedy: advice for the error message if a distance is NaN or infinite.
     """
 
     variables: list[torch.Tensor]
@@ -36,7 +36,7 @@ class Search(Protocol):
         """The codes (M) that the variables stand for now."""
 
     def penalty(self, code: Code) -> torch.Tensor | float:
-        """What is added to the distances of the codes shown: (M,), or 0."""
+        """The penalty (M,) that is added to the distances of the codes, or 0."""
 
     def settle(self) -> None:
         """Bring the variables back into their bounds after a step, in place."""
@@ -52,7 +52,7 @@ class Search(Protocol):
 
 
 class SearchBase:
-    """What most searches have in common: one row per target, no penalty, no bounds."""
+    """The defaults of most searches: one row per target, no penalty, no bounds."""
 
     first_step: float | None = None
     restarts = 1
@@ -72,7 +72,7 @@ class SearchBase:
 
 
 def evaluate(search: Search, objective: Objective, step: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is minimised, and the distance alone, for each row of a search: twice (M,)."""
+    """For each row of a search, the objective (distance plus penalty) and the distance alone: twice (M,)."""
     shown = search.shown(step)
     distance = objective(shown)
     return distance + search.penalty(shown), distance
@@ -85,13 +85,13 @@ def best_rows(values: torch.Tensor, restarts: int) -> torch.Tensor:
 
 
 def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:
-    """Raise ProjectionError if a distance (N,) of a step, counted from 0, is no number.
+    """Raise ProjectionError if a distance of a step is NaN or infinite.
 
     Args:
-        distance: of each target.
-        step: in which it was computed.
-        steps: of the whole run.
-        remedy: what may help, for the error.
+        distance: the distances (N,) of the targets.
+        step: the number of the step, counted from 0.
+        steps: the number of steps of the whole run.
+        remedy: advice for the error message.
     """
     bad = torch.nonzero(~torch.isfinite(distance)).flatten().tolist()
     if bad:

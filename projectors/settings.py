@@ -15,11 +15,11 @@ from stylegan_invert.options import SEED, check_options, option
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """What every method can be asked. A method that takes no options uses this class as it is.
+    """The options that every method has. A method that takes no options uses this class as it is.
 
     Attributes:
         prior_weight: weight of the Gaussian prior in V; 0 leaves it out.
-        seed: of whatever is drawn for a target.
+        seed: the random seed for the numbers drawn for a target.
     """
 
     prior_weight = 0.0
@@ -112,7 +112,7 @@ class WOptions(StoppingOptions):
 
     Attributes:
         steps: number of steps.
-        seed: of the random numbers; every target starts its own generator from it.
+        seed: the random seed; every target starts its own generator from it.
         initial_learning_rate: the peak of Adam's rate.
         initial_noise_factor: exploration noise on w at the start, in deviations of w.
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
@@ -187,12 +187,12 @@ class LatentOptions(StoppingOptions):
     """Settings of the search for z.
 
     Attributes:
-        steps: of the optimiser, per restart.
-        seed: of random numbers; every target starts its own generator from it.
+        steps: the number of the optimiser's steps, per restart.
+        seed: the random seed; every target starts its own generator from it.
         optimizer: "adam", "lbfgs" (torch's, with a strong Wolfe line search) or "lbfgs-b" (SciPy's).
-        initial_learning_rate: of Adam, at first. For L-BFGS the line search finds the length of a step.
+        initial_learning_rate: Adam's first learning rate. For L-BFGS the line search finds the length of a step.
         lr_drops: the rate is multiplied by 0.1 every steps / lr_drops steps; 1 leaves it.
-        clip: what happens to an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the
+        clip: the treatment of an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the
             bound, "stochastic" draws it anew from the prior within the bounds. L-BFGS-B has the bounds built in, and
             takes "none" or "standard".
         bound: the bounds are -bound and bound; None takes the prior's (1 for uniform, 3 for normal).
@@ -214,14 +214,16 @@ class LatentOptions(StoppingOptions):
     clip: str = option(
         "none",
         words=CLIPS,
-        help="For z: what happens to entries that leave the bounds, at every step.",
+        help="For z: the treatment of entries that leave the bounds, after every step.",
     )
     bound: float | None = option(
         None, 1e-6, or_none=True, help="The bounds that --clip holds.", unset="the prior's, 1 or 3"
     )
     lambda_z: float = option(0.0, help="For z: weight of -log P(z).")
     penalty: str = option(
-        "mean", words=("mean", "sum"), help="Whether the penalties of z and of the displacement are means or sums."
+        "mean",
+        words=("mean", "sum"),
+        help="How the penalties of z and of the displacement are taken over their entries.",
     )
     restarts: int = option(1, 1, 10**6, whole=True, help="For z: starts to try; the best counts.")
     start_bound: float | None = option(
@@ -264,10 +266,10 @@ class DenseOptions(LatentOptions):
         layer_learning_rate: its rate, at first.
         layer_lr_drops: the rate is multiplied by 0.1 every layer_steps / layer_lr_drops steps.
         lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
-        delta_unit: what the displacement is measured in, for its norm and its learning rate: "one", as in the paper, or
+        delta_unit: the unit of the displacement, for its norm and its learning rate: "one", as in the paper, or
             "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
         layer_optimizer: "adam", "lbfgs" or "lbfgs-b"; for the displacement.
-        styles: what the network reads besides the layer's output, as the w of a StyleGAN2: "held", or "optimised" together
+        styles: the other inputs of the layers behind, as the w of a StyleGAN2: "held", or "optimised" together
             with the displacement.
 
     ``penalty`` is for both penalties: "sum" takes norms as they are, "mean" divides them by the number of entries.
@@ -289,11 +291,13 @@ class DenseOptions(LatentOptions):
     delta_unit: str = option(
         "spread",
         words=("one", "spread"),
-        help="For dense: what the displacement is measured in: one, or the layer's own spread.",
+        help="For dense: the unit of the displacement: one, or the layer's own spread.",
     )
     layer_optimizer: str = option("adam", words=OPTIMIZERS, help="For dense: the optimiser of the displacement.")
     styles: str = option(
-        "held", words=("held", "optimised"), help="For dense: what else the network reads, as w, held or optimised."
+        "held",
+        words=("held", "optimised"),
+        help="For dense: the other inputs of the layers behind, as w, held or optimised.",
     )
 
     @property
@@ -338,10 +342,10 @@ def staircase(rate: float, step: int, steps: int, drops: int) -> float:
 
 
 def build_options(cls: type[MethodOptions], preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> MethodOptions:
-    """The options of a method: its defaults, over them its preset, over that what was chosen.
+    """The options of a method. Chosen values replace those of its preset, and these replace the defaults.
 
     Raises:
-        ProjectionError: a name is unknown to the method, a value is not what it must be, or a chosen option has no effect
+        ProjectionError: a name is unknown to the method, a value is out of its range, or a chosen option has no effect
             beside the others.
     """
     values = {**preset, **chosen}

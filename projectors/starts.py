@@ -20,13 +20,13 @@ from .z import draw
 
 
 class Setting(NamedTuple):
-    """What a start may need to know.
+    """The properties of a run that a start may need.
 
     Attributes:
-        generator: of the run.
-        net: the network file, where one was given.
-        space: in which the codes have to lie; None for any.
-        options: of the method.
+        generator: the run's generator.
+        net: the network file; None if the run was given a bare generator.
+        space: the space in which the codes have to lie; None for any.
+        options: the options of the method.
         c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
         own_class: True if a code that is started from keeps its own class, since classes are optimised.
         observe: what happens to outputs before they are compared, if anything.
@@ -77,7 +77,7 @@ def random(setting: Setting) -> Start:
 
 
 def de(setting: Setting) -> Start:
-    """What the file's direction-embedding discriminator finds in one pass over the targets (Cho)."""
+    """The code that the file's direction-embedding discriminator finds in one pass over the targets (Cho)."""
     net, generator = setting.net, setting.generator
     direction = net.direction if net is not None else None
     if direction is None:
@@ -103,7 +103,7 @@ def nearest(setting: Setting) -> Start:
 
 
 def regression(setting: Setting) -> Start:
-    """What a regression from outputs to codes, fitted to samples of the network in closed form, says of a target."""
+    """The code that a regression predicts for a target; see `Samples.regressed`."""
     return _from_samples(setting, Samples.regressed)
 
 
@@ -157,7 +157,7 @@ def given(init: Init, setting: Setting) -> Start:
 
 
 def prepare(init: Init, setting: Setting) -> Start:
-    """The start for what a user gives as ``init``.
+    """The start that a user asks for as ``init``.
 
     Raises:
         ValueError: it cannot be used.
@@ -168,7 +168,7 @@ def prepare(init: Init, setting: Setting) -> Start:
 
 
 def name_of(init: Init) -> str:
-    """What result.json says of a start."""
+    """The name of a start in result.json."""
     if init == "random":
         return "drawn from the prior"
     return os.fspath(init) if isinstance(init, (str, os.PathLike)) else f"a {type(init).__name__}"

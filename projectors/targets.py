@@ -1,4 +1,4 @@
-"""The targets of a run: looked at once before the work begins, and given to it when their turn comes."""
+"""The targets of a run. All are read once before the run begins, and given to it when they are needed."""
 
 import os
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ from stylegan_invert.media.medium import Medium
 from stylegan_invert.options import check_options
 
 Target = str | os.PathLike | torch.Tensor | np.ndarray
-KEEP_BYTES = 2**26  # of decoded targets; beyond that they are read again when their turn comes
+# Decoded targets up to this many bytes are kept in memory; the others are read again when needed.
+KEEP_BYTES = 2**26
 
 
 class Targets:
-    """What is to be projected, in order.
+    """The targets to project, in order.
 
     Args:
         targets: files, or arrays or tensors in the shape of the medium.
-        medium: of the generator; it reads them.
-        reading: options of ``medium.reading``, by name.
+        medium: the medium of the generator; it reads the targets.
+        reading: the options of ``medium.reading``, by name.
 
     Raises:
         ProjectionError: an option is unknown or wrong.
@@ -33,7 +34,7 @@ class Targets:
         self.targets, self.medium, self.options = list(targets), medium, medium.reading(**reading)
         self._kept: dict[int, tuple[np.ndarray, dict[str, Any] | str]] = {}
         room = KEEP_BYTES
-        for i in range(len(self)):  # before hours of work
+        for i in range(len(self)):  # Read all now, so that a bad file fails before the long run.
             array, about = self[i]
             room -= array.nbytes
             if room >= 0:
@@ -43,5 +44,5 @@ class Targets:
         return len(self.targets)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, dict[str, Any] | str]:
-        """A target as an array, and how it was made."""
+        """The target as an array, and the record of how it was read."""
         return self._kept[i] if i in self._kept else self.medium.read(self.targets[i], self.options)

@@ -1,4 +1,4 @@
-"""The Gaussian prior in V, for any method whose codes stand on a w.
+"""The Gaussian prior in V, for every method whose codes are rendered through w.
 
 Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space", section 3.
 """
@@ -11,7 +11,7 @@ from stylegan_invert.generator import Code, GeneratorAdapter
 def v_prior(generator: GeneratorAdapter, code: Code) -> torch.Tensor:
     """(v - mu)^T Sigma^-1 (v - mu) of codes (N), summed over layers in W+: (N,), float64, with gradients.
 
-    It is one per dimension, on average, for what the network draws itself.
+    For codes of random samples of the network, its mean is the number of dimensions (times the number of layers in W+).
 
     Raises:
         ValueError: the network has no V.
@@ -26,11 +26,11 @@ def weighted_prior(weight: float, generator: GeneratorAdapter, code: Code) -> to
 
 
 def prior_notes(weight: float, generator: GeneratorAdapter, code: Code) -> dict[str, list[float]]:
-    """What a result says of the prior, if it had a weight or V was searched.
+    """The values of the prior for result.json. Empty unless the prior had a weight or the search was in V.
 
     Returns:
-        "v_prior", the values of `v_prior`, and "v_prior_per_dimension", the same divided by the number of dimensions; or
-        nothing.
+        "v_prior", the values of `v_prior`, and "v_prior_per_dimension", the same values divided by the number of
+        dimensions and of layers.
     """
     if not weight and not code.space.startswith("v"):
         return {}

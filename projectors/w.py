@@ -2,7 +2,7 @@
 
 Every constant is that of stylegan2-ada-pytorch's projector.py, and random numbers are drawn in its order, so that with the
 same seed and feature network a run in W follows the official one. Several targets are optimised side by side: each has its
-own random numbers, noise maps and share of the loss, so that a batch gives what single runs give.
+own random numbers, noise maps and share of the loss, so that a batch gives the same results as single runs.
 """
 
 import copy
@@ -26,21 +26,21 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
 
     Args:
         generator: the network behind its adapter; its parameters must not require gradients.
-        objective: what is minimised for the N targets.
-        start: codes (N) in "w", "w+", "v" or "v+" to begin with. Noise maps in it are taken; missing ones are drawn, unless
+        objective: the objective for the N targets.
+        start: the first codes (N), in "w", "w+", "v" or "v+". Noise maps in it are used; missing ones are drawn, unless
             they are fixed.
         options: see `WOptions`.
         descend: the descent that minimises.
 
     Raises:
-        ProjectionError: a distance is no longer a number.
+        ProjectionError: a distance is NaN or infinite.
     """
     search = StyleSearch(generator, start, options)
     history = descend(search, objective, options.steps, options.optimizer, options)
     if options.optimizer != "adam":  # a search that ends where it stands well says how well
         with torch.no_grad():
             history = torch.cat([history, objective(search.code())[None].cpu()])
-    code = search.code().detach()
+    code = search.code().detached_copy()
     return Fit(code, history, prior_notes(options.prior_weight, generator, code))
 
 
@@ -48,8 +48,8 @@ class StyleSearch(SearchBase):
     """w and, if they are fitted, noise maps.
 
     Args:
-        generator: gives spread and noise maps.
-        start: where w, and noise maps that the code has, begin.
+        generator: the network's adapter; its spread and its noise maps are used.
+        start: the first values of w, and of the noise maps that the code has.
         options: see `WOptions`.
     """
 
@@ -90,7 +90,7 @@ class StyleSearch(SearchBase):
 
     def shown(self, step: int) -> Code:
         if self.options.optimizer != "adam":
-            return self.code()  # a line search needs an objective that stays what it is
+            return self.code()  # a line search needs an objective without random numbers
         w = self.variables[0]
         # The official code draws (1, 1, w_dim) here; the same numbers come out of (w_dim,).
         factor = self.spread * self.options.initial_noise_factor * self.options.noise_ramp(step)

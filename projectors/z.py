@@ -28,7 +28,7 @@ def fit(
 
     Args:
         generator: the network behind its adapter.
-        objective: what is minimised for the N targets.
+        objective: the objective for the N targets.
         start: codes (N) in "z", the first start of each target; further restarts are drawn here.
         options: see `LatentOptions`.
         descend: the descent that minimises.
@@ -38,7 +38,7 @@ def fit(
         result; and in ``notes`` the objective of each restart.
 
     Raises:
-        ProjectionError: a distance is no number, or two options contradict each other.
+        ProjectionError: a distance is NaN or infinite, or two options contradict each other.
     """
     search = LatentSearch(generator, start, options)
     objective = objective.repeated(options.restarts)
@@ -54,21 +54,23 @@ def fit(
         "objective_of_restarts": scores.reshape(-1, options.restarts).tolist(),
         **prior_notes(options.prior_weight, generator, code),
     }
-    return Fit(code.detach(), history[:, best.cpu()], notes)
+    return Fit(code.detached_copy(), history[:, best.cpu()], notes)
 
 
 class LatentSearch(SearchBase):
     """z of all restarts; with a relaxed class, the logarithms of its parts (up to a constant) follow in the same row.
 
     Args:
-        generator: gives the prior of z.
+        generator: the network's adapter; its prior of z is used.
         start: codes (N) in "z".
         options: see `LatentOptions`.
     """
 
     def __init__(self, generator: GeneratorAdapter, start: Code, options: LatentOptions):
         if start.space != "z":
-            raise ProjectionError(f"the start lies in {start.space}, and the search in z; start from a code in z")
+            raise ProjectionError(
+                f"the starting code is in the space {start.space}, and the search is in z; start from a code in z"
+            )
         if options.optimizer == "lbfgs-b" and options.clip == "stochastic":
             raise ProjectionError(
                 "clip is 'stochastic' and the optimiser L-BFGS-B, which has its bounds built in; choose 'standard' or 'none'"
@@ -137,7 +139,7 @@ def clipped(z: torch.Tensor, kind: str, bound: float, prior: Prior, randoms: lis
         z: (M, z_dim).
         kind: see ``clip`` of `LatentOptions`.
         bound: the largest size of an entry.
-        prior: from which "stochastic" draws.
+        prior: the distribution from which "stochastic" draws.
         randoms: one generator for each of the M / len(randoms) latents that lie side by side.
     """
     if kind == "none":

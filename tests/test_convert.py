@@ -277,7 +277,7 @@ def broken(tensors, key, value=None):
         ("style.2.bias", torch.zeros(7, dtype=torch.int64), "expected floating-point numbers"),
         ("style.1.weight", None, "no style.1.weight"),
         ("noises.noise_3", None, "noises.noise_3: it is missing"),
-        ("surprise", torch.zeros(2), "surprise: it is no part of rosinality's StyleGAN2"),
+        ("surprise", torch.zeros(2), "surprise: it is not a part of rosinality's StyleGAN2"),
         ("convs.3.conv.weight", torch.zeros(1, 9, 9, 3, 3), "9 at 16.* follow no rule"),
         ("convs.0.conv.blur.kernel", torch.zeros(4, 4), "its sum is zero or no number"),
         ("convs.0.conv.blur.kernel", torch.ones(40, 40), "square filter of at most 31"),
@@ -597,7 +597,7 @@ HOSTILE = {
     "networks__G": [("D", ""), ("G", "expected a network"), ("X", "expected a network"), (3, "expected a network")],
     "networks": [({}, "expected a table"), ({"X": {}}, "expected a table"), ([], "expected a table")],
     "format": [(2, "its format is 2"), (True, "its format is True")],
-    "extra": [({"a": "G_ema.mapping.w_avg"}, "no tensor"), ({"a": 3}, "expected a table of tensors"), ([], "a table")],
+    "extra": [({"a": "G_ema.mapping.w_avg"}, "not a tensor of that table"), ({"a": 3}, "expected a table of tensors"), ([], "a table")],
     "training_set_kwargs": [([], "expected a table")],
 }  # fmt: skip
 
@@ -744,8 +744,9 @@ def test_the_command_refuses(tiny_file, tmp_path, monkeypatch):
 
     monkeypatch.setitem(convert.FORMATS, "safetensors", convert.FORMATS["safetensors"]._replace(write=wrong))
     result = call(tiny_file, tmp_path / "a.safetensors")
-    assert result.exit_code == 1 and "was not written: what was read again differs, G_ema by 1.0e-03" in str(
-        result.exception
+    assert (
+        result.exit_code == 1
+        and "was not written: the networks that were read again differ, G_ema by 1.0e-03" in str(result.exception)
     )
     assert not list(tmp_path.iterdir())
 

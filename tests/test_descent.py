@@ -161,7 +161,7 @@ def test_a_second_projection_samples_no_w_and_loads_no_loss(monkeypatch):
 
 def test_adapters_are_not_changed_by_runs():
     dense = adapt(make_network().G)
-    with pytest.raises(ValueError, match="only for networks whose files do not say"):
+    with pytest.raises(ValueError, match="already say how z is drawn"):
         Projector(dense, "w", z_prior="uniform", loss="mse")
     uniform = dense.with_prior(Prior("uniform"))
     assert dense.prior == Prior("normal") and uniform.prior == Prior("uniform") and uniform.network is dense.network

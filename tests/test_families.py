@@ -188,7 +188,7 @@ def test_what_lies_beside_a_biggan(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "assume, reason", [({"bn_epsilon": 1e-4}, "leaves open bn_eps, sn_eps"), ({"bn_eps": "small"}, "'small'; expected")]
+    "assume, reason", [({"bn_epsilon": 1e-4}, "it accepts bn_eps, sn_eps"), ({"bn_eps": "small"}, "'small'; expected")]
 )
 def test_assumptions_are_checked(assume, reason, tmp_path):
     with pytest.raises(si.NetworkFileError, match=reason):
@@ -196,7 +196,7 @@ def test_assumptions_are_checked(assume, reason, tmp_path):
 
 
 def test_nothing_is_left_open_by_official_files(tmp_path):
-    with pytest.raises(si.NetworkFileError, match="leaves nothing open"):
+    with pytest.raises(si.NetworkFileError, match="it accepts no such values"):
         si.load(stylegan3(tmp_path), {"bn_eps": 1e-4})
 
 
@@ -214,7 +214,7 @@ def test_networks_under_the_wrong_key(tmp_path):
 def test_folders_that_are_none(contents, tmp_path):
     hugging_face(tmp_path)
     (tmp_path / "config.json").write_text(contents)
-    with pytest.raises(si.NetworkFileError, match="no configuration of pytorch-pretrained-BigGAN"):
+    with pytest.raises(si.NetworkFileError, match="not a configuration of pytorch-pretrained-BigGAN"):
         si.load(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(si.NetworkFileError, match="it is a directory"):
@@ -392,5 +392,5 @@ def test_only_networks_from_z_have_a_prior_to_choose(opened):
     if name in FROM_Z:
         assert with_prior(generator, "uniform").prior.family == "uniform"
         return
-    with pytest.raises(ValueError, match="only for networks whose files do not say"):
+    with pytest.raises(ValueError, match="already say how z is drawn"):
         with_prior(generator, "uniform")

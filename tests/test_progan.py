@@ -389,7 +389,10 @@ def test_theano_networks(kind, lod, scales):
         (lambda s: s["param_values"].__setitem__(3, np.zeros([8, 7, 3, 3], np.float32)), "b4.conv1.weight: it comes"),
         (lambda s: s["build_func_spec"].update(tanh_at_end=1.0), "tanh after the last layer"),
         (lambda s: s["build_func_spec"].update(label_size=3), "classes"),
-        (lambda s: s["build_func_spec"].update(func="G_other"), "built by 'G_other'"),
+        (
+            lambda s: s["build_func_spec"].update(func="G_other"),
+            "it is a Theano network, built by 'G_other'; expected one of G_paper",
+        ),
         (lambda s: s["toplevel_params"].update(cur_lod=np.float32(math.inf)), "expected a finite number"),
     ],
 )

@@ -260,7 +260,7 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
         ({"loss": 3}, "loss is 3; expected a text like"),
         ({"vgg16": "x.pt"}, "has no lpips-vgg to use it"),
         ({"init": 5}, "init is a int; expected a Code"),
-        ({"init": Code("q", {})}, "a code in 'q'; this network has the spaces z, w, w\\+"),
+        ({"init": Code("q", {})}, "in space 'q', which this network does not have; it has z, w, w\\+"),
         ({"init": Code("w", {})}, "it has no w"),
         ({"init": Code("w", {"w": torch.full((1, 128), math.nan)})}, "finite"),
         ({"target": np.zeros((3, 5, 5), np.uint8)}, r"shape \(3, 5, 5\), uint8; expected \(3, 32, 32\) uint8"),

@@ -516,25 +516,25 @@ SHARED = np.zeros(3, np.float32)
         (part(version="4"), "of version '4'; expected a number"),
         (part(build_func_name=3), "whose build_func_name is 3; expected a short text"),
         (part(build_func_name="x" * 300), "expected a short text"),
-        (part(static_kwargs=[]), "arguments are no table"),
+        (part(static_kwargs=[]), "arguments are not a table"),
         (part(static_kwargs={"a": SHARED}), "an argument is a NumpyArray; expected numbers, texts, lists"),
         (part(static_kwargs={"a": b"bytes"}), "an argument is a memoryview"),
         (part(static_kwargs={"a": [[[[[[[[[[1]]]]]]]]]]}), "nested too deeply"),
         (part(static_kwargs={"a": [0] * 20_000}), "arguments of more than 10000 values"),
         (part(static_kwargs={"a": LOOP}), "contains itself"),
-        (part(variables={}), "variables are no list"),
-        (part(variables=[("x",)]), "no pair of name and value"),
+        (part(variables={}), "variables are not a list"),
+        (part(variables=[("x",)]), "not a pair of name and value"),
         (part(variables=[("x", "y")]), "the variable 'x' is 'y'; expected an array"),
         (part(variables=[(1, SHARED)]), "name of a variable is 1"),
         (part(variables=[("x", SHARED)] * 2), "two variables of the name 'x'"),
-        (part(variables=[(str(i), SHARED) for i in range(10_001)]), "variables are no list of at most 10000"),
-        (part(components=[]), "components are no table of networks"),
-        (part(components={"mapping": {}}), "components are no table of networks"),
+        (part(variables=[(str(i), SHARED) for i in range(10_001)]), "variables are not a list of at most 10000"),
+        (part(components=[]), "components are not a table of networks"),
+        (part(components={"mapping": {}}), "components are not a table of networks"),
         (part(variables=[("m/x", SHARED)], components={"m": part(variables=[("x", SHARED)])}), "two variables of the name 'm/x'"),
         (part(variables=[("x", np.zeros(3, ">f4"))]), "not plain little-endian"),
         (part(variables=[("x", np.zeros(3, "c16"))]), "a NumPy type 'c16'"),
         (part(variables=[("x", np.array([None]))]), "a NumPy type 'O8'"),
-        ({"build_func_spec": {"func": "G"}, "param_values": 3}, "parameters are no list"),
+        ({"build_func_spec": {"func": "G"}, "param_values": 3}, "parameters are not a list"),
         ({"build_func_spec": {}, "param_values": []}, "func is None"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
@@ -570,7 +570,7 @@ def test_components_are_used_once():
         deep = b"h\0)\x81" + state(b"}X\1\0\0\0a" + deep + b"s")
     with pytest.raises(NetworkFileError, match="lies too deep"):
         read_records(memoryview(head + b"0"[:0] + b")\x81" + state(b"}X\1\0\0\0a" + deep + b"s") + b"."), "file")
-    for broken, reason in ((b")\x81}b}b.", "set twice"), (b")\x81Nb.", "no table"), (b")\x81.", "without contents")):
+    for broken, reason in ((b")\x81}b}b.", "set twice"), (b")\x81Nb.", "not a table"), (b")\x81.", "without contents")):
         with pytest.raises(NetworkFileError, match=reason):
             read_records(memoryview(head + broken), "file")
 

@@ -1,1 +1,1 @@
-"""What is done with codes and pictures: distances between sets of pictures, lines between codes, figures, sheets."""
+"""Work on codes and pictures: distances between sets of pictures, lines between codes, figures, sheets."""

@@ -1,7 +1,7 @@
 """How far a set of generated pictures is from a set of real ones, by the features of the shipped SqueezeNet.
 
-The network is not Inception, so the numbers are no FID and cannot be compared with published ones; they are reported as
-"frechet_squeezenet" and "kid_squeezenet".
+The network is not Inception, so the numbers are not FIDs and cannot be compared with published ones; they are reported
+as "frechet_squeezenet" and "kid_squeezenet".
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
 
 FRECHET_SAMPLES = 10_000  # with fewer pictures the bias of the Fréchet distance is too large
-FEWEST = 8  # a kernel distance needs so many pictures on each side
+FEWEST = 8  # a kernel distance needs at least so many pictures on each side
 SIDE = 128  # pictures of all sizes are resized to this one
 BATCH = 64
 UNIT = 6.0  # features are divided by this, about their root mean square on photographs, so that distances are near one
@@ -65,7 +65,7 @@ def generated_pictures(
     Args:
         generator: the network's adapter.
         n: the number of pictures in all.
-        seed: of the latents and labels, which depend on nothing else but ``n``.
+        seed: the random seed for the latents and labels. They depend on the seed and on ``n`` alone.
         c: labels (m, c_dim) to draw from, for networks with classes.
     """
     (shape,) = generator.code_shapes("z").values()

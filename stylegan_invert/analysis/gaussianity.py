@@ -15,9 +15,9 @@ class HeldOut(NamedTuple):
     """Fresh samples, (N, w_dim) float64.
 
     Attributes:
-        w: in W.
-        v: the same in V.
-        whitened: the same in whitened coordinates of V.
+        w: the samples in W.
+        v: the same samples in V.
+        whitened: the same samples in whitened coordinates of V.
     """
 
     w: torch.Tensor
@@ -49,8 +49,8 @@ def diagnose(gaussian: Gaussian, samples: HeldOut) -> dict[str, Any]:
         "effective_rank": the exponential of the entropy of the variances' shares (Roy & Vetterli, 2007);
         "skewness_w" and "skewness_v": the mean absolute skewness of the entries;
         "kurtosis_w" and "kurtosis_v": the mean excess kurtosis of the entries;
-        "mahalanobis_mean" and "mahalanobis_variance": of the held-out samples, divided by those of the chi-square distribution
-        with "rank" degrees of freedom, so that both are one for a Gaussian;
+        "mahalanobis_mean" and "mahalanobis_variance": mean and variance for the held-out samples, divided by those of the
+        chi-square distribution with "rank" degrees of freedom, so that both are one for a Gaussian;
         "held_out": the number of held-out samples.
     """
     shares = gaussian.variances / gaussian.variances.sum()

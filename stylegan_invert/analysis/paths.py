@@ -90,7 +90,7 @@ def underlying(generator: GeneratorAdapter, code: Code) -> Code:
 
 
 def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tensor]:
-    """The latent whose G1(z) is nearest to a code at the first dense layer, and what that leaves over (Figure 13).
+    """The latent whose G1(z) is nearest to a code at the first dense layer, and the rest of the code (Figure 13).
 
     Args:
         code: (N) at the layer `GeneratorAdapter.dense`.

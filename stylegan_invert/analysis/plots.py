@@ -12,8 +12,8 @@ def figure(rows: int, columns: int, side: float = 3, ratio: float = 1.0) -> tupl
     """A matplotlib figure and its axes, by row and column.
 
     Args:
-        rows: rows of axes.
-        columns: columns of axes.
+        rows: the number of rows of axes.
+        columns: the number of columns of axes.
         side: the height of each in inches.
         ratio: the width of each, divided by its height.
 
@@ -36,8 +36,8 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
     """Errors along interpolations, as a figure: a column for each panel, and a row for each kind of error.
 
     Args:
-        panels: of each, name to a curve: "alpha", and values of the keys of `CURVES`.
-        titles: of the panels.
+        panels: for each panel, its curves by name. A curve has the points "alpha", and values for the keys of `CURVES`.
+        titles: the titles of the panels.
     """
     drawing, axes = figure(len(CURVES), len(panels), side=2.5, ratio=1.4)
     for j, panel in enumerate(panels):

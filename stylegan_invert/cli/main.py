@@ -22,7 +22,7 @@ COMMANDS = {
     "project": "Find the latent codes of pictures.",
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
-    "train": "Train a StyleGAN2 network whose discriminator also finds latents.",
+    "train": "Train a StyleGAN2 network.",
 }
 
 

@@ -130,10 +130,12 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="[mean|random|de|FILE]",
+    metavar="[mean|random|de|nearest|regression|FILE]",
     help="Where the search starts. mean: the mean code. random: a random code. de: the code that the network's "
-    "discriminator finds, if it was trained to (direction embedding). FILE: a projected_w.npz, or the folder of an "
-    "earlier run with the same targets.  [default: mean; random for z and dense]",
+    "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
+    "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
+    "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
+    "random for z and dense; regression for fast-w and fast-w+]",
 )
 @click.option(
     "--sequence",

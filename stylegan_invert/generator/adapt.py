@@ -38,14 +38,14 @@ def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdap
         family: "normal" or "uniform"; None returns the generator unchanged.
 
     Raises:
-        ValueError: the family is unknown, or the network's own files already say what its z was drawn from.
+        ValueError: the family is unknown, or the network's own files already say how its z is drawn.
     """
     if family is None:
         return generator
-    if family not in ("normal", "uniform") or not generator.asks_for_prior:
-        raise ValueError(
-            f"z_prior is {family!r}; expected normal or uniform, and only for networks whose files do not say"
-        )
+    if family not in ("normal", "uniform"):
+        raise ValueError(f"z_prior is {family!r}; expected normal or uniform")
+    if not generator.asks_for_prior:
+        raise ValueError("this network's files already say how z is drawn; leave out --z-prior")
     return generator.with_prior(Prior(family))
 
 
@@ -55,7 +55,7 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     Args:
         code: the code to check.
         generator: the adapter of the network.
-        name: what the error message calls the code, usually its file.
+        name: the name of the code in error messages, usually its file.
 
     Raises:
         CodeFileError: the network has no such space, a tensor is missing or unknown, or a tensor has a wrong shape or
@@ -63,7 +63,8 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
     """
     if code.space not in generator.spaces and not code.space.startswith(FEATURES):
         raise CodeFileError(
-            f"{name}: a code in {code.space!r}; this network has the spaces {', '.join(generator.spaces)}"
+            f"{name}: the code is in space {code.space!r}, which this network does not have; it has "
+            f"{', '.join(generator.spaces)}"
         )
     try:
         shapes = generator.code_shapes(code.space)

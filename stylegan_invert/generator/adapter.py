@@ -166,7 +166,10 @@ class Adapter:
     def render(self, code: Code, noise_mode: str = "const") -> torch.Tensor:
         if not code.space.startswith(FEATURES):
             if code.space not in self.spaces:
-                raise ValueError(f"a code in {code.space!r}; this network has the spaces {', '.join(self.spaces)}")
+                raise ValueError(
+                    f"the code is in space {code.space!r}, which this network does not have; it has "
+                    f"{', '.join(self.spaces)}"
+                )
             return self.render_base(code, noise_mode)
         h = code.tensors["h"]
         with _hooked(self.layer_module(self._layer(code.space)), lambda out: h.to(out.dtype)):

@@ -22,7 +22,8 @@ class Code:
             Space "f:NAME" has "h" (N, C, H, W), the layer's output, and the tensors of the generator's base space.
             A code may also hold its own noise maps (N, H, W), named "noise." and the layer ("noise.b8.conv0"). A code
             without noise maps is rendered with those stored in the network.
-        c: one-hot labels (N, c_dim) if the network has classes and the space needs them, else None.
+        c: class weights (N, c_dim). One-hot for a single class, a mixture that sums to one for ``--class relaxed``.
+            None if the network has no classes or the space does not need them.
     """
 
     space: str
@@ -55,12 +56,12 @@ class Code:
         c = None if self.c is None else self.c.to(device)
         return Code(self.space, {k: v.to(device) for k, v in self.tensors.items()}, c)
 
-    def detached(self) -> "Code":
-        """The code without gradients. Its tensors share memory with this code's tensors."""
+    def detach(self) -> "Code":
+        """The code without gradients. Like torch's detach: it shares memory with this code."""
         return Code(self.space, {k: v.detach() for k, v in self.tensors.items()}, self.c)
 
-    def detach(self) -> "Code":
-        """A copy without gradients. Its tensors do not share memory with this code's tensors."""
+    def detached_copy(self) -> "Code":
+        """A copy of the code without gradients. It shares no memory with this code."""
         return Code(self.space, {k: v.detach().clone() for k, v in self.tensors.items()}, self.c)
 
 

@@ -23,7 +23,7 @@ FEATURES = "f:"  # the name of the space of a layer's outputs is "f:" and the la
 
 @runtime_checkable
 class GeneratorAdapter(Protocol):
-    """What a projector may ask of a generator. No method changes the generator.
+    """The methods and attributes of a generator that projectors use. No method changes the generator.
 
     Attributes:
         spaces: names of its latent spaces. Every layer in `layers` is a further space, called "f:" and the layer's
@@ -32,7 +32,7 @@ class GeneratorAdapter(Protocol):
         dense: the name in `layers` of the first dense (fully connected) layer; None if the network does not begin with
             one.
         prior: the distribution that z is drawn from.
-        asks_for_prior: True if the network's files do not say what its z was drawn from, so that the user may.
+        asks_for_prior: True if the network's files do not say how its z is drawn, so that the user may (--z-prior).
         medium: the kind of output, a name in `media.medium.MEDIA`.
         output_shape: the shape of one output without the batch axis; (C, H, W) for pictures.
         c_dim: the number of classes; 0 for a network without classes.

@@ -1,7 +1,7 @@
 """The Gaussian distribution that describes StyleGAN's latents well in the V space.
 
 V is W before the last nonlinearity of the mapping network, a leaky ReLU of slope 0.2. A leaky ReLU of slope 5 undoes
-it: v = LRU_5(w) and w = LRU_0.2(v), in the notation of the source.
+it: v = LRU_5(w) and w = LRU_0.2(v). LRU_a is the leaky ReLU of slope a.
 
 Source: Wulff & Torralba, "Improving Inversion and Generation Diversity in StyleGAN using a Gaussianized Latent Space"
 (2020).
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 
 FLOOR = 1e-8  # a direction is called weak if its variance is below this fraction of the largest variance
-ERROR = 0.05  # sampling goes on until the estimated `Gaussian.error` is at most this
-PER_DIMENSION = 2000  # samples per dimension at first; the error is then about 2 / sqrt(PER_DIMENSION)
-FEWEST = 20_000  # samples at first, for networks with few dimensions
-BATCH = 4096  # samples drawn at once
-MOST = 4  # at most this many times the first number of samples are drawn
+TARGET_ERROR = 0.05  # sampling goes on until the estimated `Gaussian.error` is at most this
+SAMPLES_PER_DIMENSION = 2000  # at first; the error is then about 2 / sqrt(SAMPLES_PER_DIMENSION)
+MIN_SAMPLES = 20_000  # the first number of samples is at least this, for networks with few dimensions
+BATCH = 4096  # the number of samples that are drawn at once
+MAX_GROWTH = 4  # at most this many times the first number of samples are drawn
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Gaussian:
         axes: (d, d) float64, the eigenvectors of the covariance, as columns.
         slope: the slope of the leaky ReLU that ends the mapping network; 0.2 in official networks.
         samples: the number of samples from which mean and covariance were computed.
-        error: the estimated relative error of the covariance. It is the spectral norm of S^-1/2 (S' - S) S^-1/2 without
-            weak directions, where S' is the computed and S the true covariance; two halves of the samples are compared
-            for it.
+        error: the estimated relative error of the covariance. S is the true covariance and S' the computed one. The
+            error is the largest relative error of the variance over all directions that are not weak. It is estimated
+            by comparing two halves of the samples. As a formula, it is the spectral norm of S^-1/2 (S' - S) S^-1/2.
     """
 
     mean: torch.Tensor
@@ -72,7 +72,7 @@ class Gaussian:
 
     def to_v(self, w: torch.Tensor) -> torch.Tensor:
         """v = LRU_5(w) of w (..., d), in the precision of ``mean``."""
-        return ungated(w.to(self.mean.dtype), self.slope)
+        return inverse_leaky_relu(w.to(self.mean.dtype), self.slope)
 
     def to_w(self, v: torch.Tensor) -> torch.Tensor:
         """w = LRU_0.2(v) of v (..., d), float32."""
@@ -124,7 +124,7 @@ class Gaussian:
         return self.to_w(self.to_v(w) + (smaller - x) @ self.axes.t())
 
 
-def ungated(w: torch.Tensor, slope: float) -> torch.Tensor:
+def inverse_leaky_relu(w: torch.Tensor, slope: float) -> torch.Tensor:
     """The inverse of a leaky ReLU: the tensor that a leaky ReLU of this slope turns into w."""
     return torch.where(w >= 0, w, w / slope)
 
@@ -152,8 +152,8 @@ class Moments:
         self.sum += x.sum(dim=0)
         self.squares += x.t() @ x
 
-    def with_(self, other: "Moments") -> "Moments":
-        """The moments of the rows of both together. Both must have the same origin."""
+    def combined(self, other: "Moments") -> "Moments":
+        """The moments of the rows of both objects together. Both must have the same origin."""
         both = Moments(self.origin)
         both.count = self.count + other.count
         both.sum, both.squares = self.sum + other.sum, self.squares + other.squares
@@ -189,9 +189,9 @@ def fit_gaussian(
     Raises:
         ValueError: the samples are all equal, or are not finite.
     """
-    enough = max(FEWEST, PER_DIMENSION * dimensions)
-    most = MOST * enough
-    first = ungated(sample(BATCH).double(), slope)
+    enough = max(MIN_SAMPLES, SAMPLES_PER_DIMENSION * dimensions)
+    most = MAX_GROWTH * enough
+    first = inverse_leaky_relu(sample(BATCH).double(), slope)
     if not torch.isfinite(first).all():
         raise ValueError("the mapping network gives numbers that are not finite, so V has no Gaussian")
     halves = [Moments(first.mean(dim=0)), Moments(first.mean(dim=0))]
@@ -199,11 +199,11 @@ def fit_gaussian(
     turn, count = 1, BATCH  # batches go to the two halves by turns
     while True:
         while count < enough:
-            halves[turn].add(ungated(sample(BATCH).double(), slope))
+            halves[turn].add(inverse_leaky_relu(sample(BATCH).double(), slope))
             turn, count = 1 - turn, count + BATCH
             if progress is not None:
                 progress(count, max(enough, count))
-        moments = halves[0].with_(halves[1])
+        moments = halves[0].combined(halves[1])
         variances, axes = torch.linalg.eigh(moments.covariance)
         variances, axes = variances.flip(0).clamp_min(0), axes.flip(1)
         if not variances[0] > 0:
@@ -215,6 +215,6 @@ def fit_gaussian(
         # samples.
         difference = inverse_root.t() @ (halves[0].covariance - halves[1].covariance) @ inverse_root / 2
         error = float(torch.linalg.matrix_norm(difference, 2))
-        if error <= ERROR or count >= most:
+        if error <= TARGET_ERROR or count >= most:
             return Gaussian(moments.mean, variances, axes, slope, count, error)
         enough = min(most, count + count // 4)

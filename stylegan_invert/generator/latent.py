@@ -11,7 +11,7 @@ from .prior import Prior
 
 
 class LatentGenerator(Protocol):
-    """What a network must have to be used by `LatentAdapter`. Any network from z to pictures can have it.
+    """The interface of networks for `LatentAdapter`. Any network from z to pictures can have it.
 
     The network is called with z (N, z_dim) and, if it has classes, with one-hot labels (N, c_dim). It returns pictures
     (N, img_channels, img_resolution, img_resolution), nominally in [-1, 1].

@@ -16,7 +16,7 @@ from .prior import Prior
 
 
 class StyleGenerator(Protocol):
-    """What a network must have to be used by `StyleAdapter`. StyleGAN 1, 2 and 3 have it.
+    """The interface of networks for `StyleAdapter`. StyleGAN 1, 2 and 3 have it.
 
     Attributes:
         family: the name of its kind, for ``stylegan-invert inspect``.

@@ -1,7 +1,7 @@
 """From the tensors of a file to a network: every tensor is compared first, and only then is memory taken.
 
 All readers end here. A reader builds the module on PyTorch's "meta" device, where tensors have shapes and take no
-memory, and says for each of its tensors what it is made from.
+memory, and says for each of its tensors which tensors of the file it is computed from, and how.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def unchanged(value: torch.Tensor) -> torch.Tensor:
 
 
 class Source(NamedTuple):
-    """What one tensor of a network is made from.
+    """The inputs of one tensor of a network, and the function that computes it from them.
 
     Attributes:
         inputs: name in the file to the record of the tensor, or None if the file has none of that name; and the shape
@@ -112,12 +112,13 @@ def assemble(
     Presence, shape and type of all tensors are compared before the first of them takes memory.
 
     Args:
-        network: built on the meta device.
-        sources: name of each tensor in the network's ``state_dict()`` to what it is made from.
-        file: its name, for errors.
+        network: a network that was built on the meta device.
+        sources: the `Source` of each tensor in the network's ``state_dict()``, by name.
+        file: the name of the file, for errors.
         place: where in the file the network is; put in front of names in errors.
         budget: the memory that the tensors may take.
-        names: of all tensors that the file has for this network, where one that is not used is to be refused.
+        names: the names of all tensors that the file has for this network. One that is not used is refused. Without
+            names nothing is refused.
         misfit: the sentence for a tensor of another shape, see `compare`.
         unknown: the sentence for a tensor that is not used.
         not_finite: the sentence for a tensor that holds infinities or NaN; empty if they are not looked for.
@@ -161,11 +162,11 @@ def compare(
     place: str,
     misfit: str = ARGUMENTS,
 ) -> None:
-    """Compare one tensor of a file with what is wanted; no memory is taken.
+    """Compare one tensor of a file with the required shape and type; no memory is taken.
 
     Args:
-        record: of the file's tensor; None if it is missing.
-        shape: that it must have; None for any.
+        record: the record of the file's tensor; None if it is missing.
+        shape: the shape that it must have; None for any.
         expected: the network's tensor. If it holds floating-point numbers, the file's may be of any such type.
         file: its name, for errors.
         place: where in the file the tensor is.

@@ -1,4 +1,4 @@
-"""What arguments and attributes in files may be: the checks and limits that the readers share."""
+"""The checks and limits of arguments and attributes in files, which the readers share."""
 
 import math
 from collections.abc import Callable, Collection, Container, Mapping
@@ -12,15 +12,15 @@ from .machine.pickled import show
 
 MAX_SIZE = 2**16  # the largest dimension of a tensor that an argument may ask for
 MAX_RESOLUTION = 4096  # pixels
-MAX_LAYERS = 64  # of one kind
-MAX_TAPS = 64  # of a filter, along each axis
+MAX_LAYERS = 64  # the most layers of one kind
+MAX_TAPS = 64  # the most taps of a filter along each axis
 _LARGE = 1e18
 
 Check = tuple[str, Callable[[Any], bool]]
-"""What is expected, in words, and a function that says if a value is that."""
+"""The expectation in words, and a function that returns True for a value that meets it."""
 
 Assumptions = Mapping[str, tuple[Any, Check]]
-"""What a kind of file does not say: name to the value that is taken unless the user gives another, and its check."""
+"""Values that a kind of file does not state: by name, the default, and the check of a value that the user gives."""
 
 flag: Check = ("True or False", lambda v: isinstance(v, bool))
 a_number: Check = ("a number", lambda v: _is_number(v) and abs(v) < _LARGE)
@@ -50,7 +50,7 @@ def one_of(words: Collection[str]) -> Check:
 
 
 def none_or(check: Check) -> Check:
-    """None, or what another check accepts."""
+    """The check that accepts None and every value that another check accepts."""
     expectation, accepts = check
     return f"None or {expectation}", lambda v: v is None or accepts(v)
 
@@ -72,7 +72,7 @@ def checked(value: Any, check: Check, file: object, place: str) -> Any:
     """The value itself.
 
     Raises:
-        NetworkFileError: it is not what the check expects.
+        NetworkFileError: the check refuses the value.
     """
     expectation, accepts = check
     if not accepts(value):
@@ -86,7 +86,7 @@ def checked_table(
     """Keyword arguments of known names, each with a value of its kind; those that are ignored are left out.
 
     Raises:
-        NetworkFileError: it is no table, a name is unknown, or a value is not what it should be.
+        NetworkFileError: ``table`` is not a dict, a name is unknown, or its check refuses a value.
     """
     if not isinstance(table, dict):
         raise NetworkFileError(file, place, f"it is {show(table)}; expected a table of arguments")
@@ -115,7 +115,7 @@ class Known(NamedTuple):
         cls: called with the arguments of the file by name. A network of it has ``init_kwargs``, plain values.
         checks: name of an argument to its check, or, for a table of arguments, to a table of checks. An argument that
             has no check here must be a plain value of ordinary size.
-        module_src: what stands in an official pickle in place of the source text of the class; empty if official
+        module_src: the text that takes the place of the class's source text in an official pickle; empty if official
             pickles hold no such networks.
     """
 
@@ -162,14 +162,14 @@ def set_attribute(
 
     Args:
         module: one part of a network.
-        name: of the attribute.
-        value: from the file.
-        file: its name, for errors.
+        name: the name of the attribute.
+        value: the value in the file.
+        file: the name of the file, for errors.
         place: where in the file the module is.
-        check: of the value; None takes that of `ATTRIBUTES`.
+        check: the check of the value; None takes that of `ATTRIBUTES`.
 
     Raises:
-        NetworkFileError: the value is not what it should be, or needs a buffer that the module lacks.
+        NetworkFileError: the check refuses the value, or it needs a buffer that the module lacks.
     """
     expectation, accepts = check or ATTRIBUTES[name]
     if not accepts(value):

@@ -1,4 +1,4 @@
-"""Converts network files from one format to another, and compares what the written file computes with what was read."""
+"""Converts network files from one format to another, and compares the written networks with the original ones."""
 
 import os
 import warnings
@@ -43,9 +43,9 @@ class Format(NamedTuple):
     """A format that networks can be written in.
 
     Attributes:
-        ending: of its files' names.
-        title: what it is, in words.
-        write: writes a network file, and returns in words what the format does not keep.
+        ending: the ending of the names of its files.
+        title: the format in words.
+        write: writes a network file, and returns a list, in words, of everything that the format does not keep.
     """
 
     ending: str
@@ -69,7 +69,7 @@ class Difference(NamedTuple):
     """How much the outputs of two networks differ.
 
     Attributes:
-        role: of both networks in their files, "G_ema", "G" or "D".
+        role: the role of both networks in their files, "G_ema", "G" or "D".
         error: the largest difference.
         scale: the largest value.
     """
@@ -85,11 +85,11 @@ class Difference(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What `convert` did.
+    """A report of `convert`.
 
     Attributes:
-        left_out: what the new file does not keep, in words.
-        differences: of the outputs of the old and the new networks.
+        left_out: a list, in words, of everything that the new file does not keep.
+        differences: the differences between the outputs of the old and the new networks.
     """
 
     left_out: list[str]
@@ -113,7 +113,7 @@ def convert(net: NetworkFile, path: str | os.PathLike, format: str) -> Report:
         wrong = [d for d in differences if not d.fits]
         if wrong:
             by = ", ".join(f"{d.role} by {d.error:.1e} on a scale of {d.scale:.1e}" for d in wrong)
-            raise ValueError(f"{path} was not written: what was read again differs, {by}")
+            raise ValueError(f"{path} was not written: the networks that were read again differ, {by}")
     return Report(left_out, differences)
 
 

@@ -1,4 +1,4 @@
-"""The front door of network files: `load` opens one, `NetworkFile` holds what is in it, `save` writes one."""
+"""The front door of network files: `load` opens one, `NetworkFile` holds its contents, `save` writes one."""
 
 import errno
 import json
@@ -36,15 +36,15 @@ class NetworkFile:
         D: the discriminator, or None if the file has none.
         file: the name that the file was opened by.
         sha256: the hash of the file, or None if the networks were not read from one.
-        training_set_kwargs: what the file says about its training set, as plain values, or None.
+        training_set_kwargs: the file's description of its training set, as plain values, or None.
         extra: tensors that this project keeps in the file beside the official networks: name to tensor, or to a
             table of names and tensors. See `save`.
-        assumed: what the file does not say, in words, with the values that were taken instead. Empty for files that say
+        assumed: the values that the file does not state and that were assumed, in words. Empty for files that state
             everything.
 
     ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have.
-    ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first asked for:
-    in eval mode, without gradients, on the CPU. What is known of its origin is told by `provenance.provenance_of`.
+    ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first used:
+    in eval mode, without gradients, on the CPU. `provenance.provenance_of` tells its origin.
     """
 
     def __init__(
@@ -140,7 +140,8 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
             that comes with this package ("cats32-de", "cats32", "faces64").
-        assume: what such a file does not say, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` tells what was assumed.
+        assume: values that such a file does not state, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` lists those
+            that were assumed.
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
@@ -236,7 +237,7 @@ def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) 
     except (ValueError, RecursionError):
         config = None
     if not family.folder.accepts(config):
-        raise NetworkFileError(str(settings), "", f"it is no configuration of {family.name}")
+        raise NetworkFileError(str(settings), "", f"it is not a configuration of {family.name}")
     assumed = table.assumptions(family.assumed, given, name)
     view = memoryview(_bytes(weights, str(weights)))
     root = read_records(view, str(weights))
@@ -252,7 +253,7 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
     there is none an empty module is written in its place, which `load` reads as None.
 
     Args:
-        net: what `load` returned, perhaps changed; or a generator, which is then written as G and as G_ema.
+        net: the result of `load`, perhaps changed; or a generator, which is then written as G and as G_ema.
         path: the file to write. An old file of that name stays whole until the new one is complete.
         extra: tensors to keep under this project's own key, besides those of ``net.extra``: name to tensor, or to a
             table of names and tensors. Official code ignores them.
@@ -264,7 +265,7 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
     if isinstance(net, torch.nn.Module):
         net = NetworkFile({"G": net, "G_ema": net})
     if not isinstance(net, NetworkFile):
-        raise TypeError(f"a {type(net).__name__} cannot be saved; expected what load returned, or its generator net.G")
+        raise TypeError(f"a {type(net).__name__} cannot be saved; expected the result of load, or its generator net.G")
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
     g, d, g_ema = (net[key] for key in ROLES)

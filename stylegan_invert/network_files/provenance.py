@@ -1,6 +1,6 @@
-"""Where a network came from, and whether it is still what was read.
+"""Where a network came from, and whether it was changed since it was read.
 
-What is known of a network is kept beside it, not in it: ``copy.deepcopy`` gives a network of unknown origin, unless
+The origin of a network is kept beside it, not in it: ``copy.deepcopy`` gives a network of unknown origin, unless
 `carry` says that the copy is the same. A network whose numbers were changed after it was read never has the hash of its
 file.
 """
@@ -19,8 +19,8 @@ class Provenance(NamedTuple):
 
     Attributes:
         file: the name that it was opened by; None if it is unknown.
-        sha256: of that file; None if it is unknown, or if the network was changed since.
-        changed: True if a parameter or buffer is not what was read from the file.
+        sha256: the hash of that file; None if it is unknown, or if the network was changed since.
+        changed: True if a parameter or buffer differs from the one in the file.
     """
 
     file: str | None = None
@@ -29,7 +29,7 @@ class Provenance(NamedTuple):
 
 
 class _Origin(NamedTuple):
-    """What is kept of a network: its file, the hash of that, and the fingerprint of the network if there is a hash."""
+    """The origin of a network: its file, the hash of the file, and the network's fingerprint if there is a hash."""
 
     file: str | None
     sha256: str | None
@@ -42,7 +42,7 @@ _origins: weakref.WeakKeyDictionary[torch.nn.Module, _Origin] = weakref.WeakKeyD
 def fingerprint(network: torch.nn.Module) -> Fingerprint:
     """Name, type, shape and CRC-32 of every parameter and buffer, the same on every device.
 
-    A tensor on a GPU is copied for it. Attributes that are no tensors do not count.
+    A tensor on a GPU is copied for it. Attributes that are not tensors do not count.
     """
     return tuple((name, t.dtype, t.shape, _checksum(t)) for name, t in network.state_dict().items())
 
@@ -53,14 +53,14 @@ def _checksum(value: torch.Tensor) -> int:
 
 
 def remember(network: torch.nn.Module, file: str | None, sha256: str | None) -> None:
-    """Keep where a network came from, which must be called before anybody can change it.
+    """Remember where a network came from. It must be called before the network can be changed.
 
-    Nothing happens if something is known of the network already.
+    Nothing happens if an origin of the network is known already.
 
     Args:
-        network: as it was read.
+        network: the unchanged network.
         file: the name that it was opened by.
-        sha256: of the file; None for a network that was not read from one.
+        sha256: the hash of the file; None for a network that was not read from one.
     """
     if network not in _origins:
         _origins[network] = _Origin(file, sha256, None if sha256 is None else fingerprint(network))
@@ -75,7 +75,7 @@ def carry(original: torch.nn.Module, copy: torch.nn.Module) -> None:
 def provenance_of(network: object) -> Provenance:
     """Where a network came from, as far as this is known; its numbers are compared with those that were read.
 
-    Moving a network to another device is no change; another number type is one.
+    Moving a network to another device does not count as a change; another number type does.
     """
     origin = _origins.get(network) if isinstance(network, torch.nn.Module) else None
     if origin is None:

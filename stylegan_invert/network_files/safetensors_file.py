@@ -7,7 +7,7 @@ JSON object under "stylegan_invert":
 - ``format``: 1.
 - ``networks``: role to the description of a network, or to another role if it is the same network. A description has
   ``class`` (a key of `table.CLASSES`), ``family``, ``kwargs`` (the arguments of the constructor), and ``attributes``
-  (what was changed after construction: name of the module to name of the attribute to value).
+  (attributes that were changed after construction: name of the module to name of the attribute to value).
 - ``training_set_kwargs``: as in `file.NetworkFile`.
 - ``extra``: the table of extra tensors, in which the names of tensors stand for them.
 
@@ -42,7 +42,7 @@ from .table import CLASSES
 KEY = "stylegan_invert"
 FORMAT = 1
 MAX_HEADER = 4 * 2**20  # bytes; a StyleGAN2 of 1024x1024 with its discriminator takes 60,000
-MAX_VALUES = 10_000  # in the arguments of a network
+MAX_VALUES = 10_000  # the most values in the arguments of a network
 MAX_NESTING = 8
 MAX_TEXT = 200
 
@@ -57,10 +57,10 @@ MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
 
 class Contents(NamedTuple):
-    """What `read` returns.
+    """The contents of a file, as `read` returns them.
 
     Attributes:
-        networks: by role, "G_ema", "G" or "D".
+        networks: the networks by role, "G_ema", "G" or "D".
         training_set_kwargs: as in `file.NetworkFile`.
         extra: as in `file.NetworkFile`.
     """
@@ -176,7 +176,7 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
     Args:
         data: the whole file.
         file: its name, for errors.
-        budget: of memory; None allows twice the size of the file.
+        budget: the memory budget; None allows twice the size of the file.
 
     Raises:
         NetworkFileError: it is damaged, or another kind of safetensors file, or its arguments and tensors do not fit.
@@ -223,7 +223,9 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
 def _header(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], Any]:
     """The tensors of a safetensors file as views of it, and its metadata."""
     if not is_safetensors(view):
-        raise NetworkFileError(file, "", "it is no safetensors file; expected one that 'stylegan-invert convert' wrote")
+        raise NetworkFileError(
+            file, "", "it is not a safetensors file; expected one that 'stylegan-invert convert' wrote"
+        )
     (length,) = struct.unpack("<Q", view[:8])
     if length > len(view) - 8:
         raise NetworkFileError(file, "", f"it ends in its header of {length:,} bytes (is it complete?)")
@@ -328,15 +330,15 @@ def _check(table: Any, checks: Mapping[str, Any], file: object, place: str) -> N
 
 
 def _bounded(value: Any, name: str, left: int, file: object, place: str, depth: int = 0) -> int:
-    """Refuse what no argument of a network is: a large integer, a long text, NaN, a long or deep table.
+    """Refuse values that no argument of a network has: a large integer, a long text, NaN, a long or deep table.
 
     Args:
         value: the argument, or a value in it.
-        name: of the argument, or of the value in it.
-        left: how many more values the arguments may have.
+        name: the name of the argument, or of the value in it.
+        left: the number of further values that the arguments may have.
         file: its name, for errors.
         place: where in the file the arguments are.
-        depth: how many tables and lists the value lies in.
+        depth: the number of tables and lists in which the value lies.
 
     Returns:
         How many more values the arguments may have after this one.
@@ -412,7 +414,7 @@ def _read_extra(
         where = f"{place}.{key[:80]}"
         if isinstance(value, str):
             if not value.startswith("extra.") or value not in records or value in used:
-                raise NetworkFileError(file, where, f"it is {show(value)}, which is no tensor of that table")
+                raise NetworkFileError(file, where, f"it is {show(value)}, which is not a tensor of that table")
             used.add(value)
             budget.spend(where, records[value].nbytes + 256)
             result[key] = records[value].to_tensor()

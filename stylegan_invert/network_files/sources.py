@@ -20,7 +20,7 @@ def check(source: str | os.PathLike) -> None:
     """Refuse a misspelt source. Nothing is downloaded.
 
     Raises:
-        NetworkFileError: the source is no URL, no short name and no path of something that exists.
+        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing file or folder.
     """
     name = os.fspath(source)
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:

@@ -1,6 +1,6 @@
 """The one table of network families: how their networks are recognised in a file, and built.
 
-A family that is new is a file in ``families/`` and a line in `FAMILIES`. Nobody else asks what family a network is of.
+A new family needs a file in ``families/`` and a line in `FAMILIES`. No other file depends on the family of a network.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,18 +23,18 @@ from .machine.tensors import TensorRecord
 Record = ModuleRecord | TFNetwork
 Tensors = Mapping[str, TensorRecord]
 Files = Mapping[str, tuple[bytes | bytearray, str]]
-"""Files that lie beside a network file: kind to bytes and name."""
+"""Files that lie beside a network file. The keys are "settings" or a role, the values the bytes and the name."""
 
 
 class Folder(NamedTuple):
     """A folder that holds one network in two files.
 
     Attributes:
-        settings: name of the JSON file that describes the network.
-        weights: name of the file of its tensors.
-        accepts: takes what the JSON file holds, and says if it describes such a network.
-        build: called with what the JSON file holds, the tensors by name, the name of their file, the budget, and a
-            value for each assumption; returns the generator.
+        settings: the name of the JSON file that describes the network.
+        weights: the name of the file of its tensors.
+        accepts: called with the contents of the JSON file; returns True if they describe such a network.
+        build: called with the contents of the JSON file, the tensors by name, the name of their file, the budget, and
+            a value for each assumption; returns the generator.
     """
 
     settings: str
@@ -49,20 +49,21 @@ class Family(NamedTuple):
     A family has one of ``reads``, ``find`` and ``folder``. The first that recognises a network builds it.
 
     Attributes:
-        name: of the family, or of the project that writes such files, for errors.
+        name: the name of the family, or of the project that writes such files, for errors.
         build: for ``reads``, called with the record, the file's name, the place in the file, and the budget. For
             ``find``, called with the place, the tensors, the file's name, the budget, and a value for each assumption.
-        reads: takes the record of one network, and says if it is of this family.
-        find: takes the object that a file of tensors holds, and returns the networks of this family in it: role to the
-            place in the file and the tensors by name.
-        assumed: what such files do not say.
-        globals: what the pickles of such files may name besides tensors, see `Machine`.
-        classes: the family's networks in safetensors files.
-        companions: takes a generator's path, and returns the paths of files that belong to it and may be missing:
-            "settings", or the role of the network in the file, to the path.
-        settings: takes the object that the companion "settings" holds, and its name, and returns what it says about
-            ``assumed``: name to value, or None if it is no such file.
-        folder: for networks that are folders.
+        reads: called with the record of one network; returns True if it is of this family.
+        find: called with the object that a file of tensors holds. It returns the networks of this family in that
+            object: a dict from the role ("G_ema", "G" or "D") to a pair: the place in the file, and a dict of the
+            tensors by name.
+        assumed: values that such files do not state, each with its default and its check.
+        globals: names that the pickles of such files may use besides those of tensors, see `machine.pickled.Machine`.
+        classes: the classes of the family's networks that safetensors files may name.
+        companions: called with a generator's path; returns the paths of files that belong to it and may be missing.
+            Returns a dict. Its keys are 'settings' or a role, its values the paths.
+        read_settings: called with the object that the companion file "settings" holds, and with that file's name.
+            Returns the values it states for names in ``assumed``, or None if it is not a settings file.
+        folder: for networks that are folders, the files in them; None for others.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Family(NamedTuple):
     globals: Mapping[tuple[str, str], Any] = {}
     classes: Mapping[str, Known] = {}
     companions: Callable[[Path], Mapping[str, Path]] | None = None
-    settings: Callable[[Any, object], Mapping[str, Any] | None] | None = None
+    read_settings: Callable[[Any, object], Mapping[str, Any] | None] | None = None
     folder: Folder | None = None
 
 
@@ -92,28 +93,28 @@ FAMILIES = (
         globals=biggan.GLOBALS,
         classes=biggan.CLASSES,
         companions=biggan.companions,
-        settings=biggan.assumed_of_config,
+        read_settings=biggan.assumed_of_config,
     ),
     Family("pytorch-pretrained-BigGAN", folder=HUGGING_FACE, assumed=biggan.FOLDER_ASSUMED),
     Family("pSp", rosinality.build, find=psp.find, assumed=rosinality.ASSUMED, globals=psp.GLOBALS),
     Family("rosinality/stylegan2-pytorch", rosinality.build, find=rosinality.find, assumed=rosinality.ASSUMED),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
 )
-"""All families, in the order in which they are asked. Those that accept everything of their kind come last."""
+"""All families, in the order in which they are tried. Those that accept everything of their kind come last."""
 
 CLASSES: dict[str, Known] = {name: known for family in FAMILIES for name, known in family.classes.items()}
 """Every class that a safetensors file may name, and nothing else: a name is looked up here, never imported."""
 
 GLOBALS = {name: construct for family in FAMILIES for name, construct in family.globals.items()}
-"""What the pickles of all families may name besides what `read_records` knows."""
+"""The names that pickles of all families may use besides those that `read_records` knows."""
 
 
 class Unbuilt(NamedTuple):
-    """A network of a file that nobody has asked for yet.
+    """A network of a file that is not built until it is used.
 
     Attributes:
         kind: the class or function that the file names.
-        known: False if ``build`` is going to refuse it.
+        known: False if the class is not supported; ``build`` then raises NetworkFileError.
         build: makes the network.
     """
 
@@ -128,7 +129,7 @@ def records(root: Any) -> dict[str, Record]:
 
 
 def of_record(record: Record, role: str, file: object, budget: Budget) -> Unbuilt:
-    """The network of a record that a file has in a role."""
+    """How to build the network that a file stores under a role ("G", "D", "G_ema")."""
     wrong = record.refusal(role)
 
     def build() -> torch.nn.Module:
@@ -148,24 +149,24 @@ def of_tensors(
     Args:
         root: the object that the file holds.
         file: its name, for errors.
-        given: what the user says of what such files leave open.
-        budget: of memory, for the networks of this file.
-        beside: the family's companions.
+        given: values the user gave (``--assume``) for things such files do not say.
+        budget: the memory budget for the networks of this file.
+        beside: the files that belong to this one, see `Family.companions`.
 
     Returns:
         The networks by role, and in words what was assumed. Empty if no family knows the tensors.
 
     Raises:
-        NetworkFileError: they are of a family, and do not fit.
+        NetworkFileError: a family recognises the tensors, but their names or shapes do not fit.
     """
     for family in FAMILIES:
         found = family.find(root) if family.find is not None else {}
         if "G_ema" not in found:
             continue
         told: Mapping[str, Any] = {}
-        if family.settings is not None and "settings" in beside:
+        if family.read_settings is not None and "settings" in beside:
             data, name = beside["settings"]
-            told = family.settings(read_records(memoryview(data), name, GLOBALS), name) or {}
+            told = family.read_settings(read_records(memoryview(data), name, GLOBALS), name) or {}
         assumed = assumptions(family.assumed, {**told, **given}, file)
         networks: dict[str, Any] = {
             role: family.build(place, tensors, file, budget, assumed) for role, (place, tensors) in found.items()
@@ -191,20 +192,21 @@ def _companion(
 
 
 def assumptions(table: Assumptions, given: Mapping[str, Any], file: object) -> dict[str, Any]:
-    """A value for everything that a kind of file does not say: what is given, else the default.
+    """A value for everything that a kind of file does not say: the user's value, or else the default.
 
     Args:
-        table: what is not said.
-        given: name to value, as the user gave it.
-        file: its name, for errors.
+        table: the names of the missing values, each with its default and its check.
+        given: the values the user gave (``--assume``), by name.
+        file: the name of the file, for errors.
 
     Raises:
-        NetworkFileError: a name is unknown, or a value is not what it must be.
+        NetworkFileError: a name is unknown, or its check refuses a value.
     """
     unknown = sorted(set(given) - set(table))
     if unknown:
-        what = f"this kind of file leaves open {', '.join(table)}" if table else "this kind of file leaves nothing open"
-        raise NetworkFileError(file, "", f"{', '.join(unknown)} cannot be assumed; {what}")
+        accepted = ", ".join(table) or "no such values"
+        reason = f"--assume {', '.join(unknown)} does not apply to this kind of file; it accepts {accepted}"
+        raise NetworkFileError(file, "", reason)
     values = {name: given.get(name, default) for name, (default, _) in table.items()}
     for name, (_, (expectation, accepts)) in table.items():
         if not accepts(values[name]):

@@ -1,8 +1,9 @@
-"""What all studies share: networks and pictures, the search for codes, results kept in parts, and the files of a study.
+"""Functions that all studies share: networks and pictures, the search for codes, results kept in parts, and the files
+of a study.
 
-A study is a folder. ``settings.json`` says how it was made, ``parts/`` holds what took long to compute, and ``results.json``,
-``table.md`` and the figures are made of the parts. A study that was stopped goes on when it is called again with the same
-settings: the parts that are there are read.
+A study is a folder. ``settings.json`` says how it was made, ``parts/`` holds the results of long computations, and
+``results.json``, ``table.md`` and the figures are made from these parts. A study that was stopped goes on when it is
+called again with the same settings: existing parts are read.
 """
 
 import contextlib
@@ -128,7 +129,7 @@ def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorA
 
 
 def distance_of(loss: str, device: torch.device | str) -> tuple[Distance, dict[str, Any]]:
-    """The distance that a text such as "lpips-squeeze=1,mse=1" names, on a device, and what a study's settings say of it."""
+    """The distance that a text such as "lpips-squeeze=1,mse=1" names, and its entries in a study's settings."""
     return build_loss(loss, {}, torch.device(device))
 
 
@@ -154,7 +155,7 @@ def fit(
         callback: called after each step.
 
     Raises:
-        ProjectionError: an option has a value that the method does not accept, or a distance is no number.
+        ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
     """
     name = start.space if method == "w" else method
     idle = find_method(name).options(**options).without_effect()
@@ -184,7 +185,7 @@ class Part(NamedTuple):
 
     @property
     def work(self) -> int:
-        """What the part counts in the progress: pictures times steps, where a search without steps counts as one."""
+        """The size of the part in the progress: pictures times steps. A search without steps counts as one step."""
         return len(self.pixels) * max(self.way.steps, 1)
 
 
@@ -194,8 +195,8 @@ def split(name: str, way: Any, pictures: np.ndarray, batch: int, file: str) -> l
     Args:
         name, way: see `Part`.
         pictures: (N, C, R, R) uint8.
-        batch: pictures in a part, at most.
-        file: the files' name, with a field for the number of the first picture, as "real-w-{:04d}.npz".
+        batch: the largest number of pictures in a part.
+        file: the name of the files, with a field for the number of the first picture, as "real-w-{:04d}.npz".
     """
     starts = range(0, len(pictures), batch)
     return [Part(name, way, first, pictures[first : first + batch], file.format(first)) for first in starts]
@@ -216,7 +217,7 @@ def find_parts(
         counting: shows the progress.
 
     Returns:
-        What was computed, by set and way, in the order of the parts.
+        The arrays of the parts by set and way, in the order of the parts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[tuple[str, Any], list[Arrays]] = {}
@@ -251,7 +252,7 @@ def stacked(parts: Sequence[Arrays], key: str) -> np.ndarray:
     return np.concatenate([part[key] for part in parts])
 
 
-# What is measured
+# Measures
 
 
 def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays:
@@ -303,7 +304,7 @@ def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
         earlier = dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError):
         raise StyleganInvertError(
-            f"{path}: it is damaged, so nobody knows what this study was made with; delete the folder or choose another "
+            f"{path}: it is damaged, so the settings of this study are unknown; delete the folder or choose another "
             "--outdir"
         ) from None
     now = json.loads(json.dumps(settings))

@@ -1,7 +1,11 @@
-"""What clipping does to the recovery of latents.
+"""How clipping changes the recovery of latents.
 
-The comparison of Lipton & Tripathi ("Precise recovery of latent vectors from generative adversarial networks", 2017) and of
-Bayat's thesis. The thesis's published code clips a copy of z, so its clipping was never applied.
+Three ways to treat entries of z outside the prior's bound are compared. "none" leaves them where they are. "standard"
+sets them to the bound after every step. "stochastic" draws them anew from the prior after every step.
+
+The comparison is that of Lipton & Tripathi, "Precise recovery of latent vectors from generative adversarial networks"
+(2017), and of Bayat's thesis "Inverse Mapping of Generative Adversarial Networks". The thesis's published code clips a
+copy of z, so its clipping was never applied.
 """
 
 import os
@@ -18,7 +22,7 @@ from . import base
 
 PRIORS = ("normal", "uniform")
 BATCH = 16  # pictures that are searched together
-GOOD = 30  # dB: the table counts the pictures above
+GOOD = 30  # The table counts pictures whose PSNR exceeds this many dB.
 
 
 class Way(NamedTuple):
@@ -42,23 +46,23 @@ def run(
 ) -> dict[str, Any]:
     """Generate pictures from latents of a prior, and find the latents again under each kind of clipping.
 
-    Starts, restarts and everything else are equal. The pictures that are searched have been rounded to 8 bits.
+    All kinds of clipping have the same starts, restarts and other settings. The target pictures are rounded to 8 bits.
 
     Args:
         net: a network without classes.
         outdir: the study's folder; see `studies.base`.
-        generated: pictures for each prior.
-        steps: steps of Adam.
-        restarts: starts for each picture; the best result counts.
-        seed: of the starts.
+        generated: the number of pictures for each prior.
+        steps: the number of Adam's steps.
+        restarts: the number of starts for each picture; the best result counts.
+        seed: the random seed for the starts.
         loss: the distance, by name.
         device: where to compute.
         counting: shows the progress.
 
     Returns:
-        What results.json holds. "priors" has, for each prior and kind of clipping, one value per picture: "psnr" in dB,
-        "error", the root mean squared difference from the true latent, and "outside", the share of entries beyond the
-        prior's bound.
+        The contents of results.json. "priors" has, for each prior and kind of clipping, one value per picture: "psnr"
+        in dB, "error", the root mean squared difference from the true latent, and "outside", the share of entries
+        beyond the prior's bound.
 
     Raises:
         StyleganInvertError: the network has classes, or the folder holds another study.

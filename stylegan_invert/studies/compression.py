@@ -27,14 +27,14 @@ from ..network_files.file import NetworkFile
 from . import base
 from .prior import drawn
 
-COMPONENTS = 30  # principal components that Figure 5 shows
-NEIGHBOURS = 3  # the realism score takes the distance to this neighbour
-COLUMNS = 8  # samples that Figure 4 shows
+COMPONENTS = 30  # the number of principal components in Figure 5
+NEIGHBOURS = 3  # the realism score takes the distance to the third-nearest neighbour
+COLUMNS = 8  # the number of samples in Figure 4
 FLAGS = ("discriminator", "neighbours")
 
 
 class Correction(NamedTuple):
-    """What is done to codes before they are rendered.
+    """A change that is made to codes before they are rendered.
 
     Attributes:
         kind: "truncation", "compression" or "none".
@@ -77,23 +77,24 @@ def run(
         net: a network with a V space, without classes.
         outdir: the study's folder; see `studies.base`.
         data: real pictures, as `base.picture_set` reads them.
-        samples: pictures for each Fréchet distance.
-        truncations: the psi that are measured.
-        compressions: the tau that are measured.
-        compared: pictures whose similarity and diversity are measured.
+        samples: the number of pictures for each Fréchet distance.
+        truncations: the values of psi to measure.
+        compressions: the values of tau to measure.
+        compared: the number of pictures whose similarity and diversity are measured.
         shown: Figure 4 shows the psi nearest to this.
-        flag: what tells artefacts, one of `FLAGS`: the discriminator's value, or the realism score by nearest neighbours. None
-            takes the discriminator, where there is one.
+        flag: how artefacts are detected, one of `FLAGS`: by the discriminator's value, or by the realism score of
+            nearest neighbours. None takes the discriminator if the file has one.
         share: the share of samples that are flagged.
-        seed: of the samples.
+        seed: the random seed for the samples.
         device: where to compute.
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
-        StyleganInvertError: the network has classes or lacks the discriminator, or the folder holds another study.
+        StyleganInvertError: the network has classes, it has no discriminator and ``flag`` asks for one, or the folder
+            holds another study.
         ValueError: the network has no V.
     """
     generator = base.generator_of(net, device)
@@ -104,7 +105,7 @@ def run(
     settings |= {"compared": compared, "seed": seed, "flag": flag, "share": share}
     folder = base.begin(outdir, settings)
     features = PictureFeatures(generator.device)
-    code = drawn(generator, max(samples, compared), False, seed)
+    code = drawn(generator, max(samples, compared), mixed=False, seed=seed)
     values = {"truncation": truncations, "compression": compressions}
     real, measured = _measure(generator, code[:samples], data, values, features, folder / "parts", counting)
     few = code[:compared]
@@ -143,7 +144,9 @@ def _flag(net: NetworkFile, flag: str | None) -> str:
     if flag not in FLAGS:
         raise StyleganInvertError(f"flag is {flag!r}; expected one of {', '.join(FLAGS)}")
     if flag == "discriminator" and net.D is None:
-        raise StyleganInvertError(f"{net.file}: --flag discriminator was asked for, and it has none; take neighbours")
+        raise StyleganInvertError(
+            f"{net.file}: it has no discriminator, which --flag discriminator needs; take --flag neighbours"
+        )
     return flag
 
 
@@ -156,7 +159,10 @@ def _measure(
     folder: Path,
     counting: base.Counting,
 ) -> tuple[torch.Tensor, dict[str, list[tuple[float, float]]]]:
-    """The features (N, F) of real pictures, and the `Curve` of each kind of correction; what is in the folder is read."""
+    """The features (N, F) of real pictures, and the `Curve` of each kind of correction.
+
+    Files from an earlier run are reused.
+    """
     folder.mkdir(exist_ok=True)
     corrections = [Correction(kind, value) for kind, some in values.items() for value in some]
     curves: dict[str, list[tuple[float, float]]] = {kind: [] for kind in values}
@@ -179,7 +185,7 @@ def _measure(
 
 
 def _made(path: Path, write: Callable[[Path], None]) -> Path:
-    """A path at which there is a file: ``write`` has written it, now or in an earlier run."""
+    """Return the path, after writing the file if it is missing."""
     if not path.exists():
         with atomic(path) as temporary:
             write(temporary)
@@ -241,26 +247,27 @@ def diversity(pictures: np.ndarray) -> float:
 def similarity(features: torch.Tensor, others: torch.Tensor) -> float:
     """The mean cosine between features (N, F) of pictures and of their corrections (N, F).
 
-    Both are taken from the mean of the first, so that it is zero for unrelated pictures, and one where nothing changed.
+    The mean of `features` is subtracted from both, so unrelated pictures give 0 and unchanged pictures give 1.
     """
     mean = features.mean(dim=0)
     return float(torch.nn.functional.cosine_similarity(features - mean, others - mean, dim=1).mean())
 
 
 def realism_scores(features: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """The realism score of pictures: how near their features lie to real ones, for the density of real ones there.
+    """The realism scores of pictures: how near their features lie to those of real pictures.
 
-    It is the largest ratio of a real picture's distance to its third neighbour to its distance to the picture, over that half
-    of the real pictures that have the nearer third neighbours.
+    For a real picture r let radius(r) be the distance to its third-nearest real neighbour. The score of x is the
+    maximum of radius(r) / distance(r, x), over the half of the real pictures with the smallest radii.
 
     Args:
-        features: of the pictures, (N, F).
-        real: of the real pictures, (M, F).
+        features: the features (N, F) of the pictures.
+        real: the features (M, F) of the real pictures.
 
     Returns:
-        (N,)
+        The scores (N,); higher is more realistic.
 
-    Source: Kynkäänniemi et al. 2019, section 4.
+    Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models" (2019), section
+    4.
     """
     radii = torch.cat([torch.cdist(part, real).kthvalue(NEIGHBOURS + 1, dim=1).values for part in real.split(1000)])
     dense = radii <= radii.median()
@@ -279,7 +286,7 @@ def components(generator: GeneratorAdapter, code: Code, flagged: torch.Tensor) -
     Args:
         generator: the network's adapter.
         code: codes (N) in W.
-        flagged: (N,), which of them are flagged.
+        flagged: (N,) bool, True for codes that are flagged.
 
     Returns:
         "flagged", "others", and "deviation", the standard deviation along each axis.
@@ -359,7 +366,7 @@ def table(results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Diversity: mean deviation of a pixel over {results['compared']:,} pictures, of 255. Similarity: mean cosine of SqueezeNet's "
-        "features, from the mean of the uncorrected pictures.",
+        "features, after subtracting the mean over the uncorrected pictures.",
         f"The first {len(c['flagged'])} principal components of flagged samples ({results['share']:.0%}, by {results['flag']}) are "
         f"{ratio:.3f} times those of the others, on average.",
     ]

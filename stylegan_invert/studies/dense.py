@@ -26,19 +26,19 @@ from ..network_files.file import NetworkFile
 from ..projectors.objective import Objective
 from . import base
 
-BATCH = 8  # pictures that share passes
-FRAMES = 9  # pictures of a line between two codes
-SHOWN = 4  # pictures of each set in the sheets
+BATCH = 8  # the number of pictures that share passes
+FRAMES = 9  # the number of pictures on a line between two codes
+SHOWN = 4  # the number of pictures of each set in the sheets
 
 
 class Way(NamedTuple):
     """How a code is found.
 
     Attributes:
-        name: of the way, in the names of files.
-        title: of its row in the table.
+        name: the name of the way in the names of files.
+        title: the title of its row in the table.
         start: "random", or the name of the way whose result it starts from.
-        regularised: True if the norm of the displacement counts.
+        regularised: True if the norm of the displacement is a part of the objective.
     """
 
     name: str
@@ -59,7 +59,7 @@ WAYS = {
 
 
 class Found(NamedTuple):
-    """What was found of one picture in one way.
+    """The result for one picture in one way.
 
     Attributes:
         code: the code (N = 1).
@@ -98,8 +98,8 @@ def run(
         generated: the number of generated pictures.
         real: the number of real pictures, at most.
         layer: where to split the network; None takes the first dense layer.
-        steps: steps to z.
-        layer_steps: steps of the displacement.
+        steps: the number of steps of the search for z.
+        layer_steps: the number of steps of the search for the displacement.
         lambda_z: the weight of -log P(z), a mean over entries.
         lambda_delta: the weight of the displacement's L1 norm, a mean over entries, where it is regularised.
         loss: the distance, by name.
@@ -108,7 +108,7 @@ def run(
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
         StyleganInvertError: the network has classes or lacks the layer, or the folder holds another study.
@@ -171,14 +171,14 @@ def invert(
     folder: Path,
     progress: base.Progress,
 ) -> None:
-    """Find a code for each picture in each way, and keep it in a file of its own; those that are there are left.
+    """Find a code for each picture in each way, and write it to a file of its own. Existing files are left as they are.
 
     Args:
         generator: the network's adapter.
         sets: name to pictures (N, C, R, R) uint8.
         loss: the distance, on the generator's device.
-        options: of both steps, by name; ``lambda_delta`` is for the regularised way.
-        folder: where the codes are kept; made if it is missing.
+        options: the options of both steps, by name; ``lambda_delta`` is for the regularised way.
+        folder: the folder of the codes; made if it is missing.
         progress: called with how many codes are there, after each few.
     """
     folder.mkdir(parents=True, exist_ok=True)

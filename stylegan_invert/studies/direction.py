@@ -23,21 +23,23 @@ from ..network_files.file import NetworkFile
 from ..networks.direction import DirectionDiscriminator, angle_degrees
 from . import base
 
-BATCH = 50  # pictures that are optimised side by side, on a CPU too: a study needs the mean, not the last digit
-SHOWN = 8  # pictures of each set in the sheets
+# The number of pictures that are optimised side by side. A run on a CPU computes targets one by one for exact
+# repeatability. A study needs only means, so it batches there too.
+BATCH = 50
+SHOWN = 8  # the number of pictures of each set in the sheets
 NEAR = {"initial_noise_factor": 0.0, "noise_maps": "fixed"}
-"""Options of W for a start that is near already: no exploration, and the network's own noise maps."""
+"""Options of W for starts close to the target: no exploration, and the noise maps that are stored in the network."""
 
 STARTS = {
     "de": "DE + {} steps of W",
     "mean": "{} steps of W from the mean",
-    "mean-near": "{} steps of W from the mean, with the settings of DE +",
+    "mean-near": "{} steps of W from the mean, without exploration, with fixed noise maps",
 }
-"""What the table calls the starts. From "mean" the search is the official projector's; "de" and "mean-near" have `NEAR`."""
+"""The title of each start in the table. "mean" has the official options; "de" and "mean-near" have those in `NEAR`."""
 
 COLUMNS = {
     "angle": ("angle, degrees", 1),
-    "angle_of_z": ("that of z", 1),
+    "angle_of_z": ("angle of z", 1),
     "lpips": ("LPIPS", 4),
     "psnr": ("PSNR, dB", 2),
     "ssim": ("SSIM", 3),
@@ -51,8 +53,8 @@ class Way(NamedTuple):
 
     Attributes:
         start: a key of `STARTS`.
-        steps: steps of W; 0 from "de" is what the discriminator finds in one pass.
-        first: only so many pictures of each set; None for all.
+        steps: the number of steps in W. From "de", 0 steps give the latent that the discriminator finds in one pass.
+        first: the number of pictures of each set that are projected; None for all.
     """
 
     start: str
@@ -73,7 +75,7 @@ def read_ways(text: str) -> list[Way]:
     """Ways from a text such as "de:0,de:50,mean:1000:100".
 
     Raises:
-        ValueError: it is no such text, two ways are the same, or the first is not "de:0".
+        ValueError: the text cannot be read, two rows have the same start and steps, or the first row is not "de:0".
     """
     ways = []
     for part in text.split(","):
@@ -85,9 +87,9 @@ def read_ways(text: str) -> list[Way]:
             )
         ways.append(Way(start, *map(int, numbers)))
     if len({way[:2] for way in ways}) < len(ways):
-        raise ValueError("two of them are the same")
+        raise ValueError("two rows have the same start and steps")
     if ways[0] != ONE_PASS:
-        raise ValueError("the first is not de:0, what the discriminator finds in one pass")
+        raise ValueError("the first row must be de:0 (one pass of the discriminator)")
     return ways
 
 
@@ -113,13 +115,13 @@ def run(
         generated: the number of generated pictures.
         real: the number of real pictures, at most.
         ways: the rows of the table; the first is `ONE_PASS`.
-        seed: of the generated pictures.
+        seed: the random seed for the generated pictures.
         loss: the distance that the optimisations lower, by name.
         device: where to compute.
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
         StyleganInvertError: the network has no such discriminator or has classes, or the folder holds another study.
@@ -169,7 +171,7 @@ def run(
 
 
 def generated_pictures(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Pictures (n, C, R, R) uint8 of latents z (n, z_dim) from N(0, I), which are returned too."""
+    """Pictures (n, C, R, R) uint8 of random latents, and these latents z (n, z_dim) from N(0, I)."""
     (shape,) = generator.code_shapes("z").values()
     z = torch.from_numpy(np.random.RandomState(seed).randn(n, *shape)).to(torch.float32)
     return base.rendered(generator, Code("z", {"z": z})), z
@@ -178,11 +180,11 @@ def generated_pictures(generator: GeneratorAdapter, n: int, seed: int) -> tuple[
 def reconstruct(
     generator: GeneratorAdapter, direction: DirectionDiscriminator, part: base.Part, loss: Distance, lpips: Distance
 ) -> base.Arrays:
-    """Find the codes of a part's pictures, and measure what they give.
+    """Find the codes of a part's pictures, and compare the rendered codes with the pictures.
 
     Returns:
-        "embedding" (n, z_dim + 1), "lpips", "psnr" and "ssim" (n,), "seconds" for a picture, and "images" (m, C, R, R) uint8
-        of those pictures that the sheets show.
+        'embedding' (n, z_dim + 1); 'lpips', 'psnr' and 'ssim' (n,); 'seconds', a scalar, the time per picture; 'images'
+        (m, C, R, R) uint8, only the first pictures, which are drawn in the sheets.
     """
     way, shown = part.way, as_images(part.pixels, generator.device)
     began = time.perf_counter()
@@ -216,16 +218,18 @@ def _rows(found: Mapping[Way, Sequence[base.Arrays]], pictures: np.ndarray) -> d
 
 
 def angles(direction: DirectionDiscriminator, embeddings: np.ndarray, true: torch.Tensor) -> dict[str, float]:
-    """Mean angles in degrees to the points on the sphere that stand for true latents.
+    """Mean angles, in degrees, between true latents and four guesses.
+
+    Each latent corresponds to a point on a sphere (see networks.direction).
 
     Args:
         direction: the discriminator, on the CPU.
-        embeddings: what it finds (N, n) in the latents' pictures.
-        true: the latents (N, z_dim).
+        embeddings: the unit vectors (N, n) that the discriminator found in the pictures of the latents.
+        true: the true latents (N, z_dim).
 
     Returns:
-        The mean angle of the embeddings ("found"), of the latents that are made of them ("latents"), of other true latents
-        ("random pairs"), and of the best constant ("best constant").
+        The mean angle between the point of the true latent and: what the discriminator found ("found"); the latent made
+        from it ("latents"); another random latent ("random pairs"); the mean of all points ("best constant").
     """
     with torch.no_grad():
         a, b = torch.from_numpy(embeddings), direction.target(true)
@@ -240,7 +244,7 @@ def angles(direction: DirectionDiscriminator, embeddings: np.ndarray, true: torc
 
 
 def random_pairs_lpips(pictures: np.ndarray, loss: Distance) -> float:
-    """Mean LPIPS of the first half of pictures to the second: what a reconstruction must beat."""
+    """Mean LPIPS between the first half of the pictures and the second half. Any reconstruction should be lower."""
     lpips = reported_lpips(loss)[1].to("cpu")
     n = len(pictures) // 2
     a, b = (as_images(x) for x in (pictures[:n], pictures[n : 2 * n]))

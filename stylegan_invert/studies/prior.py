@@ -28,7 +28,7 @@ from ..projectors.v_prior import v_prior
 from . import base
 
 WEIGHT = 1e-4  # the paper's weight of the prior
-HISTORY = 100  # so many of a search's distances are kept
+HISTORY = 100  # the number of distances of a search that are kept
 ALPHAS = np.linspace(0, 1, 11)  # the points of an interpolation
 RATES = {"w": 0.1, "w+": 0.05, "v": 0.1, "v+": 0.05}  # the paper's learning rates
 TITLES = {"w": "W", "w+": "W+", "v": "V, whitened", "v+": "V+, whitened"}
@@ -57,8 +57,8 @@ class Way(NamedTuple):
 
     Attributes:
         space: "w", "w+", "v" or "v+".
-        weight: of the prior.
-        steps: of the search.
+        weight: the weight of the prior.
+        steps: the number of steps of the search.
     """
 
     space: str
@@ -88,7 +88,7 @@ class Way(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was found of one set in one way.
+    """The result for one set in one way.
 
     Attributes:
         code: codes (N) in W or W+.
@@ -124,21 +124,21 @@ def run(
         net: a network with a V space, without classes.
         outdir: the study's folder; see `studies.base`.
         data: real pictures, as `base.picture_set` reads them; None leaves them out.
-        count: pictures of each kind: real, "single" (one w) and "mixed" (another w in every layer).
-        pairs: pairs of pictures of each kind between which is interpolated, at most.
-        steps: steps in W.
-        steps_plus: steps in W+.
-        steps_whitened: steps in whitened V and V+.
-        weights: of the prior, for generated pictures; the paper's is always among them.
+        count: the number of pictures of each kind: real, "single" (one w) and "mixed" (another w in every layer).
+        pairs: the largest number of pairs of pictures of each kind between which the study interpolates.
+        steps: the number of steps in W.
+        steps_plus: the number of steps in W+.
+        steps_whitened: the number of steps in whitened V and V+.
+        weights: the weights of the prior for generated pictures; the paper's weight is always added.
         loss: the distance, by name.
-        seed: of the generated pictures.
-        batch: pictures that are optimised side by side, on a CPU too: each has its own random numbers, but not the last
-            digits that it has alone.
+        seed: the random seed for the generated pictures.
+        batch: the number of pictures that are optimised side by side, on a CPU too. Each has its own random numbers,
+            but its last digits depend on the batch.
         device: where to compute.
         counting: shows the progress.
 
     Returns:
-        What results.json holds.
+        The contents of results.json.
 
     Raises:
         StyleganInvertError: the network has classes or is too small for LPIPS, or the folder holds another study.
@@ -185,9 +185,9 @@ def ways_of(name: str, weights: Sequence[float], steps: Mapping[str, int]) -> li
     """The ways for a set: "single" is found in W and "mixed" in W+, with every weight; "real" in both, with the paper's.
 
     Args:
-        name: of the set.
-        weights: of the prior.
-        steps: by space, "w", "w+", "v" and "v+".
+        name: the name of the set.
+        weights: the weights of the prior.
+        steps: the number of steps for each space, "w", "w+", "v" and "v+".
     """
     spaces = {"real": ("w", "w+"), "single": ("w",), "mixed": ("w+",)}[name]
     chosen = [0.0, *([WEIGHT] if name == "real" else sorted({*weights, WEIGHT}))]

@@ -2,8 +2,9 @@
 
 The source is Karras et al., "Training Generative Adversarial Networks with Limited Data", section 2 and appendix B. Of its
 transforms the "bgc" set is here: x-flips, rotations by 90 degrees and shifts by whole pixels; scaling, rotation, stretching
-and shifts by fractions; brightness, contrast, luma flip, hue and saturation. The geometric ones are carried out as one
-bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and cut-outs are left out.
+and shifts by fractions; brightness, contrast, luma flip (mirrors brightness), hue and saturation. The geometric ones
+are carried out as one bilinear resampling with mirrored edges, without the paper's wavelet filter. Filters, noise and
+cut-outs are left out.
 """
 
 import functools
@@ -12,12 +13,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-SCALE_STD = 0.2  # of log2 of the scale, and of the stretching
-SHIFT_STD = 0.125  # of the picture's side, for shifts by fractions
-WHOLE_SHIFT = 0.125  # largest shift by whole pixels
-BRIGHTNESS_STD = 0.2
-CONTRAST_STD = 0.5  # of log2
-SATURATION_STD = 1.0  # of log2
+SCALE_STD = 0.2  # standard deviation of log2 of the scale, and of log2 of the stretching
+SHIFT_STD = 0.125  # standard deviation of shifts by fractions, as a share of the picture's side
+WHOLE_SHIFT = 0.125  # the largest shift by whole pixels, as a share of the picture's side
+BRIGHTNESS_STD = 0.2  # standard deviation of the added brightness
+CONTRAST_STD = 0.5  # standard deviation of log2 of the contrast
+SATURATION_STD = 1.0  # standard deviation of log2 of the saturation
 
 
 class AugmentPipe(torch.nn.Module):
@@ -44,6 +45,8 @@ class AugmentPipe(torch.nn.Module):
         img = _Resample.apply(img.to(torch.float32), grid)
         colour = colours(n, p)
         if c == 1:
+            # A grey picture is one whose R, G and B are equal, so their weights add up. The new grey value is the mean of
+            # the transformed R, G and B.
             row = colour[:, :3].mean(dim=1)
             return img * row[:, :3].sum(dim=1)[:, None, None, None] + row[:, 3][:, None, None, None]
         rgb = torch.einsum("nij,njhw->nihw", colour[:, :3, :3], img[:, :3]) + colour[:, :3, 3, None, None]
@@ -55,33 +58,33 @@ def geometry(n: int, side: int, p: torch.Tensor) -> torch.Tensor:
 
     Args:
         n: the number of pictures.
-        side: of the pictures, in pixels.
+        side: the side of the pictures in pixels.
         p: the probability of each transform.
     """
     device = p.device
     m = torch.eye(3, device=device).repeat(n, 1, 1)
 
-    def often(value: torch.Tensor, nothing: float, probability: torch.Tensor = p) -> torch.Tensor:
-        return torch.where(torch.rand(n, device=device) < probability, value, torch.full_like(value, nothing))
+    def applied_sometimes(value: torch.Tensor, identity: float, probability: torch.Tensor = p) -> torch.Tensor:
+        return torch.where(torch.rand(n, device=device) < probability, value, torch.full_like(value, identity))
 
     def normal(std: float) -> torch.Tensor:
         return torch.randn(n, device=device) * std
 
-    flip = 1 - 2 * often(torch.randint(2, [n], device=device).float(), 0)
+    flip = 1 - 2 * applied_sometimes(torch.randint(2, [n], device=device).float(), 0)
     m = m @ _stretch(flip, torch.ones_like(flip))
-    quarter = often(torch.randint(4, [n], device=device).float(), 0)
+    quarter = applied_sometimes(torch.randint(4, [n], device=device).float(), 0)
     m = m @ _rotation(quarter * (math.pi / 2))
-    whole = [often((torch.rand(n, device=device) * 2 - 1) * WHOLE_SHIFT, 0) for _ in range(2)]
+    whole = [applied_sometimes((torch.rand(n, device=device) * 2 - 1) * WHOLE_SHIFT, 0) for _ in range(2)]
     m = m @ _shift(*(torch.round(s * side) / side for s in whole))
-    scale = often(torch.exp2(normal(SCALE_STD)), 1)
+    scale = applied_sometimes(torch.exp2(normal(SCALE_STD)), 1)
     m = m @ _stretch(scale, scale)
     # Two rotations with a stretching in between. The probability that there is at least one rotation is p.
     rotate = 1 - (1 - p.clamp(0, 1)).sqrt()
-    m = m @ _rotation(often((torch.rand(n, device=device) * 2 - 1) * math.pi, 0, rotate))
-    stretch = often(torch.exp2(normal(SCALE_STD)), 1)
+    m = m @ _rotation(applied_sometimes((torch.rand(n, device=device) * 2 - 1) * math.pi, 0, rotate))
+    stretch = applied_sometimes(torch.exp2(normal(SCALE_STD)), 1)
     m = m @ _stretch(stretch, 1 / stretch)
-    m = m @ _rotation(often((torch.rand(n, device=device) * 2 - 1) * math.pi, 0, rotate))
-    return m @ _shift(often(normal(SHIFT_STD), 0), often(normal(SHIFT_STD), 0))
+    m = m @ _rotation(applied_sometimes((torch.rand(n, device=device) * 2 - 1) * math.pi, 0, rotate))
+    return m @ _shift(applied_sometimes(normal(SHIFT_STD), 0), applied_sometimes(normal(SHIFT_STD), 0))
 
 
 def colours(n: int, p: torch.Tensor) -> torch.Tensor:
@@ -89,21 +92,21 @@ def colours(n: int, p: torch.Tensor) -> torch.Tensor:
     device = p.device
     identity = torch.eye(4, device=device)
 
-    def often(value: torch.Tensor, nothing: float) -> torch.Tensor:
-        return torch.where(torch.rand(n, device=device) < p, value, torch.full_like(value, nothing))
+    def applied_sometimes(value: torch.Tensor, unchanged: float) -> torch.Tensor:
+        return torch.where(torch.rand(n, device=device) < p, value, torch.full_like(value, unchanged))
 
     luma, _ = _about_grey(device)
 
-    brightness = often(torch.randn(n, device=device) * BRIGHTNESS_STD, 0)
+    brightness = applied_sometimes(torch.randn(n, device=device) * BRIGHTNESS_STD, 0)
     m = identity.repeat(n, 1, 1)
     m[:, :3, 3] = brightness[:, None]
-    contrast = often(torch.exp2(torch.randn(n, device=device) * CONTRAST_STD), 1)
+    contrast = applied_sometimes(torch.exp2(torch.randn(n, device=device) * CONTRAST_STD), 1)
     m = torch.diag_embed(torch.stack([contrast, contrast, contrast, torch.ones_like(contrast)], dim=1)) @ m
-    flip = often(torch.randint(2, [n], device=device).float(), 0)
+    flip = applied_sometimes(torch.randint(2, [n], device=device).float(), 0)
     m = (identity - 2 * luma * flip[:, None, None]) @ m
-    hue = often((torch.rand(n, device=device) * 2 - 1) * math.pi, 0)
+    hue = applied_sometimes((torch.rand(n, device=device) * 2 - 1) * math.pi, 0)
     m = _turn_about_grey(hue) @ m
-    saturation = often(torch.exp2(torch.randn(n, device=device) * SATURATION_STD), 1)
+    saturation = applied_sometimes(torch.exp2(torch.randn(n, device=device) * SATURATION_STD), 1)
     return (luma + (identity - luma) * saturation[:, None, None]) @ m
 
 

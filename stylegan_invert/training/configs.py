@@ -11,8 +11,8 @@ class Config(NamedTuple):
     """Sizes and rates for one resolution.
 
     Attributes:
-        channel_base: a layer at resolution r has channel_base // r channels, ...
-        channel_max: ... but at most so many.
+        channel_base: a layer at resolution r has channel_base // r channels, but at most ``channel_max``.
+        channel_max: the largest number of channels of a layer.
         dim: the size of z and of w.
         mapping_layers: the layers of the mapping network.
         batch: pictures per step.
@@ -82,11 +82,17 @@ class Options:
     head: str = option(
         "none",
         words=HEADS,
-        help="direction: the discriminator learns to find latents while it learns to judge; for project --method de.",
+        help="none: a plain discriminator. direction: it also learns to find latents, which project --method de needs.",
     )
-    embedding_weight: float = option(1, 0, 1e6, help="Weight of the direction's loss, at first.")
-    embedding_weight_later: float = option(10, 0, 1e6, help="Weight of the direction's loss, later.")
-    embedding_later_kimg: float = option(300, 0, 1e9, help="When later begins, in thousands of pictures.")
+    embedding_weight: float = option(
+        1, 0, 1e6, help="Weight of the direction head's loss until --embedding-later-kimg."
+    )
+    embedding_weight_later: float = option(
+        10, 0, 1e6, help="Weight of the direction head's loss from --embedding-later-kimg on."
+    )
+    embedding_later_kimg: float = option(
+        300, 0, 1e9, help="Thousands of pictures after which --embedding-weight-later applies."
+    )
     normalize_z: bool = True
     z_dim: int = option(512, 1, 4096, whole=True, help="Size of z.")
     w_dim: int = option(512, 1, 4096, whole=True, help="Size of w.")
@@ -102,7 +108,7 @@ class Options:
         1,
         10**6,
         whole=True,
-        help="Pictures at a time, if not all fit; the gradients of all rounds of a step are added up.",
+        help="Pictures per round if a step does not fit in memory. The gradients of a step's rounds are added up.",
     )
     lr: float = option(0.0025, 0, 1, above=True, help="Adam's learning rate for both networks.")
     beta1: float = option(0.0, 0, 1, flag="", help="Adam's decay of the mean of gradients.")
@@ -110,22 +116,44 @@ class Options:
     G_reg_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between path-length regularisations.")
     D_reg_interval: int = option(16, 1, 10**6, whole=True, flag="", help="Steps between R1 regularisations.")
     gamma: float = option(10, 0, 1e6, help="Weight of R1, the penalty on the discriminator's gradient.")
-    mixing: float = option(0.9, 0, 1, help="Probability of style mixing.")
+    mixing: float = option(0.9, 0, 1, help="Probability that a picture uses two different w (style mixing).")
     pl_weight: float = option(2, 0, 1e6, help="Weight of path-length regularisation; 0 leaves it out.")
     ema_kimg: float = option(10, 0, 1e6, help="Half-life of the averaged weights, in thousands of pictures.")
     ema_rampup: float = option(
         0.05, 0, 1e6, flag="", help="The half-life is at most this share of the pictures shown so far; 0 sets no limit."
     )
-    augment: str = option("none", words=AUGMENTS, flag="", help="Augment what the discriminator sees.")
-    augment_p: float = option(0, 0, 1, flag="--p", help="Probability of augmentation, at the start for ada.")
-    ada_target: float = option(0.6, -1, 1, flag="--target", help="Mean sign of the discriminator that ada aims at.")
+    augment: str = option(
+        "none",
+        words=AUGMENTS,
+        flag="",
+        help="Augment the pictures that the discriminator sees. ada is adaptive augmentation: it changes the probability.",
+    )
+    augment_p: float = option(
+        0, 0, 1, flag="--p", help="Probability of each augmentation; for ada (adaptive augmentation) the first one."
+    )
+    ada_target: float = option(
+        0.6,
+        -1,
+        1,
+        flag="--target",
+        help="ada raises the probability while the mean sign of the discriminator's output on real pictures is above this "
+        "value, and lowers it below.",
+    )
     ada_kimg: float = option(
         500, 0, 1e9, above=True, flag="", help="Thousands of pictures in which ada can change the probability by one."
     )
-    ada_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between ada's changes.")
+    ada_interval: int = option(
+        4, 1, 10**6, whole=True, flag="", help="Steps between two changes of the probability by ada."
+    )
     fp16: bool = False
     mbstd_group_size: int = option(
-        4, 1, 10**6, whole=True, flag="", help="Pictures that the discriminator compares; with the direction head none."
+        4,
+        1,
+        10**6,
+        whole=True,
+        flag="",
+        help="Size of the groups of pictures that the discriminator compares (minibatch standard deviation); unused with "
+        "the direction head.",
     )
 
     def __post_init__(self):
@@ -135,7 +163,7 @@ class Options:
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if self.augment == "fixed" and self.augment_p == 0:
-            raise TrainingError("augment is 'fixed' and augment_p 0, which augments nothing; give a strength (--p)")
+            raise TrainingError("--aug fixed with probability 0 augments nothing; give a probability with --p")
         if min(self.channel_base // self.resolution, self.channel_max) < 1:
             raise TrainingError(
                 f"channel_base is {self.channel_base}; expected at least the resolution, {self.resolution}"

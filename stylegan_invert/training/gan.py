@@ -99,7 +99,7 @@ class GANTrainer:
         steps: the batches so far.
         ticks: see `loop.Trainer`.
         seconds: see `loop.Trainer`.
-        loss: the loss object; ``loss.stats`` gathers what it saw.
+        loss: the loss object; ``loss.stats`` has the means of its values.
         started_from: the name of the network file that `start_from` took weights from, or None.
     """
 
@@ -148,7 +148,7 @@ class GANTrainer:
             TrainingError: its networks are of other sizes, or it lacks one.
         """
         if not isinstance(net.G, Generator):
-            raise TrainingError(f"{net.file}: it is no StyleGAN2; training can only go on from one")
+            raise TrainingError(f"{net.file}: it is not a StyleGAN2; training can only go on from one")
         own, other = self.G.mapping, net.G.mapping
         same_meaning = {
             "--mapping-lr": (own.fc0.bias_gain, other.fc0.bias_gain),
@@ -190,7 +190,7 @@ class GANTrainer:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
 
         Raises:
-            TrainingError: a loss is no number.
+            TrainingError: a loss is NaN or infinite.
         """
         o = self.options
         if self._batches is None:
@@ -239,7 +239,7 @@ class GANTrainer:
         self.loss.stats.clear()
 
     def check_numbers(self) -> None:
-        """Raise TrainingError if a loss was no number since the last `clear_values`."""
+        """Raise TrainingError if a loss was NaN or infinite since the last `clear_values`."""
         if not self.loss.stats.finite():
             bad = [name for name, mean in self.loss.stats.means().items() if not math.isfinite(mean)]
             raise TrainingError(
@@ -247,7 +247,7 @@ class GANTrainer:
             )
 
     def _adapt(self) -> None:
-        """ADA: augment more while D is too sure of real pictures, and less while it is not.
+        """ADA (adaptive augmentation): augment more while D is too sure of real pictures, and less while it is not.
 
         Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 3.1.
         """
@@ -386,7 +386,7 @@ class GANTrainer:
 
 
 def about_training_set(data: PictureSet) -> dict[str, Any]:
-    """What a network file says of its training set, without the path on the machine where it was made."""
+    """The record of the training set in a network file, without the path on the machine where it was made."""
     return {
         "path": os.path.basename(os.path.normpath(data.path)),
         "pictures": len(data.names),
@@ -414,7 +414,7 @@ def train(
     metric_samples: int = 2000,
     callback: Callable[[loop.Report], None] | None = None,
 ) -> Path:
-    """Train a GAN and write what comes of it.
+    """Train a GAN, and write its log, networks, samples and checkpoints.
 
     Args:
         data: the pictures; ``data.check()`` has been called.

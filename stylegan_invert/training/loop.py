@@ -18,11 +18,11 @@ from ..media.picture_set import PictureSet
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 OPTIONS = "training_options.json"
-FORMAT = 1  # of checkpoints
+FORMAT = 1  # the version of the format of checkpoints
 
 
 class Trainer(Protocol):
-    """What the loop needs of something that is trained.
+    """The interface that the loop needs.
 
     Attributes:
         data: the training set; ``data.check()`` has been called.
@@ -41,10 +41,10 @@ class Trainer(Protocol):
     def total(self) -> int: ...
 
     def step(self) -> None:
-        """Show one batch. Raises TrainingError if a loss is no number."""
+        """Show one batch. Raises TrainingError if a loss is NaN or infinite."""
 
     def check_numbers(self) -> None:
-        """Raise TrainingError if a loss was no number since the last `clear_values`."""
+        """Raise TrainingError if a loss was NaN or infinite since the last `clear_values`."""
 
     def values(self) -> dict[str, float]:
         """Means since the last `clear_values`, for the log."""
@@ -53,19 +53,20 @@ class Trainer(Protocol):
         """Begin new means."""
 
     def record(self) -> dict[str, Any]:
-        """Plain values for ``training_options.json``: "options", and what else builds the trainer again.
+        """Plain values for ``training_options.json``: "options", and everything else needed to build the trainer again.
 
-        "rhythm", if it is there, holds settings of the trainer that stand beside those of the loop.
+        'rhythm' has the intervals of log and snapshots. A tick is the time between two lines of the log. The loop adds
+        its own intervals; a trainer returns 'rhythm' only if it has further settings of this kind.
         """
 
     def begin(self, outdir: Path) -> None:
-        """Write what the folder of a new run holds before the first step."""
+        """Write the files that the folder of a new run holds before the first step."""
 
     def network_path(self, outdir: Path) -> Path:
         """The file into which a snapshot would write the network now."""
 
     def snapshot(self, outdir: Path) -> tuple[list[Path], dict[str, Any]]:
-        """Write the network and a picture of samples; returns the files, and what was measured for the log."""
+        """Write the network and a picture of samples; returns the files, and measured values for the log."""
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint must hold, as tensors and plain values; "nimg" is among it."""
@@ -76,7 +77,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Report:
-    """What the caller is told after each tick.
+    """A report to the caller after each tick.
 
     Attributes:
         values: the line of the log.
@@ -96,13 +97,14 @@ def train(
     snapshot_ticks: int = 10,
     callback: Callable[[Report], None] | None = None,
 ) -> Path:
-    """Run a trainer to its end, and write what comes of it.
+    """Run a trainer to its end, and write its log, networks, samples and checkpoints.
 
     Args:
         trainer: a new `Trainer`.
         outdir: the run's folder. ``log.jsonl`` gets a line per tick, ``checkpoint.pt`` is the last checkpoint,
             ``training_options.json`` says how the run was begun; the trainer writes networks and samples.
-        resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
+        resume: go on from the folder's checkpoint. On a CPU the run then ends equal to the last bit to one that
+            never stopped.
         tick_kimg: thousands of pictures between lines of the log.
         snapshot_ticks: ticks between snapshots and checkpoints, which are also written at the end.
         callback: called after each tick.
@@ -111,12 +113,14 @@ def train(
         The file of the last network.
 
     Raises:
-        TrainingError: the run cannot start as asked, or a loss was no number; the last good checkpoint is named.
+        TrainingError: the run cannot start as asked, or a loss is NaN or infinite; the last good checkpoint is
+            named.
     """
     outdir = Path(outdir)
     if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
         raise TrainingError(
-            f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures"
+            f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
+            "choose an --outdir outside the data"
         )
     if resume:
         trainer.load_state(read_checkpoint(outdir))
@@ -197,12 +201,12 @@ def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:
     except Exception as e:  # torch.load raises many kinds on damaged files
         raise TrainingError(f"{path}: it is damaged ({(str(e) or type(e).__name__).splitlines()[0][:120]})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("nimg"), int):
-        raise TrainingError(f"{path}: it is no checkpoint of this version of stylegan-invert")
+        raise TrainingError(f"{path}: it is not a checkpoint of this version of stylegan-invert")
     return state
 
 
 def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, Any]:
-    """What a run's ``training_options.json`` holds.
+    """The contents of a run's ``training_options.json``.
 
     Args:
         outdir: the run's folder.
@@ -210,7 +214,7 @@ def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, An
 
     Returns:
         The record: "options" (an object of the class), "data" (the arguments of its `PictureSet`), "pictures" (their
-        number) and "rhythm".
+        number) and 'rhythm', which has the intervals of log and snapshots.
 
     Raises:
         TrainingError: there is none, or it is damaged.
@@ -232,7 +236,7 @@ def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, An
 
 
 def about_data(data: PictureSet) -> dict[str, Any]:
-    """What a trainer's `Trainer.record` says of its training set."""
+    """The part of `Trainer.record` about the training set."""
     arguments = {**data.arguments, "path": os.path.abspath(data.path)}
     return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 

@@ -1,4 +1,4 @@
-"""Running means of what is measured in a training loop."""
+"""Running means of the values that are measured in a training loop."""
 
 import torch
 
@@ -7,7 +7,7 @@ class Statistics:
     """Means by name. Adding to them does not make a GPU wait; reading them does.
 
     Attributes:
-        sums: for each name, the sum and the number of the values that were added.
+        sums: the sum and the number of the added values, by name.
     """
 
     def __init__(self):

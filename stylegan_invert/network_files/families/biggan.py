@@ -37,7 +37,7 @@ from ..checks import (
 from ..machine.pickled import Machine, Refusal, show
 from ..machine.tensors import TensorRecord, tables, unwrapped
 
-MAX_DIMENSION = 2**20  # of any tensor
+MAX_DIMENSION = 2**20  # the largest dimension of a tensor
 MAX_STATS = 10_001
 
 IGNORED = re.compile(r"(.*\.)?(sv\d+|u[1-9]\d*|accumulation_counter|num_batches_tracked)")
@@ -50,16 +50,16 @@ ASSUMED: Assumptions = {
     "sn_eps": (None, none_or(_eps)),
     "cross_replica_gain": ("add", one_of(GAINS)),
 }
-"""What a state dict alone does not say: name to default and check.
+"""Values that a state dict alone does not state: by name, the default and the check.
 
-bn_eps: of the blocks' batch normalisation (--BN_eps). None stands for 1e-5, the default of training, or for 1e-4 if the
-    weights were converted from TensorFlow Hub, which shows in that they have no ``sv0``.
+bn_eps: the epsilon of the blocks' batch normalisation (--BN_eps). None stands for 1e-5, the default of training, or for
+    1e-4 if the weights were converted from TensorFlow Hub, which have no ``sv0``.
 sn_eps: the smallest length by which a vector of the power iteration is divided (--SN_eps). None stands for 1e-6, the
     value in the launch scripts, or for 1e-4 if the weights were converted. It changes pictures only where a norm is
     smaller.
-cross_replica_gain: what networks that were trained with --cross_replica do with the gain of a normalisation. Official
-    code adds it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it multiplies
-    by it ("multiply"), and such networks need that for good pictures.
+cross_replica_gain: how the gain of a normalisation is applied in networks that were trained with --cross_replica.
+    Official code adds it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it
+    multiplies by it ("multiply"), and such networks need that for good pictures.
 """
 
 DEFAULT_EPS = {"bn_eps": 1e-5, "sn_eps": 1e-6}
@@ -101,7 +101,7 @@ GLOBALS = {
 # Names of tensors by which networks are known: all of one of these sets.
 GENERATOR_MARKS = (
     {"linear.weight", "output_layer.2.weight", "blocks.0.0.conv1.weight"},
-    {"generator.gen_z.weight_orig"},  # of pytorch-pretrained-BigGAN
+    {"generator.gen_z.weight_orig"},  # pytorch-pretrained-BigGAN
 )
 DISCRIMINATOR_MARKS = ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},)
 
@@ -149,10 +149,10 @@ def _find(root: Any, marks: tuple[set[str], ...]) -> tuple[str, dict[str, Tensor
 
 
 def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] | None:
-    """What a state_dict*.pth says about `ASSUMED`, by name; None if the file is no state_dict*.pth.
+    """The values that a state_dict*.pth states for names in `ASSUMED`; None if the file is not a state_dict*.pth.
 
     Raises:
-        NetworkFileError: its settings are no numbers, or ask for another activation than ReLU.
+        NetworkFileError: its settings are not numbers, or ask for another activation than ReLU.
     """
     config = root.get("config") if isinstance(root, dict) else None
     if not isinstance(config, dict) or not {"BN_eps", "SN_eps"} <= config.keys():
@@ -173,9 +173,9 @@ def build(
 
     Args:
         place: where in the file the state dict is.
-        tensors: of the state dict, by name.
-        file: its name, for errors.
-        budget: of memory.
+        tensors: the tensors of the state dict, by name.
+        file: the name of the file, for errors.
+        budget: the memory budget.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
@@ -249,7 +249,7 @@ def build_discriminator(
     return network
 
 
-# What the shapes say
+# Arguments that follow from the shapes
 
 
 def _plain(source: "_Source") -> dict[str, Any]:
@@ -382,7 +382,7 @@ def _attention(source: "_Source", target: str, name: str) -> None:
 
 
 class _Source:
-    """The tensors of a state dict, and what the tensors of the network are made from.
+    """The tensors of a state dict, and the `Source` of each tensor of the network.
 
     Args:
         tensors: name to record.
@@ -437,7 +437,7 @@ class _Source:
         return self.expected[target]
 
     def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = unchanged) -> None:
-        """Say what one tensor of the network is made from.
+        """Add the `Source` of one tensor of the network.
 
         Args:
             target: its name in the network.
@@ -452,7 +452,7 @@ class _Source:
 
         Args:
             target: its name in the network.
-            name: of the layer in the file.
+            name: the name of the layer in the file.
             transposed: True for the weight of an embedding, which the network has as that of a dense layer.
         """
         shape = self.shape(target)[::-1] if transposed else self.shape(target)
@@ -494,8 +494,8 @@ def _divided(weight: torch.Tensor, u: torch.Tensor | None = None, eps: float = 0
     The norm is found by one step of the power iteration, as in BigGAN-PyTorch.
 
     Args:
-        weight: of a layer.
-        u: (1, out), where the iteration begins; None leaves the weight as it is.
+        weight: the weight of a layer.
+        u: (1, out), the first vector of the iteration; None leaves the weight as it is.
         eps: the smallest length by which a vector is divided.
     """
     if u is None:
@@ -533,14 +533,14 @@ CONFIG: dict[str, tuple[Any, Check]] = {
 
 
 FOLDER_ASSUMED: dict[str, tuple[Any, Check]] = {"truncation": (1.0, number(0, 1))}
-"""What the user chooses for a folder: the truncation for which the stored statistics are taken.
+"""Values that the user chooses for a folder: the truncation for which the stored statistics are taken.
 
 The caller draws z for it.
 """
 
 
 def is_config(config: Any) -> bool:
-    """True if what a config.json holds describes a BigGAN."""
+    """True if the contents of a config.json describe a BigGAN."""
     return isinstance(config, dict) and {"channel_width", "layers", "z_dim"} <= config.keys()
 
 
@@ -556,8 +556,8 @@ def build_folder(
     Args:
         config: the contents of config.json, see `is_config`. Names that are left out have the values of its defaults.
         tensors: the state dict in pytorch_model.bin, by name.
-        file: its name, for errors.
-        budget: of memory.
+        file: the name of the file, for errors.
+        budget: the memory budget.
         assumed: a value for every name of `FOLDER_ASSUMED`; None takes the defaults.
 
     Raises:
@@ -591,12 +591,12 @@ def build_folder(
 
 
 def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: int, before: int) -> None:
-    """Say what the tensors of a folder's network are made from.
+    """Add the `Source` of every tensor of a folder's network.
 
     Args:
-        source: of the tensors.
-        network: on the meta device.
-        z_dim: size of z.
+        source: the tensors of the file; the sources are added to it.
+        network: the network on the meta device.
+        z_dim: the size of z.
         width: channels of the last block.
         before: number of blocks before the attention, which has a number of its own among the layers in the file.
     """

@@ -1,6 +1,6 @@
 """DCGAN and WGAN generators from plain state dicts.
 
-The order, kinds and sizes of the layers follow from the tensors. A state dict does not say what the activations are, or
+The order, kinds and sizes of the layers follow from the tensors. A state dict does not state the activations, or
 from which prior z was drawn; those that such networks usually have are taken.
 """
 
@@ -21,7 +21,7 @@ ASSUMED: Assumptions = {
     "output": ("tanh", one_of(OUTPUTS)),
     "bn_eps": (1e-5, number(0, 1)),
 }
-"""What such a file does not say: name to the value that such networks usually have, and check."""
+"""Values that such a file does not state: by name, the usual value and the check."""
 
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
@@ -63,9 +63,9 @@ def build(
 
     Args:
         place: where in the file the state dict is.
-        tensors: of the state dict, by name.
-        file: its name, for errors.
-        budget: of memory.
+        tensors: the tensors of the state dict, by name.
+        file: the name of the file, for errors.
+        budget: the memory budget.
         assumed: a value for every name of `ASSUMED`.
 
     Raises:
@@ -86,7 +86,7 @@ def build(
     for module, prefix in zip(modules, names, strict=True):
         for name, value in getattr(network, module).state_dict().items():
             inputs = {f"{prefix}.{name}": (groups[prefix].get(name), tuple(value.shape))}
-            counter = name == "num_batches_tracked"  # of training
+            counter = name == "num_batches_tracked"  # it is used in training alone
             sources[f"{module}.{name}"] = Source({}, _no_batches) if counter else Source(inputs)
     return assemble(network, sources, file, place, budget, misfit=EXPECTED)
 

@@ -1,10 +1,12 @@
 """The head of a discriminator that learned the direction of z, in a network file.
 
-Under this project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the
-weight and the bias of the head, a layer with n outputs on the file's D. ``ema`` has all tensors of the averaged
-discriminator, which is the one to find latents with: those of its trunk, and of its head. A tensor "normalize_z" beside
-that table says if the generator divides z by its root mean square. Without that tensor it does, as official generators
-do.
+The trunk is the discriminator up to its last features; the head is one more layer on it, with n outputs. Under this
+project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the weight and the
+bias of the head of the file's D. ``ema`` has all tensors, trunk and head, of the averaged discriminator, which
+``--method de`` uses. A tensor "normalize_z" beside that table says if the generator divides z by its root mean square.
+Without that tensor it does, as official generators do.
+
+Source: Cho, "Inverting generator of GAN through direction embedding discriminator".
 """
 
 import copy
@@ -22,9 +24,13 @@ NORMALIZE_Z = "normalize_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
-    """What a file keeps of a discriminator and its average.
+    """The table "direction" of a network file, as the module's docstring describes it.
 
-    The trunk of the former is not in it, as that is the file's D.
+    D's trunk is left out, because the file stores it as its D.
+
+    Args:
+        D: the discriminator.
+        D_ema: the discriminator with averaged weights.
     """
     return {
         "outputs": {k: v.detach() for k, v in D.outputs.state_dict().items()},
@@ -42,7 +48,7 @@ def read_direction(
         trunk: the file's D. It is copied, and the tensors of the copy are replaced.
         z_dim: the size of the generator's z.
         normalized: True if the generator divides z by its root mean square.
-        file: its name, for errors.
+        file: the name of the file, for errors.
 
     Raises:
         NetworkFileError: tensors are missing, or have other shapes than the trunk and z_dim ask for.
@@ -52,8 +58,8 @@ def read_direction(
     table = extra[KEY]
     place = f"stylegan_invert.{KEY}"
     if trunk is None:
-        raise NetworkFileError(file, place, "there is a direction head and no discriminator for it to stand on")
-    if not isinstance(table, Mapping) or not isinstance(table.get("ema"), Mapping):
+        raise NetworkFileError(file, place, "there is a direction head, and no discriminator to which it belongs")
+    if not isinstance(table, Mapping) or not all(isinstance(table.get(k), Mapping) for k in ("ema", "outputs")):
         raise NetworkFileError(file, place, "it is incomplete; expected ema and outputs")
     try:
         D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalized)
@@ -63,7 +69,7 @@ def read_direction(
     for name, value in tensors.items():
         if not isinstance(value, torch.Tensor):
             raise NetworkFileError(file, f"{place}.{name}", "it is a table; expected a tensor")
-    unknown = "the network has no such tensor; expected nothing"
+    unknown = "the network has no tensor of this name"
     budget = Budget(file, sum(value.nbytes for value in D.state_dict().values()))
     return assemble(D, by_name(D, tensors), file, place, budget, names=tensors, misfit=EXPECTED, unknown=unknown)
 

@@ -33,14 +33,14 @@ def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
 
 
 class Options:
-    """An argparse.Namespace in a file. Nobody reads its values; they are kept only so that their nesting is checked."""
+    """An argparse.Namespace in a file. Its values are not used; they are kept only so that their nesting is checked."""
 
     def __init__(self) -> None:
         self.children: tuple = ()
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise Refusal("options that are no table of names")
+            raise Refusal("options that are not a table of names")
         self.children = (state,)
 
 

@@ -31,19 +31,19 @@ from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Assumptions, not_zero
 from ..machine.tensors import TensorRecord, tables, unwrapped
 
 MAX_TAPS = 31
-MAX_ROWS = 64  # of latent_avg
+MAX_ROWS = 64  # the most rows of latent_avg
 
 ASSUMED: Assumptions = {"lr_mlp": (0.01, not_zero)}
-"""What a file does not say: the mapping network's learning rate, by which its weights and biases are multiplied."""
+"""A value that a file does not state: the mapping network's learning rate, a factor of its weights and biases."""
 
 LATENT_AVG = "latent_avg"
 GENERATOR_MARKS = {"input.input", "conv1.conv.weight", "to_rgb1.bias"}
 DISCRIMINATOR_MARKS = {"convs.0.0.weight", "final_conv.0.weight", "final_linear.1.weight"}
 
 MISFIT = "it is of shape {found}; the other tensors ask for {wanted}"
-UNKNOWN = "it is no part of rosinality's StyleGAN2; is this another network?"
+UNKNOWN = "it is not a part of rosinality's StyleGAN2; is this another network?"
 
-# What is always so in model.py.
+# Constants of their model.py.
 STANDARD_FILTER = (1, 3, 3, 1)
 LR_MLP = 0.01
 WIDTH = 512  # at 4x4 to 32x32
@@ -56,10 +56,10 @@ class Entry(NamedTuple):
     """One tensor, which is in their state dict in another shape and times a factor.
 
     Attributes:
-        name: in our module.
-        key: in their state dict.
+        name: the name of the tensor in our module.
+        key: its name in their state dict.
         shape: takes our shape and returns theirs.
-        factor: by which our numbers are multiplied there.
+        factor: their numbers are ours times this factor.
     """
 
     name: str
@@ -170,10 +170,10 @@ def build_generator(
 
     Args:
         place: where in the file the state dict is.
-        tensors: by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w repeated
-            for every layer; where they differ, their mean is taken.
-        file: its name, for errors.
-        budget: of memory.
+        tensors: the tensors by name, with "latent_avg" (w_dim,) or (rows, w_dim) if the file has it. The rows are one w
+            repeated for every layer; where they differ, their mean is taken.
+        file: the name of the file, for errors.
+        budget: the memory budget.
         assumed: a value for each name of `ASSUMED`.
 
     Without "latent_avg" the network's ``w_avg`` is the mean w of 10,000 latents of ``RandomState(123)``. The oldest
@@ -383,8 +383,8 @@ def state_dict(G: Generator) -> dict[str, torch.Tensor]:
     """The state dict with which rosinality's ``model.Generator(**arguments(G))`` makes the same pictures.
 
     Where the learning rate of the mapping differs from theirs, it is multiplied into the weights. Layers without noise
-    get noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` says what is
-    lost.
+    get noise of strength zero. ``mapping.w_avg`` is not part of it; in a file it is "latent_avg". `write` lists the
+    values that the file does not keep.
 
     Raises:
         ValueError: their network would make other pictures; with all the reasons.
@@ -423,7 +423,7 @@ def write(net: Any, path: str | os.PathLike) -> list[str]:
         path: the file to write. An old file of that name stays whole until the new one is complete.
 
     Returns:
-        What the file does not keep, in words. None of it changes a picture in float32.
+        A list, in words, of everything that the file does not keep. None of it changes a picture in float32.
 
     Raises:
         ValueError: their generator cannot compute the same.
@@ -454,7 +454,7 @@ def write(net: Any, path: str | os.PathLike) -> list[str]:
 
 
 def _lost(G: Generator) -> list[str]:
-    """What a state dict does not keep of a generator."""
+    """A list, in words, of the properties of a generator that a state dict does not keep."""
     lost: list[str] = []
     layers = [m for m in G.modules() if isinstance(m, (SynthesisLayer, ToRGBLayer))]
     clamps = {m.conv_clamp for m in layers} - {None}

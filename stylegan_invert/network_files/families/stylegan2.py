@@ -170,8 +170,8 @@ def bind(record: ModuleRecord, names: tuple[str, ...], file: object, place: str)
     """The arguments of a record's constructor by name, also those that were passed by position.
 
     Args:
-        record: of the network.
-        names: of the arguments in their order.
+        record: the record of the network.
+        names: the names of the arguments in their order.
         file: its name, for errors.
         place: where in the file the record is.
     """
@@ -208,12 +208,12 @@ def check_count(
     """Refuse a record that has not as many numbered parts as its arguments ask for, before any of them is made.
 
     Args:
-        record: whose parts are counted; None has none.
-        prefix: of the parts' names, which a digit follows.
-        count: that the arguments ask for.
+        record: the record whose parts are counted; None has no parts.
+        prefix: the beginning of the parts' names, which a digit follows.
+        count: the number of parts that the arguments ask for.
         file: its name, for errors.
         place: where in the file the record is.
-        what: the parts are, in words.
+        what: the name of the parts, in words.
     """
     present = sum(
         name.startswith(prefix) and name[len(prefix) :][:1].isdigit() for name in (record.modules if record else ())

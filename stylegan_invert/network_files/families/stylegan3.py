@@ -23,7 +23,7 @@ from ..machine.persistence import ModuleRecord, fill
 from ..machine.tensors import NumpyArray
 from .stylegan2 import bind, check_count, sizes_of
 
-# What stands in place of source text in files that are written here, see persistence.MODULE_SRC.
+# The text that takes the place of source text in files that are written here, see persistence.MODULE_SRC.
 MODULE_SRC = "from training.networks_stylegan3 import *\n"
 
 
@@ -77,7 +77,7 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
     Cutoffs, sampling rates and sizes follow from the arguments. The filters are taken from the file.
 
     Raises:
-        NetworkFileError: it is no StyleGAN3 generator, or arguments, tensors and attributes do not fit together.
+        NetworkFileError: it is not a StyleGAN3 generator, or arguments, tensors and attributes do not fit together.
     """
     if not is_stylegan3(record):
         raise NetworkFileError(

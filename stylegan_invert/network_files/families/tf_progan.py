@@ -42,7 +42,7 @@ GENERATOR_ARGS = {
     "use_leakyrelu": ("use_leakyrelu", True, flag),
 }
 DISCRIMINATOR_ARGS = {**COMMON_ARGS, "mbstd_group_size": ("mbstd_group_size", 4, whole(0, MAX_SIZE))}
-# These say how official code computes the same numbers. Half precision ("dtype") is not taken over.
+# These change how official code computes, not the result, so they are ignored. Half precision (dtype) is ignored too.
 IGNORED = ("structure", "dtype", "is_template_graph")
 # Arguments of Theano's functions that have one value in all networks that official code converts: name, value, meaning.
 THEANO_FIXED = (
@@ -54,7 +54,7 @@ THEANO_FIXED = (
     ("mbdisc_kernels", None, "minibatch discrimination"),
     ("use_layernorm", False, "layer normalisation"),
 )
-RELU = math.sqrt(2)  # gain of He's initialisation in front of a ReLU
+RELU = math.sqrt(2)  # the gain of He's initialisation for a layer that a ReLU follows
 
 
 CLASSES = {
@@ -74,7 +74,8 @@ class _Layer(NamedTuple):
     Attributes:
         module: its name here.
         scope: its name in TensorFlow.
-        gain: of its equalised learning rate.
+        gain: the factor on the layer's weights. Equalised learning rate: stored weights are multiplied by
+            gain / sqrt(fan_in).
     """
 
     module: str
@@ -94,6 +95,9 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     """
     theano = record.version is None
     known = THEANO_FUNCTIONS if theano else FUNCTIONS
+    if theano and record.build_func not in known:
+        reason = f"it is a Theano network, built by {show(record.build_func)}; expected one of {', '.join(known)}"
+        raise NetworkFileError(file, place, reason)
     if record.build_func not in known or record.version not in (None, 2, 3):
         found = f"version {record.version}, built by {show(record.build_func)}"
         raise NetworkFileError(file, place, f"it is of {found}; expected version 2 or 3 of {', '.join(known)}")
@@ -104,7 +108,7 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
         for fixed in THEANO_FIXED:
             arguments.refuse_unless(*fixed)
         arguments.ignore("use_gdrop")  # noise in training
-        # Official code converts them to these.
+        # Official code converts Theano's networks with these two arguments.
         arguments.values.update({"fused_scale": False}, **({} if generates else {"mbstd_group_size": 16}))
     equalised = arguments.take("use_wscale", True, flag)
     fused = arguments.take("fused_scale", True, flag)
@@ -135,7 +139,7 @@ def _lod(variables: Variables, name: str, resolution: int, file: object, place: 
 
 
 def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
-    """In the order of Theano's parameters."""
+    """The layers of the generator, in the order in which Theano stores their parameters."""
     layers = [_Layer("dense", "4x4/Dense", RELU / 4), _Layer("b4.conv1", "4x4/Conv", RELU)]
     for r in network.resolutions[1:]:
         first = "Conv0_up" if fused else "Conv0"
@@ -144,7 +148,7 @@ def _generator_layers(network: Generator, fused: bool) -> list[_Layer]:
 
 
 def _discriminator_layers(network: Discriminator) -> list[_Layer]:
-    """In the order of Theano's parameters.
+    """The layers of the discriminator, in the order in which Theano stores their parameters.
 
     The layer that reads a smaller picture comes after the block of the larger one.
     """
@@ -168,11 +172,19 @@ def _kind(module: torch.nn.Module) -> str:
 
 
 def _layouts(version: int, fused: bool) -> dict[str, Make]:
-    """From TensorFlow's layouts, (height, width, in, out) and (in, out), to those of the modules.
+    """For each kind of layer, the function from the weight in the file to the weight of the module.
 
-    A layer that doubles the resolution has, in version 2, the kernel of TensorFlow's transposed convolution: (height,
-    width, out, in). If it was not fused with the doubling, it has the kernel of a plain convolution that comes after
-    the doubling, which is the same turned by 180 degrees.
+    TensorFlow stores the kernel of a convolution as (height, width, in, out), and the weight of a dense layer as (in,
+    out). `widen` makes of a 3x3 kernel the 4x4 kernel that also resamples by 2. The kernel of a layer that doubles the
+    resolution is stored in one of three ways:
+    Version 2, fused: as TensorFlow's transposed convolution has it, (height, width, out, in).
+    Version 3, fused: as (height, width, in, out).
+    Not fused: as the kernel of a plain convolution that follows the doubling. It is turned by 180 degrees, because the
+    module computes a transposed convolution.
+
+    Args:
+        version: the version of the record, 2 or 3.
+        fused: True if resampling and convolution were one operation.
     """
     conv = partial(torch.permute, dims=(3, 2, 0, 1))
     turned = partial(torch.permute, dims=(2, 3, 0, 1))
@@ -180,15 +192,16 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
     return {
         "conv": conv,
         "rgb": conv,
-        "down": lambda w: widen(conv(w)) * 0.25,
+        "down": lambda w: widen(conv(w)) * 0.25,  # the mean of 2x2 pixels; `widen` alone gives their sum
         "up": (lambda w: widen(fused_up(w))) if fused else lambda w: widen(turned(w).flip(2, 3)),
         "dense": torch.t,
         "linear": torch.t,
     }
 
 
-# Theano's convolutions turn their kernels by 180 degrees. The layers that double the resolution, and the dense layer,
-# undo it.
+# Theano's convolutions turn their kernels by 180 degrees, and those of the modules do not, so "conv" and "linear" turn
+# them here. "up" does not: the module's transposed convolution turns its kernel as Theano does. "dense" does not: a
+# full convolution of a single pixel gives the kernel as it is. "rgb" has kernels of one pixel.
 THEANO_LAYOUTS: dict[str, Make] = {
     "conv": lambda w: w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],

@@ -230,11 +230,11 @@ FAMILIES: dict[str, tuple[Callable, Callable]] = {
     "G_style": (_generator, _generator_names),
     "D_basic": (_discriminator, _discriminator_names),
 }
-"""Official build function to what makes the network here, and what gives the names of its variables."""
+"""By official build function: the function that makes the network here, and the one that names its variables."""
 
 
 def _layout(ours: str) -> Make:
-    """What changes the layout of a variable to that of the network's tensor."""
+    """The function that changes the layout of a variable to that of the network's tensor."""
     if ours.endswith("const"):  # (1, 1, H, W) of noise maps, (1, C, 4, 4)
         ones = (0, 1) if ours.endswith("noise_const") else 0
         return lambda t: t.permute(0, 1, 2, 3).squeeze(ones)  # the permutation fails unless there are four axes

@@ -27,10 +27,13 @@ from .stylegan2 import MAPPING_ARGS, SYNTHESIS_ARGS
 
 SYNTHESES = {4: ("G_synthesis_stylegan2", "G_synthesis_stylegan_revised"), 5: ("G_synthesis",)}
 DISCRIMINATORS = {4: ("D_stylegan2", "D_stylegan"), 5: ("D_main",)}
-GROWING = ("G_synthesis_stylegan_revised", "D_stylegan")  # of configurations B to D, which grow during training
-MAX_CLASSES = 2048  # of a discriminator of version 4, whose embedding here is a square matrix
+GROWING = (
+    "G_synthesis_stylegan_revised",
+    "D_stylegan",
+)  # the functions of configurations B to D, which grow during training
+MAX_CLASSES = 2048  # the most classes of a discriminator of version 4, whose embedding here is a square matrix
 
-# These do not change what the network computes from w and noise, or only how it is computed.
+# These do not change the outputs of the network for given w and noise, apart from rounding.
 CALLING = (
     *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "style_mixing_prob"),
     *("dlatent_broadcast", "randomize_noise", "fused_modconv", "dtype", "is_training", "is_validation"),
@@ -61,8 +64,8 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     label; here it gets an embedding that has the same effect for one-hot labels, which a warning says.
 
     Raises:
-        NetworkFileError: an unknown function or version, or arguments and variables that describe no network which
-            this package has, or do not fit together.
+        NetworkFileError: an unknown function or version, or arguments and variables that describe a network which
+            this package does not have, or that do not fit together.
     """
     if record.version not in SYNTHESES:
         raise NetworkFileError(
@@ -205,8 +208,8 @@ def _component(record: TFNetwork, name: str, args: Arguments, known: tuple[str, 
     """The build function of a component. Arguments that only the component has are added to those of the network.
 
     Args:
-        record: of the network.
-        name: of the component.
+        record: the record of the network.
+        name: the name of the component.
         args: the arguments of the network.
         known: the build functions that can be read.
         file: its name, for errors.

@@ -28,7 +28,8 @@ def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], 
         more: names that its pickles may mention besides the usual ones, see `pickled.Machine`.
 
     Raises:
-        NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds what no network file needs.
+        NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds objects that no network
+            file needs.
     """
     if data[:2] == b"PK":
         root = _read_torch_zip(data, file, more or {})
@@ -117,7 +118,7 @@ def _read_torch_stream(
 
     def persistent(id_: Any) -> AwaitedStorage | Global:
         if isinstance(id_, tuple) and len(id_) == 4 and id_[0] == "module" and isinstance(id_[1], Global):
-            return id_[1]  # the class of a module; its source text comes with it, which nobody reads
+            return id_[1]  # the class of a module; the source text that comes with it is not read
         kind, key, numel = storage_id(id_)
         storage = storages.setdefault(key, AwaitedStorage(kind, numel))
         if (storage.kind, storage.numel) != (kind, numel) or storage.nbytes > len(data):

@@ -1,7 +1,7 @@
 """Modules as NVIDIA's torch_utils.persistence pickles them, read and written as data.
 
 The record of a module holds the name of its class, the source text of the whole file in which the class stands, and the
-module's ``__dict__``. Official code runs the source; here nobody looks at it.
+module's ``__dict__``. Official code runs the source; this package does not read it.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,8 @@ ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official p
 CLASS_OF_ROLE = {"G": "Generator", "D": "Discriminator", "G_ema": "Generator"}
 META_KEYS = {"type", "version", "module_src", "class_name", "state"}
 
-# What stands in place of source text in files that are written here. Official code runs it, and finds its own class by
-# it.
+# The text that takes the place of source text in files that are written here. Official code runs it, and thereby finds
+# its own class.
 MODULE_SRC = (
     "try:\n    from training.networks import *\nexcept ImportError:\n    from training.networks_stylegan2 import *\n"
 )
@@ -34,7 +34,7 @@ NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class ModuleRecord:
-    """One module of the file. What it holds is known once it is parsed.
+    """One module of the file. Its contents are known once it is parsed.
 
     Attributes:
         class_name: the name of its class.
@@ -54,7 +54,7 @@ class ModuleRecord:
         """Check and sort the record, after the whole stream has been read.
 
         Raises:
-            Refusal: it is not as official code writes it.
+            Refusal: it does not have the form that official code writes.
         """
         if self._parsed:
             return
@@ -101,7 +101,7 @@ class ModuleRecord:
 
     @property
     def kind(self) -> str:
-        """What the file calls the network."""
+        """The name of the network's class in the file."""
         return self.class_name
 
     def refusal(self, role: str) -> str:
@@ -191,7 +191,7 @@ def parse_all(root: Any) -> None:
             todo.extend(item)
 
 
-# An attribute that nobody needs: each block's use_fp16 says the same, and that is what official code goes by.
+# An attribute that is not needed: each block's use_fp16 says the same, and official code obeys the latter.
 IGNORED = {"num_fp16_res"}
 
 
@@ -221,10 +221,10 @@ def _compare(
 
     Args:
         module: the network, or a part of it.
-        record: of the module.
+        record: the record of the module.
         file: its name, for errors.
         place: where in the file the record is.
-        prefix: of the module's tensors in the state dict of the network.
+        prefix: the prefix of the names of the module's tensors in the state dict of the network.
         records: receives the records of tensors, by their names in that state dict.
         seen: the ids of records that were compared; a record in two places is refused.
     """
@@ -274,11 +274,11 @@ HOOKS = (
 
 
 def module_call(module: torch.nn.Module, source: str = MODULE_SRC) -> Call:
-    """What is written for one of this package's networks. Its classes have the same names as the official ones.
+    """The call that is written for one of this package's networks. Its classes have the official names.
 
     Args:
         module: the network, or a part of it.
-        source: what stands in place of source text.
+        source: the text that takes the place of source text.
     """
 
     def ordered(table: Mapping[str, Any], make: Callable[[Any], Call]) -> Call:

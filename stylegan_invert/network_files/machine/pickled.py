@@ -1,7 +1,7 @@
 """Pickle streams as data: a machine that reads them without running anything, and a writer.
 
 Python's own unpickler imports and calls what the stream names. This one cannot: a name in the stream is looked up in a
-table that the caller gives, whose functions only make inert records, and is refused if it is not there.
+table that the caller passes in, whose functions only make inert records, and is refused if it is not there.
 
 It also limits what a stream can cost. Python's unpickler takes gigabytes for a stream of nine bytes (a large memo
 index), and never ends on some nested tuples. Here the number of opcodes, the memo, the nesting and the work of the
@@ -20,7 +20,7 @@ from ...errors import NetworkFileError
 MAX_WORK = 400_000  # opcodes (also those inside storages) and objects made; official files need up to 150,000
 MAX_NESTING = 200
 MAX_TREE = 400_000  # objects in the result, where one that is used twice counts twice
-MAX_TEXT = 4096  # bytes; longer texts are source code, which nobody reads, and are not decoded
+MAX_TEXT = 4096  # bytes; longer texts are source code, which is not needed, and are not decoded
 MAX_NAME = 256  # bytes or characters in the name of a global
 MAX_INT_BYTES = 16
 
@@ -39,7 +39,7 @@ class Global:
     Attributes:
         module: first part of the name.
         name: second part of the name.
-        construct: what makes a record where the stream calls the name; None if it must not be called.
+        construct: the function that makes a record where the stream calls the name; None if it must not be called.
     """
 
     module: str
@@ -265,7 +265,7 @@ class Machine:
     def build(self) -> None:
         state = self._pop()
         if self.stack and isinstance(self.stack[-1], dict) and isinstance(state, dict):
-            return  # attributes of an ordered dictionary, such as the versions in a state dict, which nobody reads
+            return  # attributes of an ordered dictionary, such as the versions in a state dict, which are not needed
         if not self.stack or not hasattr(self.stack[-1], "set_state"):
             raise Refusal("a state is set on an object that has none")
         self.stack[-1].set_state(state)
@@ -448,12 +448,12 @@ def dump(obj: Any, file: BinaryIO) -> None:
     Equal texts, and a `Call` that occurs several times, are written once and referred to afterwards.
 
     Raises:
-        TypeError: a value of another type. What was written until then is no complete pickle.
+        TypeError: a value has another type. The bytes written until then are not a complete pickle.
     """
     memo: dict[str | int, int] = {}  # texts, and ids of calls
 
     def refer(key: str | int) -> bool:
-        """Write a reference to what was written before, and return True; return False if it was not written yet."""
+        """Write a reference to an item that was written before, and return True; return False if there is none."""
         if key in memo:
             file.write(b"j" + struct.pack("<I", memo[key]))
         return key in memo

@@ -2,7 +2,7 @@
 
 Such a file is a tuple (G, D, Gs) of networks; the weights of Gs are the moving average of G's. A network is pickled as
 the name of its class and a state: version, name of the build function, arguments, variables, and the source text of the
-module in which the build function stands. Official code runs that source; here nobody looks at it. The readers in
+module in which the build function stands. Official code runs that source; this package does not read it. The readers in
 ``families/`` know what the build functions compute.
 """
 
@@ -16,9 +16,9 @@ from ..checks import Check
 from .pickled import Global, Machine, Refusal, show
 from .tensors import NumpyArray, TensorRecord, number_record
 
-MAX_VARIABLES = 10_000  # of a network and its components together; official ones have up to 300
-MAX_VALUES = 10_000  # in the arguments of a network
-MAX_DEPTH = 8  # of components that have components, and of tables in the arguments
+MAX_VARIABLES = 10_000  # the most variables of a network and its components; official ones have up to 300
+MAX_VALUES = 10_000  # the most values in the arguments of a network
+MAX_DEPTH = 8  # the largest depth of components in components, and of tables in the arguments
 MAX_NAME = 256
 
 
@@ -26,9 +26,9 @@ class TFNetwork:
     """One network of the file.
 
     Attributes:
-        version: of the record: 2 for ProGAN, 3 for StyleGAN, 4 for StyleGAN2, 5 for StyleGAN2-ADA; None for networks of
-            ProGAN's first code, which was written in Theano.
-        name: of the network.
+        version: the version of the record: 2 for ProGAN, 3 for StyleGAN, 4 for StyleGAN2, 5 for StyleGAN2-ADA; None for
+            networks of ProGAN's first code, which was written in Theano.
+        name: the name of the network.
         build_func: the name of the function that computes it, without the name of its module, as "G_style".
         static_kwargs: the arguments of that function: None, bool, int, float, str, and lists and dicts of these.
         variables: full name, as "mapping/Dense0/weight", to the record of the tensor; a number is a tensor of shape ().
@@ -43,7 +43,7 @@ class TFNetwork:
 
     @property
     def kind(self) -> str:
-        """What the file calls the network."""
+        """The name of the network's build function in the file."""
         return self.build_func
 
     def refusal(self, role: str) -> str:
@@ -55,7 +55,7 @@ class TFNetwork:
 
     def set_state(self, state: Any) -> None:
         if self.children or not isinstance(state, dict):
-            raise Refusal("a TensorFlow network whose state is no table, or is set twice")
+            raise Refusal("a TensorFlow network whose state is not a table, or is set twice")
         self.children = (state,)
 
     def parse(self) -> None:
@@ -92,15 +92,15 @@ class TFNetwork:
         self.static_kwargs: dict[str, Any] = _arguments(state.get("static_kwargs"))
         pairs = state.get("variables")
         if not isinstance(pairs, (list, tuple)) or len(pairs) > MAX_VARIABLES:
-            raise Refusal(f"a TensorFlow network whose variables are no list of at most {MAX_VARIABLES}")
+            raise Refusal(f"a TensorFlow network whose variables are not a list of at most {MAX_VARIABLES}")
         self.variables: dict[str, TensorRecord] = {}
         for pair in pairs:
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-                raise Refusal("a variable that is no pair of name and value")
+                raise Refusal("a variable that is not a pair of name and value")
             self._add(_text(pair[0], "name of a variable"), _record(pair[1], pair[0]))
         components = state.get("components", {})
         if not isinstance(components, dict) or not all(isinstance(c, TFNetwork) for c in components.values()):
-            raise Refusal("a TensorFlow network whose components are no table of networks")
+            raise Refusal("a TensorFlow network whose components are not a table of networks")
         for name, component in components.items():
             component._parse(seen, depth + 1)
             self.components[_text(name, "name of a component")] = component
@@ -114,7 +114,7 @@ class TFNetwork:
         self.static_kwargs = spec
         values, extra = state.get("param_values"), state.get("toplevel_params", {})
         if not isinstance(values, (list, tuple)) or len(values) > MAX_VARIABLES or not isinstance(extra, dict):
-            raise Refusal("a Theano network whose parameters are no list")
+            raise Refusal("a Theano network whose parameters are not a list")
         self.theano_params = [_record(value, f"parameter {i}") for i, value in enumerate(values)]
         self.variables = {}
         for name, value in extra.items():
@@ -145,7 +145,7 @@ def _record(value: Any, name: Any) -> TensorRecord:
 
 def _arguments(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Refusal("a TensorFlow network whose arguments are no table")
+        raise Refusal("a TensorFlow network whose arguments are not a table")
     return _plain(value, [MAX_VALUES], 0)
 
 
@@ -162,7 +162,7 @@ def _plain(value: Any, left: list[int], depth: int) -> Any:
     raise Refusal(f"an argument is {show(value)}; expected numbers, texts, lists and tables")
 
 
-# What a stream may name
+# Names that a stream may use
 
 
 def new_network(machine: Machine, args: tuple) -> TFNetwork:
@@ -195,7 +195,7 @@ GLOBALS = {
 
 
 def find_networks(root: Any) -> dict[str, TFNetwork] | None:
-    """The networks of a file by role, where Gs is "G_ema"; None if it is no TensorFlow file."""
+    """The networks of a file by role, where Gs is "G_ema"; None if it is not a TensorFlow file."""
     if isinstance(root, TFNetwork):
         return {"G_ema": root}
     if isinstance(root, (tuple, list)) and len(root) == 3 and all(isinstance(net, TFNetwork) for net in root):
@@ -235,7 +235,7 @@ class Arguments:
         """The value of an argument, or the default where the file does not give it.
 
         Raises:
-            NetworkFileError: the value is not what it should be.
+            NetworkFileError: the check refuses the value.
         """
         value = self.values.pop(name, default)
         if type(value) is float and value.is_integer() and abs(value) < 2**53 and not check[1](value):
@@ -248,9 +248,9 @@ class Arguments:
         """Refuse an argument that has another value than the usual one, because this package's networks cannot do that.
 
         Args:
-            name: of the argument.
+            name: the name of the argument.
             usual: its value in networks that can be read.
-            meaning: what other values ask for, in words.
+            meaning: the effect of other values, in words.
         """
         value = self.values.pop(name, usual)
         if value != usual:
@@ -264,7 +264,7 @@ class Arguments:
             self.values.pop(name, None)
 
     def finish(self) -> None:
-        """Warn of arguments that nobody took. Official build functions ignore those that they do not know."""
+        """Warn of arguments that were not taken. Official build functions ignore those that they do not know."""
         if self.values:
             names = ", ".join(sorted(map(repr, self.values))[:10])[:300]
             where = f"{self.file}: {self.place}"
@@ -318,7 +318,7 @@ class Variables:
         self.used.update(names)
 
     def finish(self) -> None:
-        """Refuse variables that nobody took, because they would change what the network computes.
+        """Refuse variables that were not taken, because they would change what the network computes.
 
         Raises:
             NetworkFileError: there are some.

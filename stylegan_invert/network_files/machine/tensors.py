@@ -124,19 +124,19 @@ class TensorRecord:
         return view.astype(type_, copy=False)
 
 
-MAX_TABLES = 4  # of tables inside tables
+MAX_TABLES = 4  # the largest depth of tables inside tables
 
 
 def tables(
     value: Any, place: str = "", parent: Any = None, depth: int = 0
 ) -> Iterator[tuple[str, dict[str, TensorRecord], Any]]:
-    """Yields every table in what a file holds: its place, the tensors directly in it by name, and the table around it.
+    """Yields every table in the contents of a file: its place, its own tensors by name, and the table around it.
 
     Args:
-        value: what the file holds.
-        place: of the value, names with dots between them.
+        value: the contents of the file.
+        place: the place of the value, names with dots between them.
         parent: the table that the value lies in, or None.
-        depth: how many tables the value lies in.
+        depth: the number of tables in which the value lies.
     """
     if not isinstance(value, dict) or depth > MAX_TABLES:
         return
@@ -162,7 +162,7 @@ def rebuild_tensor(machine: Machine, args: tuple) -> TensorRecord:
     if not all(isinstance(x, tuple) and len(x) <= MAX_DIMENSIONS for x in (shape, stride)) or len(shape) != len(stride):
         raise Refusal("a tensor whose size and stride do not belong together")
     if not all(type(n) is int and 0 <= n < 2**48 for n in (offset, *shape, *stride)):
-        raise Refusal("a tensor whose size, stride or offset are no non-negative integers")
+        raise Refusal("a tensor whose size, stride or offset are not non-negative integers")
     numel = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
     if numel > storage.numel or last >= storage.numel or math.prod(max(n, 1) for n in shape) >= 2**48:
@@ -186,12 +186,12 @@ STORAGE_GLOBALS: dict[tuple[str, str], None] = {("torch", name): None for name i
 
 
 class StorageId(NamedTuple):
-    """What a persistent id says.
+    """The contents of a persistent id.
 
     Attributes:
-        kind: of the storage, a key of `STORAGES`.
-        key: its name in the file.
-        numel: how many numbers it has.
+        kind: the kind of the storage, a key of `STORAGES`.
+        key: the name of the storage in the file.
+        numel: the number of its numbers.
     """
 
     kind: str
@@ -372,7 +372,7 @@ def tensor_call(t: torch.Tensor, parameter: bool = False) -> Call:
     """A tensor as `torch.Tensor.__reduce__` writes it into a plain pickle.
 
     Args:
-        t: of any dtype in `STORAGES`.
+        t: a tensor of any dtype in `STORAGES`.
         parameter: True to write it as a `torch.nn.Parameter`.
 
     Raises:
