@@ -139,6 +139,8 @@ class Projector:
     def _check_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
         self.in_v = bool(self.options.prior_weight) or (self.method.space or "").startswith("v")
         self.statistics, self.progress = statistics, progress
+        if self.in_v and "v" not in self.generator.spaces:
+            self.generator.gaussian(self.c)  # raises, and says why there is no V
         if statistics is not None and not self.in_v:
             raise ProjectionError(
                 f"method {self.name!r} was asked for without a prior in V, so statistics have no meaning for it"

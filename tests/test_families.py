@@ -304,7 +304,7 @@ def test_searched_and_relaxed_classes(classes):
 def test_a_relaxed_class_has_its_gradient(classes):
     from stylegan_invert.losses import parse
     from stylegan_invert.projectors import LatentOptions
-    from stylegan_invert.projectors.descent import evaluate
+    from stylegan_invert.projectors.search import evaluate
     from stylegan_invert.projectors.z import LatentSearch
 
     generator, loss = adapt(classes.G), parse("mse=1")

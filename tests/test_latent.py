@@ -21,8 +21,8 @@ from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.dcgan import DCGAN, Layer
 from stylegan_invert.projectors import LatentOptions, Projector
 from stylegan_invert.projectors.dense import layer_spread
-from stylegan_invert.projectors.descent import evaluate
 from stylegan_invert.projectors.objective import Objective
+from stylegan_invert.projectors.search import evaluate
 from stylegan_invert.projectors.z import LatentSearch, clipped
 
 from conftest import make_network

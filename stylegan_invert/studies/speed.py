@@ -238,7 +238,7 @@ def trace(
         float(next(iter(step.code.tensors.values())).sum())  # waits for a device that computes in the background
         clock.stop()
         if step.number % every == 0 or step.number in (1, step.total):
-            rows.append([step.state()["evaluations"], *clock.seconds, *measure(step.code.without_noise())])
+            rows.append([step.state()["evaluations"][0], *clock.seconds, *measure(step.code.without_noise())])
         progress(1)
         told += 1
         clock.go_on()
