@@ -19,6 +19,7 @@ class Method(NamedTuple):
         options: its options class; see `settings.MethodOptions`.
         start: the start if the user names none: a name in `starts.STARTS`.
         one_pass: True if it takes no steps; pictures then share passes on every device.
+        prior_optional: True if the preset's prior in V is left out on networks that have no V.
         preset: values of options, and of "loss", that differ from the defaults: those of a paper or of its code.
         about: a few words for ``stylegan-invert project --help``.
     """
@@ -29,6 +30,7 @@ class Method(NamedTuple):
     start: str = "mean"
     one_pass: bool = False
     preset: Mapping[str, Any] = {}
+    prior_optional: bool = False
     about: str = ""
 
     def load(self) -> Callable:
