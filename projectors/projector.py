@@ -86,6 +86,7 @@ class Projector:
         if self.method.one_pass:
             self.refuse_steps(list(options))
         self.options = build_options(self.method.options, preset, options)
+        self._prior_chosen = "prior_weight" in options
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.medium = medium_of(self.generator)
@@ -137,6 +138,8 @@ class Projector:
         return self.class_idx == "search"
 
     def _check_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
+        if self.method.prior_optional and not self._prior_chosen and "v" not in self.generator.spaces:
+            self.options = dataclasses.replace(self.options, prior_weight=0.0)
         self.in_v = bool(self.options.prior_weight) or (self.method.space or "").startswith("v")
         self.statistics, self.progress = statistics, progress
         if self.in_v and "v" not in self.generator.spaces:

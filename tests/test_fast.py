@@ -228,6 +228,17 @@ def test_searches_end_early(optimizer):
     assert short.notes["evaluations"][0] < 300
 
 
+def test_a_network_without_v_is_searched_fast_without_the_prior(cache):
+    net = make_network()
+    shown, _ = drawn(adapt(net.G), 1)
+    assert Projector(net, "fast-w", loss="mse").options.prior_weight == 1e-7
+    net.G.mapping.fc1.activation = "swish"
+    projector = Projector(net, "fast-w", loss="mse", steps=5)
+    assert projector.options.prior_weight == 0 and torch.isfinite(projector.fit(shown).distance).all()
+    with pytest.raises(ValueError, match="ends in 'swish'"):
+        Projector(net, "fast-w", loss="mse", prior_weight=1e-6)
+
+
 def test_the_fast_presets_come_closer_than_a_hundred_official_steps(cache):
     net = make_network()
     shown, _ = drawn(adapt(net.G), 2)
