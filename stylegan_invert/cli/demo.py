@@ -31,7 +31,7 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
 
     The shipped network is a StyleGAN2 of cats. The photograph is projected into W, the space in which all layers share
     one latent, and into W+, in which every layer has its own. The files of each projection are written into DIR/w and
-    DIR/w+, and comparison.png shows the photograph and all results.
+    DIR/w+, those of the fast search in W+ into DIR/fast-w+, and comparison.png shows the photograph and all results.
 
     If the network's discriminator was trained to find latents (method de), its answer is written into DIR/de, and the
     result of 50 steps in W from there into DIR/de-w.
@@ -47,15 +47,17 @@ def command(outdir: str, steps: int, device: str, quiet: bool) -> None:
     from ..studies.direction import NEAR
 
     options: dict[str, dict[str, Any]] = {  # of each projection, by the name of its folder
-        "w": {"method": "w", "steps": steps, "video": True},
-        "w+": {"method": "w+", "steps": steps},
+        "fast-w+": {"method": "fast-w+"},
+        "w": {"method": "w", "steps": steps, "video": True, "loss": DEFAULT_LOSS},
+        "w+": {"method": "w+", "steps": steps, "loss": DEFAULT_LOSS},
     }
     if load(NETWORK).direction is not None:
-        options = {"de": {"method": "de"}, "de-w": {"method": "w", "init": "de", "steps": 50, **NEAR}, **options}
+        near = {"method": "w", "init": "de", "steps": 50, "loss": DEFAULT_LOSS, **NEAR}
+        options = {"de": {"method": "de", "loss": DEFAULT_LOSS}, "de-w": near, **options}
     picture = pretrained.path(pretrained.DEMO_PICTURE)
     where = pick_device(device)
     for name, projection in options.items():
-        run(NETWORK, [picture], [Path(outdir) / name], where, quiet, loss=DEFAULT_LOSS, **projection)
+        run(NETWORK, [picture], [Path(outdir) / name], where, quiet, **projection)
     files = [Path(outdir) / "w" / "target.png", *(Path(outdir) / name / "proj.png" for name in options)]
     pictures = []
     for file in files:
