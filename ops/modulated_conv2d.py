@@ -174,6 +174,20 @@ def _normalised(weight: torch.Tensor) -> torch.Tensor:
     return weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * weight[0].numel() ** 0.5)
 
 
+def _scaled_product(x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """A modulated 1x1 convolution without demodulation, as one matrix product for each sample.
+
+    The matrix is small, so the styles scale it and not the activations. Arguments and result as for `modulated_conv2d`.
+    """
+    kernels = (weight.flatten(1)[None] * styles[:, None]).to(x.dtype)  # (N, O, I)
+    flat = x.flatten(2)
+    if x.is_contiguous():
+        y = kernels @ flat
+    else:  # channels-last, and so is the gradient
+        y = _Product.apply(flat.transpose(1, 2), kernels).transpose(1, 2)
+    return y.unflatten(2, x.shape[2:])
+
+
 def modulated_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -228,20 +242,11 @@ def modulated_conv2d(
         kernels = weight[None] * styles[:, None, :, None, None]  # (N, O, I, K, K)
         if demodulate:
             kernels = kernels * (kernels.square().sum(dim=[2, 3, 4], keepdim=True) + 1e-8).rsqrt()
-        y = conv2d_resample(
-            x.reshape(1, -1, *x.shape[2:]), kernels.reshape(-1, *weight.shape[1:]).to(x.dtype),
-            f=resample_filter, up=up, padding=padding, flip_weight=flip_weight, groups=n,
-        )  # fmt: skip
+        kernels, together = kernels.flatten(0, 1).to(x.dtype), x.reshape(1, -1, *x.shape[2:])
+        y = conv2d_resample(together, kernels, resample_filter, up, 1, padding, flip_weight, n)
         y = y.reshape(n, -1, *y.shape[2:])
     elif up == 1 and not demodulate and weight.shape[2:] == (1, 1) and not padding:
-        # One matrix product for each sample. The matrix is small, so the styles scale it and not the activations.
-        kernels = (weight.flatten(1)[None] * styles[:, None]).to(x.dtype)  # (N, O, I)
-        flat = x.flatten(2)
-        if x.is_contiguous():
-            y = kernels @ flat
-        else:  # channels-last, and so is the gradient
-            y = _Product.apply(flat.transpose(1, 2), kernels).transpose(1, 2)
-        y = y.unflatten(2, x.shape[2:])
+        y = _scaled_product(x, weight, styles)
     else:
         transposed, channels_last = _transposed(weight, up), _channels_last(x, 1)
         quick = up <= 2 and padding == 1 and _quick(x, weight)

@@ -80,20 +80,13 @@ def command(
     stylegan-invert interpolate -n dcgan.pt out/face latent -o out/gap
     stylegan-invert interpolate -n dcgan.pt out/face seed:7 -o out/random
     """
-    import json
-
     import numpy as np
     import torch
 
     from ..analysis.paths import between, line_errors
-    from ..analysis.plots import curves, write_figure
-    from ..analysis.sheets import sheet
     from ..generator import adapt, label, with_prior
-    from ..io.files import staged
     from ..io.gaussian_file import with_gaussian
     from ..losses import SqueezeLPIPS
-    from ..media.pictures import write_png
-    from ..media.video import write_mp4
     from ..projectors.projection import render_rounded
 
     if len(ends) < 2:
@@ -126,6 +119,28 @@ def command(
         lpips = SqueezeLPIPS()
         for line, true_line in zip(codes_of_lines, lines(true_ends)):
             errors.append({"alpha": alphas.tolist(), **line_errors(generator, line, true_line, lpips)})
+    _write(outdir, rows, pictures, errors, video)
+    say(quiet, f"wrote {len(pictures)} pictures and sheet.png to {outdir}")
+
+
+def _write(outdir: str, rows: list[list[Any]], pictures: list[Any], errors: list[dict[str, Any]], video: bool) -> None:
+    """Write the frames, the sheet and, if there are any, the errors and the video: all of them or none.
+
+    Args:
+        outdir: the folder.
+        rows: the pictures of each line.
+        pictures: all pictures in order, without the ends that two lines share.
+        errors: the errors of each line.
+        video: write a video of the way there and back.
+    """
+    import json
+
+    from ..analysis.plots import curves, write_figure
+    from ..analysis.sheets import sheet
+    from ..io.files import staged
+    from ..media.pictures import write_png
+    from ..media.video import write_mp4
+
     with staged(outdir) as folder:
         for i, picture in enumerate(pictures):
             write_png(folder / f"frame{i:04d}.png", picture)
@@ -135,7 +150,6 @@ def command(
             write_figure(folder / "errors.png", curves([{"": of_line} for of_line in errors]))
         if video:
             write_mp4(folder / "interpolation.mp4", iter(pictures + pictures[-2:0:-1]))
-    say(quiet, f"wrote {len(pictures)} pictures and sheet.png to {outdir}")
 
 
 def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
