@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,26 @@ from stylegan_invert.errors import ProjectionError
 from .objective import Objective
 from .search import Search, check_numbers, evaluate
 from .settings import StoppingOptions
-
-if TYPE_CHECKING:
-    from .descent import Descent, Stopping
+from .stopping import Stopping
 
 HISTORY = 20  # pairs of steps and gradients that L-BFGS remembers
 Saved = Mapping[str, Any] | None
+
+
+class Observer(Protocol):
+    """The part of a `descent.Descent` that an optimiser uses.
+
+    Attributes:
+        current: returns the state of the search that is under way.
+    """
+
+    current: Callable[[], dict[str, Any]]
+
+    def stopping(self, options: StoppingOptions | None, steps: int) -> Stopping:
+        """The rules that may end a search of so many steps."""
+
+    def report(self, search: Search, number: int, distance: torch.Tensor) -> None:
+        """Be told of a step."""
 
 
 class _Uncompiled:
@@ -52,7 +66,7 @@ class LBFGS(_Uncompiled, torch.optim.LBFGS):
 
 
 def adam(
-    descent: "Descent",
+    descent: Observer,
     search: Search,
     objective: Objective,
     steps: int,
@@ -129,7 +143,7 @@ class _Best:
 
 def row_by_row(
     minimise: Callable,
-    descent: "Descent",
+    descent: Observer,
     search: Search,
     objective: Objective,
     steps: int,
@@ -174,12 +188,12 @@ class _Notes:
 
     def __init__(
         self,
-        descent: "Descent",
+        descent: Observer,
         search: Search,
         row: int,
         history: torch.Tensor,
         now: torch.Tensor,
-        stopping: "Stopping",
+        stopping: Stopping,
         of_row: Saved,
         most: int,
         by: str,

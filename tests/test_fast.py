@@ -10,9 +10,9 @@ from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.stylegan2 import Generator
 from stylegan_invert.projectors import Projector, methods, samples, starts
-from stylegan_invert.projectors.descent import Stopping
 from stylegan_invert.projectors.samples import Samples
 from stylegan_invert.projectors.settings import WOptions
+from stylegan_invert.projectors.stopping import Stopping
 
 from conftest import make_network
 from official import fill

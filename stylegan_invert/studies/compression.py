@@ -97,9 +97,8 @@ def run(
             holds another study.
         ValueError: the network has no V.
     """
-    generator = base.generator_of(net, device)
     flag = _flag(net, flag)
-    generator = base.find_gaussian(generator, counting)
+    generator = base.find_gaussian(base.generator_of(net, device), counting)
     first = base.hashes({"real": base.first_pictures(data, generator, 100)})
     settings = {"network": net.sha256, "data": first, "real": len(data.names), "samples": samples}
     settings |= {"compared": compared, "seed": seed, "flag": flag, "share": share}
