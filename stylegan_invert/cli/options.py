@@ -9,6 +9,8 @@ import click
 from ..options import Check, flags
 from .common import Number
 
+UNLIMITED = (10**9, 1e12)  # upper limits that only keep out nonsense, and need not be shown
+
 
 def parameter_type(check: Check) -> click.ParamType:
     """The click type that accepts what a `Check` accepts."""
@@ -16,9 +18,10 @@ def parameter_type(check: Check) -> click.ParamType:
         return click.STRING
     if check.words:
         return click.Choice(list(check.words))
+    high = None if check.high in UNLIMITED else check.high  # `check_options` holds them all the same
     if check.whole:
-        return click.IntRange(int(check.low) + check.above, int(check.high))
-    return Number(check.low, check.high, min_open=check.above)
+        return click.IntRange(int(check.low) + check.above, None if high is None else int(high))
+    return Number(check.low, high, min_open=check.above)
 
 
 def click_option(field: dataclasses.Field, default_text: str | None = None) -> Callable[[Callable], Callable]:
