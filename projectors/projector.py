@@ -172,7 +172,7 @@ class Projector:
             resume: the ``state()`` of a `Step` of an earlier run, to go on from there.
 
         Raises:
-            ProjectionError: a distance is no number, the state does not fit, or the class of each target is to be searched for,
+            ProjectionError: a distance is NaN or infinite, the state does not fit, or the class of each target is to be searched for,
                 which `project` does.
         """
         if self.searches_class:
@@ -196,8 +196,7 @@ class Projector:
         one = copy.copy(self)
         one.class_idx = find_class(self.generator, objective, self.options.seed)
         one.c = label(self.generator.c_dim, one.class_idx).to(self.generator.device)
-        if self.in_v:
-            one.generator = with_gaussian(self.generator, one.c, self.statistics, self.progress)
+        one.prepare()
         return one, {"class_found_by": "search"}
 
     @property
