@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from stylegan_invert.errors import ProjectionError
-from stylegan_invert.io.files import sha256_of_file
+from stylegan_invert.files.writing import sha256_of_file
 from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import DEFAULT_LOSS, LOSSES, Distance, FeatureDistance, parse, weights_of
 

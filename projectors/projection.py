@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from stylegan_invert.errors import CodeFileError
+from stylegan_invert.files.writing import staged
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 from stylegan_invert.io.codes import code_file, other_file, read_codes, write_code
-from stylegan_invert.io.files import staged
 from stylegan_invert.media.medium import MEDIA, Medium, medium_of
 
 FORMAT = 1  # the version of the format of result.json

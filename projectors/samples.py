@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from stylegan_invert.cache import cache_dir
 from stylegan_invert.errors import ProjectionError
+from stylegan_invert.files.writing import atomic
 from stylegan_invert.generator import Code, GeneratorAdapter
-from stylegan_invert.io.files import atomic
 from stylegan_invert.losses import Distance
 
 from .objective import Observation, map_prepared

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from stylegan_invert.errors import NetworkFileError
+from stylegan_invert.files.pickled import Call, Name, PersistentId, dump
+from stylegan_invert.files.tensors import MAGIC_NUMBER
 from stylegan_invert.network_files.file import from_bytes
 from stylegan_invert.network_files.machine.persistence import module_call, persistent_call
-from stylegan_invert.network_files.machine.pickled import Call, Name, PersistentId, dump
-from stylegan_invert.network_files.machine.tensors import MAGIC_NUMBER
 from stylegan_invert.networks.stylegan2 import Generator
 
 MEMORY = 192 << 20  # on top of what the process has when it starts; every file here is far below a third of it

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import stylegan_invert as si
+from stylegan_invert.files.tensors import Storage, TensorRecord, tables
 from stylegan_invert.network_files import checks, table
 from stylegan_invert.network_files.assemble import Budget, Source, assemble, by_name, constructing
 from stylegan_invert.network_files.file import from_bytes
-from stylegan_invert.network_files.machine.tensors import Storage, TensorRecord, tables
 
 from official import HERE
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from stylegan_invert.errors import NetworkFileError
+from stylegan_invert.files.pickled import Machine
 from stylegan_invert.generator import adapt
 from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families import biggan
 from stylegan_invert.network_files.machine.containers import read_records
 from stylegan_invert.network_files.machine.persistence import GLOBALS
-from stylegan_invert.network_files.machine.pickled import Machine
 from stylegan_invert.networks.biggan import BigGANDeep
 
 from support import assert_close

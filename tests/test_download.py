@@ -9,8 +9,8 @@ import threading
 import pytest
 
 import stylegan_invert as si
+from stylegan_invert.files.writing import sha256_of_file
 from stylegan_invert.io.download import SHORT_NAMES, cached_path, download
-from stylegan_invert.io.files import sha256_of_file
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from stylegan_invert import NetworkFileError
+from stylegan_invert.files.tensors import Storage, TensorRecord, number_record
 from stylegan_invert.generator import adapt
 from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families.tf_stylegan1 import build
 from stylegan_invert.network_files.machine.containers import read_records
 from stylegan_invert.network_files.machine.tensorflow import find_networks
-from stylegan_invert.network_files.machine.tensors import Storage, TensorRecord, number_record
 from stylegan_invert.networks.stylegan1 import Discriminator, Generator
 
 import tf_pickles

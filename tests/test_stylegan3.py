@@ -16,12 +16,12 @@ import torch
 
 import stylegan_invert as si
 from stylegan_invert import NetworkFileError
+from stylegan_invert.files.pickled import dump
 from stylegan_invert.generator import adapt
 from stylegan_invert.network_files.assemble import Budget
 from stylegan_invert.network_files.families.stylegan3 import build
 from stylegan_invert.network_files.machine.containers import read_records
 from stylegan_invert.network_files.machine.persistence import module_call
-from stylegan_invert.network_files.machine.pickled import dump
 from stylegan_invert.networks.stylegan3 import Generator, lowpass_filter
 
 from support import assert_close, load_npz

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StyleganInvertError
-from ..io.files import atomic
+from ..files.writing import atomic
 
 
 def figure(rows: int, columns: int, side: float = 3, ratio: float = 1.0) -> tuple[Any, list[list[Any]]]:

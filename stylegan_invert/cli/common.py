@@ -262,7 +262,7 @@ def check_outdir(outdir: str) -> None:
     Raises:
         click.ClickException: it cannot.
     """
-    from ..io.files import staged
+    from ..files.writing import staged
 
     try:
         with staged(outdir):

@@ -100,9 +100,9 @@ def command(
         raise click.UsageError("Give either --seeds or --projected-w.")
     import torch
 
+    from ..files.writing import staged
     from ..generator import Code, adapt, check_code, label, with_prior
     from ..io.codes import read_codes
-    from ..io.files import staged
     from ..io.gaussian_file import with_gaussian
     from ..media.pictures import generator_pixels, projector_pixels, write_png
 

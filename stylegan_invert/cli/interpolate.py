@@ -137,7 +137,7 @@ def _write(outdir: str, rows: list[list[Any]], pictures: list[Any], errors: list
 
     from ..analysis.plots import curves, write_figure
     from ..analysis.sheets import sheet
-    from ..io.files import staged
+    from ..files.writing import staged
     from ..media.pictures import write_png
     from ..media.video import write_mp4
 

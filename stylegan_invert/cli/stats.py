@@ -97,7 +97,7 @@ def command(
             write_figure(folder / "chi-square.png", gaussianity.figure_chi_square(gaussian, samples))
     result = diagnoses.get("", diagnoses)
     if outdir is not None:
-        from ..io.files import atomic
+        from ..files.writing import atomic
 
         with atomic(Path(outdir) / "stats.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n")

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from ..errors import CodeFileError
+from ..files.writing import atomic
 from ..generator import FEATURES, NOISE, Code, GeneratorAdapter
-from .files import atomic
 
 MAX_BYTES = 2**30  # files that unpack to more are refused
 NAMES = {"w+": "projected_w.npz", "z": "projected_z.npz"}  # by the base space of the generator

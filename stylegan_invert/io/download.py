@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 
 from ..cache import cache_dir
 from ..errors import DownloadError
-from .files import atomic, sha256_of_file
+from ..files.writing import atomic, sha256_of_file
 
 _ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
 _SOURCES = _ADA + "transfer-learning-source-nets/"

@@ -17,8 +17,8 @@ import torch
 
 from ..cache import cache_dir
 from ..errors import CodeFileError
+from ..files.writing import atomic
 from ..generator import Gaussian, GeneratorAdapter
-from .files import atomic
 
 FORMAT = "stylegan-invert V statistics 1"
 MAX_BYTES = 2**30  # larger files are refused

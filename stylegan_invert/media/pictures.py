@@ -14,7 +14,7 @@ import PIL.ImageOps
 import torch
 
 from ..errors import ImageFileError
-from ..io.files import atomic
+from ..files.writing import atomic
 
 PICTURE_SUFFIXES = frozenset(s for s, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..io.files import atomic
+from ..files.writing import atomic
 
 
 def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 10, bitrate: str = "16M") -> None:

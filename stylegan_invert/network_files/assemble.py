@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ..errors import NetworkFileError
-from .machine.tensors import TensorRecord
+from ..files.tensors import TensorRecord
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 Make = Callable[..., torch.Tensor]

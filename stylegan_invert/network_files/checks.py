@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import NetworkFileError
+from ..files.pickled import show
 from ..ops import ACTIVATIONS
-from .machine.pickled import show
 
 MAX_SIZE = 2**16  # the largest dimension of a tensor that an argument may ask for
 MAX_RESOLUTION = 4096  # pixels

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..files.writing import atomic
 from ..generator import Code, adapt, label
-from ..io.files import atomic
 from . import file as network_file
 from . import safetensors_file as network_safetensors
 from .families import rosinality

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from ..errors import NetworkFileError, printable
+from ..files.pickled import Refusal, dump
+from ..files.tensors import TensorRecord, tensor_call
+from ..files.writing import atomic, sha256
 from ..generator import adapt
-from ..io.files import atomic, sha256
 from ..networks.direction import DirectionDiscriminator
 from . import provenance, table
 from . import safetensors_file as network_safetensors
@@ -20,8 +22,6 @@ from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
-from .machine.pickled import Refusal, dump
-from .machine.tensors import TensorRecord, tensor_call
 from .sources import resolve
 from .table import Family, Unbuilt
 

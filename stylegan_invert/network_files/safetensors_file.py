@@ -30,13 +30,13 @@ import torch
 from torch.nn.modules import module as torch_modules
 
 from ..errors import NetworkFileError
-from ..io.files import atomic
+from ..files.pickled import show
+from ..files.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
+from ..files.writing import atomic
 from ..networks.layers import MappingNetwork
 from .assemble import Budget, assemble, by_name, constructing
 from .checks import ATTRIBUTES, MAX_SIZE, flag, set_attribute
 from .machine.persistence import ROLES
-from .machine.pickled import show
-from .machine.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
 from .table import CLASSES
 
 KEY = "stylegan_invert"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import NetworkFileError
+from ..files.tensors import TensorRecord
 from .assemble import Budget
 from .checks import Assumptions, Known
 from .families import biggan, dcgan, psp, rosinality, stylegan2, stylegan3, tf_progan, tf_stylegan1, tf_stylegan2
@@ -18,7 +19,6 @@ from .machine import persistence, tensorflow
 from .machine.containers import read_records
 from .machine.persistence import ModuleRecord
 from .machine.tensorflow import TFNetwork
-from .machine.tensors import TensorRecord
 
 Record = ModuleRecord | TFNetwork
 Tensors = Mapping[str, TensorRecord]

@@ -19,9 +19,9 @@ import torch
 
 from ..analysis.paths import between
 from ..errors import StyleganInvertError
+from ..files.writing import atomic, sha256
 from ..generator import Code, GeneratorAdapter, Prior, adapt
 from ..io.codes import write_codes
-from ..io.files import atomic, sha256
 from ..io.gaussian_file import with_gaussian
 from ..losses import Distance, picture_metrics
 from ..media.picture_set import PictureSet

@@ -19,8 +19,8 @@ from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance, lo
 from ..analysis.plots import figure, write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
+from ..files.writing import atomic
 from ..generator import Code, GeneratorAdapter
-from ..io.files import atomic
 from ..media.picture_set import PictureSet
 from ..media.pictures import write_png
 from ..network_files.file import NetworkFile

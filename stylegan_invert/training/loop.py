@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import TrainingError
-from ..io.files import atomic
+from ..files.writing import atomic
 from ..media.picture_set import PictureSet
 
 CHECKPOINT = "checkpoint.pt"

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from ...errors import NetworkFileError
+from ...files.pickled import Machine, Refusal, show
+from ...files.tensors import TensorRecord, tables, unwrapped
 from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
 from ..checks import (
@@ -34,8 +36,6 @@ from ..checks import (
     one_of,
     whole,
 )
-from ..machine.pickled import Machine, Refusal, show
-from ..machine.tensors import TensorRecord, tables, unwrapped
 
 MAX_DIMENSION = 2**20  # the largest dimension of a tensor
 MAX_STATS = 10_001

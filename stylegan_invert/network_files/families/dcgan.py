@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from ...errors import NetworkFileError
+from ...files.tensors import TensorRecord, tables
 from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, Layer
 from ..assemble import EXPECTED, Budget, Source, assemble, constructing
 from ..checks import MAX_LAYERS, MAX_RESOLUTION, Assumptions, Known, number, one_of
-from ..machine.tensors import TensorRecord, tables
 
 ASSUMED: Assumptions = {
     "activation": ("relu", one_of(ACTIVATIONS)),

@@ -7,8 +7,8 @@ w_dim). The encoder and the options are not used.
 
 from typing import Any
 
-from ..machine.pickled import Machine, Refusal
-from ..machine.tensors import TensorRecord, unwrapped
+from ...files.pickled import Machine, Refusal
+from ...files.tensors import TensorRecord, unwrapped
 from . import rosinality
 
 PREFIX = "decoder."

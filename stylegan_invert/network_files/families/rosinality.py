@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from ...errors import NetworkFileError
-from ...io.files import atomic
+from ...files.tensors import TensorRecord, tables, unwrapped
+from ...files.writing import atomic
 from ...networks.discriminators import Discriminator
 from ...networks.layers import Conv2dLayer, FullyConnectedLayer
 from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
 from ..assemble import Budget, Source, assemble, constructing
 from ..checks import MAX_LAYERS, MAX_RESOLUTION, MAX_SIZE, Assumptions, not_zero
-from ..machine.tensors import TensorRecord, tables, unwrapped
 
 MAX_TAPS = 31
 MAX_ROWS = 64  # the most rows of latent_avg

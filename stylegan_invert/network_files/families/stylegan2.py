@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ...errors import NetworkFileError
+from ...files.pickled import show
 from ...networks.discriminators import Discriminator
 from ...networks.layers import ARCHITECTURES, LABEL_PATHS
 from ...networks.stylegan2 import Generator
@@ -26,7 +27,6 @@ from ..checks import (
     whole,
 )
 from ..machine.persistence import MODULE_SRC, ModuleRecord, fill
-from ..machine.pickled import show
 
 GENERATOR_ARGS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
 DISCRIMINATOR_ARGS = (

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...errors import NetworkFileError
+from ...files.tensors import NumpyArray
 from ...networks.stylegan3 import Generator
 from ..assemble import Budget, constructing
 from ..checks import (
@@ -20,7 +21,6 @@ from ..checks import (
     whole,
 )
 from ..machine.persistence import ModuleRecord, fill
-from ..machine.tensors import NumpyArray
 from .stylegan2 import bind, check_count, sizes_of
 
 # The text that takes the place of source text in files that are written here, see persistence.MODULE_SRC.

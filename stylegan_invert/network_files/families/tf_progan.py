@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import torch
 
 from ...errors import NetworkFileError
+from ...files.pickled import show
+from ...files.tensors import TensorRecord
 from ...networks.dcgan import DenseMap
 from ...networks.progan import MAX_RESOLUTION, Discriminator, Generator, widen
 from ..assemble import Budget, Make, Source, assemble, constructing
 from ..checks import COMMON_SIZES, MAX_SIZE, Check, Known, flag, number, power_of_two, whole
-from ..machine.pickled import show
 from ..machine.tensorflow import Arguments, TFNetwork, Variables
-from ..machine.tensors import TensorRecord
 
 FUNCTIONS = ("G_paper", "D_paper")  # the official build functions
 THEANO_FUNCTIONS = (*FUNCTIONS, "G_progressive_8", "D_progressive_8")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import NetworkFileError
+from ...files.pickled import show
 from ...networks.stylegan1 import NONLINEARITIES, Blur, Discriminator, Generator, feature_maps
 from ..assemble import Budget, Make, Source, assemble, constructing
 from ..checks import (
@@ -23,7 +24,6 @@ from ..checks import (
     one_of,
     whole,
 )
-from ..machine.pickled import show
 from ..machine.tensorflow import Arguments, TFNetwork, Variables
 
 nonlinearity = one_of(NONLINEARITIES)

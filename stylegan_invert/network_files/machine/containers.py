@@ -1,22 +1,12 @@
-"""From the bytes of a network file to its records.
+"""From the bytes of a network file to its records, whatever official project wrote it."""
 
-Reads plain pickles, the zips of torch.save, and its older streams.
-"""
-
-import struct
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...errors import NetworkFileError
-from . import tensorflow
-from .persistence import GLOBALS, parse_all
-from .pickled import Global, Machine, Refusal
-from .tensors import MAGIC_NUMBER, PROTOCOL_VERSION, STORAGE_GLOBALS, STORAGES, AwaitedStorage, Storage, storage_id
-
-MAX_ZIP_ENTRIES = 20_000
+from ...files.pickled import Refusal
+from ...files.torch_file import read_object
+from . import persistence, tensorflow
 
 
 def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], Any] | None = None) -> Any:
@@ -31,174 +21,10 @@ def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], 
         NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds objects that no network
             file needs.
     """
-    if data[:2] == b"PK":
-        root = _read_torch_zip(data, file, more or {})
-    elif data[:1] == b"\x80":
-        machine = Machine(data, file, {**GLOBALS, **tensorflow.GLOBALS, **(more or {})})
-        root, end = machine.load()
-        if root == MAGIC_NUMBER:
-            root, end = _read_torch_stream(data, file, end, more or {})
-        if isinstance(root, Global):
-            hint = (
-                "This looks like a TensorFlow network" if root.construct is tensorflow.new_network else "This is a name"
-            )
-            raise NetworkFileError(file, "", f"it holds {str(root)!r} and nothing else. {hint} without its contents")
-        if end != len(data):
-            raise NetworkFileError(
-                file, f"byte {end}", f"{len(data) - end} bytes follow the end of the pickle; is this one file?"
-            )
-    else:
-        raise NetworkFileError(file, "", f"not a network file: {_looks_like(bytes(data[:512]))}")
+    root = read_object(data, file, {**persistence.GLOBALS, **tensorflow.GLOBALS, **(more or {})})
     try:
-        parse_all(root)
+        persistence.parse_all(root)
     except Refusal as e:
         raise NetworkFileError(file, "", str(e)) from None
     tensorflow.parse_all(root, file)
     return root
-
-
-def _looks_like(head: bytes) -> str:
-    if not head:
-        return "it is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run 'git lfs pull' to get the file itself"
-    if head.lstrip()[:1] == b"<":
-        return "it is an HTML or XML page, perhaps the error page of a download"
-    if head[8:9] == b"{":
-        return "it may be a safetensors file; expected a pickle of StyleGAN2 networks"
-    return f"it begins with {head[:8]!r}; expected a pickle (first byte 0x80) or a torch zip (PK)"
-
-
-def _read_torch_zip(data: memoryview, file: object, more: Mapping[tuple[str, str], Any]) -> Any:
-    """The object in a file that ``torch.save`` wrote: <name>/data.pkl, and each storage as <name>/data/<key>."""
-    entries = _zip_entries(data, file)
-    pickles = [name for name in entries if name.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise NetworkFileError(file, "", "a zip without a data.pkl; expected a file written by torch.save")
-    prefix = pickles[0].removesuffix("data.pkl")
-    if bytes(entries.get(prefix + "byteorder", b"little")) != b"little":
-        raise NetworkFileError(file, prefix + "byteorder", "it was not written on a little-endian machine")
-    storages: dict[tuple[str, str], Storage] = {}
-
-    def persistent(id_: Any) -> Storage:
-        kind, key, numel = storage_id(id_)
-        if (kind, key) not in storages:
-            name = f"{prefix}data/{key}"
-            nbytes = numel * np.dtype(STORAGES[kind][0]).itemsize
-            if name not in entries or len(entries[name]) != nbytes:
-                raise Refusal(f"the storage {name!r} of {nbytes} bytes is not in the zip")
-            storages[kind, key] = Storage(kind, entries[name])
-        return storages[kind, key]
-
-    machine = Machine(
-        entries[pickles[0]],
-        file,
-        {**GLOBALS, **STORAGE_GLOBALS, **more},
-        persistent=persistent,
-        where=f"{pickles[0]}: ",
-    )
-    return machine.load()[0]
-
-
-def _read_torch_stream(
-    data: memoryview, file: object, start: int, more: Mapping[tuple[str, str], Any]
-) -> tuple[Any, int]:
-    """The object that ``torch.save`` wrote before torch 1.6, and the position behind it.
-
-    Such a stream has pickles of a magic number, a version, the system, the object and the keys of storages; then, for
-    each key, the count of its numbers and the numbers.
-
-    Args:
-        data: the whole file.
-        file: its name, for errors.
-        start: the position behind the magic number.
-        more: as for `read_records`.
-    """
-    storages: dict[str, AwaitedStorage] = {}
-
-    def persistent(id_: Any) -> AwaitedStorage | Global:
-        if isinstance(id_, tuple) and len(id_) == 4 and id_[0] == "module" and isinstance(id_[1], Global):
-            return id_[1]  # the class of a module; the source text that comes with it is not read
-        kind, key, numel = storage_id(id_)
-        storage = storages.setdefault(key, AwaitedStorage(kind, numel))
-        if (storage.kind, storage.numel) != (kind, numel) or storage.nbytes > len(data):
-            raise Refusal(f"a storage of {numel} numbers that the file cannot hold, or that it describes twice")
-        return storage
-
-    machine = Machine(data, file, {**GLOBALS, **STORAGE_GLOBALS, **more}, persistent=persistent)
-    version, pos = machine.load(start)
-    system, pos = machine.load(pos)
-    if version != PROTOCOL_VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise NetworkFileError(
-            file, f"byte {start}", "it does not begin as torch writes files on little-endian machines"
-        )
-    root, pos = machine.load(pos)
-    keys, pos = machine.load(pos)
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
-        raise NetworkFileError(file, f"byte {pos}", "its storages are not those that its tensors need")
-    for key in keys:
-        storage, first = storages[key], pos + 8
-        end = first + storage.nbytes
-        if end > len(data) or struct.unpack_from("<q", data, pos) != (storage.numel,):
-            raise NetworkFileError(
-                file, f"byte {pos}", f"expected a storage of {storage.numel} numbers; is the file complete?"
-            )
-        storage.arrived(data[first:end])
-        pos = end
-    return root, pos
-
-
-def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
-    """The entries of a zip as views of it, by name.
-
-    Refuses what torch does not write: compression, comments, 4 GiB or more.
-    """
-
-    def refuse(reason: str) -> NetworkFileError:
-        return NetworkFileError(
-            file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)"
-        )
-
-    try:
-        end = len(data) - 22
-        if end < 0 or data[end : end + 4] != b"PK\x05\x06":
-            raise refuse("has no directory at its end")
-        count, size, start = struct.unpack_from("<HLL", data, end + 10)
-        if (
-            end >= 20 and data[end - 20 : end - 16] == b"PK\x06\x07"
-        ):  # the directory of zip64, which torch always writes
-            (at,) = struct.unpack_from("<Q", data, end - 12)
-            if at > end or data[at : at + 4] != b"PK\x06\x06":
-                raise refuse("has a broken directory")
-            count, size, start = struct.unpack_from("<QQQ", data, at + 32)
-        if count > MAX_ZIP_ENTRIES or start + size > end:
-            raise refuse(f"claims a directory of {count} entries and {size} bytes")
-        entries: dict[str, memoryview] = {}
-        pos, total = start, 0
-        for _ in range(count):
-            if data[pos : pos + 4] != b"PK\x01\x02":
-                raise refuse("has a broken directory")
-            method, crc, packed, unpacked, n_name, n_extra, n_comment, local = struct.unpack_from(
-                "<10xH4xLLLHHH8xL", data, pos
-            )
-            name = bytes(data[pos + 46 : pos + 46 + n_name]).decode()
-            pos += 46 + n_name + n_extra + n_comment
-            if method != 0 or packed != unpacked or packed == 0xFFFFFFFF:
-                raise refuse(f"holds {name!r} compressed or above 4 GiB")
-            if data[local : local + 4] != b"PK\x03\x04":
-                raise refuse(f"has a broken entry {name!r}")
-            n_name, n_extra = struct.unpack_from("<HH", data, local + 26)
-            first = local + 30 + n_name + n_extra
-            content = data[first : first + packed]
-            if len(content) != packed or name in entries or first + packed > start:
-                raise refuse(f"has a broken entry {name!r}")
-            # If entries could overlap, a small file could make this compute very many checksums of the same bytes.
-            total += packed
-            if total > len(data):
-                raise refuse("has entries that overlap")
-            if zlib.crc32(content) != crc:
-                raise refuse(f"is damaged: the checksum of {name!r} does not match")
-            entries[name] = content
-    except (struct.error, UnicodeDecodeError):
-        raise refuse("has a broken directory") from None
-    return entries

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from ...errors import NetworkFileError
+from ...files.pickled import Call, LongText, Machine, Refusal, show
+from ...files.tensors import GLOBALS as TENSOR_GLOBALS
+from ...files.tensors import TensorRecord, tensor_call
 from ..assemble import Budget, assemble, by_name, compare
 from ..checks import ATTRIBUTES, set_attribute
-from .pickled import Call, LongText, Machine, Refusal, show
-from .tensors import GLOBALS as TENSOR_GLOBALS
-from .tensors import TensorRecord, tensor_call
 
 VERSION = 6
 ROLES = ("G", "D", "G_ema")  # the networks of a file, by the keys of official pickles

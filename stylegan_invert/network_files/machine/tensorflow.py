@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import NetworkFileError
+from ...files.pickled import Global, Machine, Refusal, show
+from ...files.tensors import NumpyArray, TensorRecord, number_record
 from ..assemble import Make, Source, unchanged
 from ..checks import Check
-from .pickled import Global, Machine, Refusal, show
-from .tensors import NumpyArray, TensorRecord, number_record
 
 MAX_VARIABLES = 10_000  # the most variables of a network and its components; official ones have up to 300
 MAX_VALUES = 10_000  # the most values in the arguments of a network

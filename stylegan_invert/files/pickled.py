@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from ...errors import NetworkFileError
+from ..errors import NetworkFileError
 
 MAX_WORK = 400_000  # opcodes (also those inside storages) and objects made; official files need up to 150,000
 MAX_NESTING = 200

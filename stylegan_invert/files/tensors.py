@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ...errors import NetworkFileError
+from ..errors import NetworkFileError
 from .pickled import Call, LongText, Machine, Name, PersistentId, Refusal, dump, show
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # first pickle of a legacy torch.save stream
