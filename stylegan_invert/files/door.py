@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CodeFileError, ImageFileError, NetworkFileError, StyleganInvertError, TrainingError, printable
@@ -128,8 +127,3 @@ def _fill(file: BinaryIO, data: bytearray) -> int:
         done += count
     view.release()
     return done
-
-
-def is_regular(path: str | os.PathLike) -> bool:
-    """True if this is a regular file, or a link to one."""
-    return Path(path).is_file()
