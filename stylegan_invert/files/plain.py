@@ -184,8 +184,8 @@ def table(required: Mapping[str, Form], optional: Mapping[str, Form] | None = No
                 raise Misfit(f"{inside(place, name)} is missing")
         others = [name for name in value if name not in forms]
         if others and more is None:
-            known = ", ".join(forms)
-            raise Misfit(f"{inside(place, others[0])} is unknown; expected {known}")
+            known = printable(", ".join(map(str, forms)), 200)
+            raise Misfit(f"{inside(place, others[0])} is unknown; expected {known or 'none'}")
         made = {name: form(value[name], inside(place, name)) for name, form in forms.items() if name in value}
         return made | {name: more(value[name], inside(place, name)) for name in others}
 
@@ -195,6 +195,11 @@ def table(required: Mapping[str, Form], optional: Mapping[str, Form] | None = No
 def maybe(form: Form) -> Form:
     """A value of a form, or null."""
     return lambda value, place: None if value is None else form(value, place)
+
+
+def unchecked(value: Any, place: str) -> Any:
+    """A form: any value at all, which is not looked at."""
+    return value
 
 
 def anything(value: Any, place: str, depth: int = 0) -> Any:

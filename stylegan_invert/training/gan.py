@@ -16,6 +16,8 @@ import torch
 from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
 from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..files import plain
+from ..files.saved import tensor
 from ..generator import adapt
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, generator_pixels, write_png
@@ -28,6 +30,7 @@ from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 STATE = {
     "options",
@@ -42,6 +45,9 @@ STATE = {
     "random",
     "random_device",
 }
+
+RHYTHM = {"metric_samples": plain.whole()}
+"""The forms of what 'rhythm' in ``training_options.json`` holds besides the intervals; see `loop.read_options`."""
 
 
 @dataclasses.dataclass
@@ -286,7 +292,8 @@ class GANTrainer:
             "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
             "pl_mean": self.loss.pl_mean,
-            "real_signs": {name: (float(total), count) for name, (total, count) in self.loss.real_signs.sums.items()},
+            "real_signs": self.loss.real_signs.state(),
+            "means": self.loss.stats.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -295,26 +302,45 @@ class GANTrainer:
         """Go on from what `state` returned. The options must be those of that run, except for its length.
 
         Raises:
-            TrainingError: the state is of another kind of training, or of networks of other sizes.
+            TrainingError: the state is of another kind of training.
+            plain.Misfit: it lacks something, or holds something that does not fit, such as networks of other sizes.
         """
         if not STATE <= set(state):
             raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
-        modules = self._modules()
-        try:
-            for name, saved in state["modules"].items():
-                modules[name].load_state_dict(saved)
-        except (RuntimeError, KeyError):
-            raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
+        state = self._state_form()(state, "")
+        for name, module in self._modules().items():
+            module.load_state_dict(state["modules"][name])
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
         self.loss.pl_mean.copy_(state["pl_mean"])
-        self.loss.real_signs.sums = dict(state["real_signs"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_device"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
+        self.loss.real_signs.sums = state["real_signs"]
+        self.loss.stats.sums = state.get("means", {})
+        torch.set_rng_state(state["random"])
+        if state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], self.device)
         self._batches = None
+
+    def _state_form(self) -> plain.Form:
+        """What `load_state` accepts."""
+        on_cuda = self.device.type == "cuda"
+        random_device = tensor(torch.cuda.get_rng_state(self.device)) if on_cuda else lambda value, place: None
+        numbers = {"nimg": COUNT, "steps": COUNT, "ticks": COUNT, "seconds": SECONDS}
+        return plain.table(
+            {
+                **numbers,
+                "options": plain.anything,
+                "modules": plain.table({name: module_state(m) for name, m in self._modules().items()}),
+                "optimisers": plain.table({p.name[0]: adam_state(p.optimiser) for p in self.phases}),
+                "pl_mean": tensor(self.loss.pl_mean),
+                "real_signs": running_means,
+                "random": random_state,
+                "random_device": plain.maybe(random_device),
+            },
+            {"means": running_means},
+            more=plain.unchecked,
+        )
 
     def record(self) -> dict[str, Any]:
         """What ``training_options.json`` holds."""
