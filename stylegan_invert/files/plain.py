@@ -172,7 +172,7 @@ def table(required: Mapping[str, Form], optional: Mapping[str, Form] | None = No
         more: the form of values under other names; None refuses them.
 
     Returns:
-        A form. Its result has the values in the order of the forms, then the others; what is missing stays missing.
+        A form. Its result has the values in the order of the file; what is missing stays missing.
     """
     forms = {**required, **(optional or {})}
 
@@ -186,8 +186,7 @@ def table(required: Mapping[str, Form], optional: Mapping[str, Form] | None = No
         if others and more is None:
             known = printable(", ".join(map(str, forms)), 200)
             raise Misfit(f"{inside(place, others[0])} is unknown; expected {known or 'none'}")
-        made = {name: form(value[name], inside(place, name)) for name, form in forms.items() if name in value}
-        return made | {name: more(value[name], inside(place, name)) for name in others}
+        return {name: forms.get(name, more)(item, inside(place, name)) for name, item in value.items()}
 
     return check
 
