@@ -4,11 +4,14 @@ import re
 
 import click
 
+from ..errors import StyleganInvertError
 from .common import (
     Number,
     UserPath,
     class_option,
+    counting,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -18,6 +21,8 @@ from .common import (
     say,
     z_prior_option,
 )
+
+MANY = 1000  # before more pictures than this are rendered, a line says how many
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -43,6 +48,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     metavar="FILE",
     help="File of codes to render: projected_w.npz or projected_z.npz, of this package or the official projector.",
 )
+@foreign_codes_option
 @outdir_option
 @click.option(
     "--trunc",
@@ -101,8 +107,8 @@ def command(
     import torch
 
     from ..files.writing import staged
-    from ..generator import Code, adapt, check_code, label, with_prior
-    from ..io.codes import read_codes
+    from ..generator import Code, adapt, label, with_prior
+    from ..io.codes import check_codes, read_codes
     from ..io.gaussian_file import with_gaussian
     from ..media.pictures import generator_pixels, projector_pixels, write_png
 
@@ -118,10 +124,10 @@ def command(
             raise click.UsageError(
                 "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in its w."
             )
-        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1))
+        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1), code.network)
     with torch.no_grad():
         if code is not None:
-            check_code(code, generator, projected_w)
+            check_codes(code, generator, projected_w)
             pixels = projector_pixels
             names = [f"proj{i:02d}.png" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
@@ -135,7 +141,13 @@ def command(
             with sampling(quiet) as progress:
                 generator = with_gaussian(generator, c, progress=progress)
             codes = [generator.compressed(Code(one.space, one.tensors, c), tau) for one in codes]
-        with staged(outdir) as folder:
+        if len(names) > MANY:
+            say(quiet, f"rendering {len(names):,} pictures")
+        with staged(outdir) as folder, counting(len(names), "pictures", quiet) as progress:
             for name, one in zip(names, codes):
-                write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                try:
+                    write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                except StyleganInvertError as e:
+                    raise click.ClickException(f"{name}: {e}") from None
+                progress(1)
     say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

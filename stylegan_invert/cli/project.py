@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .common import (
     UserPath,
     check_outdir,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -137,6 +139,7 @@ def _listed(names: list[str]) -> str:
     "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
     "random for z and dense; regression for fast-w and fast-w+]",
 )
+@foreign_codes_option
 @click.option(
     "--sequence",
     is_flag=True,
@@ -187,7 +190,7 @@ def command(
     """
     from ..media.pictures import find_pictures
 
-    pictures = find_pictures(list(targets))
+    pictures = find_pictures(list(targets), functools.partial(say, quiet))
     names = result_names(pictures)
     several = len(pictures) > 1 or Path(targets[0]).is_dir()
     outdirs = [Path(outdir) / name for name in names] if several else [Path(outdir)]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from .. import pretrained
@@ -20,19 +21,23 @@ def check(source: str | os.PathLike) -> None:
     """Refuse a misspelt source. Nothing is downloaded.
 
     Raises:
-        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing file or folder.
+        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing regular file or folder.
     """
     name = os.fspath(source)
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
         return
     try:
-        Path(name).expanduser().stat()
+        mode = os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
         hint = f"expected a path, a URL, or one of the short names {names}, ..."
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+    except ValueError as e:  # the path has a zero byte
+        raise NetworkFileError(name, "", f"it cannot be read: {e}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NetworkFileError(name, "", "it is a pipe, a socket or a device; expected a network file or a folder")
 
 
 def resolve(source: str | os.PathLike) -> Path:
@@ -55,7 +60,7 @@ def resolve(source: str | os.PathLike) -> Path:
         return download(SHORT_NAMES[name])
     if name in SHIPPED and not os.path.exists(name):
         return pretrained.path(SHIPPED[name])
-    return Path(name).expanduser()
+    return Path(os.path.expanduser(name))
 
 
 def _is_url(name: str) -> bool:
