@@ -18,6 +18,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -26,6 +27,7 @@ except ImportError:  # Windows has no such locks; there, what a killed process l
 
 PREFIX = ".part-"  # of temporary folders
 LOCK = ".stylegan-invert-lock"  # the file in a temporary folder that its owner keeps locked
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # a refusing disk
 LONGEST = 120  # bytes of a name that `folder_names` makes; file systems allow 255, and suffixes may follow
 _cleaned: set[str] = set()  # the folders that this process has looked through for temporary folders of dead processes
 
@@ -123,6 +125,45 @@ def _locked(folder: Path) -> int | None:
     return fd
 
 
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO | None]:
+    """A context manager that opens a file for reading and appending, and has it alone among the processes that use this.
+
+    The file is made if it is missing, and not removed. Without locks (on Windows, and on some network file systems) it is
+    only opened.
+
+    Args:
+        path: the file.
+        wait: False gives None at once if another process has the file.
+    """
+    while True:
+        file = open(path, "a+b")
+        if _take(file, path, wait):
+            break
+        file.close()
+        if not wait:
+            yield None
+            return
+    with file:
+        yield file
+
+
+def _take(file: BinaryIO, path: str | os.PathLike, wait: bool) -> bool:
+    """Lock a file; False if another process has it, or has renamed or removed it meanwhile."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _clean_once(folder: Path) -> None:
     """`clean`, the first time that this process writes into a folder. (Looking through a large folder takes a while.)"""
     name = os.path.abspath(folder)
@@ -190,7 +231,7 @@ def _explained(temporary: Path, folder: Path, name: str | None = None) -> Iterat
 def _refusal(error: Exception, file: Path) -> OSError | None:
     """What the disk answered to a library that wrote a file, or answers to a little more; None if it refuses nothing."""
     number = re.search(r"\(os error (\d+)\)", str(error))  # so libraries in Rust end their messages, as safetensors
-    if number:
+    if number and int(number[1]) in FULL:
         return OSError(int(number[1]), os.strerror(int(number[1])))
     try:
         with open(file, "ab", buffering=0) as opened:
