@@ -1,5 +1,6 @@
 """``stylegan-invert interpolate``"""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
             raise click.UsageError("This network has classes; choose that of seed:N with --class.")
         (shape,) = generator.code_shapes("z").values()
         return Code("z", {"z": generator.prior.of_seed(int(number), [1, *shape])}, c).to(generator.device)
-    path = Path(end).expanduser()
+    path = Path(os.path.expanduser(end))
     code = read_codes(code_file(path) if path.is_dir() else path)
     check_code(code, generator, end)
     if len(code) != 1:

@@ -302,7 +302,9 @@ def _check_answer(answer: _Answer, url: str, done: int) -> int | None:
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise DownloadError(f"it has more than {limit:,} bytes, the largest size allowed for a download")
+        raise DownloadError(
+            f"it has more than {limit:,} bytes, the limit of a download, unless --max-file-size allows more"
+        )
 
 
 def _note_validator(partial: Path, headers: Mapping[str, str], encoded: str) -> None:

@@ -238,7 +238,7 @@ def find_pictures(targets: list[str]) -> list[Path]:
 
     pictures: dict[str, Path] = {}  # by absolute path, so that none is listed twice
     for target in targets:
-        path = Path(target).expanduser()
+        path = Path(os.path.expanduser(target))
         if path.is_dir():
             files = sorted(
                 p for p in path.iterdir() if p.is_file() and p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "."

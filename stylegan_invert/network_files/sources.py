@@ -28,7 +28,7 @@ def check(source: str | os.PathLike) -> None:
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
         return
     try:
-        Path(os.path.expanduser(name)).stat()
+        os.stat(os.path.expanduser(name))
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
         hint = f"expected a path, a URL, or one of the short names {names}, ..."
