@@ -287,10 +287,11 @@ def test_a_terminated_run_leaves_nothing(folder):
 
 
 def test_termination_is_an_interruption_with_another_name():
-    with pytest.raises(common.Terminated), common.termination():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with pytest.raises(common.Terminated) as e, common.termination():
+            os.kill(os.getpid(), number)
+            signal.pause()
+        assert e.value.signal == number and signal.getsignal(number) == signal.SIG_DFL
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with common.termination():
         os.kill(os.getpid(), signal.SIGTERM)  # as before: ignored

@@ -14,7 +14,7 @@ import torch
 
 from stylegan_invert.errors import CodeFileError, printable
 from stylegan_invert.files import writing
-from stylegan_invert.files.writing import atomic, clean, folder_names, safe_name, staged
+from stylegan_invert.files.writing import append, atomic, clean, folder_names, safe_name, staged
 from stylegan_invert.io.codes import write_codes
 from stylegan_invert.media.pictures import write_png
 from stylegan_invert.media.video import write_mp4
@@ -161,6 +161,19 @@ def test_a_disk_that_refuses_is_one_error_that_names_the_file(kind, tmp_path, fu
         WRITERS[kind](folder / path.name)
     assert e.value.filename == str(tmp_path / "out" / path.name)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_line_that_the_disk_refuses_names_the_file(tmp_path, full_disk):
+    path = tmp_path / "log"
+    append(path, "a\n")
+    append(path, "b\n")
+    assert path.read_text() == "a\nb\n"
+    with pytest.raises(OSError) as e:
+        append(path, "x" * 30_000)
+    assert e.value.filename == str(path)
+    with pytest.raises(OSError) as e:
+        append("/dev/full", "x")
+    assert (e.value.filename, e.value.strerror) == ("/dev/full", "No space left on device")
 
 
 def test_an_error_of_another_kind_stays_what_it_is(tmp_path):

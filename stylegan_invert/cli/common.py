@@ -350,25 +350,36 @@ class Progress:
 
 
 class Terminated(KeyboardInterrupt):
-    """The signal SIGTERM, with which schedulers and containers end a process; handled as Ctrl-C is."""
+    """A signal with which schedulers, containers and terminals end a process, handled as Ctrl-C is.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
 
 
 @contextlib.contextmanager
 def termination() -> Iterator[None]:
-    """A context manager in which SIGTERM raises `Terminated`, so that what is unfinished is cleaned up.
+    """A context manager in which SIGTERM and SIGHUP raise `Terminated`, so that what is unfinished is cleaned up.
 
-    Outside the main thread, and where SIGTERM is ignored, nothing changes.
+    Outside the main thread nothing changes, and a signal that is ignored stays so, as nohup wants it.
     """
 
     def stop(number: int, frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning
-        raise Terminated
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # another one must not interrupt the cleaning
+        raise Terminated(number)
 
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -68,9 +69,9 @@ def _status(command: click.Command, args: list[str] | None, prog_name: str | Non
     except click.ClickException as e:
         return _show(e)
     except (KeyboardInterrupt, click.Abort) as e:
-        terminated = isinstance(e, Terminated) or isinstance(e.__cause__, Terminated)
-        what, code = ("terminated", 143) if terminated else ("interrupted", 130)
-        return _fail(f"{what}; what was unfinished was not written", code)
+        cause = next((x for x in (e, e.__cause__) if isinstance(x, Terminated)), None)
+        what, number = ("interrupted", signal.SIGINT) if cause is None else ("terminated", cause.signal)
+        return _fail(f"{what}; what was unfinished was not written", 128 + number)  # the status that shells give
     except BrokenPipeError:  # the program that reads our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -80,6 +80,21 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
                 made.rmdir()
 
 
+def append(path: str | os.PathLike, text: str) -> None:
+    """Append a text to a file, at once and whole unless the disk refuses.
+
+    Raises:
+        OSError: the file cannot be written. ``filename`` is ``path``.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            data = text.encode()
+            while data:
+                data = data[file.write(data) :]
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, os.fspath(path)) from None
+
+
 def _a_directory(path: Path) -> IsADirectoryError:
     return IsADirectoryError(errno.EISDIR, "it is a directory; a file is to be written there", str(path))
 

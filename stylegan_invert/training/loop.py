@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import TrainingError
-from ..files.writing import atomic
+from ..files.writing import append, atomic
 from ..media.picture_set import PictureSet
 
 CHECKPOINT = "checkpoint.pt"
@@ -254,7 +254,7 @@ class _Log(contextlib.AbstractContextManager):
         lines = [line for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = open(path, "a")
+        self._path = path
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -263,8 +263,7 @@ class _Log(contextlib.AbstractContextManager):
             self._events = None
 
     def write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        append(self._path, json.dumps(values) + "\n")
         if self._events is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
@@ -272,7 +271,6 @@ class _Log(contextlib.AbstractContextManager):
             self._events.flush()
 
     def __exit__(self, *details: object) -> None:
-        self._file.close()
         if self._events is not None:
             self._events.close()
 
