@@ -67,6 +67,11 @@ def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_f
     return torch.float32, torch.preserve_format if x.device.type == "cpu" else torch.contiguous_format
 
 
+def widest_dtype(device: torch.device | str) -> torch.dtype:
+    """The dtype in which a device computes most exactly: float64, but float32 on "mps", which has no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
 def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
     """True if a block is among the ``num_fp16_res`` highest resolutions. The block of 4x4 never is."""
     return resolution >= 8 and resolution.bit_length() > img_resolution.bit_length() - num_fp16_res
