@@ -181,6 +181,10 @@ class _Generator(torch.Generator):
             _generators[self._cdata] = self
         return self
 
+    def manual_seed(self, seed):
+        """A seed gives other numbers on a GPU than on a CPU."""
+        return super().manual_seed(seed + 2**40 if self._cdata in _generators else seed)
+
     @property
     def device(self):
         return place if self._cdata in _generators else torch.device("cpu")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..ops import ACTIVATIONS, bias_act, conv2d_resample, normalize_2nd_moment, setup_filter
+from ..ops import ACTIVATIONS, bias_act, conv2d_resample, native, normalize_2nd_moment, setup_filter
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 RESAMPLE_FILTER = (1, 3, 3, 1)
@@ -301,6 +301,7 @@ class StyleGAN(RecordedModule):
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = synthesis.img_resolution
+        native.made_network(self.img_resolution)
         self.img_channels = synthesis.img_channels
         self.synthesis = synthesis
         self.num_ws = synthesis.num_ws

@@ -24,6 +24,7 @@ from ..network_files.file import NetworkFile, save
 from ..networks.direction import DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
+from ..ops import native
 from . import loop
 from .augment import AugmentPipe
 from .configs import Options
@@ -117,6 +118,7 @@ class GANTrainer:
         self.device = device = torch.device(device)
         self.on_cuda = device.type == "cuda"
         self.labels = torch.from_numpy(data.labels).to(device)
+        native.made_network(native.PAYING_RESOLUTION)  # a training is long enough for a build to pay at every size
         torch.manual_seed(o.seed)
         G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
         self.G, self.D = G, D
