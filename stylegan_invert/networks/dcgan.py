@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ..ops import native
+
 ACTIVATIONS = {"relu": torch.nn.ReLU, "lrelu": lambda: torch.nn.LeakyReLU(0.2), "elu": torch.nn.ELU}
 OUTPUTS = {"tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid, "linear": torch.nn.Identity}
 
@@ -93,6 +95,7 @@ class DCGAN(torch.nn.Module):
                     self.layer_shapes[part] = (layer.out_channels, side, side)
         del self.layer_shapes[part]  # the last activation gives the picture
         self.img_resolution = side
+        native.made_network(side)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Pictures (N, img_channels, R, R) in [-1, 1] of latents (N, z_dim)."""
