@@ -28,6 +28,7 @@ from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .growing import grown_discriminator, grown_generator
 
 STATE = {
     "options",
@@ -144,6 +145,8 @@ class GANTrainer:
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
 
+        A file of a lower resolution is grown, see `growing`.
+
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
         """
@@ -172,19 +175,30 @@ class GANTrainer:
         elif direction is None:
             pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
         else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
+            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
+            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
-            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-            for name, value in module.state_dict().items():
-                if name not in tensors or tensors[name].shape != value.shape:
-                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                    raise TrainingError(
-                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                        "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                    )
-            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+            self._take(key, module, source, net)
         self.started_from = net.file
+
+    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
+        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
+        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
+            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
+            try:
+                tensors = grow(module, tensors, net.G.img_resolution)
+            except ValueError as e:
+                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+        for name, value in module.state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                shape = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise TrainingError(
+                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
+                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
+                )
+        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
