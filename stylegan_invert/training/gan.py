@@ -47,7 +47,7 @@ STATE = {
 
 @dataclasses.dataclass
 class Phase:
-    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+    """One of the phases of a step: Gmain, Greg, Dmain and Dreg, or Gboth and Dboth where every step regularises.
 
     Attributes:
         name: as `StyleGAN2Loss.accumulate_gradients` takes it.
@@ -125,7 +125,7 @@ class GANTrainer:
         self.metric_samples = metric_samples
         self.started_from: str | None = None
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
         self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in (
@@ -133,12 +133,13 @@ class GANTrainer:
             ("D", D, o.D_reg_interval, o.gamma),
         ):
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
-            ratio = interval / (interval + 1) if weight else 1
+            lazy = weight != 0 and interval > 1
+            ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + "main", module, adam, 1))
-            if weight:
+            self.phases.append(Phase(name + ("both" if weight and not lazy else "main"), module, adam, 1))
+            if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
