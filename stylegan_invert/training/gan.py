@@ -31,6 +31,7 @@ from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .growing import grown_discriminator, grown_generator
 from .precision import training_settings
 from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
@@ -54,7 +55,7 @@ RHYTHM = {"metric_samples": plain.whole()}
 
 @dataclasses.dataclass
 class Phase:
-    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+    """One of the phases of a step: Gmain, Greg, Dmain and Dreg, or Gboth and Dboth where every step regularises.
 
     Attributes:
         name: as `StyleGAN2Loss.accumulate_gradients` takes it.
@@ -136,7 +137,7 @@ class GANTrainer:
         self.metric_samples = metric_samples
         self.started_from: str | None = None
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
         self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in (
@@ -144,17 +145,20 @@ class GANTrainer:
             ("D", D, o.D_reg_interval, o.gamma),
         ):
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
-            ratio = interval / (interval + 1) if weight else 1
+            lazy = weight != 0 and interval > 1
+            ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + "main", module, adam, 1))
-            if weight:
+            self.phases.append(Phase(name + ("both" if weight and not lazy else "main"), module, adam, 1))
+            if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
+
+        A file of a lower resolution is grown, see `growing`.
 
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
@@ -184,19 +188,30 @@ class GANTrainer:
         elif direction is None:
             pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
         else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
+            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
+            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
-            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-            for name, value in module.state_dict().items():
-                if name not in tensors or tensors[name].shape != value.shape:
-                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                    raise TrainingError(
-                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                        "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                    )
-            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+            self._take(key, module, source, net)
         self.started_from = net.file
+
+    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
+        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
+        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
+            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
+            try:
+                tensors = grow(module, tensors, net.G.img_resolution)
+            except ValueError as e:
+                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+        for name, value in module.state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                shape = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise TrainingError(
+                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
+                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
+                )
+        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
