@@ -6,6 +6,7 @@ distance of G2(G1(z*) + delta) and lambda_2 |delta|_1. Any layer of `GeneratorAd
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 
@@ -120,8 +121,8 @@ class DisplacementSearch(SearchBase):
     def rate(self, step: int) -> float:
         return self.options.layer_rate(step)
 
-    def part(self, row: int) -> "DisplacementSearch":
-        one, rows = copy.copy(self), slice(row, row + 1)
+    def part(self, rows: Sequence[int]) -> "DisplacementSearch":
+        one = copy.copy(self)
         one.c = None if self.c is None else self.c[rows]
         one.base = self.base[rows]
         one.latents = {k: v[rows] for k, v in self.latents.items()}

@@ -1,5 +1,6 @@
 """A method's search: its variables, and the code that they stand for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,8 +19,8 @@ class Search(Protocol):
             target lie side by side.
         restarts: rows per target.
         randoms: a random generator for each target; those of a search that draws nothing are never used.
-        first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
-            the gradient's length over its sum.
+        first_step: the Euclidean length of the first step of L-BFGS; None takes the gradient's own length over the
+            sum of its entries' sizes, or less.
         remedy: advice for the error message if a distance is NaN or infinite.
     """
 
@@ -47,8 +48,8 @@ class Search(Protocol):
     def bounds(self) -> list[tuple[float | None, float | None]] | None:
         """Bounds of one row for L-BFGS-B, an entry for each number of all variables; None for no bounds."""
 
-    def part(self, row: int) -> "Search":
-        """The search of one row alone, with variables of its own."""
+    def part(self, rows: Sequence[int]) -> "Search":
+        """The search of some of the rows, as if each were a target, with variables of its own."""
 
 
 class SearchBase:
@@ -82,6 +83,14 @@ def best_rows(values: torch.Tensor, restarts: int) -> torch.Tensor:
     """The row with the lowest of ``values`` (N * restarts,) for each target: (N,)."""
     rows = values.reshape(-1, restarts)
     return rows.argmin(dim=1) + torch.arange(len(rows), device=values.device) * restarts
+
+
+def any_of(distance: torch.Tensor, restarts: int) -> torch.Tensor:
+    """Of the restarts of each target, a distance that is a number, where there is one: (N,)."""
+    if restarts == 1:
+        return distance
+    rows = distance.reshape(-1, restarts)
+    return torch.where(torch.isfinite(rows), rows, torch.inf).amin(dim=1)
 
 
 def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:

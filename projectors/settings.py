@@ -70,6 +70,7 @@ class PriorOptions(MethodOptions):
 
 
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
+ROW_BY_ROW = "lbfgs-b"  # the optimiser that takes one code after another
 CLIPS = ("none", "standard", "stochastic")
 
 
@@ -80,8 +81,8 @@ class StoppingOptions(PriorOptions):
     Attributes:
         patience: it ends when this many steps gained less than ``min_gain``; None goes on.
         min_gain: share of the distance that ``patience`` steps must gain.
-        time_limit: seconds of a pass, after which it ends; searches that follow one another, and restarts under L-BFGS, share
-            them. None goes on.
+        time_limit: seconds of a pass, after which it ends; searches that follow one another, and restarts under L-BFGS-B,
+            share them. None goes on.
         target_distance: it ends when the distance of all targets is at most this; None goes on.
     """
 
@@ -100,7 +101,7 @@ class StoppingOptions(PriorOptions):
 
     @property
     def shares_passes(self) -> bool:
-        return self.optimizer == "adam"  # a line search takes each code alone
+        return self.optimizer != ROW_BY_ROW
 
     def without_effect(self) -> dict[str, str]:
         return {} if self.patience is not None else {"min_gain": "patience is not given"}
@@ -168,7 +169,7 @@ class WOptions(StoppingOptions):
         return idle
 
     def total_steps(self, targets: int) -> int:
-        return self.steps * (1 if self.optimizer == "adam" else targets)
+        return self.steps * (targets if self.optimizer == ROW_BY_ROW else 1)
 
     def learning_rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -189,7 +190,7 @@ class LatentOptions(StoppingOptions):
     Attributes:
         steps: the number of the optimiser's steps, per restart.
         seed: the random seed; every target starts its own generator from it.
-        optimizer: "adam", "lbfgs" (torch's, with a strong Wolfe line search) or "lbfgs-b" (SciPy's).
+        optimizer: "adam", "lbfgs" (with a strong Wolfe line search, see `lbfgs`) or "lbfgs-b" (SciPy's).
         initial_learning_rate: Adam's first learning rate. For L-BFGS the line search finds the length of a step.
         lr_drops: the rate is multiplied by 0.1 every steps / lr_drops steps; 1 leaves it.
         clip: the treatment of an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the
@@ -248,7 +249,7 @@ class LatentOptions(StoppingOptions):
         return idle
 
     def total_steps(self, targets: int) -> int:
-        return self.steps * (1 if self.optimizer == "adam" else targets * self.restarts)
+        return self.steps * (targets * self.restarts if self.optimizer == ROW_BY_ROW else 1)
 
     def rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -320,12 +321,12 @@ class DenseOptions(LatentOptions):
         return idle
 
     def total_steps(self, targets: int) -> int:
-        of_layer = self.layer_steps * (1 if self.layer_optimizer == "adam" else targets)
+        of_layer = self.layer_steps * (targets if self.layer_optimizer == ROW_BY_ROW else 1)
         return of_layer + (super().total_steps(targets) if self.searches_z else 0)
 
     @property
     def shares_passes(self) -> bool:
-        return super().shares_passes and self.layer_optimizer == "adam"
+        return super().shares_passes and self.layer_optimizer != ROW_BY_ROW
 
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""

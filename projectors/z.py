@@ -6,6 +6,7 @@ of the dense-layer inversion, too.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 
@@ -123,12 +124,11 @@ class LatentSearch(SearchBase):
         free = self.variables[0].shape[1] - self.size
         return [(-self.bound, self.bound)] * self.size + [(None, None)] * free
 
-    def part(self, row: int) -> "LatentSearch":
+    def part(self, rows: Sequence[int]) -> "LatentSearch":
         one = copy.copy(self)
-        one.c = None if self.c is None else self.c[row : row + 1]
-        target = row // self.restarts
-        one.randoms, one.restarts = self.randoms[target : target + 1], 1
-        one.variables = [self.variables[0].detach()[row : row + 1].clone().requires_grad_(True)]
+        one.c = None if self.c is None else self.c[rows]
+        one.randoms, one.restarts = [self.randoms[row // self.restarts] for row in rows], 1
+        one.variables = [self.variables[0].detach()[rows].clone().requires_grad_(True)]
         return one
 
 
