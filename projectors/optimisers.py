@@ -1,4 +1,4 @@
-"""The table of optimisers under the descent, and Adam, the one that torch supplies.
+"""The table of optimisers under the descent, and those that take a step along each gradient.
 
 Each function takes (descent, search, objective, steps, saved, options), leaves the search's variables where it ended, and returns
 the distances before each step, (steps, M), on the CPU. ``saved`` is the state of an interrupted run, or None.
@@ -38,7 +38,42 @@ class Adam(_Uncompiled, torch.optim.Adam):
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
-def adam(
+class Normalised(_Uncompiled, Optimizer):
+    """Steps against the gradient of each vector (the last axis), with a length of ``lr`` times ``unit``.
+
+    Args:
+        params: tensors (N, ..., D).
+        lr: the rate.
+        unit: a tensor that is broadcast against the parameters.
+    """
+
+    def __init__(self, params: Sequence[torch.Tensor], lr: float, unit: torch.Tensor):
+        super().__init__(params, {"lr": lr})
+        self.unit = unit
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for x in group["params"]:
+                length = x.grad.norm(dim=-1, keepdim=True)
+                x -= torch.where(length > 0, group["lr"] * self.unit / length, 0.0) * x.grad
+
+
+def adam(*arguments: Any) -> torch.Tensor:
+    """Adam with the search's schedule and betas, all rows side by side."""
+    search = arguments[1]
+    return _descend("adam", Adam(search.variables, lr=search.rate(0), betas=search.betas), *arguments)
+
+
+def normalised(*arguments: Any) -> torch.Tensor:
+    """Normalised steps with the schedule of a search in W, W+, V or V+, all rows side by side."""
+    search = arguments[1]
+    return _descend("normalised", Normalised(search.variables, search.rate(0), search.spread), *arguments)
+
+
+def _descend(
+    by: str,
+    optimizer: Optimizer,
     descent: Observer,
     search: Search,
     objective: Objective,
@@ -46,8 +81,7 @@ def adam(
     saved: Saved,
     options: StoppingOptions | None,
 ) -> torch.Tensor:
-    """Adam with the search's schedule, all rows side by side. If a rule may end it early, it ends at the best place it saw."""
-    optimizer = Adam(search.variables, lr=search.rate(0), betas=(0.9, 0.999))
+    """Step after step with a rate that the search sets. If a rule may end it early, it ends at the best place it saw."""
     stopping = descent.stopping(options, steps)
     best = _Best() if stopping.asked else None
     history: list[torch.Tensor] = []
@@ -64,7 +98,7 @@ def adam(
         known = {"history": torch.stack(history), "optimizer": optimizer.state_dict()}
         if best is not None:
             known["best"] = {"distance": best.distance, "places": best.places}
-        return {"by": "adam", **snapshot(search), **on_cpu(known)}
+        return {"by": by, **snapshot(search), **on_cpu(known)}
 
     descent.current = state
     for step in range(len(history), steps):
@@ -114,7 +148,12 @@ class _Best:
             place[better] = variable.detach()[better]
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.Tensor]] = {"adam": adam, "lbfgs": lbfgs, "lbfgs-b": lbfgs_b}
+OPTIMIZERS: dict[str, Callable[..., torch.Tensor]] = {
+    "adam": adam,
+    "normalised": normalised,
+    "lbfgs": lbfgs,
+    "lbfgs-b": lbfgs_b,
+}
 
 
 def _look_now(step: int, steps: int, device: torch.device) -> bool:

@@ -21,11 +21,13 @@ class Search(Protocol):
         randoms: a random generator for each target; those of a search that draws nothing are never used.
         first_step: the Euclidean length of the first step of L-BFGS; None takes the gradient's own length over the
             sum of its entries' sizes, or less.
+        betas: Adam's.
         remedy: advice for the error message if a distance is NaN or infinite.
     """
 
     variables: list[torch.Tensor]
     first_step: float | None
+    betas: tuple[float, float]
     restarts: int
     randoms: list[torch.Generator]
     remedy: str
@@ -43,7 +45,7 @@ class Search(Protocol):
         """Bring the variables back into their bounds after a step, in place."""
 
     def rate(self, step: int) -> float:
-        """Adam's rate in a step, counted from 0."""
+        """The rate of Adam and of normalised steps in a step, counted from 0."""
 
     def bounds(self) -> list[tuple[float | None, float | None]] | None:
         """Bounds of one row for L-BFGS-B, an entry for each number of all variables; None for no bounds."""
@@ -56,6 +58,7 @@ class SearchBase:
     """The defaults of most searches: one row per target, no penalty, no bounds."""
 
     first_step: float | None = None
+    betas = (0.9, 0.999)
     restarts = 1
     remedy = "try a lower learning rate (--lr) or lower weights in --loss"
 

@@ -68,6 +68,7 @@ class StyleSearch(SearchBase):
         self.fixed = {} if options.fits_noise_maps else maps
         self.fitted = [] if self.fixed else list(maps)
         self.variables = [w, *(maps[name].requires_grad_(True) for name in self.fitted)]
+        self.betas = (options.beta1, options.beta2)
         layers = w.shape[1] if w.ndim == 3 else 1
         self.first_step = FIRST_STEP * float(spread.mean()) * layers**0.5
         self.remedy = (

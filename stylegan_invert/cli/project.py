@@ -11,7 +11,7 @@ import click
 from ..io.weights import WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
-from ..projectors.methods import METHODS, STARTS, all_methods
+from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
 from .common import (
     Progress,
     UserPath,
@@ -106,10 +106,9 @@ def _listed(names: list[str]) -> str:
 @outdir_option
 @click.option(
     "--method",
-    default="w",
-    show_default=True,
     metavar=f"[{'|'.join(METHODS)}]",
-    help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + ".",
+    help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
+    + f".  [default: {DEFAULTS[0]}; {DEFAULTS[1]} for networks without w]",
 )
 @click.option(
     "--loss",
@@ -135,7 +134,7 @@ def _listed(names: list[str]) -> str:
     "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
     "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
     "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
-    "random for z and dense; regression for fast-w and fast-w+]",
+    "random for z and dense; regression for the fast methods]",
 )
 @click.option(
     "--sequence",
@@ -258,19 +257,21 @@ def run(
         device: the torch device.
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
-        options: "method" and further arguments of `projectors.project_each`.
+        options: further arguments of `projectors.project_each`.
     """
+    from ..generator import adapt
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
     # A wrong method, loss or folder is reported before the network is loaded, which may take a download.
-    method = find_method(options["method"])
-    parse_terms(options.get("loss") or method.preset.get("loss") or DEFAULT_LOSS)
+    preset = find_method(options["method"]).preset if "method" in options else {}
+    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
     net = open_network(network, quiet)
     net.G.to(device)
-    say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}")
+    name = options.get("method") or default_method(adapt(net.G).spaces)
+    say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
     with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
         results = project_each(
             net, [str(p) for p in pictures], keep_steps=video, callback=callback, progress=samples, **options
