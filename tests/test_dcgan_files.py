@@ -38,12 +38,12 @@ CASES = {
     "upsample and convolve": (
         [*block(nn.ConvTranspose2d(6, 8, 4)), UPSAMPLE, *block(nn.Conv2d(8, 5, 3, 1, 1)), UPSAMPLE,
          nn.Conv2d(5, 3, 3, 1, 1)],
-        {"upsample": "1/2/2"}, 16, "does? ?not say where",
+        {"upsample": "1/2/2"}, 16, "do not say where",
     ),
     "bilinear, once": (
         [*block(nn.ConvTranspose2d(6, 8, 4)), nn.Upsample(scale_factor=4, mode="bilinear"),
          *block(nn.Conv2d(8, 5, 3, 1, 1)), nn.Conv2d(5, 3, 5, 1, 2)],
-        {"upsample": [1, 4, 1], "upsample_mode": "bilinear"}, 16, "does? ?not say where",
+        {"upsample": [1, 4, 1], "upsample_mode": "bilinear"}, 16, "do not say where",
     ),
     "stride 4": (
         [*block(nn.ConvTranspose2d(6, 8, 4)), *block(nn.ConvTranspose2d(8, 5, 4, 2, 1)),
@@ -82,7 +82,7 @@ CASES = {
     "28 pixels of a dense layer": (
         [nn.Linear(6, 8 * 49), nn.BatchNorm1d(8 * 49), nn.ReLU(), nn.Unflatten(1, (8, 7, 7)),
          *block(nn.ConvTranspose2d(8, 5, 5, 1, 2)), nn.ConvTranspose2d(5, 1, 5, 4, 2, 3)],
-        {"strides": "1/4"}, 28, "do not say their strides",
+        {"strides": "1/4", "paddings": 2, "output_paddings": "0/3"}, 28, "do not say their strides",
     ),
     "PyTorch-GAN": (
         [nn.Linear(6, 8 * 16), nn.Unflatten(1, (8, 4, 4)), nn.BatchNorm2d(8), UPSAMPLE, nn.Conv2d(8, 8, 3, 1, 1),
@@ -173,8 +173,8 @@ def test_random_architectures_are_right_or_refused(seed, tmp_path):
 @pytest.mark.parametrize("assume, reason", [
     ({"strides": "1/2"}, "2 entries for the 3 convolutions 0, 3, 6"), ({"strides": "1/2/x"}, "expected None or whole"),
     ({"strides": "1/2/99"}, "whole numbers from 1 to 64"), ({"kinds": "up"}, "expected None or words"),
-    ({"upsample": "1/64/64"}, "16384 pixels"), ({"classes": 6}, "describe no network: 6 classes"),
-    ({"strides": "1/1/2"}, "need the paddings"), ({"paddings": 3}, "describe no network"),
+    ({"upsample": "1/64/64"}, "65536 pixels"), ({"classes": 6}, "describe no network: 6 classes"),
+    ({"strides": "1/1/2"}, "need the paddings"), ({"paddings": 30}, "describe no network"),
     ({"activation": "relu/relu/relu"}, "3 activations for 3 layers"), ({"classes_first": "maybe"}, "expected yes or no"),
 ])  # fmt: skip
 def test_assumptions_that_make_no_sense(assume, reason, tmp_path):

@@ -245,8 +245,10 @@ def _listed(names: Sequence[str]) -> str:
 def _normalised(layer: Layer, norm: Mapping[str, TensorRecord], file: object, where: str) -> Layer:
     """The layer with the batch normalisation that follows it."""
     size = norm["running_mean"].numel
-    kinds = {layer.out_channels: "channels", layer.out_channels * layer.kernel**2: "features"}
-    if size not in kinds or (kinds[size] == "features" and layer.kind != "linear"):
+    kinds = {layer.out_channels: "channels"}
+    if layer.kind == "linear":
+        kinds.setdefault(layer.out_channels * layer.kernel**2, "features")
+    if size not in kinds:
         reason = f"it normalises {size} numbers; the layer before it gives {layer.out_channels} channels"
         raise NetworkFileError(file, where, reason)
     return replace(layer, norm=kinds[size], affine="weight" in norm)
@@ -355,8 +357,11 @@ def _check_statistics(network: DCGAN, file: object, place: str) -> None:
     stored = [m.running_var.clone() for m in norms]
     for norm in norms:
         norm.momentum = 1.0
+    random, n = torch.Generator().manual_seed(0), 32
+    classes = torch.randint(max(network.c_dim, 1), [n], generator=random)
+    c = torch.nn.functional.one_hot(classes, network.c_dim) if network.c_dim else None
     with torch.no_grad():
-        trial(torch.randn([32, network.z_dim], generator=torch.Generator().manual_seed(0)))
+        trial(torch.randn([n, network.z_dim], generator=random), c)
     for norm, before in list(zip(norms, stored))[1:]:
         ratio = float((norm.running_var / before.clamp(min=1e-12)).median())
         if not 1 / 3 < ratio < 3:
@@ -394,21 +399,22 @@ def label_size(dense: torch.nn.Module, norm: torch.nn.Module) -> tuple[int, bool
     Returns:
         None if the layer has fewer outputs than inputs, so that m cannot be found.
     """
-    weight, mean = dense.weight.double(), norm.running_mean.double()
+    weight, mean = dense.weight.detach().double(), norm.running_mean.double()
     if weight.ndim == 4:
         weight = weight.mean(dim=[2, 3]).t()
-    bias = torch.zeros(len(weight)).double() if dense.bias is None else dense.bias.double()
+    bias = torch.zeros(len(weight)).double() if dense.bias is None else dense.bias.detach().double()
     if len(weight) != len(mean) and weight.ndim == 2:  # a matrix, and one mean for each channel of its map
         weight = weight.unflatten(0, (len(mean), -1)).mean(dim=1)
         bias = bias.unflatten(0, (len(mean), -1)).mean(dim=1) if len(bias) != len(mean) else bias
     if len(weight) < weight.shape[1]:
         return None
     m = torch.linalg.lstsq(weight, (mean - bias)[:, None]).solution.flatten()
+    found = []
     for first in (False, True):
         entries = m if first else m.flip(0)
         for n in range(2, min(len(m), 1025)):
             label, rest = entries[:n], entries[n:]
-            sums_up = abs(float(label.sum()) - 1) < 0.15 and float(label.min()) > 0.3 / n
-            if sums_up and float(rest.abs().mean()) < 0.25 / n:
-                return n, first
-    return 0, False
+            error = abs(float(label.sum()) - 1)
+            if error < 0.15 and float(label.min()) > 0.3 / n and float(rest.abs().mean()) < 0.25 / n:
+                found.append((error, n, first))
+    return min(found)[1:] if found else (0, False)
