@@ -370,7 +370,7 @@ def bench_training(
         G = make_G(**mapping, synthesis_kwargs=channels, **size).to(device).train()
         D, G_ema = make_D(**channels, **size).to(device).train(), copy.deepcopy(G).eval().requires_grad_(False)
         loss = kind(device, G.mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
-        adam = {net: torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0, 0.99), eps=1e-8) for net in (G, D)}
+        adam = {net: torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8) for net in (G, D)}
 
         def phase(which: str) -> Callable[[], None]:
             trained, other = (G, D) if which == "Gmain" else (D, G)
