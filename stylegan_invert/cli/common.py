@@ -156,6 +156,26 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(assume_option(function))
 
 
+def _allow_foreign(ctx: click.Context, param: click.Parameter, allowed: bool) -> None:
+    """Apply ``--foreign-codes`` to the whole process, until the next command is parsed."""
+    if allowed:
+        from ..io.codes import allow_foreign
+
+        allow_foreign(True)
+        ctx.call_on_close(lambda: allow_foreign(False))
+
+
+def foreign_codes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--foreign-codes``. The command does not receive its value; `io.codes.check_codes` obeys it."""
+    return click.option(
+        "--foreign-codes",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_foreign,
+        help="Accept files of codes that say they are of another network. They stand for other pictures there.",
+    )(function)
+
+
 def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
     """Apply ``--ops`` to the whole process."""
     if name is not None:

@@ -5,12 +5,14 @@ import re
 
 import click
 
+from ..errors import StyleganInvertError
 from .common import (
     Number,
     UserPath,
     class_option,
     counting,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -20,6 +22,8 @@ from .common import (
     say,
     z_prior_option,
 )
+
+MANY = 1000  # before more pictures than this are rendered, a line says how many
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -53,6 +57,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     "generate: as the official generate.py does, x * 127.5 + 128. Half of all numbers differ by one level.  "
     "[default: projector for --projected-w, generate for --seeds]",
 )
+@foreign_codes_option
 @outdir_option
 @click.option(
     "--trunc",
@@ -113,8 +118,8 @@ def command(
     import torch
 
     from ..files.writing import staged
-    from ..generator import Code, adapt, check_code, label, with_prior
-    from ..io.codes import code_file, read_codes
+    from ..generator import Code, adapt, label, with_prior
+    from ..io.codes import check_codes, code_file, read_codes
     from ..io.gaussian_file import with_gaussian
     from ..media.pictures import generator_pixels, projector_pixels, write_png
 
@@ -132,10 +137,10 @@ def command(
             raise click.UsageError(
                 "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in its w."
             )
-        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1))
+        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1), code.network)
     with torch.no_grad():
         if code is not None:
-            check_code(code, generator, projected_w)
+            check_codes(code, generator, projected_w)
             names = [f"proj{i:02d}.png" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
@@ -151,8 +156,13 @@ def command(
         pixels = {"projector": projector_pixels, "generate": generator_pixels}[
             rounding or ("generate" if code is None else "projector")
         ]
+        if len(names) > MANY:
+            say(quiet, f"rendering {len(names):,} pictures")
         with staged(outdir) as folder, counting(len(names), "pictures", quiet) as progress:
             for name, one in zip(names, codes):
-                write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                try:
+                    write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                except StyleganInvertError as e:
+                    raise click.ClickException(f"{name}: {e}") from None
                 progress(1)
     say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

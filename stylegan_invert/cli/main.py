@@ -15,6 +15,7 @@ import click
 
 from .. import __version__
 from ..errors import StyleganInvertError, printable
+from ..files.door import raise_limits, size_of
 from .common import Commands, Terminated, termination
 
 DEBUG = "STYLEGAN_INVERT_DEBUG"  # the environment variable that shows where an unexpected error happened
@@ -35,8 +36,26 @@ COMMANDS = {
 }
 
 
+def _raise_limits(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    """Apply ``--max-file-size`` to the whole process, while the command runs."""
+    if text is not None:
+        try:
+            raise_limits(size_of(text))
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from None
+        ctx.call_on_close(lambda: raise_limits(0))
+
+
 @click.command(cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stylegan-invert")
+@click.option(
+    "--max-file-size",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_raise_limits,
+    help="Read files of up to this size, such as 20G, and unpack compressed ones up to it. Each kind of file has its own "
+    "limit, which it may exceed only then.  [default: $STYLEGAN_INVERT_MAX_FILE_SIZE]",
+)
 def cli() -> None:
     """Find the latent code from which a generator network makes a given picture (GAN inversion).
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,19 +23,23 @@ def check(source: str | os.PathLike) -> None:
     """Refuse a misspelt source. Nothing is downloaded.
 
     Raises:
-        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing file or folder.
+        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing regular file or folder.
     """
     name = os.fspath(source)
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
         return
     try:
-        os.stat(os.path.expanduser(name))
+        mode = os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
         hint = f"expected a path, a URL, or one of the short names {names}, ..."
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+    except ValueError as e:  # the path has a zero byte
+        raise NetworkFileError(name, "", f"it cannot be read: {e}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NetworkFileError(name, "", "it is a pipe, a socket or a device; expected a network file or a folder")
 
 
 def resolve(source: str | os.PathLike) -> Path:
