@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from stylegan_invert.errors import CodeFileError
-from stylegan_invert.files.door import Kind, read_bytes
 from stylegan_invert.files.writing import staged
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 from stylegan_invert.io.codes import code_file, other_file, read_codes, write_code
@@ -20,7 +19,6 @@ from stylegan_invert.media.medium import MEDIA, Medium, medium_of
 
 FORMAT = 1  # the version of the format of result.json
 RECORD = "result.json"
-RESULT = Kind("the result.json of a projection", 2**26, CodeFileError)  # a step takes some twenty bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +155,10 @@ class Projection:
 
 def _read_record(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(read_bytes(file, RESULT))
-    except CodeFileError:
-        raise
-    except (ValueError, RecursionError) as e:
+        values = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise CodeFileError(f"{file}: there is no such file; expected the folder of a projection") from None
+    except (OSError, ValueError, RecursionError) as e:
         raise CodeFileError(f"{file}: it is damaged ({str(e)[:120]})") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         what = values.get("format") if isinstance(values, dict) else None

@@ -128,7 +128,7 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     try:
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     except Stopped as e:
-        click.echo(str(e), err=True)
+        say(False, str(e))
         raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
 
