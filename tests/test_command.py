@@ -56,7 +56,7 @@ def paint(path, value=0):
     return path
 
 
-PROJECT = ("project", "-n", "net.pkl", "-o", "out/deep", "--steps", 1, "--loss", "mse")
+PROJECT = ("project", "-n", "net.pkl", "-o", "out/deep", "--method", "w", "--steps", 1, "--loss", "mse")
 
 
 def files(folder):
@@ -277,7 +277,21 @@ def start(*args):
 
 def test_a_terminated_run_leaves_nothing(folder):
     paint(folder / "in/a.png")
-    many = ("project", "-n", "net.pkl", "-o", "out", "--steps", 100_000, "--loss", "mse", "-t", "in/a.png")
+    many = (
+        "project",
+        "-n",
+        "net.pkl",
+        "-o",
+        "out",
+        "--method",
+        "w",
+        "--steps",
+        100_000,
+        "--loss",
+        "mse",
+        "-t",
+        "in/a.png",
+    )
     process = start(*many)
     assert process.stderr.readline().startswith("network net.pkl")
     process.send_signal(signal.SIGTERM)
