@@ -245,8 +245,9 @@ def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile
 
 def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
     settings, weights = path / family.folder.settings, path / family.folder.weights
+    text = read_bytes(settings, NETWORK_SETTINGS)
     try:
-        config = json.loads(read_bytes(settings, NETWORK_SETTINGS))
+        config = json.loads(text)
     except (ValueError, RecursionError):
         config = None
     if not family.folder.accepts(config):
