@@ -23,7 +23,7 @@ from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
-from .sources import resolve
+from .sources import downloaded, resolve, shown
 from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
@@ -162,13 +162,13 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
         DownloadError: the URL cannot be had.
     """
-    name = os.fspath(source)
-    path = resolve(source)
+    name, path = shown(source), resolve(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
-    return from_bytes(_bytes(path, name), name, assume, beside)
+    with downloaded(source):
+        return from_bytes(_bytes(path, name), name, assume, beside)
 
 
 def _bytes(path: Path, name: str) -> bytearray:

@@ -1,13 +1,15 @@
 """Where a network is: a URL, a short name or a path becomes the path of a file. Nothing here imports torch."""
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import pretrained
-from ..errors import NetworkFileError
-from ..io.download import SHORT_NAMES, download
+from ..errors import NetworkFileError, printable
+from ..io.download import SHORT_NAMES, cached_path, download, shown_url
 
 SHIPPED = {
     "cats32-de": pretrained.DEMO_NETWORK,
@@ -64,4 +66,23 @@ def resolve(source: str | os.PathLike) -> Path:
 
 
 def _is_url(name: str) -> bool:
-    return re.match(r"https?://", name) is not None
+    return re.match(r"https?://", name, re.IGNORECASE) is not None
+
+
+def shown(source: str | os.PathLike) -> str:
+    """The name of a source in errors and records; a URL is without what may be secret in it."""
+    return shown_url(os.fspath(source))
+
+
+@contextlib.contextmanager
+def downloaded(source: str | os.PathLike) -> Iterator[None]:
+    """A context manager in which a downloaded file is read. If it is no network, the error names the file to delete."""
+    try:
+        yield
+    except NetworkFileError as e:
+        name = os.fspath(source)
+        url = name if _is_url(name) else SHORT_NAMES.get(name) if not os.path.exists(name) else None
+        if url is None:
+            raise
+        remedy = f"It was downloaded to {cached_path(url)}; delete that file to download it again"
+        raise NetworkFileError(e.file, e.place, f"{printable(e.reason, 300)}. {remedy}") from None

@@ -19,7 +19,7 @@ import torch
 from ..analysis.paths import between
 from ..errors import StyleganInvertError
 from ..files.arrays import read_npz
-from ..files.door import PART
+from ..files.door import PART, SETTINGS, read_bytes
 from ..files.writing import atomic, sha256
 from ..generator import Code, GeneratorAdapter, Prior, adapt
 from ..io.codes import write_codes
@@ -299,8 +299,8 @@ def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
         _write(path, json.dumps(settings, indent=2) + "\n")
         return folder
     try:
-        earlier = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError):
+        earlier = dict(json.loads(read_bytes(path, SETTINGS)))
+    except (ValueError, TypeError, RecursionError):
         raise StyleganInvertError(
             f"{path}: it is damaged, so the settings of this study are unknown; delete the folder or choose another "
             "--outdir"
