@@ -147,6 +147,11 @@ def test_a_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
             READERS[reader](zeros(tmp_path / "large", kind.limit + 1))
     with pytest.raises(si.NetworkFileError, match="not a network file"):  # by its first bytes
         si.load(zeros(tmp_path / "large", door.NETWORK.limit))
+    for begins in (b"\x80\x02", b"PK\3\4"):  # by its records
+        with open(tmp_path / "large", "r+b") as f:
+            f.write(begins)
+        with pytest.raises(si.NetworkFileError, match="opcode|zip"):
+            si.load(tmp_path / "large")
 
 
 def test_settings_of_a_folder_are_small(tmp_path):
