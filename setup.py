@@ -28,7 +28,7 @@ setup(
         "torch>=2.4",
         "numpy",
         "scipy",
-        "pillow>=9.2",
+        "pillow>=11.3",  # earlier ones read no AVIF, and 10.2 and earlier have known holes
         "click>=8.0",
         "ninja",
         "requests",
@@ -38,6 +38,7 @@ setup(
     ],
     extras_require={
         "report": ["matplotlib"],
+        "heic": ["pillow-heif"],
         "test": [
             "matplotlib",
             "pytest",
