@@ -50,9 +50,9 @@ class Objective:
             output = self.generator.render(code)
         return self.distance(self.prepared, output if self.observe is None else self.observe(output))
 
-    def part(self, rows: slice) -> "Objective":
+    def part(self, rows: Sequence[int]) -> "Objective":
         """The objective of some of the rows."""
-        return self._with(map_prepared(self.prepared, lambda x: x[rows]), self.targets[rows])
+        return self._with(map_prepared(self.prepared, lambda x: x[rows]), [self.targets[row] for row in rows])
 
     def repeated(self, times: int) -> "Objective":
         """The objective of several codes per target; those of one target lie side by side."""

@@ -16,6 +16,8 @@ import torch
 from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
 from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..files import plain
+from ..files.saved import tensor
 from ..generator import adapt
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, generator_pixels, write_png
@@ -29,7 +31,9 @@ from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .growing import grown_discriminator, grown_generator
 from .precision import training_settings
+from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 STATE = {
     "options",
@@ -45,10 +49,13 @@ STATE = {
     "random_device",
 }
 
+RHYTHM = {"metric_samples": plain.whole()}
+"""The forms of what 'rhythm' in ``training_options.json`` holds besides the intervals; see `loop.read_options`."""
+
 
 @dataclasses.dataclass
 class Phase:
-    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+    """One of the phases of a step: Gmain, Greg, Dmain and Dreg, or Gboth and Dboth where every step regularises.
 
     Attributes:
         name: as `StyleGAN2Loss.accumulate_gradients` takes it.
@@ -131,7 +138,7 @@ class GANTrainer:
         self.metric_samples = metric_samples
         self.started_from: str | None = None
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
         self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in (
@@ -139,17 +146,20 @@ class GANTrainer:
             ("D", D, o.D_reg_interval, o.gamma),
         ):
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
-            ratio = interval / (interval + 1) if weight else 1
+            lazy = weight != 0 and interval > 1
+            ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + "main", module, adam, 1))
-            if weight:
+            self.phases.append(Phase(name + ("both" if weight and not lazy else "main"), module, adam, 1))
+            if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
+
+        A file of a lower resolution is grown, see `growing`.
 
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
@@ -179,19 +189,30 @@ class GANTrainer:
         elif direction is None:
             pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
         else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
+            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
+            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
-            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-            for name, value in module.state_dict().items():
-                if name not in tensors or tensors[name].shape != value.shape:
-                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                    raise TrainingError(
-                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                        "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                    )
-            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+            self._take(key, module, source, net)
         self.started_from = net.file
+
+    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
+        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
+        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
+            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
+            try:
+                tensors = grow(module, tensors, net.G.img_resolution)
+            except ValueError as e:
+                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+        for name, value in module.state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                shape = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise TrainingError(
+                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
+                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
+                )
+        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
@@ -297,7 +318,8 @@ class GANTrainer:
             "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
             "pl_mean": self.loss.pl_mean,
-            "real_signs": {name: (float(total), count) for name, (total, count) in self.loss.real_signs.sums.items()},
+            "real_signs": self.loss.real_signs.state(),
+            "means": self.loss.stats.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -306,26 +328,45 @@ class GANTrainer:
         """Go on from what `state` returned. The options must be those of that run, except for its length.
 
         Raises:
-            TrainingError: the state is of another kind of training, or of networks of other sizes.
+            TrainingError: the state is of another kind of training.
+            plain.Misfit: it lacks something, or holds something that does not fit, such as networks of other sizes.
         """
         if not STATE <= set(state):
             raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
-        modules = self._modules()
-        try:
-            for name, saved in state["modules"].items():
-                modules[name].load_state_dict(saved)
-        except (RuntimeError, KeyError):
-            raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
+        state = self._state_form()(state, "")
+        for name, module in self._modules().items():
+            module.load_state_dict(state["modules"][name])
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
         self.loss.pl_mean.copy_(state["pl_mean"])
-        self.loss.real_signs.sums = dict(state["real_signs"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_device"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
+        self.loss.real_signs.sums = state["real_signs"]
+        self.loss.stats.sums = state.get("means", {})
+        torch.set_rng_state(state["random"])
+        if state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], self.device)
         self._batches = None
+
+    def _state_form(self) -> plain.Form:
+        """What `load_state` accepts."""
+        on_cuda = self.device.type == "cuda"
+        random_device = tensor(torch.cuda.get_rng_state(self.device)) if on_cuda else lambda value, place: None
+        numbers = {"nimg": COUNT, "steps": COUNT, "ticks": COUNT, "seconds": SECONDS}
+        return plain.table(
+            {
+                **numbers,
+                "options": plain.anything,
+                "modules": plain.table({name: module_state(m) for name, m in self._modules().items()}),
+                "optimisers": plain.table({p.name[0]: adam_state(p.optimiser) for p in self.phases}),
+                "pl_mean": tensor(self.loss.pl_mean),
+                "real_signs": running_means,
+                "random": random_state,
+                "random_device": plain.maybe(random_device),
+            },
+            {"means": running_means},
+            more=plain.unchecked,
+        )
 
     def record(self) -> dict[str, Any]:
         """What ``training_options.json`` holds."""
