@@ -192,7 +192,8 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_choose_ops,
         help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
-        "auto: by compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
+        "auto: by compiled code if it can be built, else by torch; networks of 32x32 or less are computed by torch, except "
+        "in training.  [default: $STYLEGAN_INVERT_OPS, else auto]",
     )(function)
     return click.option(
         "--device",

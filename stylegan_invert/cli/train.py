@@ -73,7 +73,11 @@ DEFAULT_TEXTS = {
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
 )
-@click.option("--fp32", is_flag=True, help="Compute in full precision on CUDA.")
+@click.option(
+    "--fp32",
+    is_flag=True,
+    help="Compute everything in float32 on CUDA, and nothing in half precision. TF32 is off in every training.",
+)
 @click.option(
     "--tick",
     type=Number(0, 1e6, min_open=True),

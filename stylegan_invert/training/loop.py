@@ -464,8 +464,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _logged(value: Any, place: str) -> Any:
     """A form: a value of a line of the log."""
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise plain.misfit(value, place, "a number or a text")
+    entries = value if isinstance(value, list) else [value]  # "samples" is a list of two numbers
+    if not all(entry is None or isinstance(entry, (bool, int, float, str)) for entry in entries):
+        raise plain.misfit(value, place, "a number, a text or a list of these")
     return value
 
 
