@@ -295,3 +295,12 @@ class AttachedDirection(DirectionDiscriminator):
         maps, small = self.trunk.maps(img)
         logits = self.trunk.score(self.trunk.b4.features(maps, small), c)
         return (logits, self._embedding(self.flat(maps))) if return_embedding else logits
+
+    def latents(self, direction: torch.Tensor) -> torch.Tensor:
+        """The latents z (N, z_dim) of unit vectors (N, n), divided by their root mean square if ``normalize_z`` is True.
+
+        `nearest_normalized` is for a generator that was trained with the head, and has put what matters into those entries
+        of z that move the point most. In other generators all entries matter alike.
+        """
+        z = angles_to_z(cartesian_to_spherical(direction))
+        return normalize_2nd_moment(z) if self.normalize_z else z

@@ -15,10 +15,10 @@ RIDGE = 0.02
 def fit_head(D: AttachedDirection, latents: Callable[[int], tuple[torch.Tensor, torch.Tensor]], pictures: int) -> None:
     """Set the head by ridge regression from the maps of generated pictures to their latents.
 
-    The logarithm of each coordinate of a point on the sphere is nearly linear in z, and so is the logarithm of the softplus
-    of a value far below zero. So a linear layer that finds z gives a linear layer that finds the point. Gradient descent from
-    random weights would take far longer to find it, because the maps of a trained discriminator vary by very different
-    amounts in different directions.
+    What softplus must be given so that it returns a coordinate of the point on the sphere is nearly linear in z. So a linear
+    layer that finds z gives a linear layer that finds the point, exactly for small z. Gradient descent from random weights
+    would take far longer to find it, because the maps of a trained discriminator vary by very different amounts in different
+    directions.
 
     Args:
         D: the discriminator; its ``outputs`` are set.
@@ -45,12 +45,12 @@ def fit_head(D: AttachedDirection, latents: Callable[[int], tuple[torch.Tensor, 
     weight = torch.linalg.solve(covariance, xz / seen - torch.outer(x_mean, z_mean)).t()  # (z_dim, size)
     bias = z_mean - weight @ x_mean
 
-    def logarithm(z: torch.Tensor) -> torch.Tensor:
-        return spherical_to_cartesian(z_to_angles(z[None], normalize=False))[0].log()
+    def before_softplus(z: torch.Tensor) -> torch.Tensor:
+        return torch.expm1(spherical_to_cartesian(z_to_angles(z[None], normalize=False))[0]).log()
 
     zero = torch.zeros(D.z_dim, **options)
     with torch.enable_grad():
-        slope = torch.autograd.functional.jacobian(logarithm, zero)  # (z_dim + 1, z_dim)
-    start = torch.expm1(logarithm(zero).exp()).log()  # softplus of it is the coordinate
+        slope = torch.autograd.functional.jacobian(before_softplus, zero)  # (z_dim + 1, z_dim)
+    start = before_softplus(zero)
     D.outputs.weight.copy_(slope @ weight / D.outputs.weight_gain)
     D.outputs.bias.copy_((start + slope @ bias) / D.outputs.bias_gain)
