@@ -1,5 +1,5 @@
 """Direction embedding: coordinates, loss, head, file, and inversion with it."""
-# Takes at most 5 CPU seconds.
+# Takes at most 8 CPU seconds.
 
 import json
 import math

@@ -269,7 +269,7 @@ class GANTrainer:
             try:
                 tensors = grow(module, tensors, net.G.img_resolution)
             except ValueError as e:
-                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+                raise TrainingError(f"{net.file}: it cannot grow: {e}") from None
         for name, value in module.state_dict().items():
             if name not in tensors or tensors[name].shape != value.shape:
                 shape = tuple(tensors[name].shape) if name in tensors else "missing"
