@@ -103,7 +103,8 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     """Train a StyleGAN2 network.
 
     DIR gets log.jsonl, sample grids, official network files and a checkpoint. A run that was stopped, however it was,
-    goes on with --resume DIR as if it had not been.
+    goes on with --resume DIR as if it had not been. Ctrl-C and SIGTERM write a checkpoint first; a second Ctrl-C ends
+    the run at once.
 
     \b
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
@@ -113,6 +114,7 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --resume cats32 --head direction --train head --data cats.zip --outdir runs/attached --kimg 100
     """
     from ..training.gan import train
+    from ..training.loop import Stopped
 
     where = pick_device(device)
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
@@ -125,7 +127,11 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
+    try:
+        newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
+    except Stopped as e:
+        click.echo(str(e), err=True)
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
 
 
@@ -142,13 +148,14 @@ def stopped_run(
         chosen: the options of the command; "kimg" and "data" may differ from those of the run.
     """
     from ..media.picture_set import PictureSet
+    from ..training.gan import RHYTHM
     from ..training.loop import read_checkpoint, read_options
 
     if changed:
         names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in changed))
         raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
     read_checkpoint(folder)
-    record = read_options(folder, Options)
+    record = read_options(folder, Options, RHYTHM)
     options = record["options"]
     if chosen["kimg"] is not None:
         options = dataclasses.replace(options, kimg=chosen["kimg"])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..networks.direction import AttachedDirection, spherical_to_cartesian, z_to_angles
+from ..networks.layers import widest_dtype
 from ..ops import normalize_2nd_moment
 
 RIDGE = 0.02
@@ -26,14 +27,14 @@ def fit_head(D: AttachedDirection, latents: Callable[[int], tuple[torch.Tensor, 
         pictures: how many to generate.
     """
     size, device = D.trunk.num_maps, D.outputs.weight.device
-    options = dict(dtype=torch.float64, device=device)
+    options = dict(dtype=widest_dtype(device), device=device)
     x_sum, z_sum = torch.zeros(size, **options), torch.zeros(D.z_dim, **options)
     xx, xz = torch.zeros(size, size, **options), torch.zeros(size, D.z_dim, **options)
     seen = 0
     while seen < pictures:
         z, img = latents(min(64, pictures - seen))
-        x = D.flat(D.trunk.maps(img)[0]).to(torch.float64)
-        z = (normalize_2nd_moment(z) if D.normalize_z else z).to(torch.float64)
+        x = D.flat(D.trunk.maps(img)[0]).to(xx.dtype)
+        z = (normalize_2nd_moment(z) if D.normalize_z else z).to(xx.dtype)
         seen += len(z)
         x_sum, z_sum = x_sum + x.sum(dim=0), z_sum + z.sum(dim=0)
         xx.addmm_(x.t(), x)

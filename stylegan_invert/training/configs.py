@@ -190,6 +190,8 @@ class Options:
         for name in ("normalize_z", "fp16", "attached"):
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if self.networks is not None and not isinstance(self.networks, dict):
+            raise TrainingError(f"networks is {self.networks!r}; expected None or a table of arguments")
         if self.train == "head" and (self.head != "direction" or self.augment != "none"):
             raise TrainingError("--train head needs --head direction, and shows no picture that could be augmented")
         if self.augment == "fixed" and self.augment_p == 0:
