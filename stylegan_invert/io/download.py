@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 from ..cache import cache_dir
 from ..errors import DownloadError
+from ..files.official import VGG16_SHA256
 from ..files.writing import atomic, sha256_of_file
 
 _ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/"
@@ -155,7 +156,7 @@ def vgg16_file(file: str | os.PathLike | None = None) -> Path:
     if named:
         return Path(named)
     try:
-        return download(VGG16_URL)
+        return download(VGG16_URL, VGG16_SHA256)
     except DownloadError as e:
         raise DownloadError(
             f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none"
