@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 
 from stylegan_invert.errors import CodeFileError, ProjectionError
-from stylegan_invert.generator import Code, GeneratorAdapter, check_code
-from stylegan_invert.io.codes import code_file, read_codes
+from stylegan_invert.generator import Code, GeneratorAdapter
+from stylegan_invert.io.codes import check_codes, code_file, read_codes
 from stylegan_invert.network_files.file import NetworkFile
 
 from .objective import Observation
@@ -140,7 +140,7 @@ def given(init: Init, setting: Setting) -> Start:
         code = init.code if isinstance(init, Projection) else init
     else:
         raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a file of codes")
-    check_code(code, generator, name)
+    check_codes(code, generator, name)
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     tensors = {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}

@@ -18,7 +18,7 @@ import torch
 from ..errors import StyleganInvertError, TrainingError
 from ..files import door, plain
 from ..files.saved import read_saved
-from ..files.writing import atomic
+from ..files.writing import append, atomic
 from ..media.picture_set import PictureSet
 from .state import COUNT, SECONDS
 
@@ -426,7 +426,7 @@ class _Log(contextlib.AbstractContextManager):
         lines = [line for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = open(path, "a")
+        self._path = path
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -435,8 +435,7 @@ class _Log(contextlib.AbstractContextManager):
             self._events = None
 
     def write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        append(self._path, json.dumps(values) + "\n")
         if self._events is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
@@ -444,7 +443,6 @@ class _Log(contextlib.AbstractContextManager):
             self._events.flush()
 
     def __exit__(self, *details: object) -> None:
-        self._file.close()
         if self._events is not None:
             self._events.close()
 
