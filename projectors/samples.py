@@ -75,6 +75,11 @@ class Samples:
         with torch.no_grad():
             return self.generator.convert(self._code("z", self.z), space).tensors[space]
 
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(self.z)
+
     @cached_property
     def _features(self) -> object:
         return _joined([self.distance.prepare(part) for part in self.outputs.split(TOGETHER)])
@@ -83,21 +88,22 @@ class Samples:
     def _vectors(self) -> torch.Tensor:
         return self.outputs.flatten(1).cpu().double()
 
-    def nearest(self, shown: torch.Tensor, space: str) -> Code:
-        """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest alone.
+    def nearest(self, shown: torch.Tensor, space: str, count: int = 1) -> Code:
+        """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest themselves.
 
         Args:
             shown: targets (N, ...) float32 in [-1, 1].
             space: "z" or "w".
+            count: the number of codes in z for each target, which lie side by side.
         """
-        count = 1 if space == "z" else NEIGHBOURS
         features = self.distance.prepare(self._seen(reduced(shown)))
         points, means = self.points(space), []
         with torch.no_grad():
             for i in range(len(shown)):
                 distances = self.distance.compare(self._features, _row(features, i, len(points)))
-                means.append(points[distances.argsort()[:count]].mean(dim=0))
-        return self._code(space, torch.stack(means))
+                order = distances.argsort()
+                means.append(points[order[:count]] if space == "z" else points[order[:NEIGHBOURS]].mean(dim=0)[None])
+        return self._code(space, torch.cat(means))
 
     def _regression(self, space: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """Weights (samples, d) and mean (d,) of the regression, and the width of its kernel."""
@@ -123,6 +129,15 @@ class Samples:
         seen = self._seen(reduced(shown)).flatten(1).cpu().double()
         kernel = torch.exp(-torch.cdist(seen, self._vectors).square() / width)
         return self._code(space, (kernel @ weights + mean).to(self.z))
+
+    def regressed_or_nearest(self, shown: torch.Tensor, space: str, count: int = 1) -> Code:
+        """The code that `regressed` gives for each target, followed by the ``count - 1`` nearest samples."""
+        first = self.regressed(shown, space)
+        if count == 1:
+            return first
+        others = self.nearest(shown, space, count - 1).tensors[space]
+        points = torch.cat([first.tensors[space][:, None], others.reshape(len(shown), count - 1, -1)], dim=1)
+        return self._code(space, points.flatten(0, 1))
 
 
 def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> None:

@@ -16,7 +16,7 @@ from ..io.download import shown_url
 from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
-from ..projectors.methods import METHODS, STARTS, all_methods
+from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
 from .common import (
     Progress,
     UserPath,
@@ -125,11 +125,10 @@ def _listed(names: list[str]) -> str:
 @outdir_option
 @click.option(
     "--method",
-    default="w",
-    show_default=True,
     callback=_method_name,
     metavar=f"[{'|'.join(METHODS)}]",
-    help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + ".",
+    help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
+    + f".  [default: {DEFAULTS[0]}; {DEFAULTS[1]} for networks without w]",
 )
 @click.option(
     "--loss",
@@ -155,7 +154,7 @@ def _listed(names: list[str]) -> str:
     "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
     "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
     "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
-    "random for z and dense; regression for fast-w and fast-w+]",
+    "random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
 @click.option(
@@ -279,21 +278,23 @@ def run(
         device: the torch device.
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
-        options: "method" and further arguments of `projectors.project_each`.
+        options: further arguments of `projectors.project_each`.
     """
+    from ..generator import adapt
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
-    method = find_method(options["method"])
-    parse_terms(options.get("loss") or method.preset.get("loss") or DEFAULT_LOSS)
+    preset = find_method(options["method"]).preset if "method" in options else {}
+    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
     check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
     net = open_network(network, quiet)
     net.G.to(device)
-    say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}")
-    if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not method.one_pass:
+    name = options.get("method") or default_method(adapt(net.G).spaces)
+    say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
+    if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not find_method(name).one_pass:
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
     if options.get("save_noise"):
         say(quiet, "note: official generate.py will render these codes without the noise maps, so its pictures differ")

@@ -46,7 +46,8 @@ DEFAULT_TEXTS = {
     "--resolution",
     type=int,
     metavar="INT",
-    help="Side of the pictures, a power of two.  [default: from the first picture]",
+    help="Side of the pictures, a power of two. A network file of a lower resolution grows.  [default: from the network "
+    "file or the first picture]",
 )
 @click.option("--cond", is_flag=True, help="Train a network with classes; labels are read from dataset.json.")
 @click.option("--mirror", is_flag=True, help="Show every picture mirrored, too.")
@@ -108,6 +109,7 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
+    stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
     """
     from ..training.gan import train
     from ..training.loop import Stopped
@@ -184,10 +186,8 @@ def new_run(
     if chosen["data"] is None or chosen["outdir"] is None:
         raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
     check_outdir(chosen["outdir"])
-    if net is not None and on_line & {"resolution", "grey"}:
-        raise click.UsageError(
-            "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
-        )
+    if net is not None and "grey" in on_line:
+        raise click.UsageError("--grey cannot be chosen for the weights of a network file; its pictures have channels.")
     present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
     present["--head direction"] = chosen["head"] == "direction"
     declared = [field for field in dataclasses.fields(Options) if field.metadata and flags(field)]
@@ -197,7 +197,10 @@ def new_run(
             raise click.UsageError(f"{flags(given[name])[0]} has no meaning without {needed}.")
     sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
     first, last = chosen["pictures"] or (0, None)
-    resolution, channels = sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels")
+    own, channels = sizes.pop("resolution", None), sizes.pop("channels")
+    resolution = chosen["resolution"] or own
+    if own is not None and resolution < own:
+        raise click.UsageError(f"--resolution is {resolution}; a network of {own}x{own} can only grow.")
     shape = {"resolution": resolution, "channels": channels, "use_labels": chosen["cond"], "mirror": chosen["mirror"]}
     data = PictureSet(chosen["data"], **shape, first=first, last=last)
     settings = {

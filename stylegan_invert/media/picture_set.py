@@ -128,7 +128,9 @@ class PictureSet:
         plain = [self._pixels[i % n] if self._pixels is not None else self._read(self.names[i % n]) for i in indices]
         return np.stack([p[:, :, ::-1] if i >= n else p for i, p in zip(indices, plain)])
 
-    def batches(self, batch: int, seed: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, batch: int, seed: int, start: int = 0, pinned: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shuffled batches without end, read ahead by other threads.
 
         Picture number k of the stream depends on ``seed`` and k alone. A training that stopped after ``start`` pictures
@@ -138,6 +140,7 @@ class PictureSet:
             batch: the number of pictures in a batch.
             seed: the seed of the shuffling; every pass over the set has another order.
             start: the number of pictures of the stream to skip.
+            pinned: True puts them into pinned memory, from which CUDA copies while the program goes on.
 
         Yields:
             Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32.
@@ -154,7 +157,8 @@ class PictureSet:
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            return torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
 
         ahead = 1 if self._pixels is not None else 4 * _threads()
         with ThreadPoolExecutor(1 if self._pixels is not None else _threads()) as pool:
