@@ -99,8 +99,10 @@ def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _method_name(ctx: click.Context, param: click.Parameter, name: str) -> str:
-    """A click callback that gives the name of a method in the case in which it is declared."""
+def _method_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """A click callback that gives the name of a method in the case in which it is declared; None if none was given."""
+    if name is None:
+        return None
     return next((known for known in all_methods() if known.casefold() == name.casefold()), name)
 
 
