@@ -75,6 +75,7 @@ def test_the_official_projector_takes_the_same_way(seed, steps, tmp_path):
     ours = si.project(
         si.load("cats32").G,
         picture,
+        "w",
         loss="lpips-vgg",
         vgg16=features,
         run_torchscript=True,

@@ -100,10 +100,8 @@ def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _method_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    """A click callback that gives the name of a method in the case in which it is declared; None if none was given."""
-    if name is None:
-        return None
-    return next((known for known in all_methods() if known.casefold() == name.casefold()), name)
+    """A click callback that gives the name of a method in the case in which it is declared."""
+    return name and next((known for known in all_methods() if known.casefold() == name.casefold()), name)
 
 
 def _listed(names: list[str]) -> str:
