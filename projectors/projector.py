@@ -60,6 +60,7 @@ class Projector:
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
             class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
+            ``run_torchscript=True`` allows ``vgg16`` to be a program, see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -87,6 +88,7 @@ class Projector:
         preset = dict(self.method.preset)
         own_loss = preset.pop("loss", None)
         files = {name: options.pop(name) for name in WEIGHTS if name in options}
+        run_torchscript = options.pop("run_torchscript", False)
         if self.method.one_pass:
             self.refuse_steps(list(options))
         try:
@@ -105,7 +107,7 @@ class Projector:
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
         asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device)
+        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
         if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
             self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
         self.fit_targets = self.method.load()

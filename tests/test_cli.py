@@ -141,6 +141,7 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
         "--seed=1",
         "--save-video=True",
         f"--vgg16={features}",
+        "--run-torchscript",
     )
     code, _, err = cli(*args, command=projector)
     assert code == 0, err

@@ -1,6 +1,7 @@
 """What importing and asking for help may load."""
 # Takes at most 30 CPU seconds.
 
+import ast
 import functools
 import importlib.metadata
 import subprocess
@@ -121,3 +122,33 @@ def test_every_room_imports_only_from_rooms_above():
                     other = alias.get(name[1], name[1])
                     if other in order:
                         assert order.index(other) <= order.index(room), f"{path} imports {'.'.join(name)}"
+
+
+ALLOWED = {
+    ("stylegan_invert/losses/lpips.py", "torch.jit.load")
+}  # with --run-torchscript, or the official file by its SHA-256
+
+
+def test_nothing_in_the_package_loads_what_can_execute():
+    """Files are read by the safe machine; torch.load, Python's pickle and numpy's pickles are not used."""
+    root, found = HERE.parent, set()
+    for path in [*root.glob("stylegan_invert/**/*.py"), *root.glob("ops/*.py"), *root.glob("projectors/*.py")]:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {alias.name.split(".")[0] for alias in node.names} if isinstance(node, ast.Import) else set()
+                names |= (
+                    {(node.module or "").split(".")[0]}
+                    if isinstance(node, ast.ImportFrom) and not node.level
+                    else set()
+                )
+                assert not names & {"pickle", "marshal", "joblib", "dill", "cloudpickle", "shelve"}, path
+            if isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.jit"):
+                assert not {alias.name for alias in node.names} & {"load", "jit"}, path
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "load_state_dict_from_url"):
+                called = ast.unparse(node)
+                if called.split(".")[0] == "torch":
+                    found.add((path.relative_to(root).as_posix(), called))
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path
+    assert found == ALLOWED

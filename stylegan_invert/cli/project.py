@@ -13,7 +13,7 @@ import click
 
 from ..files.writing import folder_names
 from ..io.download import shown_url
-from ..io.weights import WEIGHTS
+from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
@@ -86,8 +86,14 @@ def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def run_torchscript_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--run-torchscript``."""
+    return click.option("--run-torchscript", is_flag=True, help=RUN_TORCHSCRIPT)(function)
+
+
 def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each weight file that a loss may need."""
+    """Add an option for each weight file that a loss may need, and ``--run-torchscript``."""
+    function = run_torchscript_option(function)
     for name, weights in reversed(WEIGHTS.items()):
         function = click.option(f"--{name}", type=UserPath(), metavar=weights.metavar, help=weights.help)(function)
     return function
