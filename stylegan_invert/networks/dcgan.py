@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..ops import native
+
 UPSAMPLING = ("nearest", "bilinear")
 MAX_SIDE = 4096  # pixels of a map
 ACTIVATIONS = {
@@ -172,6 +174,7 @@ class DCGAN(torch.nn.Module):
             self._add(f"{name}_act", (OUTPUTS[output] if last else ACTIVATIONS[activations[i]])(), shape)
         del self.layer_shapes[f"{name}_act"]  # the last activation gives the picture
         self.img_resolution = side
+        native.made_network(side)
         self.assumed = self._in_words(activation, eps, upsample_mode, shown)
 
     def _add(self, name: str, module: torch.nn.Module, shape: tuple[int, int, int]) -> None:
