@@ -127,10 +127,12 @@ def of_safetensors(data: bytes, rng: random.Random) -> bytes:
     else:
         header = of_json(header, rng)
         root = json.loads(header)
-        texts = [k for k, v in root.get("__metadata__", {}).items() if isinstance(v, str) and v[:1] in ("{", "[")]
+        about = root.get("__metadata__") if isinstance(root, dict) else None
+        about = about if isinstance(about, dict) else {}
+        texts = [k for k, v in about.items() if isinstance(v, str) and v[:1] in ("{", "[")]
         if texts and rng.random() < 0.7:  # our own description of the networks lies in it as a text
             name = rng.choice(texts)
-            root["__metadata__"][name] = of_json(root["__metadata__"][name].encode(), rng).decode("utf-8", "replace")
+            about[name] = of_json(about[name].encode(), rng).decode("utf-8", "replace")
             header = json.dumps(root).encode()
     length = len(header) if rng.random() < 0.95 else rng.choice([abs(w) for w in WHOLE if abs(w) < 2**64])
     return struct.pack("<Q", length) + header + body

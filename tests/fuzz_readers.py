@@ -21,6 +21,7 @@ from stylegan_invert.networks.stylegan2 import Generator
 from stylegan_invert.networks.stylegan3 import Generator as StyleGAN3
 
 MIB = 1 << 20
+PIL.Image.init()  # every plugin is imported now, and not when a damaged picture looks like one of its kind
 
 
 class Reader(NamedTuple):
@@ -265,8 +266,9 @@ def use_checkpoint(path: Path) -> None:
 def use_options(path: Path) -> None:
     from stylegan_invert.training import loop
     from stylegan_invert.training.configs import Options
+    from stylegan_invert.training.gan import RHYTHM
 
-    loop.read_options(path.parent, Options)
+    loop.read_options(path.parent, Options, RHYTHM)
 
 
 def use_log(path: Path) -> None:
@@ -316,8 +318,8 @@ def use_answer(path: Path) -> None:
                                     original_response=raw, decode_content=False)  # fmt: skip
         return requests.adapters.HTTPAdapter().build_response(requests.Request("GET", url).prepare(), body)
 
-    cache = mock.patch.dict(os.environ, {"STYLEGAN_INVERT_CACHE": str(path.parent / "cache")})
-    with mock.patch("requests.get", get), mock.patch("tqdm.tqdm", _Bar), cache:
+    os.environ["STYLEGAN_INVERT_CACHE"] = str(path.parent / "cache")
+    with mock.patch("requests.get", get), mock.patch("tqdm.tqdm", _Bar):
         kept = download("http://user:secret@example.org/x/net.pkl?token=secret", timeout=1, patience=1)
         kept.read_bytes()
 
