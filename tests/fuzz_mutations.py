@@ -126,7 +126,10 @@ def of_safetensors(data: bytes, rng: random.Random) -> bytes:
         header = of_bytes(header, rng)
     else:
         header = of_json(header, rng)
-        root = json.loads(header)
+        try:
+            root = json.loads(header)
+        except (ValueError, RecursionError):  # what was put in is too long or too deep
+            root = {}
         about = root.get("__metadata__") if isinstance(root, dict) else None
         about = about if isinstance(about, dict) else {}
         texts = [k for k, v in about.items() if isinstance(v, str) and v[:1] in ("{", "[")]
