@@ -93,9 +93,9 @@ def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _method_name(ctx: click.Context, param: click.Parameter, name: str) -> str:
+def _method_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
     """A click callback that gives the name of a method in the case in which it is declared."""
-    return next((known for known in all_methods() if known.casefold() == name.casefold()), name)
+    return name and next((known for known in all_methods() if known.casefold() == name.casefold()), name)
 
 
 def _listed(names: list[str]) -> str:
