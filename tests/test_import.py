@@ -78,6 +78,14 @@ def test_a_misspelt_network_is_found_before_torch_is_imported(args):
     assert not loaded_after(RUN.format([*args, "cats23"], 1)) & HEAVY
 
 
+@pytest.mark.parametrize("family", ["stylegan3", "progan", "stylegan1"])
+def test_other_families_are_read_without_the_slow_modules(family, tmp_path):
+    import test_families
+
+    path = test_families.FAMILIES[family](tmp_path)
+    assert not loaded_after(f"import stylegan_invert\nstylegan_invert.load({str(path)!r}).info") & SLOW
+
+
 def third_party(loaded):
     """The installed packages among these modules, without this one and without what torch itself imports."""
     packages = {name.partition(".")[0] for name in loaded} & set(importlib.metadata.packages_distributions())
