@@ -108,7 +108,7 @@ def _listed(names: list[str]) -> str:
     "--method",
     metavar=f"[{'|'.join(METHODS)}]",
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
-    + f".  [default: {DEFAULTS[0]}; {DEFAULTS[1]} for networks without w]",
+    + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
 )
 @click.option(
     "--loss",
@@ -259,7 +259,6 @@ def run(
         video: True also writes a video of each optimisation.
         options: further arguments of `projectors.project_each`.
     """
-    from ..generator import adapt
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
@@ -270,7 +269,7 @@ def run(
         check_outdir(str(outdir))
     net = open_network(network, quiet)
     net.G.to(device)
-    name = options.get("method") or default_method(adapt(net.G).spaces)
+    name = options.get("method") or _default(net)
     say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
     with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
         results = project_each(
@@ -279,6 +278,13 @@ def run(
         for picture, outdir, result in zip(pictures, outdirs, results):
             result.save(outdir)
             say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
+
+
+def _default(net: Any) -> str:
+    from ..generator import adapt
+
+    generator = adapt(net.G)
+    return default_method(generator.spaces, generator.dense)
 
 
 @contextlib.contextmanager
