@@ -56,8 +56,9 @@ def dead() -> NetworkFile:
     """A network whose pictures are all alike."""
     net = stylegan2()
     with torch.no_grad():
-        for parameter in net.G.synthesis.b32.torgb.parameters():
-            parameter.zero_()
+        for name, parameter in net.G.synthesis.named_parameters():
+            if ".torgb." in name:
+                parameter.zero_()
     return net
 
 

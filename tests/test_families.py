@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import strange
 import test_biggan
 import test_progan
 import test_stylegan1
@@ -21,7 +22,6 @@ from stylegan_invert.projectors import samples
 from stylegan_invert.projectors.classes import find_class
 from stylegan_invert.projectors.objective import Objective
 
-import strange
 import tf_pickles
 from conftest import make_network
 
