@@ -1,6 +1,6 @@
 """Networks unlike those that the fast search was tuned on, and what it does there beside the official search.
 
-    python tests/strange.py [NAME ...]     prints the table of docs/reproduce/speed.md
+    PYTHONPATH=. python tests/strange.py [NAME ...]     prints the table of docs/reproduce/speed.md
 
 All weights are random, so pictures are noise of the network's own kind.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.network_files.file import NetworkFile, load

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import strange
 import test_biggan
 import test_progan
 import test_stylegan1
@@ -22,6 +21,7 @@ from stylegan_invert.projectors import samples
 from stylegan_invert.projectors.classes import find_class
 from stylegan_invert.projectors.objective import Objective
 
+import strange
 import tf_pickles
 from conftest import make_network
 

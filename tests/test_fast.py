@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import strange
 import torch
 
 import stylegan_invert as si
@@ -16,6 +15,7 @@ from stylegan_invert.projectors.settings import LatentOptions, WOptions
 from stylegan_invert.projectors.stopping import Stopping
 from stylegan_invert.projectors.z import best_half
 
+import strange
 from conftest import make_network
 from official import fill
 
