@@ -82,7 +82,7 @@ class Projector:
     ):
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
-        self.name = method if method is not None else default_method(self.generator.spaces)
+        self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
         self.method = find_method(self.name)
         self.class_idx, self.observe = class_idx, observe
         preset = dict(self.method.preset)

@@ -221,7 +221,7 @@ def test_a_saved_result_is_read_back_equal(method, options, tmp_path):
 )
 def test_damaged_results_are_refused(damage, message, tmp_path):
     pixels = ((shown(1)[0] + 1) * 127.5).to(torch.uint8)
-    si.project(make_network(), pixels, steps=1, loss="mse").save(tmp_path)
+    si.project(make_network(), pixels, "w", steps=1, loss="mse").save(tmp_path)
     file = tmp_path / "result.json"
     file.write_text(damage(file.read_text()))
     with pytest.raises(si.CodeFileError, match=message):

@@ -60,7 +60,7 @@ def test_inspecting_a_network_imports_only_what_it_needs():
 @pytest.mark.parametrize(
     ("network", "options"),
     [
-        ("cats32", ["--steps", "1"]),
+        ("cats32", ["--steps", "1", "--method", "w"]),
         ("cats32", ["--steps", "1", "--method", "wulff-w+"]),
         ("cats32-de", ["--method", "de"]),
         ("faces64", ["--steps", "1", "--method", "z", "--optimizer", "lbfgs"]),

@@ -128,7 +128,7 @@ def _listed(names: list[str]) -> str:
     callback=_method_name,
     metavar=f"[{'|'.join(METHODS)}]",
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
-    + f".  [default: {DEFAULTS[0]}; {DEFAULTS[1]} for networks without w]",
+    + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
 )
 @click.option(
     "--loss",
@@ -280,7 +280,6 @@ def run(
         video: True also writes a video of each optimisation.
         options: further arguments of `projectors.project_each`.
     """
-    from ..generator import adapt
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
@@ -292,7 +291,7 @@ def run(
     check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
     net = open_network(network, quiet)
     net.G.to(device)
-    name = options.get("method") or default_method(adapt(net.G).spaces)
+    name = options.get("method") or _default(net)
     say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
     if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not find_method(name).one_pass:
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
@@ -334,6 +333,13 @@ def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         head = f"{len(wrong)} of {len(pictures)} pictures cannot be read: " if len(pictures) > 1 else ""
         raise ImageFileError(f"{head}{'; '.join(wrong[:10])}{more}")
+
+
+def _default(net: Any) -> str:
+    from ..generator import adapt
+
+    generator = adapt(net.G)
+    return default_method(generator.spaces, generator.dense)
 
 
 @contextlib.contextmanager
