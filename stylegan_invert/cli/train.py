@@ -253,6 +253,11 @@ class Watch:
             ("loss/D_real", "D real"),
             ("loss/D_fake", "D fake"),
             ("augment_p", "augment"),
+            ("loss/latent", "code"),
+            ("loss/generated", "generated"),
+            ("loss/real", "real"),
+            ("lpips_generated", "LPIPS of generated pictures"),
+            ("lpips_real", "of real ones"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

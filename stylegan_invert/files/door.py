@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import CodeFileError, ImageFileError, NetworkFileError, StyleganInvertError, TrainingError, printable
+from ..errors import (
+    CodeFileError,
+    EncoderFileError,
+    ImageFileError,
+    NetworkFileError,
+    StyleganInvertError,
+    TrainingError,
+    printable,
+)
 
 HEAD = 512  # the number of first bytes that a check of the head is given
 
@@ -40,6 +48,7 @@ def _network_error(text: str) -> NetworkFileError:
 NETWORK = Kind("a network file", 2**34, _network_error)
 PICTURE = Kind("a picture", 2**28, ImageFileError)
 CODES = Kind("a file of codes", 2**30, CodeFileError)
+ENCODER = Kind("an encoder", 2**32, EncoderFileError)
 CHECKPOINT = Kind("a checkpoint", 2**34, TrainingError)
 SETTINGS = Kind("a file of settings", 2**20, StyleganInvertError)
 
