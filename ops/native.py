@@ -2,7 +2,8 @@
 
 `mode` says which form runs:
 
-* "auto": the native form. If the library cannot be built or loaded, one line says why, and the reference form runs.
+* "auto": the native form, unless all networks that the process has made are too small for it (see `made_network`). If the
+  library cannot be built or loaded, one line says why, and the reference form runs.
 * "native": the native form. If the library cannot be built or loaded, that is an error.
 * "reference": the form in torch's own operations.
 
@@ -55,6 +56,7 @@ counts: Counter[str] = Counter()
 """How often each native kernel has run, by a key such as "bias_act cpu". Tests use it to prove that the native form ran."""
 
 _mode: str | None = None  # the choice of `set_mode`
+_largest = 0  # the side in pixels of the largest network that `made_network` was told of
 _libraries: dict[str, ctypes.CDLL | OpsError] = {}
 
 
@@ -107,6 +109,17 @@ def mode_for(resolution: int) -> str:
     return "reference" if chosen == "auto" and resolution < PAYING_RESOLUTION else chosen
 
 
+def made_network(resolution: int) -> None:
+    """Be told that this process has made a generator whose pictures have ``resolution`` pixels to a side.
+
+    The largest one decides for the whole process what "auto" means, also for discriminators and for distances between
+    pictures. A process that has made none takes the native form. So a process that works with small networks alone never
+    starts a build, and its form changes once, in the last bits of its numbers, when it makes a larger one.
+    """
+    global _largest
+    _largest = max(_largest, resolution)
+
+
 def is_native(x: torch.Tensor) -> bool:
     """True if the mode, the device and the dtype of a tensor allow the native form. The library is built if need be.
 
@@ -117,7 +130,7 @@ def is_native(x: torch.Tensor) -> bool:
 
 
 def _is_native(device: torch.device, dtype: torch.dtype) -> bool:
-    chosen = mode()
+    chosen = mode_for(_largest) if _largest else mode()
     if chosen == "reference":
         return False
     if dtype not in DTYPES.get(device.type, {}):

@@ -6,6 +6,8 @@ distance of G2(G1(z*) + delta) and lambda_2 |delta|_1. Any layer of `GeneratorAd
 """
 
 import copy
+import weakref
+from collections.abc import Sequence
 
 import torch
 
@@ -18,6 +20,8 @@ from .objective import Objective
 from .search import SearchBase
 from .settings import DenseOptions
 from .v_prior import prior_notes, weighted_prior
+
+_SPREADS: weakref.WeakKeyDictionary[GeneratorAdapter, dict[tuple, float]] = weakref.WeakKeyDictionary()
 
 
 def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options: DenseOptions, descend: Descent) -> Fit:
@@ -41,7 +45,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
     """
     space = FEATURES + chosen_layer(generator, options)
     notes: dict[str, list] = {}
-    history = torch.zeros([0, len(start)])
+    history = torch.zeros([0, len(objective.targets)])
     if options.searches_z:
         if start.space == space and "z" in start.tensors:  # the result of an earlier run, or the frame before
             start = Code("z", {"z": start.tensors["z"]}, start.c)
@@ -120,8 +124,8 @@ class DisplacementSearch(SearchBase):
     def rate(self, step: int) -> float:
         return self.options.layer_rate(step)
 
-    def part(self, row: int) -> "DisplacementSearch":
-        one, rows = copy.copy(self), slice(row, row + 1)
+    def part(self, rows: Sequence[int]) -> "DisplacementSearch":
+        one = copy.copy(self)
         one.c = None if self.c is None else self.c[rows]
         one.base = self.base[rows]
         one.latents = {k: v[rows] for k, v in self.latents.items()}
@@ -131,7 +135,18 @@ class DisplacementSearch(SearchBase):
 
 
 def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None = None, samples: int = 256) -> float:
-    """The standard deviation of a layer's outputs over the prior of z: the root mean square over its entries."""
+    """The standard deviation of a layer's outputs over the prior of z: the root mean square over its entries.
+
+    It is measured once for each generator adapter, layer and class.
+    """
+    known = _SPREADS.setdefault(generator, {})
+    key = (space, None if c is None else tuple(c.flatten().tolist()), samples)
+    if key not in known:
+        known[key] = _layer_spread(generator, space, c, samples)
+    return known[key]
+
+
+def _layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None, samples: int) -> float:
     random = torch.Generator(generator.device).manual_seed(0)
     (shape,) = generator.code_shapes("z").values()
     total = squares = 0

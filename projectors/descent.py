@@ -16,9 +16,10 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code
 
 from .objective import Objective
-from .optimisers import OPTIMIZERS, restore, snapshot
+from .optimisers import OPTIMIZERS
 from .search import Search, best_rows
-from .settings import StoppingOptions
+from .settings import ROW_BY_ROW, StoppingOptions
+from .state import restore, snapshot
 from .stopping import Stopping
 
 FORMAT = 1  # the version of the format of the state
@@ -112,7 +113,7 @@ class Descent:
         Args:
             search: the search.
             objective: the objective for the search's rows.
-            steps: the number of the optimiser's steps; L-BFGS takes so many for each row.
+            steps: the number of the optimiser's steps; L-BFGS-B takes so many for each row.
             optimizer: a name in `optimisers.OPTIMIZERS`.
             options: the rules that may end the search earlier; None has none.
 
@@ -138,7 +139,7 @@ class Descent:
             history = OPTIMIZERS[optimizer](self, search, objective, steps, going_on, options)
         self._finished.append({**snapshot(search), "history": history})
         self.current = dict
-        self._done += steps * (1 if optimizer == "adam" else len(search.variables[0]))
+        self._done += steps * (len(search.variables[0]) if optimizer == ROW_BY_ROW else 1)
         return history
 
     def stopping(self, options: StoppingOptions | None, steps: int) -> Stopping:

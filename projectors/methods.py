@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, WOptions
@@ -88,6 +88,8 @@ _FAST = {
     "prior_weight": 1e-7,
 }
 
+_FAST_Z = {name: value for name, value in _FAST.items() if name != "prior_weight"}
+
 METHODS = {
     "w": Method("w", W, WOptions, about="one w for all layers, the official projector"),
     "w+": Method("w+", W, WOptions, about="one w per layer, closer to the target"),
@@ -101,6 +103,14 @@ METHODS = {
         about="w by L-BFGS, from a regression on samples of the network; comes as near as w in a fraction of its time",
     ),
     "fast-w+": Method("w+", W, WOptions, "regression", preset=_FAST, prior_optional=True, about="w+ in the same way"),
+    "fast-z": Method(
+        "z",
+        Z,
+        LatentOptions,
+        "regression",
+        preset=_FAST_Z,
+        about="z in the same way, for networks without w",
+    ),
     "v": Method("v", W, WOptions, about="w in whitened coordinates of V"),
     "v+": Method("v+", W, WOptions, about="w+ in whitened coordinates of V"),
     "wulff-w": Method(
@@ -148,6 +158,15 @@ METHODS = {
         None, DENSE, DenseOptions, "random", preset=_PIVIDORI_PAPER, about="the same in the paper's notation"
     ),
 }
+
+DEFAULTS = ("fast-w+", "fast-z")
+"""The methods that are used if none is named: the first whose space the network has."""
+
+
+def default_method(spaces: Sequence[str]) -> str:
+    """The method for a network with these spaces if the user names none."""
+    return next(name for name in DEFAULTS if METHODS[name].space in spaces)
+
 
 STARTS = ("mean", "random", "de", "encoder", "nearest", "regression")
 """Names of starts; `starts.STARTS` has their functions."""

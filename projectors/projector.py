@@ -27,7 +27,7 @@ from .classes import find_class
 from .descent import Descent, Fit, Step
 from .loss import build_loss
 from .memory import Memory, free, measure
-from .methods import find_method
+from .methods import default_method, find_method
 from .objective import Objective, Observation
 from .projection import Projection, render_rounded
 from .samples import Samples
@@ -35,6 +35,7 @@ from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
 
+SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of the method or the medium
 ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
@@ -43,11 +44,11 @@ class Projector:
 
     Args:
         G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
-        method: a key of `methods.METHODS`, or a method of another package. "w" and "w+" are for StyleGANs; "z" and "dense"
-            for every network. "de" takes the code that the network's discriminator finds in one pass. It needs the
-            network file, and in it a direction-embedding discriminator.
+        method: a key of `methods.METHODS`, or a method of another package; None takes `methods.default_method`. "w" and "w+"
+            are for StyleGANs; "z" and "dense" for every network. "de" takes the code that the network's discriminator finds
+            in one pass. It needs the network file, and in it a direction-embedding discriminator.
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`; None takes the method's, or else
-            that of the medium.
+            that of the medium, and the mean squared error for outputs that are too small for these.
         class_idx: the class, for a network that has classes. "search" finds it for each target, see `classes.find_class`,
             and takes targets one after another; "relaxed" optimises a mixture of all classes together with z, from equal
             parts on or from that of ``init``, for methods that search z.
@@ -72,7 +73,7 @@ class Projector:
     def __init__(
         self,
         G: torch.nn.Module | GeneratorAdapter | NetworkFile,
-        method: str = "w",
+        method: str | None = None,
         *,
         loss: str | Distance | None = None,
         class_idx: int | str | None = None,
@@ -84,7 +85,10 @@ class Projector:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
-        self.name, self.method = method, find_method(method)
+        self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
+        self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
+        self.name = method if method is not None else default_method(self.generator.spaces)
+        self.method = find_method(self.name)
         self.class_idx, self.observe = class_idx, observe
         preset = dict(self.method.preset)
         own_loss = preset.pop("loss", None)
@@ -92,21 +96,26 @@ class Projector:
         if self.method.one_pass:
             own = {field.name for field in dataclasses.fields(self.method.options)}
             self.refuse_steps([name for name in options if name not in own])
-        self.options = build_options(self.method.options, preset, options)
-        self._prior_chosen = "prior_weight" in options
-        self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
-        self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
+        try:
+            self.options = build_options(self.method.options, preset, options)
+        except ProjectionError as e:
+            if method is not None:
+                raise
+            raise ProjectionError(f"{e} (no method was named, so it is {self.name!r})") from None
+        self.chosen = frozenset(options)
         self.encoder = None if encoder is None else read_encoder(encoder, self.generator, assume_encoder)
         self.medium = medium_of(self.generator)
         self.c = self._label()
         self._check_prior(statistics, progress)
         if self.method.space is not None and self.method.space not in self.generator.spaces:
             raise ProjectionError(
-                f"method {method!r} works in {self.method.space}, and this network has "
+                f"method {self.name!r} works in {self.method.space}, and this network has "
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
-        loss = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(loss, files, self.generator.device)
+        asked = loss if loss is not None else own_loss or self.medium.default_loss
+        self.distance, self.loss_record = build_loss(asked, files, self.generator.device)
+        if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
+            self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
@@ -146,7 +155,7 @@ class Projector:
         return self.class_idx == "search"
 
     def _check_prior(self, statistics: str | os.PathLike | None, progress: Callable[[int, int], None] | None) -> None:
-        if self.method.prior_optional and not self._prior_chosen and "v" not in self.generator.spaces:
+        if self.method.prior_optional and "prior_weight" not in self.chosen and "v" not in self.generator.spaces:
             self.options = dataclasses.replace(self.options, prior_weight=0.0)
         self.in_v = bool(self.options.prior_weight) or (self.method.space or "").startswith("v")
         self.statistics, self.progress = statistics, progress
@@ -298,6 +307,7 @@ class _Run:
             raise ProjectionError(
                 f"method {projector.name!r} as asked for fits no noise maps, so save_noise has no meaning for it"
             )
+        self._check_seed(init)
         if sequence and projector.searches_class:
             raise ProjectionError("the class is to be searched for, and the frames of a sequence are of one class")
         if batch != "auto" and (type(batch) is not int or batch < 1):
@@ -322,6 +332,18 @@ class _Run:
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()
         self.previous: Code | None = None  # the result of the frame before
+
+    def _check_seed(self, init: Init | Sequence[Init] | None) -> None:
+        """Refuse a seed that nothing would use."""
+        projector = self.projector
+        inits = init if isinstance(init, (list, tuple)) else [init]
+        random = "random" in [
+            projector.method.start if i is None else i for i in inits if i is None or isinstance(i, str)
+        ]
+        if "seed" in projector.chosen and not (projector.options.draws or random or projector.searches_class):
+            raise ProjectionError(
+                f"seed has no effect here: method {projector.name!r} as asked for draws no random numbers; leave it out"
+            )
 
     def _targets_per_pass(self) -> int:
         projector, device = self.projector, self.projector.generator.device

@@ -20,7 +20,7 @@ OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback
 def project(
     G: torch.nn.Module | GeneratorAdapter | NetworkFile,
     target: Target | Sequence[Target],
-    method: str = "w",
+    method: str | None = None,
     **arguments: Any,
 ) -> Projection | list[Projection]:
     """Find the codes of targets.
@@ -28,8 +28,9 @@ def project(
     Args:
         G: a generator, or a network file.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
-        method: "w", "w+", "de", or another of `methods.METHODS` or of another package.
-        arguments: steps=1000, seed=303, loss=..., class_idx=..., init=..., save_noise=..., and all others of `Projector` and
+        method: "w", "w+", "de", or another of `methods.METHODS` or of another package; None takes the fast search, in W+ or,
+            for a network without w, in z.
+        arguments: steps=100, seed=303, loss=..., class_idx=..., init=..., save_noise=..., and all others of `Projector` and
             of `Projector.project`.
 
     Returns:
@@ -46,7 +47,7 @@ def project(
 def project_each(
     G: torch.nn.Module | GeneratorAdapter | NetworkFile,
     targets: Sequence[Target],
-    method: str = "w",
+    method: str | None = None,
     **arguments: Any,
 ) -> Iterator[Projection]:
     """`project` for many targets: yields each projection as soon as it is made, and keeps none.

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from stylegan_invert.cache import cache_dir
 from stylegan_invert.errors import ProjectionError
+from stylegan_invert.files.door import Kind, opened
 from stylegan_invert.files.writing import atomic
 from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.losses import Distance
@@ -29,6 +30,7 @@ NEIGHBOURS = 8  # the start "nearest" is the mean of so many samples in W; in z 
 WIDTH = 16.0  # the width of the kernel, in medians of the squared distance between two samples
 RIDGE = 0.01  # this number is added to the kernel's diagonal
 FORMAT = "stylegan-invert samples 1"
+SAMPLES = Kind("samples of a network", 2**26, ProjectionError)  # 512 pictures of 64 pixels have 6 MiB
 
 
 class Samples:
@@ -73,6 +75,11 @@ class Samples:
         with torch.no_grad():
             return self.generator.convert(self._code("z", self.z), space).tensors[space]
 
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(self.z)
+
     @cached_property
     def _features(self) -> object:
         return _joined([self.distance.prepare(part) for part in self.outputs.split(TOGETHER)])
@@ -81,21 +88,22 @@ class Samples:
     def _vectors(self) -> torch.Tensor:
         return self.outputs.flatten(1).cpu().double()
 
-    def nearest(self, shown: torch.Tensor, space: str) -> Code:
-        """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest alone.
+    def nearest(self, shown: torch.Tensor, space: str, count: int = 1) -> Code:
+        """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest themselves.
 
         Args:
             shown: targets (N, ...) float32 in [-1, 1].
             space: "z" or "w".
+            count: the number of codes in z for each target, which lie side by side.
         """
-        count = 1 if space == "z" else NEIGHBOURS
         features = self.distance.prepare(self._seen(reduced(shown)))
         points, means = self.points(space), []
         with torch.no_grad():
             for i in range(len(shown)):
                 distances = self.distance.compare(self._features, _row(features, i, len(points)))
-                means.append(points[distances.argsort()[:count]].mean(dim=0))
-        return self._code(space, torch.stack(means))
+                order = distances.argsort()
+                means.append(points[order[:count]] if space == "z" else points[order[:NEIGHBOURS]].mean(dim=0)[None])
+        return self._code(space, torch.cat(means))
 
     def _regression(self, space: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """Weights (samples, d) and mean (d,) of the regression, and the width of its kernel."""
@@ -121,6 +129,15 @@ class Samples:
         seen = self._seen(reduced(shown)).flatten(1).cpu().double()
         kernel = torch.exp(-torch.cdist(seen, self._vectors).square() / width)
         return self._code(space, (kernel @ weights + mean).to(self.z))
+
+    def regressed_or_nearest(self, shown: torch.Tensor, space: str, count: int = 1) -> Code:
+        """The code that `regressed` gives for each target, followed by the ``count - 1`` nearest samples."""
+        first = self.regressed(shown, space)
+        if count == 1:
+            return first
+        others = self.nearest(shown, space, count - 1).tensors[space]
+        points = torch.cat([first.tensors[space][:, None], others.reshape(len(shown), count - 1, -1)], dim=1)
+        return self._code(space, points.flatten(0, 1))
 
 
 def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> None:
@@ -186,10 +203,10 @@ def kept_samples(
 def _read(path: Path, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The samples in a file; None if there is none, or it is damaged, and is to be made anew."""
     try:
-        with safetensors.safe_open(path, "pt") as opened:
-            known = (opened.metadata() or {}).get("format") == FORMAT
-            z, outputs = opened.get_tensor("z"), opened.get_tensor("outputs")
-    except (OSError, safetensors.SafetensorError):
+        with opened(path, SAMPLES), safetensors.safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get("format") == FORMAT
+            z, outputs = file.get_tensor("z"), file.get_tensor("outputs")
+    except (OSError, ValueError, safetensors.SafetensorError):  # the errors of the door are ValueErrors
         return None
     fits = (tuple(z.shape), tuple(outputs.shape)) == shapes and outputs.dtype == torch.uint8
     return (z, outputs) if known and fits and z.dtype == torch.float32 and torch.isfinite(z).all() else None

@@ -1,5 +1,6 @@
 """A method's search: its variables, and the code that they stand for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,13 +19,15 @@ class Search(Protocol):
             target lie side by side.
         restarts: rows per target.
         randoms: a random generator for each target; those of a search that draws nothing are never used.
-        first_step: the Euclidean length of the first step of L-BFGS; None leaves it to torch, which takes one of at most
-            the gradient's length over its sum.
+        first_step: the Euclidean length of the first step of L-BFGS; None takes the gradient's own length over the
+            sum of its entries' sizes, or less.
+        betas: Adam's.
         remedy: advice for the error message if a distance is NaN or infinite.
     """
 
     variables: list[torch.Tensor]
     first_step: float | None
+    betas: tuple[float, float]
     restarts: int
     randoms: list[torch.Generator]
     remedy: str
@@ -42,19 +45,20 @@ class Search(Protocol):
         """Bring the variables back into their bounds after a step, in place."""
 
     def rate(self, step: int) -> float:
-        """Adam's rate in a step, counted from 0."""
+        """The rate of Adam and of normalised steps in a step, counted from 0."""
 
     def bounds(self) -> list[tuple[float | None, float | None]] | None:
         """Bounds of one row for L-BFGS-B, an entry for each number of all variables; None for no bounds."""
 
-    def part(self, row: int) -> "Search":
-        """The search of one row alone, with variables of its own."""
+    def part(self, rows: Sequence[int]) -> "Search":
+        """The search of some of the rows, as if each were a target, with variables of its own."""
 
 
 class SearchBase:
     """The defaults of most searches: one row per target, no penalty, no bounds."""
 
     first_step: float | None = None
+    betas = (0.9, 0.999)
     restarts = 1
     remedy = "try a lower learning rate (--lr) or lower weights in --loss"
 
@@ -82,6 +86,14 @@ def best_rows(values: torch.Tensor, restarts: int) -> torch.Tensor:
     """The row with the lowest of ``values`` (N * restarts,) for each target: (N,)."""
     rows = values.reshape(-1, restarts)
     return rows.argmin(dim=1) + torch.arange(len(rows), device=values.device) * restarts
+
+
+def any_of(distance: torch.Tensor, restarts: int) -> torch.Tensor:
+    """Of the restarts of each target, a distance that is a number, where there is one: (N,)."""
+    if restarts == 1:
+        return distance
+    rows = distance.reshape(-1, restarts)
+    return torch.where(torch.isfinite(rows), rows, torch.inf).amin(dim=1)
 
 
 def check_numbers(distance: torch.Tensor, step: int, steps: int, remedy: str) -> None:

@@ -45,6 +45,11 @@ class MethodOptions:
         """True if targets that share a pass are quicker than one after another, on a GPU."""
         return True
 
+    @property
+    def draws(self) -> bool:
+        """True if random numbers are drawn after the start, so that the seed matters."""
+        return True
+
     def without_effect(self) -> dict[str, str]:
         """Options that do nothing beside the others, by name, and why."""
         return {}
@@ -90,6 +95,8 @@ class PriorOptions(MethodOptions):
 
 
 OPTIMIZERS = ("adam", "lbfgs", "lbfgs-b")
+ROW_BY_ROW = "lbfgs-b"  # the optimiser that takes one code after another
+NORMALISED = "normalised"
 CLIPS = ("none", "standard", "stochastic")
 
 
@@ -100,8 +107,8 @@ class StoppingOptions(PriorOptions):
     Attributes:
         patience: it ends when this many steps gained less than ``min_gain``; None goes on.
         min_gain: share of the distance that ``patience`` steps must gain.
-        time_limit: seconds of a pass, after which it ends; searches that follow one another, and restarts under L-BFGS, share
-            them. None goes on.
+        time_limit: seconds of a pass, after which it ends; searches that follow one another, and restarts under L-BFGS-B,
+            share them. None goes on.
         target_distance: it ends when the distance of all targets is at most this; None goes on.
     """
 
@@ -120,7 +127,7 @@ class StoppingOptions(PriorOptions):
 
     @property
     def shares_passes(self) -> bool:
-        return self.optimizer == "adam"  # a line search takes each code alone
+        return self.optimizer != ROW_BY_ROW
 
     def without_effect(self) -> dict[str, str]:
         return {} if self.patience is not None else {"min_gain": "patience is not given"}
@@ -138,10 +145,16 @@ class WOptions(StoppingOptions):
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
         lr_rampup_length: share of the run over which the rate rises from zero.
         noise_ramp_length: share of the run after which there is no exploration noise.
+        schedule: "official", the ramps above; "cosine" falls along half a cosine from the first step on.
+        beta1: Adam's decay of the average gradient.
+        beta2: Adam's decay of the average squared gradient.
         noise_maps: "optimised" together with the code, or "fixed" at the network's own; None, which becomes one of these,
-            optimises them with Adam and fixes them with L-BFGS, which whitening them after each step would disturb.
+            optimises them with Adam and fixes them with the others. L-BFGS would be disturbed by whitening them after each
+            step.
         regularize_noise_weight: weight of the penalty that keeps optimised noise maps white.
-        optimizer: "adam", or "lbfgs" or "lbfgs-b", which know no rate and no exploration.
+        optimizer: "adam"; "normalised", steps along the gradient of each w, whose length is the rate times the network's
+            spread in the space, as in "Robust Unsupervised StyleGAN Image Restoration" (Poirier-Ginter & Lalonde, CVPR
+            2023, section 4); or "lbfgs" or "lbfgs-b", which know no rate. Only Adam explores.
     """
 
     steps: int = option(1000, 1, 10**9, whole=True, help="Optimisation steps.", flag="--steps,--num-steps")
@@ -155,15 +168,22 @@ class WOptions(StoppingOptions):
     lr_rampdown_length: float = option(0.25, 1e-6, help="Share of the run over which the rate falls to zero.")
     lr_rampup_length: float = option(0.05, 1e-6, help="Share of the run over which the rate rises from zero.")
     noise_ramp_length: float = option(0.75, 1e-6, help="Share of the run that has exploration noise.")
+    schedule: str = option(
+        "official",
+        words=("official", "cosine"),
+        help="How the rate rises and falls; cosine falls from the first step on.",
+    )
+    beta1: float = option(0.9, 0, 0.999999, help="Adam's decay of the average gradient.")
+    beta2: float = option(0.999, 0, 0.999999, help="Adam's decay of the average squared gradient.")
     noise_maps: str | None = option(
         None,
         words=("optimised", "fixed"),
         or_none=True,
         help="For w, w+, v, v+: fit the noise maps too, or leave the network's own.",
-        unset="optimised; fixed with L-BFGS",
+        unset="optimised with Adam, else fixed",
     )
     regularize_noise_weight: float = option(1e5, help="Weight of the penalty that keeps fitted noise maps white.")
-    optimizer: str = option("adam", words=OPTIMIZERS, help="The optimiser.")
+    optimizer: str = option("adam", words=(*OPTIMIZERS, NORMALISED), help="The optimiser.")
 
     def __post_init__(self) -> None:
         if self.noise_maps is None:
@@ -178,21 +198,33 @@ class WOptions(StoppingOptions):
     def fits_noise_maps(self) -> bool:
         return self.noise_maps == "optimised"
 
+    @property
+    def draws(self) -> bool:
+        return self.optimizer == "adam" and (self.fits_noise_maps or self.initial_noise_factor > 0)
+
     def without_effect(self) -> dict[str, str]:
         idle = super().without_effect()
         if not self.fits_noise_maps:
             idle["regularize_noise_weight"] = "noise_maps is fixed"
+        ramps = ("lr_rampdown_length", "lr_rampup_length")
+        if self.schedule == "cosine":
+            idle |= dict.fromkeys(ramps, "the schedule is cosine")
         if self.optimizer != "adam":
-            of_adam = ("initial_learning_rate", "initial_noise_factor", "noise_ramp_length")
-            idle |= dict.fromkeys((*of_adam, "lr_rampdown_length", "lr_rampup_length"), _own_steps(self.optimizer))
+            of_adam = ("initial_noise_factor", "noise_ramp_length", "beta1", "beta2")
+            idle |= dict.fromkeys(of_adam, "the optimizer is not adam")
+        if self.optimizer not in ("adam", NORMALISED):
+            of_rate = ("initial_learning_rate", "schedule", *ramps)
+            idle |= dict.fromkeys(of_rate, _own_steps(self.optimizer))
         return idle
 
     def total_steps(self, targets: int) -> int:
-        return self.steps * (1 if self.optimizer == "adam" else targets)
+        return self.steps * (targets if self.optimizer == ROW_BY_ROW else 1)
 
     def learning_rate(self, step: int) -> float:
-        """Adam's rate in a step, counted from 0."""
+        """The rate in a step, counted from 0."""
         t = step / self.steps
+        if self.schedule == "cosine":
+            return self.initial_learning_rate * (0.5 + 0.5 * math.cos(t * math.pi))
         ramp = min(1.0, (1.0 - t) / self.lr_rampdown_length)
         ramp = 0.5 - 0.5 * math.cos(ramp * math.pi)
         return self.initial_learning_rate * ramp * min(1.0, t / self.lr_rampup_length)
@@ -209,7 +241,7 @@ class LatentOptions(StoppingOptions):
     Attributes:
         steps: the number of the optimiser's steps, per restart.
         seed: the random seed; every target starts its own generator from it.
-        optimizer: "adam", "lbfgs" (torch's, with a strong Wolfe line search) or "lbfgs-b" (SciPy's).
+        optimizer: "adam", "lbfgs" (with a strong Wolfe line search, see `lbfgs`) or "lbfgs-b" (SciPy's).
         initial_learning_rate: Adam's first learning rate. For L-BFGS the line search finds the length of a step.
         lr_drops: the rate is multiplied by 0.1 every steps / lr_drops steps; 1 leaves it.
         clip: the treatment of an entry of z that leaves the bounds, after each step: "none", "standard" sets it to the
@@ -219,6 +251,8 @@ class LatentOptions(StoppingOptions):
         lambda_z: weight of -log P(z), zero at the mode (lambda_1 of Pividori et al.).
         penalty: "sum" takes that as it is, "mean" divides it by the number of entries of z.
         restarts: this many starts are optimised, and the best of them is the result.
+        halvings: so many times, after equal shares of the steps, the worse half of each target's starts is dropped
+            (successive halving).
         start_bound: starts are drawn from the prior, given that no entry exceeds this; None for the whole prior.
         class_vector: "held", or "relaxed": the class is the softmax of as many numbers as there are classes, which are
             found together with z.
@@ -246,6 +280,9 @@ class LatentOptions(StoppingOptions):
         help="How the penalties of z and of the displacement are taken over their entries.",
     )
     restarts: int = option(1, 1, 10**6, whole=True, help="For z: starts to try; the best counts.")
+    halvings: int = option(
+        0, 0, 20, whole=True, help="For z: how often the worse half of the starts is dropped on the way."
+    )
     start_bound: float | None = option(
         None, 0, or_none=True, help="For z: draw starts with no entry beyond this.", unset="no limit"
     )
@@ -265,10 +302,25 @@ class LatentOptions(StoppingOptions):
             idle |= dict.fromkeys(("initial_learning_rate", "lr_drops"), _own_steps(self.optimizer))
         if self.clip == "none":
             idle["bound"] = "clip is none; choose standard or stochastic"
+        if self.restarts < 2**self.halvings:
+            idle["halvings"] = f"{self.halvings} halvings need at least {2**self.halvings} restarts"
+        elif self.steps <= self.halvings:
+            idle["halvings"] = f"{self.halvings} halvings need more than {self.steps} steps"
         return idle
 
+    @property
+    def draws(self) -> bool:
+        return self.restarts > 1 or self.clip == "stochastic"
+
+    @property
+    def rounds(self) -> list[tuple[int, int]]:
+        """For each round of successive halving, how many starts a target has left, and its steps."""
+        share, count = self.steps // (self.halvings + 1), self.halvings + 1
+        steps = [share] * (count - 1) + [self.steps - share * (count - 1)]
+        return [(self.restarts >> i, steps[i]) for i in range(count)]
+
     def total_steps(self, targets: int) -> int:
-        return self.steps * (1 if self.optimizer == "adam" else targets * self.restarts)
+        return sum(steps * (targets * left if self.optimizer == ROW_BY_ROW else 1) for left, steps in self.rounds)
 
     def rate(self, step: int) -> float:
         """Adam's rate in a step, counted from 0."""
@@ -328,6 +380,10 @@ class DenseOptions(LatentOptions):
     def codes_per_target(self) -> int:
         return self.restarts if self.searches_z else 1
 
+    @property
+    def draws(self) -> bool:
+        return self.searches_z and super().draws
+
     def without_effect(self) -> dict[str, str]:
         idle = super().without_effect()
         if self.first_step == "none":
@@ -340,12 +396,12 @@ class DenseOptions(LatentOptions):
         return idle
 
     def total_steps(self, targets: int) -> int:
-        of_layer = self.layer_steps * (1 if self.layer_optimizer == "adam" else targets)
+        of_layer = self.layer_steps * (targets if self.layer_optimizer == ROW_BY_ROW else 1)
         return of_layer + (super().total_steps(targets) if self.searches_z else 0)
 
     @property
     def shares_passes(self) -> bool:
-        return super().shares_passes and self.layer_optimizer == "adam"
+        return super().shares_passes and self.layer_optimizer != ROW_BY_ROW
 
     def layer_rate(self, step: int) -> float:
         """Adam's rate in a step of the second part, counted from 0."""

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import torch
 
 from stylegan_invert.errors import CodeFileError, ProjectionError
-from stylegan_invert.generator import Code, GeneratorAdapter, check_code
+from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.generator.encoding import Encoding
-from stylegan_invert.io.codes import code_file, read_codes
+from stylegan_invert.io.codes import check_codes, code_file, read_codes
 from stylegan_invert.io.encoder_file import About
 from stylegan_invert.network_files.file import NetworkFile
 
@@ -127,22 +127,27 @@ def encoder(setting: Setting) -> Start:
 
 
 def nearest(setting: Setting) -> Start:
-    """The mean of those samples of the network that are nearest to a target by the run's own loss."""
+    """The mean of those samples of the network that are nearest to a target by the run's own loss; in z, as many of them as
+    there are restarts."""
     return _from_samples(setting, Samples.nearest)
 
 
 def regression(setting: Setting) -> Start:
-    """The code that a regression predicts for a target; see `Samples.regressed`."""
-    return _from_samples(setting, Samples.regressed)
+    """The code that a regression predicts for a target; see `Samples.regressed`. In z, further restarts begin at the nearest
+    samples."""
+    return _from_samples(setting, Samples.regressed_or_nearest)
 
 
-def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor, str], Code]) -> Start:
+def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor, str, int], Code]) -> Start:
     check_observed(setting.generator, setting.observe)
     space = "z" if setting.space in (None, "z") else "w"
+    count = setting.options.codes_per_target if space == "z" else 1
 
     def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
-        code = choose(setting.samples(), shown, space)
-        return setting.generator.convert(Code(code.space, code.tensors, c), setting.space or code.space)
+        many = min(count, setting.samples().count)
+        code = choose(setting.samples(), shown, space, many)
+        labels = None if c is None else c.repeat_interleave(many, dim=0)
+        return setting.generator.convert(Code(code.space, code.tensors, labels), setting.space or code.space)
 
     return start
 
@@ -170,7 +175,7 @@ def given(init: Init, setting: Setting) -> Start:
         code = init.code if isinstance(init, Projection) else init
     else:
         raise CodeFileError(f"init is {name}; expected a Code, a Projection, or the path of a file of codes")
-    check_code(code, generator, name)
+    check_codes(code, generator, name)
     if len(code) != 1:
         raise CodeFileError(f"{name}: it holds {len(code)} codes; expected one to start from")
     tensors = {k: v.to(generator.device, torch.float32) for k, v in code.tensors.items()}

@@ -36,13 +36,16 @@ class Stopping:
 
     def due(self) -> bool:
         """True if the search is to end after the steps so far. With several rows, all of them must have come to an end."""
-        if self._last is None:
-            return False
+        return self._last is not None and bool(self.rows().all())
+
+    def rows(self) -> torch.Tensor:
+        """Which rows have come to an end after the steps so far: (M,) bool. Ask if there is a rule, and after `feed`."""
+        ended = torch.zeros_like(self._last, dtype=torch.bool)
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            return True
-        if self.target_distance is not None and bool((self._last <= self.target_distance).all()):
-            return True
-        if self.patience is None or len(self._lowest) <= self.patience:
-            return False
-        before, since = self._lowest[-1 - self.patience], self._lowest[-1]
-        return bool((since >= before * (1 - self.min_gain)).all())
+            return ~ended
+        if self.target_distance is not None:
+            ended |= self._last <= self.target_distance
+        if self.patience is not None and len(self._lowest) > self.patience:
+            before, since = self._lowest[-1 - self.patience], self._lowest[-1]
+            ended |= since >= before * (1 - self.min_gain)
+        return ended

@@ -6,6 +6,7 @@ own random numbers, noise maps and share of the loss, so that a batch gives the 
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,7 @@ class StyleSearch(SearchBase):
         self.fixed = {} if options.fits_noise_maps else maps
         self.fitted = [] if self.fixed else list(maps)
         self.variables = [w, *(maps[name].requires_grad_(True) for name in self.fitted)]
+        self.betas = (options.beta1, options.beta2)
         layers = w.shape[1] if w.ndim == 3 else 1
         self.first_step = FIRST_STEP * float(spread.mean()) * layers**0.5
         self.remedy = (
@@ -109,10 +111,10 @@ class StyleSearch(SearchBase):
     def rate(self, step: int) -> float:
         return self.options.learning_rate(step)
 
-    def part(self, row: int) -> "StyleSearch":
-        one, rows = copy.copy(self), slice(row, row + 1)
+    def part(self, rows: Sequence[int]) -> "StyleSearch":
+        one = copy.copy(self)
         one.c = None if self.c is None else self.c[rows]
-        one.randoms, one.spread = self.randoms[rows], self.spread[rows]
+        one.randoms, one.spread = [self.randoms[row] for row in rows], self.spread[rows]
         one.fixed = {name: value[rows] for name, value in self.fixed.items()}
         one.variables = [v.detach()[rows].clone().requires_grad_(True) for v in self.variables]
         return one

@@ -6,6 +6,7 @@ of the dense-layer inversion, too.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 
@@ -18,6 +19,7 @@ from .search import SearchBase, best_rows, evaluate
 from .settings import LatentOptions
 from .v_prior import prior_notes, weighted_prior
 
+FIRST_STEP = 0.15  # length of the first step of L-BFGS, in root mean squared distances of z from its mean
 LEAST = 1e-2  # initial floor for absent classes, as a fraction of 1 / c_dim
 
 
@@ -29,7 +31,8 @@ def fit(
     Args:
         generator: the network behind its adapter.
         objective: the objective for the N targets.
-        start: codes (N) in "z", the first start of each target; further restarts are drawn here.
+        start: codes in "z": the first starts of each target, side by side, at most ``options.restarts``; the others are
+            drawn here.
         options: see `LatentOptions`.
         descend: the descent that minimises.
 
@@ -40,21 +43,36 @@ def fit(
     Raises:
         ProjectionError: a distance is NaN or infinite, or two options contradict each other.
     """
-    search = LatentSearch(generator, start, options)
-    objective = objective.repeated(options.restarts)
-    history = descend(search, objective, options.steps, options.optimizer, options)
+    targets = len(objective.targets)
+    search = LatentSearch(generator, start, options, len(start) // targets)
+    scores = torch.full([targets * options.restarts], torch.inf, device=generator.device)
+    left = torch.arange(len(scores), device=generator.device)  # the rows that are not dropped
+    history = torch.zeros([0, len(scores)])
+    for number, (restarts, steps) in enumerate(options.rounds):
+        if number:
+            kept = best_half(scores[left], search.restarts)
+            left, history, search = left[kept], history[:, kept.cpu()], search.kept(kept, restarts)
+        of_round = objective.repeated(restarts)
+        history = torch.cat([history, descend(search, of_round, steps, options.optimizer, options)])
+        with torch.no_grad():
+            total, distance = evaluate(search, of_round)
+        scores[left] = torch.where(torch.isfinite(total), total, torch.inf)
     with torch.no_grad():
-        total, distance = evaluate(search, objective)
         code = search.code()
     history = torch.cat([history, distance[None].cpu()])
-    scores = torch.where(torch.isfinite(total), total, torch.inf)
-    best = best_rows(scores, options.restarts)
+    best = best_rows(scores[left], search.restarts)
     code = code[best]
     notes = {
-        "objective_of_restarts": scores.reshape(-1, options.restarts).tolist(),
+        "objective_of_restarts": scores.reshape(targets, options.restarts).tolist(),
         **prior_notes(options.prior_weight, generator, code),
     }
     return Fit(code.detached_copy(), history[:, best.cpu()], notes)
+
+
+def best_half(values: torch.Tensor, restarts: int) -> torch.Tensor:
+    """The rows with the lowest half of ``values`` (N * restarts,) for each target, in their order: (N * (restarts // 2),)."""
+    order = values.reshape(-1, restarts).argsort(dim=1, stable=True)[:, : restarts // 2].sort(dim=1).values
+    return (order + torch.arange(len(order), device=values.device)[:, None] * restarts).flatten()
 
 
 class LatentSearch(SearchBase):
@@ -62,11 +80,12 @@ class LatentSearch(SearchBase):
 
     Args:
         generator: the network's adapter; its prior of z is used.
-        start: codes (N) in "z".
+        start: codes (N * given) in "z"; those of a target lie side by side.
         options: see `LatentOptions`.
+        given: how many starts of each target ``start`` has; the others are drawn.
     """
 
-    def __init__(self, generator: GeneratorAdapter, start: Code, options: LatentOptions):
+    def __init__(self, generator: GeneratorAdapter, start: Code, options: LatentOptions, given: int = 1):
         if start.space != "z":
             raise ProjectionError(
                 f"the starting code is in the space {start.space}, and the search is in z; start from a code in z"
@@ -77,17 +96,20 @@ class LatentSearch(SearchBase):
             )
         self.generator, self.options, self.restarts = generator, options, options.restarts
         self.bound = options.bound if options.bound is not None else generator.prior.bound
-        self.randoms = [torch.Generator(generator.device).manual_seed(options.seed) for _ in range(len(start))]
+        targets = len(start) // given
+        self.randoms = [torch.Generator(generator.device).manual_seed(options.seed) for _ in range(targets)]
         (shape,) = generator.code_shapes("z").values()
         (self.size,) = shape
         tries = []
-        for random, first in zip(self.randoms, start.tensors["z"]):
+        for random, first in zip(self.randoms, start.tensors["z"].split(given)):
             drawn = [draw(generator.prior, shape, random, options.start_bound) for _ in range(options.restarts)]
-            tries.append(torch.stack([first, *drawn[1:]]))
+            tries.append(torch.stack([*first, *drawn[given:]]))
         rows = torch.cat(tries)
         if options.clip != "none":
             rows = rows.clamp(-self.bound, self.bound)
-        self.c = None if start.c is None else start.c.repeat_interleave(options.restarts, dim=0)
+        self.c = None if start.c is None else start.c[::given].repeat_interleave(options.restarts, dim=0)
+        self.first_step = FIRST_STEP * generator.spread("z")
+        self.done = 0  # steps of earlier rounds
         if options.class_vector == "relaxed":
             if self.c is None:
                 raise ProjectionError("class_vector is 'relaxed', and this network has no classes; leave it 'held'")
@@ -115,7 +137,15 @@ class LatentSearch(SearchBase):
             z.copy_(clipped(z.clone(), self.options.clip, self.bound, self.generator.prior, self.randoms))
 
     def rate(self, step: int) -> float:
-        return self.options.rate(step)
+        return self.options.rate(self.done + step)
+
+    def kept(self, rows: torch.Tensor, restarts: int) -> "LatentSearch":
+        """The search of the next round: so many restarts of each target, which are the given rows."""
+        one = copy.copy(self)
+        one.restarts, one.done = restarts, self.done + self.options.steps // (self.options.halvings + 1)
+        one.c = None if self.c is None else self.c[rows]
+        one.variables = [self.variables[0].detach()[rows].clone().requires_grad_(True)]
+        return one
 
     def bounds(self) -> list[tuple[float | None, float | None]] | None:
         if self.options.clip == "none":
@@ -123,12 +153,11 @@ class LatentSearch(SearchBase):
         free = self.variables[0].shape[1] - self.size
         return [(-self.bound, self.bound)] * self.size + [(None, None)] * free
 
-    def part(self, row: int) -> "LatentSearch":
+    def part(self, rows: Sequence[int]) -> "LatentSearch":
         one = copy.copy(self)
-        one.c = None if self.c is None else self.c[row : row + 1]
-        target = row // self.restarts
-        one.randoms, one.restarts = self.randoms[target : target + 1], 1
-        one.variables = [self.variables[0].detach()[row : row + 1].clone().requires_grad_(True)]
+        one.c = None if self.c is None else self.c[rows]
+        one.randoms, one.restarts = [self.randoms[row // self.restarts] for row in rows], 1
+        one.variables = [self.variables[0].detach()[rows].clone().requires_grad_(True)]
         return one
 
 

@@ -25,6 +25,7 @@ import stylegan_invert as si
 from stylegan_invert import ops
 from stylegan_invert.cache import cache_dir
 from stylegan_invert.cli.main import cli
+from stylegan_invert.generator import adapt
 from stylegan_invert.ops import ACTIVATIONS, build, frozen, native, winograd
 
 from conftest import make_network
@@ -747,6 +748,33 @@ def test_the_form_for_small_networks():
     with native.using("auto"):
         assert [native.mode_for(size) for size in (32, 63, 64, 1024)] == ["reference", "reference", "auto", "auto"]
     assert native.mode_for(32) == "native"
+
+
+def test_small_networks_start_no_build(monkeypatch):
+    """The largest network of the process decides; "native" asks for a build whatever its size."""
+    asked = []
+
+    def library(device):
+        asked.append(device)
+        return si.OpsError("there is no compiler here")
+
+    monkeypatch.setattr(native, "library", library)
+    monkeypatch.setattr(native, "_largest", 0)
+    with native.using("auto"):
+        G = make_network(resolution=32).G
+        si.project(G, torch.zeros([3, 32, 32], dtype=torch.uint8), "w+", steps=1)
+        assert native._largest == 32 and not asked
+        with native.using("native"), pytest.raises(si.OpsError, match="no compiler here"):
+            adapt(G).center("w+")
+        asked.clear()
+        make_network(resolution=64)
+        adapt(G).render(adapt(G).center("w+"))
+        assert asked
+    monkeypatch.setattr(native, "_largest", 0)
+    with native.using("auto"):  # no network was made
+        asked.clear()
+        ops.bias_act(torch.zeros([1, 1, 2, 2]))
+        assert asked
 
 
 def test_tensors_of_two_devices_are_refused():

@@ -23,7 +23,7 @@ from stylegan_invert.projectors.w import noise_penalty
 
 from conftest import make_network
 from official import HERE, PRETRAINED
-from support import assert_close, load_npz
+from support import NOTHING_DRAWN, assert_close, load_npz
 
 CHELSEA = PRETRAINED / "chelsea-face.png"
 
@@ -319,8 +319,8 @@ def test_other_devices_agree_with_the_cpu(cats, device):
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device]:
         pytest.skip(f"needs a machine with {device}")
-    other = si.project(si.load("cats32").G.to(device), CHELSEA, steps=20, initial_noise_factor=0)
-    here = si.project(cats.G, CHELSEA, steps=20, initial_noise_factor=0)
+    other = si.project(si.load("cats32").G.to(device), CHELSEA, **NOTHING_DRAWN)
+    here = si.project(cats.G, CHELSEA, **NOTHING_DRAWN)
     assert_close("w", other.code.tensors["w"].numpy(), here.code.tensors["w"].numpy(), 0.05)
 
 

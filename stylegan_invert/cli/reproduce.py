@@ -52,4 +52,6 @@ def run_study(
     if data is not None:
         settings["data"] = picture_set(net, data, pictures)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
-    say(quiet, f"{study.table(results)}\nwrote {outdir}/table.md, results.json{figures}")
+    for line in study.table(results).splitlines():
+        say(quiet, line)
+    say(quiet, f"wrote {outdir}/table.md, results.json{figures}")

@@ -1,7 +1,9 @@
 """``stylegan-invert train``"""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -46,7 +48,8 @@ DEFAULT_TEXTS = {
     "--resolution",
     type=int,
     metavar="INT",
-    help="Side of the pictures, a power of two.  [default: from the first picture]",
+    help="Side of the pictures, a power of two. A network file of a lower resolution grows.  [default: from the network "
+    "file or the first picture]",
 )
 @click.option("--cond", is_flag=True, help="Train a network with classes; labels are read from dataset.json.")
 @click.option("--mirror", is_flag=True, help="Show every picture mirrored, too.")
@@ -101,12 +104,14 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     """Train a StyleGAN2 network.
 
     DIR gets log.jsonl, sample grids, official network files and a checkpoint. A run that was stopped, however it was,
-    goes on with --resume DIR as if it had not been.
+    goes on with --resume DIR as if it had not been. Ctrl-C and SIGTERM write a checkpoint first; a second Ctrl-C ends
+    the run at once.
 
     \b
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
+    stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
     """
     from ..training.gan import train
 
@@ -121,8 +126,21 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
+    with stopping():
+        newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as e:
+        click.echo(str(e), err=True)
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -138,13 +156,14 @@ def stopped_run(
         chosen: the options of the command; "kimg" and "data" may differ from those of the run.
     """
     from ..media.picture_set import PictureSet
+    from ..training.gan import RHYTHM
     from ..training.loop import read_checkpoint, read_options
 
     if changed:
         names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in changed))
         raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
     read_checkpoint(folder)
-    record = read_options(folder, Options)
+    record = read_options(folder, Options, RHYTHM)
     options = record["options"]
     if chosen["kimg"] is not None:
         options = dataclasses.replace(options, kimg=chosen["kimg"])
@@ -177,10 +196,8 @@ def new_run(
     if chosen["data"] is None or chosen["outdir"] is None:
         raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
     check_outdir(chosen["outdir"])
-    if net is not None and on_line & {"resolution", "grey"}:
-        raise click.UsageError(
-            "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
-        )
+    if net is not None and "grey" in on_line:
+        raise click.UsageError("--grey cannot be chosen for the weights of a network file; its pictures have channels.")
     present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
     present["--head direction"] = chosen["head"] == "direction"
     declared = [field for field in dataclasses.fields(Options) if field.metadata and flags(field)]
@@ -190,7 +207,10 @@ def new_run(
             raise click.UsageError(f"{flags(given[name])[0]} has no meaning without {needed}.")
     sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
     first, last = chosen["pictures"] or (0, None)
-    resolution, channels = sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels")
+    own, channels = sizes.pop("resolution", None), sizes.pop("channels")
+    resolution = chosen["resolution"] or own
+    if own is not None and resolution < own:
+        raise click.UsageError(f"--resolution is {resolution}; a network of {own}x{own} can only grow.")
     shape = {"resolution": resolution, "channels": channels, "use_labels": chosen["cond"], "mirror": chosen["mirror"]}
     data = PictureSet(chosen["data"], **shape, first=first, last=last)
     settings = {

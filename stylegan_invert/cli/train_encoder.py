@@ -24,7 +24,7 @@ from .common import (
 )
 from .options import class_options
 from .project import weight_options
-from .train import Watch, check
+from .train import Watch, check, stopping
 
 GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", *WEIGHTS}
 
@@ -98,10 +98,11 @@ def command(
         quiet,
         f"training an encoder to {options.space} on pictures of {network}{real}, on {where}, for {options.kimg:g} thousand",
     )
-    newest = train_encoder(
-        generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
-        callback=Watch(quiet), **rhythm,
-    )  # fmt: skip
+    with stopping():
+        newest = train_encoder(
+            generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
+            callback=Watch(quiet), **rhythm,
+        )  # fmt: skip
     say(quiet, f"wrote {newest}; sheets of reconstructions are beside it")
 
 
@@ -145,14 +146,10 @@ def stopped_run(folder: str, chosen: dict[str, Any], quiet: bool) -> tuple[Any, 
 
 def resnet(path: str) -> tuple[dict[str, Any], str]:
     """The tensors of a state dict, by name, and the name of its file."""
-    from ..files.door import NETWORK, read_bytes
+    from ..files.door import NETWORK
+    from ..files.saved import read_saved
     from ..files.tensors import tables
-    from ..files.torch_file import read_object
 
-    root = read_object(memoryview(read_bytes(path, NETWORK)), path)
-    found = list(tables(root))
-    tensors = found[0][1] if found else {}
-    return {
-        name: record.to_float32() if record.dtype.is_floating_point else record.to_tensor()
-        for name, record in tensors.items()
-    }, path
+    _, tensors, _ = max(tables(read_saved(path, NETWORK)), key=lambda table: len(table[1]))
+    read = {name: t.to_float32() if t.dtype.is_floating_point else t.to_tensor() for name, t in tensors.items()}
+    return read, path

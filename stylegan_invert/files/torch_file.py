@@ -48,7 +48,7 @@ def read_object(
     if data[:2] == b"PK":
         return _read_torch_zip(data, file, names)
     if data[:1] != b"\x80":
-        raise NetworkFileError(file, "", f"not a network file: {_looks_like(bytes(data[:512]), expected)}")
+        raise NetworkFileError(file, "", f"not a network file: {looks_like(bytes(data[:512]), expected)}")
     machine = Machine(data, file, names)
     root, end = machine.load()
     if root == MAGIC_NUMBER:
@@ -62,7 +62,7 @@ def read_object(
     return root
 
 
-def _looks_like(head: bytes, expected: str) -> str:
+def looks_like(head: bytes, expected: str) -> str:
     if not head:
         return "it is empty"
     if head.startswith(b"version https://git-lfs"):

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 
 from ..errors import EncoderFileError
+from ..files import plain
 from ..files.door import ENCODER, opened
 from ..files.writing import atomic
 from ..generator import GeneratorAdapter
@@ -18,7 +19,25 @@ from ..networks.encoder import Encoder
 
 FORMAT = "stylegan-invert encoder 1"
 ENCODER_FILE = "encoder.safetensors"  # in the folder of a run
-LARGEST = {"img_channels": 4, "input_size": 1024, "outputs": 2**17, "c_dim": 10**5, "width": 256}
+SETTINGS = plain.table(
+    {
+        "img_channels": plain.whole(1, 4),
+        "input_size": plain.whole(1, 1024),
+        "outputs": plain.whole(1, 2**17),
+        "c_dim": plain.whole(0, 10**5),
+        "width": plain.whole(1, 256),
+        "iterative": plain.flag,
+    }
+)
+ABOUT = plain.table(
+    {
+        "space": plain.text(*SPACES),
+        "network_sha256": plain.text(limit=64),
+        "images": plain.whole(0, 10**12),
+        "passes": plain.whole(1, 1000),
+        "losses": plain.anything,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -101,31 +120,11 @@ def _read(file: str) -> tuple[dict[str, Any], About, dict[str, torch.Tensor]]:
             header = source.metadata() or {}
             if header.get("format") != FORMAT:
                 raise EncoderFileError(f"{file}: it is not an encoder; 'stylegan-invert train-encoder' makes them")
-            settings, about = _settings(json.loads(header["encoder"])), _about(json.loads(header["about"]))
+            settings = plain.parse_json(header["encoder"], SETTINGS, "encoder")
+            about = About(**plain.parse_json(header["about"], ABOUT, "about"))
             tensors = {name: source.get_tensor(name) for name in source.keys()}
     except EncoderFileError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
         raise EncoderFileError(f"{file}: it is no encoder, or is damaged ({str(e)[:120]})") from None
     return settings, about, tensors
-
-
-def _settings(value: Any) -> dict[str, Any]:
-    """The arguments of `Encoder`. Raises ValueError if they are not as they must be."""
-    if not isinstance(value, dict) or set(value) != {*LARGEST, "iterative"} or type(value["iterative"]) is not bool:
-        raise ValueError("its description of the encoder is incomplete")
-    for name, high in LARGEST.items():
-        low = 0 if name == "c_dim" else 1
-        if type(value[name]) is not int or not low <= value[name] <= high:
-            raise ValueError(f"{name} is {str(value[name])[:40]}; expected an integer from {low} to {high}")
-    return value
-
-
-def _about(value: Any) -> About:
-    """What a file says of its encoder. Raises ValueError if it is not as it must be."""
-    about = About(**value)
-    numbers = all(type(n) is int and 0 <= n < 10**12 for n in (about.images, about.passes))
-    texts = numbers and isinstance(about.space, str) and isinstance(about.network_sha256, str)
-    if not texts or about.space not in SPACES or not isinstance(about.losses, dict):
-        raise ValueError("its description of the training is damaged")
-    return about

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
+from ..ops import native
 from .dcgan import DenseMap
 from .layers import RecordedModule, check_shape
 
@@ -235,6 +236,7 @@ class _Generator(RecordedModule):
                 self.layer_shapes[f"attention.{i}"] = (channels[i + 1], side, side)
         self.layer_shapes["output"] = (img_channels, side, side)
         self.img_resolution = side
+        native.made_network(side)
 
         eps = blocks[0].bn1.eps
         self.assumed = f"ReLU, batch normalisation with eps {eps:g}" if self.num_stats == 1 else ""

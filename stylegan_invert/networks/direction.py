@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..ops import normalize_2nd_moment
-from .layers import FullyConnectedLayer, RecordedModule, check_shape
+from .layers import FullyConnectedLayer, RecordedModule, check_shape, widest_dtype
 
 CLAMP = 1e-6  # between latents and angles, in both ways, probabilities are limited to [CLAMP, 1 - CLAMP]
 _TINY = 1e-18  # the least value of a coordinate, whose square is still a normal float32 number
@@ -110,10 +110,11 @@ def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
     do not pass.
     """
     with torch.no_grad():
-        squares = latent_weights(z.shape[1]).to(z.device, torch.float64).square()
-        x = z.to(torch.float64)
+        dtype = widest_dtype(z.device)
+        squares = latent_weights(z.shape[1]).to(dtype).to(z.device).square()
+        x = z.to(dtype)
         x = torch.where(x.abs() < 1e-6, torch.where(x < 0, -1e-6, 1e-6), x)  # no factor makes zero longer
-        low = torch.full([len(x), 1], -1e6, dtype=torch.float64, device=z.device)
+        low = torch.full([len(x), 1], -1e6, dtype=dtype, device=z.device)
         high = squares.min().expand_as(low)
         for _ in range(100):
             t = (low + high) / 2

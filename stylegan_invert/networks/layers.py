@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..ops import ACTIVATIONS, bias_act, conv2d_resample, normalize_2nd_moment, setup_filter
+from ..ops import ACTIVATIONS, bias_act, conv2d_resample, native, normalize_2nd_moment, setup_filter
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 RESAMPLE_FILTER = (1, 3, 3, 1)
@@ -65,6 +65,11 @@ def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_f
     if use_fp16 and not force_fp32 and x.device.type == "cuda":
         return torch.float16, torch.channels_last if channels_last else torch.contiguous_format
     return torch.float32, torch.preserve_format if x.device.type == "cpu" else torch.contiguous_format
+
+
+def widest_dtype(device: torch.device | str) -> torch.dtype:
+    """The dtype in which a device computes most exactly: float64, but float32 on "mps", which has no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
@@ -296,6 +301,7 @@ class StyleGAN(RecordedModule):
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = synthesis.img_resolution
+        native.made_network(self.img_resolution)
         self.img_channels = synthesis.img_channels
         self.synthesis = synthesis
         self.num_ws = synthesis.num_ws

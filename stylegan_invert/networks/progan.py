@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..ops import normalize_2nd_moment
+from ..ops import native, normalize_2nd_moment
 from .dcgan import DenseMap
 from .discriminators import MinibatchStdLayer
 from .layers import check_shape
@@ -60,6 +60,7 @@ class _Growing(torch.nn.Module):
             )
         super().__init__()
         self.img_resolution = img_resolution
+        native.made_network(img_resolution)
         self.img_channels = img_channels
         self.c_dim = c_dim
         self.max_lod = img_resolution.bit_length() - 3

@@ -252,7 +252,7 @@ def trace(
         w = projector.generator.styles(fit.code).cpu()
         dimensions = w.shape[1] * generator.gaussian().rank
         prior = float(v_prior(generator, Code("w+", {"w": w.to(generator.device)}))) / dimensions
-    away = np.nan if true is None else float((w[0] - true).double().square().sum(dim=1).mean().sqrt())
+    away = np.nan if true is None else float((w[0] - true).cpu().double().square().sum(dim=1).mean().sqrt())
     columns = zip(("evaluations", *CLOCKS, "lpips", "psnr"), np.array(rows, dtype=np.float64).T)
     totals = dict(zip(("total_cpu", "total_wall"), clock.seconds), total_evaluations=fit.notes["evaluations"][0])
     numbers = {**totals, "fitted": measure(fit.code)[0], "prior": prior, "w": away}

@@ -50,6 +50,7 @@ CONFIGS = {
 """
 
 HEADS = ("none", "direction")
+LOSSES = ("nsgan", "lsgan", "wgan-gp", "hinge")  # `gan_losses.ADVERSARIAL`, without torch
 AUGMENTS = ("none", "fixed", "ada")
 BY_RESOLUTION = ("batch", "lr", "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "channel_base")
 BY_RESOLUTION += ("channel_max",)
@@ -115,7 +116,15 @@ class Options:
     beta2: float = option(0.99, 0, 1, flag="", help="Adam's decay of the mean of squared gradients.")
     G_reg_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between path-length regularisations.")
     D_reg_interval: int = option(16, 1, 10**6, whole=True, flag="", help="Steps between R1 regularisations.")
-    gamma: float = option(10, 0, 1e6, help="Weight of R1, the penalty on the discriminator's gradient.")
+    loss: str = option(
+        "nsgan",
+        words=LOSSES,
+        help="What the two networks play for: the logistic loss (the official one), least squares, Wasserstein distance with "
+        "gradient penalty, or hinge.",
+    )
+    gamma: float = option(
+        10, 0, 1e6, help="Weight of the penalty on the discriminator's gradient: R1, or that of wgan-gp."
+    )
     mixing: float = option(0.9, 0, 1, help="Probability that a picture uses two different w (style mixing).")
     pl_weight: float = option(2, 0, 1e6, help="Weight of path-length regularisation; 0 leaves it out.")
     ema_kimg: float = option(10, 0, 1e6, help="Half-life of the averaged weights, in thousands of pictures.")
@@ -164,6 +173,11 @@ class Options:
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if self.augment == "fixed" and self.augment_p == 0:
             raise TrainingError("--aug fixed with probability 0 augments nothing; give a probability with --p")
+        if self.augment == "ada" and self.loss == "wgan-gp":
+            raise TrainingError(
+                "--aug ada goes by the sign of the discriminator's output, which has no meaning with --loss wgan-gp; "
+                "choose --aug fixed or another loss"
+            )
         if min(self.channel_base // self.resolution, self.channel_max) < 1:
             raise TrainingError(
                 f"channel_base is {self.channel_base}; expected at least the resolution, {self.resolution}"
@@ -194,6 +208,8 @@ class Options:
             # With the official 0.01 the mapping network hardly changes. With this value the head learned more, and the pictures
             # were as good.
             settings["mapping_lr"] = 0.1
+        if chosen.get("loss") == "wgan-gp":  # as in its paper: lambda 10, and the penalty in every step
+            settings |= {"gamma": 10.0, "D_reg_interval": 1}
         settings.update(chosen)
         settings.setdefault("batch_gpu", settings["batch"])
         settings.setdefault("ema_kimg", settings["batch"] * 10 / 32)

@@ -13,6 +13,7 @@ import torch
 
 from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..files import plain
 from ..generator import Code, GeneratorAdapter
 from ..generator.encoding import Encoding, entries
 from ..io.encoder_file import ENCODER_FILE, About, write_encoder
@@ -24,6 +25,7 @@ from ..networks.encoder import Encoder, input_size
 from . import loop
 from .encoder_options import EncoderOptions
 from .means import Statistics
+from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 SHOWN = 8  # pictures of each kind on a sheet
 MEASURED = 64  # generated pictures, and as many real ones, whose reconstruction is measured at a snapshot
@@ -255,6 +257,7 @@ class EncoderTrainer:
             "seconds": self.seconds,
             "modules": {"encoder": self.encoder.state_dict(), "average": self.average.state_dict()},
             "optimiser": self.optimiser.state_dict(),
+            "means": self.stats.state(),
             "random": torch.get_rng_state(),
         }
 
@@ -262,21 +265,32 @@ class EncoderTrainer:
         """Go on from what `state` returned.
 
         Raises:
-            TrainingError: the state is of another kind of training, or of an encoder of another size.
+            TrainingError: the state is of another kind of training, or of another network.
+            plain.Misfit: it lacks something, or holds something that does not fit.
         """
         if not STATE <= set(state):
             raise TrainingError("the checkpoint is not one of an encoder, or is of another version of stylegan-invert")
         if state["network_sha256"] != self.network_sha256:
             raise TrainingError("the run was begun for another network; name the one that it was begun with")
-        try:
-            self.encoder.load_state_dict(state["modules"]["encoder"])
-            self.average.load_state_dict(state["modules"]["average"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        except (RuntimeError, KeyError, ValueError):
-            raise TrainingError("the checkpoint's encoder is of another size than the run's options ask for") from None
+        form = plain.table(
+            {
+                **dict.fromkeys(("nimg", "real_nimg", "steps", "ticks"), COUNT),
+                "seconds": SECONDS,
+                "modules": plain.table({"encoder": module_state(self.encoder), "average": module_state(self.average)}),
+                "optimiser": adam_state(self.optimiser),
+                "random": random_state,
+                "means": running_means,
+            },
+            more=plain.anything,
+        )
+        state = form(state, "")
+        self.encoder.load_state_dict(state["modules"]["encoder"])
+        self.average.load_state_dict(state["modules"]["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
         for name in ("nimg", "real_nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
-        torch.set_rng_state(state["random"].cpu())
+        self.stats.sums = state["means"]
+        torch.set_rng_state(state["random"])
         self._real = None
 
     def record(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import torch
 from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
 from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..files import plain
+from ..files.saved import tensor
 from ..generator import adapt
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, generator_pixels, write_png
@@ -24,10 +26,14 @@ from ..network_files.file import NetworkFile, save
 from ..networks.direction import DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
+from ..ops import native
 from . import loop
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .growing import grown_discriminator, grown_generator
+from .precision import training_settings
+from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 STATE = {
     "options",
@@ -43,10 +49,13 @@ STATE = {
     "random_device",
 }
 
+RHYTHM = {"metric_samples": plain.whole()}
+"""The forms of what 'rhythm' in ``training_options.json`` holds besides the intervals; see `loop.read_options`."""
+
 
 @dataclasses.dataclass
 class Phase:
-    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+    """One of the phases of a step: Gmain, Greg, Dmain and Dreg, or Gboth and Dboth where every step regularises.
 
     Attributes:
         name: as `StyleGAN2Loss.accumulate_gradients` takes it.
@@ -100,6 +109,7 @@ class GANTrainer:
         ticks: see `loop.Trainer`.
         seconds: see `loop.Trainer`.
         loss: the loss object; ``loss.stats`` has the means of its values.
+        labels: the labels (N, c_dim) of the pictures, on ``device``.
         started_from: the name of the network file that `start_from` took weights from, or None.
     """
 
@@ -113,6 +123,9 @@ class GANTrainer:
         self.options = o = options
         self.data = data
         self.device = device = torch.device(device)
+        self.on_cuda = device.type == "cuda"
+        self.labels = torch.from_numpy(data.labels).to(device)
+        native.made_network(native.PAYING_RESOLUTION)  # a training is long enough for a build to pay at every size
         torch.manual_seed(o.seed)
         G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
         self.G, self.D = G, D
@@ -124,7 +137,7 @@ class GANTrainer:
         self.metric_samples = metric_samples
         self.started_from: str | None = None
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
         self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in (
@@ -132,17 +145,20 @@ class GANTrainer:
             ("D", D, o.D_reg_interval, o.gamma),
         ):
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
-            ratio = interval / (interval + 1) if weight else 1
+            lazy = weight != 0 and interval > 1
+            ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + "main", module, adam, 1))
-            if weight:
+            self.phases.append(Phase(name + ("both" if weight and not lazy else "main"), module, adam, 1))
+            if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
+
+        A file of a lower resolution is grown, see `growing`.
 
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
@@ -172,19 +188,30 @@ class GANTrainer:
         elif direction is None:
             pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
         else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
+            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
+            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
-            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-            for name, value in module.state_dict().items():
-                if name not in tensors or tensors[name].shape != value.shape:
-                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                    raise TrainingError(
-                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                        "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                    )
-            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+            self._take(key, module, source, net)
         self.started_from = net.file
+
+    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
+        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
+        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
+            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
+            try:
+                tensors = grow(module, tensors, net.G.img_resolution)
+            except ValueError as e:
+                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+        for name, value in module.state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                shape = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise TrainingError(
+                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
+                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
+                )
+        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
@@ -194,18 +221,19 @@ class GANTrainer:
         """
         o = self.options
         if self._batches is None:
-            self._batches = self.data.batches(o.batch, o.seed, self.nimg)
+            self._batches = self.data.batches(o.batch, o.seed, self.nimg, pinned=self.on_cuda)
         img, c = next(self._batches)
-        img = as_images(img, self.device).split(o.batch_gpu)
-        c = c.to(self.device).split(o.batch_gpu)
+        # Pinned memory is copied to a GPU while the program goes on.
+        img = as_images(img.to(self.device, non_blocking=self.on_cuda), self.device).split(o.batch_gpu)
+        c = c.to(self.device, non_blocking=self.on_cuda).split(o.batch_gpu)
         if isinstance(self.loss, DirectionLoss):
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
         for phase in self.phases:
             if self.steps % phase.interval:
                 continue
             z = torch.randn([o.batch, o.z_dim], device=self.device).split(o.batch_gpu)
-            labels = torch.from_numpy(self.data.labels)[torch.randint(len(self.data.labels), [o.batch])]
-            gen_c = labels.to(self.device).split(o.batch_gpu)
+            drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
+            gen_c = self.labels[drawn].split(o.batch_gpu)
             phase.optimiser.zero_grad(set_to_none=True)
             phase.module.requires_grad_(True)
             for i in range(len(img)):
@@ -220,7 +248,7 @@ class GANTrainer:
         self.steps += 1
         if o.augment == "ada" and self.steps % o.ada_interval == 0:
             self._adapt()
-        # Reading a number makes a GPU wait, so there it is done every 20 steps.
+        # Reading a number makes a GPU wait, so there it is done every 20 steps. Nothing else in a step waits.
         if self.device.type == "cpu" or self.steps % 20 == 0:
             self.check_numbers()
 
@@ -252,10 +280,13 @@ class GANTrainer:
         Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 3.1.
         """
         o = self.options
-        sign = self.loss.real_signs.means().get("sign", 0.0)
+        total, count = self.loss.real_signs.sums.get("sign", (0.0, 1))
         self.loss.real_signs.clear()
-        change = math.copysign(1.0, sign - o.ada_target) * o.batch * o.ada_interval / (o.ada_kimg * 1000)
-        self.augment_pipe.p.copy_((self.augment_pipe.p + change).clamp_min(0))
+        p = self.augment_pipe.p
+        # Computed where p is, so that a GPU need not be waited for.
+        excess = torch.as_tensor(total, dtype=p.dtype, device=p.device) - o.ada_target * count
+        change = torch.full_like(p, o.batch * o.ada_interval / (o.ada_kimg * 1000))
+        p.copy_((p + torch.copysign(change, excess)).clamp_min(0))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -286,7 +317,8 @@ class GANTrainer:
             "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
             "pl_mean": self.loss.pl_mean,
-            "real_signs": {name: (float(total), count) for name, (total, count) in self.loss.real_signs.sums.items()},
+            "real_signs": self.loss.real_signs.state(),
+            "means": self.loss.stats.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -295,26 +327,45 @@ class GANTrainer:
         """Go on from what `state` returned. The options must be those of that run, except for its length.
 
         Raises:
-            TrainingError: the state is of another kind of training, or of networks of other sizes.
+            TrainingError: the state is of another kind of training.
+            plain.Misfit: it lacks something, or holds something that does not fit, such as networks of other sizes.
         """
         if not STATE <= set(state):
             raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
-        modules = self._modules()
-        try:
-            for name, saved in state["modules"].items():
-                modules[name].load_state_dict(saved)
-        except (RuntimeError, KeyError):
-            raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
+        state = self._state_form()(state, "")
+        for name, module in self._modules().items():
+            module.load_state_dict(state["modules"][name])
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
         self.loss.pl_mean.copy_(state["pl_mean"])
-        self.loss.real_signs.sums = dict(state["real_signs"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_device"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
+        self.loss.real_signs.sums = state["real_signs"]
+        self.loss.stats.sums = state.get("means", {})
+        torch.set_rng_state(state["random"])
+        if state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], self.device)
         self._batches = None
+
+    def _state_form(self) -> plain.Form:
+        """What `load_state` accepts."""
+        on_cuda = self.device.type == "cuda"
+        random_device = tensor(torch.cuda.get_rng_state(self.device)) if on_cuda else lambda value, place: None
+        numbers = {"nimg": COUNT, "steps": COUNT, "ticks": COUNT, "seconds": SECONDS}
+        return plain.table(
+            {
+                **numbers,
+                "options": plain.anything,
+                "modules": plain.table({name: module_state(m) for name, m in self._modules().items()}),
+                "optimisers": plain.table({p.name[0]: adam_state(p.optimiser) for p in self.phases}),
+                "pl_mean": tensor(self.loss.pl_mean),
+                "real_signs": running_means,
+                "random": random_state,
+                "random_device": plain.maybe(random_device),
+            },
+            {"means": running_means},
+            more=plain.unchecked,
+        )
 
     def record(self) -> dict[str, Any]:
         """What ``training_options.json`` holds."""
@@ -421,7 +472,7 @@ def train(
         options: see `Options`.
         outdir: the run's folder; see `loop.train`. ``reals.png`` and ``fakes*.png`` are grids of real pictures and of the
             averaged generator's samples, and ``network-snapshot-*.pkl`` are official pickles.
-        device: where to compute.
+        device: where to compute. On CUDA the run has settings of its own; see `precision.training_settings`.
         resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
         start: networks to begin with instead of random ones, of the same sizes.
         tick_kimg: thousands of pictures between lines of the log.
@@ -437,8 +488,9 @@ def train(
     """
     if start is not None:  # its averages count from the beginning, as in official code
         options = dataclasses.replace(options, ema_rampup=0)
-    trainer = GANTrainer(options, data, device, metric_samples)
-    if start is not None and not resume:
-        trainer.start_from(start)
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
-    return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)
+    with training_settings(device):
+        trainer = GANTrainer(options, data, device, metric_samples)
+        if start is not None and not resume:
+            trainer.start_from(start)
+        return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)

@@ -1,0 +1,41 @@
+"""The settings of CUDA's libraries in a training."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def _switches() -> list[tuple[Any, str, Any]]:
+    """The settings that a training chooses: the object that holds each, its name there, and the value.
+
+    Torch 2.9 and newer have a name for the precision of each kind of operation, and refuse to mix it with the older switches.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        precision = [(cudnn.conv, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")]
+    else:
+        precision = [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    return [*precision, (cudnn, "benchmark", True)]
+
+
+@contextlib.contextmanager
+def training_settings(device: torch.device | str) -> Iterator[None]:
+    """Compute float32 in full precision on CUDA, and let cuDNN choose its algorithms by measuring them.
+
+    By default torch computes float32 convolutions in TF32, which rounds their inputs to 10 bits. Official training switches this
+    off, and ``torch.backends.cudnn.benchmark`` on. The settings are those of the whole process, so they are put back when the
+    block ends, however it ends. On other devices nothing is changed.
+
+    Source: ``training/training_loop.py`` of stylegan2-ada-pytorch, with its defaults.
+    """
+    switches = _switches() if torch.device(device).type == "cuda" else []
+    before = [(holder, name, getattr(holder, name)) for holder, name, _ in switches]
+    try:
+        for holder, name, value in switches:
+            setattr(holder, name, value)
+        yield
+    finally:
+        for holder, name, value in before:
+            setattr(holder, name, value)
