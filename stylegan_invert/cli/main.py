@@ -33,6 +33,7 @@ COMMANDS = {
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",
+    "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",
 }
 
 

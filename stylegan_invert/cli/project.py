@@ -149,12 +149,12 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="[mean|random|de|nearest|regression|FILE]",
+    metavar="[mean|random|de|encoder|nearest|regression|FILE]",
     help="Where the search starts. mean: the mean code. random: a random code. de: the code that the network's "
-    "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
-    "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
-    "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
-    "random for z and dense; regression for the fast methods]",
+    "discriminator finds, if it was trained to (direction embedding). encoder: the code that --encoder finds. nearest: "
+    "the mean of those samples of the network that come nearest to the target. regression: the code that a regression "
+    "predicts, which is fitted to samples of the network. FILE: a projected_w.npz, or the folder of an earlier run with "
+    "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
 @click.option(
@@ -172,6 +172,17 @@ def _listed(names: list[str]) -> str:
     "the cache]",
 )
 @z_prior_option
+@click.option(
+    "--encoder",
+    type=UserPath(),
+    metavar="FILE",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+)
+@click.option(
+    "--assume-encoder",
+    is_flag=True,
+    help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
+)
 @click.option(
     "--save-noise",
     is_flag=True,

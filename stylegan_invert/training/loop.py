@@ -53,14 +53,14 @@ class Trainer(Protocol):
     """The interface that the loop needs.
 
     Attributes:
-        data: the training set; ``data.check()`` has been called.
+        data: the training set, for which ``data.check()`` has been called; None if there is none.
         nimg: the pictures that were shown so far.
         total: the pictures to show in all.
         ticks: the ticks of the run so far. The loop sets it.
         seconds: the time of the run so far. The loop sets it.
     """
 
-    data: PictureSet
+    data: PictureSet | None
     nimg: int
     ticks: int
     seconds: float
@@ -174,7 +174,11 @@ def train(
         Stopped: a signal ended the run, and its checkpoint was written.
     """
     outdir = Path(outdir)
-    if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
+    if (
+        trainer.data is not None
+        and Path(trainer.data.path).is_dir()
+        and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve())
+    ):
         raise TrainingError(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
             "choose an --outdir outside the data"
@@ -387,8 +391,8 @@ def read_options(
                 {field.name: plain.anything for field in fields},
                 None if fields else plain.anything,
             ),
-            "data": _DATA,
-            "pictures": plain.whole(1),
+            "data": plain.maybe(_DATA),
+            "pictures": plain.whole(),
             "rhythm": plain.table(intervals, rhythm),
         },
         more=plain.anything,
@@ -400,8 +404,10 @@ def read_options(
         raise TrainingError(f"{path}: options: {e}") from None
 
 
-def about_data(data: PictureSet) -> dict[str, Any]:
+def about_data(data: PictureSet | None) -> dict[str, Any]:
     """The part of `Trainer.record` about the training set."""
+    if data is None:
+        return {"data": None, "pictures": 0, "left_out": {}}
     arguments = {**data.arguments, "path": os.path.abspath(data.path)}
     return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 
