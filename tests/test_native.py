@@ -260,7 +260,9 @@ def test_trained_convolutions_by_tiles(up, down, size, dtype):
 
     before = native.counts["winograd_weight cpu"]
     got = derivatives()
-    assert native.counts["winograd_weight cpu"] == before + 3  # one for first, none for alone, one for each in the second
+    assert (
+        native.counts["winograd_weight cpu"] == before + 3
+    )  # one for first, none for alone, one for each in the second
     with native.using("reference"):
         expected = derivatives()
     for a, b in zip(got, expected):
