@@ -15,7 +15,7 @@ from stylegan_invert.cli.main import cli
 from stylegan_invert.errors import EncoderFileError, TrainingError
 from stylegan_invert.generator import Code, adapt, with_prior
 from stylegan_invert.generator.encoding import Encoding, entries
-from stylegan_invert.io.encoder_file import About, read_encoder, write_encoder
+from stylegan_invert.io.encoder_file import HEADER, About, read_encoder, write_encoder
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import as_images, write_png
 from stylegan_invert.networks.biggan import BigGAN
@@ -77,14 +77,14 @@ def test_an_encoder_learns_codes(tmp_path):
     """After a short training its codes of new pictures are nearer to the true ones than the mean code is."""
     net = make_network()
     generator = adapt(net.G)
-    trained(net, tmp_path, space="w", kimg=2, lr=0.003, width=8, loss="none", batch=32)
+    trained(net, tmp_path, space="w", kimg=0.96, lr=0.003, width=8, loss="none", batch=16)
     encoding, about = read_encoder(tmp_path, generator)
-    assert about.space == "w" and about.images == 2016
+    assert about.space == "w" and about.images == 960
     z = torch.randn([64, 8], generator=torch.Generator().manual_seed(9))
     code = generator.convert(Code("z", {"z": z}), "w")
     found = encoding.encode(generator.render(code).clamp(-1, 1))
     error = (found.tensors["w"] - code.tensors["w"]).square().mean()
-    assert error < 0.6 * (code.tensors["w"] - generator.statistics().mean).square().mean()
+    assert error < 0.7 * (code.tensors["w"] - generator.statistics().mean).square().mean()
 
 
 def test_the_generator_is_left_as_it_is(tmp_path):
@@ -193,27 +193,33 @@ def test_what_does_not_fit_is_refused(tmp_path):
     "change",
     [
         lambda h, t: h.update(format="x"),
-        lambda h, t: h.update(encoder="[" * 100_000),
-        lambda h, t: h.update(encoder=h["encoder"].replace('"width": 4', '"width": 1e400')),
-        lambda h, t: h.update(encoder=h["encoder"].replace('"width": 4', '"width": 5')),
-        lambda h, t: h.update(about=h["about"].replace('"w+"', '"q"')),
-        lambda h, t: h.update(about=json.dumps({"space": "w+"})),
+        lambda h, t: h["encoder"].update(width=1e400),
+        lambda h, t: h["encoder"].update(width=5),
+        lambda h, t: h["encoder"].update(outputs=10**9),
+        lambda h, t: h["about"].update(space="q"),
+        lambda h, t: h["about"].update(images=-1),
         lambda h, t: h.pop("about"),
         lambda h, t: t.pop("conv1.weight"),
         lambda h, t: t.update({"conv1.weight": t["conv1.weight"] * torch.nan}),
+        lambda h, t: t.update({"conv1.weight": t["conv1.weight"].double()}),
     ],
 )
 def test_damaged_files_are_refused_in_a_sentence(tmp_path, change):
     generator = adapt(make_network().G)
     encoder = Encoder(3, 16, entries(generator, "w+"), width=4)
-    write_encoder(tmp_path / "e.safetensors", encoder, About("w+", generator.sha256(), 0, 1, {}))
-    read_encoder(tmp_path / "e.safetensors", generator)
-    with safetensors.safe_open(tmp_path / "e.safetensors", "pt") as f:
-        header, tensors = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    file = tmp_path / "e.safetensors"
+    write_encoder(file, encoder, About("w+", generator.sha256(), 0, 1, {}))
+    read_encoder(file, generator)
+    with safetensors.safe_open(file, "pt") as f:
+        header, tensors = json.loads(f.metadata()[HEADER]), {k: f.get_tensor(k) for k in f.keys()}
     change(header, tensors)
-    safetensors.torch.save_file(tensors, tmp_path / "e.safetensors", header)
+    safetensors.torch.save_file(tensors, file, {HEADER: json.dumps(header)})
     with pytest.raises(EncoderFileError, match="e.safetensors"):
-        read_encoder(tmp_path / "e.safetensors", generator)
+        read_encoder(file, generator)
+    for header in ({}, {HEADER: "[" * 100_000}, {HEADER: "{"}):
+        safetensors.torch.save_file(tensors, file, header)
+        with pytest.raises(EncoderFileError, match="e.safetensors"):
+            read_encoder(file, generator)
 
 
 def test_the_commands(tiny_file, tmp_path):
@@ -267,7 +273,7 @@ def test_a_resnet_can_be_the_beginning(tmp_path):
 
 def test_a_uniform_prior_is_kept(tmp_path):
     generator = with_prior(adapt(si.load("faces64").G), "uniform")
-    encoding = Encoding(Encoder(1, 64, entries(generator, "z"), width=4).eval(), "z", generator)
+    encoding = Encoding(Encoder(3, 64, entries(generator, "z"), width=4).eval(), "z", generator)
     with torch.no_grad():
         encoding.encoder.head[-1].bias.fill_(5.0)
     assert float(encoding.encode(torch.zeros([1, *generator.output_shape])).tensors["z"].max()) == 1

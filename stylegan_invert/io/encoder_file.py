@@ -18,6 +18,7 @@ from ..generator.encoding import SPACES, Encoding, entries
 from ..networks.encoder import Encoder
 
 FORMAT = "stylegan-invert encoder 1"
+HEADER = "stylegan_invert"  # the entry of the metadata that describes the encoder, as JSON
 ENCODER_FILE = "encoder.safetensors"  # in the folder of a run
 SETTINGS = plain.table(
     {
@@ -38,6 +39,7 @@ ABOUT = plain.table(
         "losses": plain.anything,
     }
 )
+DESCRIPTION = plain.table({"format": plain.text(FORMAT), "encoder": SETTINGS, "about": ABOUT})
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class About:
 def write_encoder(path: str | os.PathLike, encoder: Encoder, about: About) -> None:
     """Write an encoder. A failure leaves no half-written file."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    header = {"format": FORMAT, "encoder": json.dumps(encoder.settings), "about": json.dumps(asdict(about))}
+    header = {"format": FORMAT, "encoder": encoder.settings, "about": asdict(about)}
     with atomic(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, header)
+        # One entry, because the library writes several in an order that changes from run to run.
+        safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header)})
 
 
 def read_encoder(
@@ -118,13 +121,12 @@ def _read(file: str) -> tuple[dict[str, Any], About, dict[str, torch.Tensor]]:
     try:
         with safetensors.safe_open(file, "pt") as source:
             header = source.metadata() or {}
-            if header.get("format") != FORMAT:
+            if HEADER not in header:
                 raise EncoderFileError(f"{file}: it is not an encoder; 'stylegan-invert train-encoder' makes them")
-            settings = plain.parse_json(header["encoder"], SETTINGS, "encoder")
-            about = About(**plain.parse_json(header["about"], ABOUT, "about"))
+            described = plain.parse_json(header[HEADER], DESCRIPTION)
             tensors = {name: source.get_tensor(name) for name in source.keys()}
     except EncoderFileError:
         raise
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
         raise EncoderFileError(f"{file}: it is no encoder, or is damaged ({str(e)[:120]})") from None
-    return settings, about, tensors
+    return described["encoder"], About(**described["about"]), tensors
