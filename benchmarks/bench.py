@@ -249,7 +249,7 @@ def bench_step(
             target = nets["ours"].synthesis(ws).clamp(-1, 1)
         theirs = torch.jit.load(str(script)).eval().to(device)
         goal = theirs(pictures(target), resize_images=False, return_lpips=True)
-        ours = load_vgg_lpips(own or script).to(device)
+        ours = load_vgg_lpips(own or script, run_torchscript=True).to(device)
         prepared = ours.prepare(target)
         distance = {
             "ours": lambda x: ours(prepared, x).sum(),
@@ -491,7 +491,7 @@ def _projected(
     seen: list[tuple[float, float]] = []
     synchronize(device)
     start = time.perf_counter()
-    projector = Projector(G, "w", loss=load_vgg_lpips(features), steps=steps)
+    projector = Projector(G, "w", loss=load_vgg_lpips(features, run_torchscript=True), steps=steps)
     projector.fit(target, callback=lambda step: seen.append((time.perf_counter() - start, float(step.distance[0]))))
     synchronize(device)
     return time.perf_counter() - start, seen

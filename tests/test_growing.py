@@ -10,11 +10,12 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
+from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.ops import setup_filter, upsample2d
 from stylegan_invert.training.configs import Options
-from stylegan_invert.training.gan import GANTrainer, train
+from stylegan_invert.training.gan import GANTrainer, settings_of, train
 
-from conftest import make_direction_network
+from conftest import make_direction_network, make_network
 
 SIZES = dict(z_dim=7, w_dim=8, channel_base=512, channel_max=8, batch=4)
 
@@ -103,6 +104,25 @@ def test_a_network_that_cannot_grow_says_why(data):
     options = Options.for_resolution(32, head="direction", **{**SIZES, "channel_base": 64})
     with pytest.raises(si.TrainingError, match=r"at 32x32 has 2 channels; expected at least 6.* larger --channel-base"):
         GANTrainer(options, data(32)).start_from(make_direction_network())
+
+
+@pytest.mark.parametrize(
+    "G, D, message",
+    [
+        ("resnet", "resnet", "generator has the architecture 'resnet'; only 'skip'"),
+        ("skip", "orig", "discriminator has the architecture 'orig'; only 'resnet'"),
+    ],
+)
+def test_other_architectures_train_on_and_do_not_grow(data, G, D, message):
+    net = make_network(architecture=G)
+    net["D"] = Discriminator(0, 16, 3, architecture=D, channel_base=64, channel_max=8).requires_grad_(False)
+    sizes = {name: value for name, value in settings_of(net).items() if name not in ("resolution", "channels")}
+    trainer = GANTrainer(Options.for_resolution(16, batch=4, **sizes), data(16))
+    trainer.start_from(net)
+    assert torch.equal(trainer.D(torch.ones(4, 3, 16, 16)), net.D(torch.ones(4, 3, 16, 16)))
+    trainer.step()
+    with pytest.raises(si.TrainingError, match=message):
+        GANTrainer(Options.for_resolution(32, batch=4, **sizes), data(32)).start_from(net)
 
 
 def test_the_command_grows(data, tmp_path):

@@ -1,7 +1,9 @@
 """``stylegan-invert train``"""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official wor
 NEEDS = {  # options that mean nothing without another
     "augment_p": "--aug",
     "ada_target": "--aug ada",
+    "attach_kimg": "--head direction",
     "embedding_weight": "--head direction",
     "embedding_weight_later": "--head direction",
     "embedding_later_kimg": "--head direction",
@@ -73,7 +76,11 @@ DEFAULT_TEXTS = {
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
 )
-@click.option("--fp32", is_flag=True, help="Compute in full precision on CUDA.")
+@click.option(
+    "--fp32",
+    is_flag=True,
+    help="Compute everything in float32 on CUDA, and nothing in half precision. TF32 is off in every training.",
+)
 @click.option(
     "--tick",
     type=Number(0, 1e6, min_open=True),
@@ -110,9 +117,9 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
     stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
+    stylegan-invert train --resume cats32 --head direction --train head --data cats.zip --outdir runs/attached --kimg 100
     """
     from ..training.gan import train
-    from ..training.loop import Stopped
 
     where = pick_device(device)
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
@@ -125,12 +132,21 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    try:
+    with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
-    except Stopped as e:
-        click.echo(str(e), err=True)
-        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as e:
+        say(False, str(e))
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -186,8 +202,6 @@ def new_run(
     if chosen["data"] is None or chosen["outdir"] is None:
         raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
     check_outdir(chosen["outdir"])
-    if net is not None and "grey" in on_line:
-        raise click.UsageError("--grey cannot be chosen for the weights of a network file; its pictures have channels.")
     present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
     present["--head direction"] = chosen["head"] == "direction"
     declared = [field for field in dataclasses.fields(Options) if field.metadata and flags(field)]
@@ -195,12 +209,14 @@ def new_run(
     for name, needed in NEEDS.items():
         if name in given and not present[needed]:
             raise click.UsageError(f"{flags(given[name])[0]} has no meaning without {needed}.")
-    sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
+    if net is not None:
+        sizes = sizes_of(net, on_line, chosen)
+    elif chosen["train"] not in (None, "all"):
+        raise click.UsageError(f"--train {chosen['train']} has no meaning without --resume and a network file.")
+    else:
+        sizes = {"channels": 1 if chosen["grey"] else 3, "resolution": chosen["resolution"]}
     first, last = chosen["pictures"] or (0, None)
-    own, channels = sizes.pop("resolution", None), sizes.pop("channels")
-    resolution = chosen["resolution"] or own
-    if own is not None and resolution < own:
-        raise click.UsageError(f"--resolution is {resolution}; a network of {own}x{own} can only grow.")
+    resolution, channels = sizes.pop("resolution"), sizes.pop("channels")
     shape = {"resolution": resolution, "channels": channels, "use_labels": chosen["cond"], "mirror": chosen["mirror"]}
     data = PictureSet(chosen["data"], **shape, first=first, last=last)
     settings = {
@@ -220,22 +236,29 @@ def new_run(
     )
 
 
-def sizes_of(G: Any) -> dict[str, Any]:
-    """The settings under which a generator of the same sizes is made."""
-    from ..networks.stylegan2 import Generator
+def sizes_of(net: Any, on_line: set[str], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings under which networks of the form of a file's are built, at the chosen resolution.
 
-    if not isinstance(G, Generator):
-        raise click.UsageError("--resume takes the network file of a StyleGAN2, or the folder of a stopped run.")
-    synthesis = G.init_kwargs.get("synthesis_kwargs") or {}
-    return {
-        "resolution": G.img_resolution,
-        "channels": G.img_channels,
-        "z_dim": G.z_dim,
-        "w_dim": G.w_dim,
-        "mapping_layers": G.mapping.num_layers,
-        "mapping_lr": G.mapping.fc0.bias_gain,
-        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
-    }
+    Args:
+        net: the network file.
+        on_line: the options on the command line.
+        chosen: the options of the command.
+    """
+    from ..training.gan import settings_of
+
+    fixed = {"grey": "--grey", "z_dim": "--z-dim", "w_dim": "--w-dim", "mapping_layers": "--mapping-layers"}
+    fixed["mapping_lr"] = "--mapping-lr"
+    named = ", ".join(flag for name, flag in fixed.items() if name in on_line)
+    if named:
+        raise click.UsageError(
+            f"{named} cannot be chosen for the weights of a network file; its networks have their own."
+        )
+    changed = {name: chosen[name] for name in ("channel_base", "channel_max") if chosen[name] is not None}
+    sizes = settings_of(net, **changed, **({"num_fp16_res": 0} if chosen["fp32"] else {}))
+    own, resolution = sizes["resolution"], chosen["resolution"]
+    if resolution is not None and resolution < own:
+        raise click.UsageError(f"--resolution is {resolution}; a network of {own}x{own} can only grow.")
+    return {**sizes, "resolution": resolution or own}
 
 
 def check(data: Any, quiet: bool) -> None:
@@ -263,6 +286,11 @@ class Watch:
             ("loss/D_real", "D real"),
             ("loss/D_fake", "D fake"),
             ("augment_p", "augment"),
+            ("loss/latent", "code"),
+            ("loss/generated", "generated"),
+            ("loss/real", "real"),
+            ("lpips_generated", "LPIPS of generated pictures"),
+            ("lpips_real", "of real ones"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

@@ -1,5 +1,6 @@
 """Layers that generators and discriminators of several families share."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,6 +42,11 @@ class RecordedModule(torch.nn.Module):
     @property
     def init_kwargs(self) -> dict[str, Any]:
         return self._init_kwargs
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments by name, those too that were given by position."""
+        return dict(inspect.signature(type(self)).bind(*self._init_args, **self._init_kwargs).arguments)
 
 
 def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint: str = "") -> None:

@@ -50,6 +50,7 @@ CONFIGS = {
 """
 
 HEADS = ("none", "direction")
+TRAINED = ("all", "discriminator", "head")
 LOSSES = ("nsgan", "lsgan", "wgan-gp", "hinge")  # `gan_losses.ADVERSARIAL`, without torch
 AUGMENTS = ("none", "fixed", "ada")
 BY_RESOLUTION = ("batch", "lr", "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "channel_base")
@@ -68,6 +69,9 @@ class Options:
         normalize_z: True if the generator divides z by its root mean square, as official networks do; False is Cho's own
             sampling.
         fp16: True computes the four highest resolutions in half precision, on CUDA.
+        networks: the arguments of the constructors of "G" and "D", by name, for networks that began as those of a file; None
+            builds them by the sizes below.
+        attached: True for a head that is put on a trained discriminator (`networks.direction.AttachedDirection`).
 
     The help texts below are the documentation of the other attributes.
 
@@ -84,6 +88,19 @@ class Options:
         "none",
         words=HEADS,
         help="none: a plain discriminator. direction: it also learns to find latents, which project --method de needs.",
+    )
+    train: str = option(
+        "all",
+        words=TRAINED,
+        help="What changes: all; the discriminator with its head; or the head alone. Generator and discriminator stay as they "
+        "are in the file where they are not trained.",
+    )
+    attach_kimg: float = option(
+        16,
+        0,
+        1e6,
+        help="Thousands of generated pictures from which a head is first fitted by regression, if it is put on a network file "
+        "whose discriminator has none.",
     )
     embedding_weight: float = option(
         1, 0, 1e6, help="Weight of the direction head's loss until --embedding-later-kimg."
@@ -155,6 +172,8 @@ class Options:
         4, 1, 10**6, whole=True, flag="", help="Steps between two changes of the probability by ada."
     )
     fp16: bool = False
+    networks: dict[str, dict[str, Any]] | None = None
+    attached: bool = False
     mbstd_group_size: int = option(
         4,
         1,
@@ -168,9 +187,13 @@ class Options:
     def __post_init__(self):
         declared = [field.name for field in fields(self) if field.metadata]
         check_options(Options, {name: getattr(self, name) for name in declared}, TrainingError)
-        for name in ("normalize_z", "fp16"):
+        for name in ("normalize_z", "fp16", "attached"):
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if self.networks is not None and not isinstance(self.networks, dict):
+            raise TrainingError(f"networks is {self.networks!r}; expected None or a table of arguments")
+        if self.train == "head" and (self.head != "direction" or self.augment != "none"):
+            raise TrainingError("--train head needs --head direction, and shows no picture that could be augmented")
         if self.augment == "fixed" and self.augment_p == 0:
             raise TrainingError("--aug fixed with probability 0 augments nothing; give a probability with --p")
         if self.augment == "ada" and self.loss == "wgan-gp":
@@ -185,7 +208,7 @@ class Options:
         if self.batch % self.batch_gpu:
             raise TrainingError(f"batch is {self.batch}; expected a multiple of batch_gpu, {self.batch_gpu}")
         group = min(self.mbstd_group_size, self.batch_gpu)
-        if self.head == "none" and self.batch_gpu % group:
+        if (self.head == "none" or self.attached) and self.batch_gpu % group:
             raise TrainingError(
                 f"{self.batch_gpu} pictures per round do not divide into the groups of {group} that the discriminator compares"
             )

@@ -23,11 +23,12 @@ from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, generator_pixels, write_png
 from ..network_files.families.direction_head import direction_tensors
 from ..network_files.file import NetworkFile, save
-from ..networks.direction import DirectionDiscriminator, latent_weights
+from ..networks.direction import AttachedDirection, DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from ..ops import native
 from . import loop
+from .attaching import fit_head
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
@@ -73,6 +74,8 @@ class Phase:
 def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
     """Fresh networks, on the CPU; their weights come from torch's global random state."""
     o = options
+    if o.networks is not None:
+        return _build_as_in_file(o)
     shape = dict(c_dim=o.c_dim, img_resolution=o.resolution, img_channels=o.channels)
     G = Generator(
         z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers, lr_multiplier=o.mapping_lr),
@@ -87,6 +90,56 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
         trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
         return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
     return G, Discriminator(epilogue_kwargs=dict(mbstd_group_size=o.mbstd_group_size), **o.network_kwargs, **shape)
+
+
+def _build_as_in_file(o: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
+    """Fresh networks of the form of those in a file, but for their resolution."""
+    half = dict(num_fp16_res=4, conv_clamp=256) if o.fp16 else {}
+    try:
+        kwargs = {**o.networks["G"], "img_resolution": o.resolution}
+        kwargs["synthesis_kwargs"] = {**(kwargs.get("synthesis_kwargs") or {}), **half}
+        G = Generator(**kwargs)
+        D = Discriminator(**{**o.networks["D"], "img_resolution": o.resolution, **half})
+    except (TypeError, ValueError, KeyError, AttributeError) as e:
+        raise TrainingError(
+            f"the run's options have arguments of which no networks can be built ({str(e)[:120]})"
+        ) from None
+    G.mapping.normalize_z = o.normalize_z
+    if o.head == "direction":
+        D = (AttachedDirection if o.attached else DirectionDiscriminator)(D, o.z_dim, o.normalize_z)
+    return G, D
+
+
+def settings_of(net: NetworkFile, **changed: int) -> dict[str, Any]:
+    """The settings of `Options` under which networks of the form of a file's are built.
+
+    Args:
+        net: the file.
+        changed: arguments of both networks that are to be others (channel_base, channel_max, num_fp16_res).
+
+    Raises:
+        TrainingError: they are not those of StyleGAN2.
+    """
+    G, D = net.G, net["D"]
+    if not isinstance(G, Generator):
+        raise TrainingError(f"{net.file}: it is not a StyleGAN2; training can only go on from one")
+    if not isinstance(D, Discriminator):
+        what = "no discriminator" if D is None else "a discriminator of another kind than StyleGAN2's"
+        raise TrainingError(f"{net.file}: it has {what}; training needs both networks")
+    synthesis, groups = {**(G.arguments.get("synthesis_kwargs") or {}), **changed}, D.b4.mbstd
+    networks = {"G": {**G.arguments, "synthesis_kwargs": synthesis}, "D": {**D.arguments, **changed}}
+    return {
+        "resolution": G.img_resolution,
+        "channels": G.img_channels,
+        "z_dim": G.z_dim,
+        "w_dim": G.w_dim,
+        "mapping_layers": G.mapping.num_layers,
+        "mapping_lr": G.mapping.fc0.bias_gain,
+        "mbstd_group_size": 1 if groups is None else groups.group_size or 10**6,
+        "networks": networks,
+        "attached": net.direction is None or isinstance(net.direction, AttachedDirection),
+        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
+    }
 
 
 class GANTrainer:
@@ -125,7 +178,8 @@ class GANTrainer:
         self.device = device = torch.device(device)
         self.on_cuda = device.type == "cuda"
         self.labels = torch.from_numpy(data.labels).to(device)
-        native.made_network(native.PAYING_RESOLUTION)  # a training is long enough for a build to pay at every size
+        # A training is long enough for a build to pay at every size: at 32x32 it needs seven tenths of the time.
+        native.made_network(native.PAYING_RESOLUTION)
         torch.manual_seed(o.seed)
         G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
         self.G, self.D = G, D
@@ -136,29 +190,39 @@ class GANTrainer:
         self.seconds = 0.0
         self.metric_samples = metric_samples
         self.started_from: str | None = None
+        # A generator that is not trained is the averaged one, which is the generator to use.
+        shown = G if o.train == "all" else self.G_ema
+        G.train(o.train == "all")
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
         weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
-        self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
+        self.loss = kind(device, shown.mapping, shown.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
-        for name, module, interval, weight in (
-            ("G", G, o.G_reg_interval, o.pl_weight),
-            ("D", D, o.D_reg_interval, o.gamma),
-        ):
+        for name, module, interval, weight in self._trained():
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
             lazy = weight != 0 and interval > 1
             ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + ("both" if weight and not lazy else "main"), module, adam, 1))
+            only = "head" if o.train == "head" else "both" if weight and not lazy else "main"
+            self.phases.append(Phase(name + only, module, adam, 1))
             if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
+    def _trained(self) -> list[tuple[str, torch.nn.Module, int, float]]:
+        """The networks that are trained: name, module, and interval and weight of its regularisation."""
+        o = self.options
+        if o.train == "head":
+            return [("D", self.D.outputs, 1, 0)]
+        trained = [("G", self.G, o.G_reg_interval, o.pl_weight)] if o.train == "all" else []
+        return [*trained, ("D", self.D, o.D_reg_interval, o.gamma)]
+
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
 
-        A file of a lower resolution is grown, see `growing`.
+        A file of a lower resolution is grown, see `growing`. A head that is put on its discriminator is fitted by regression,
+        see `attaching`.
 
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
@@ -176,12 +240,17 @@ class GANTrainer:
                     f"{net.file}: it was trained with another {name} ({b}; this run has {a}), on which the meaning of its "
                     "weights depends"
                 )
-        direction = net.direction
-        if net["D"] is None or (self.D_ema is not None and direction is None and net["D"].compares_batch):
-            what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
+        if self.options.c_dim != net.G.c_dim:
             raise TrainingError(
-                f"{net.file}: it has {what}; training cannot go on from it with --head {self.options.head}"
+                f"{net.file}: its networks have {net.G.c_dim} classes and the training set has {self.options.c_dim}; --cond "
+                "reads the labels of the training set"
             )
+        direction, o = net.direction, self.options
+        if net["D"] is None or (
+            self.D_ema is not None and direction is None and net["D"].compares_batch and not o.attached
+        ):
+            what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
+            raise TrainingError(f"{net.file}: it has {what}; training cannot go on from it with --head {o.head}")
         pairs = [("G", self.G, net["G"] or net.G), ("G_ema", self.G_ema, net.G)]
         if self.D_ema is None:
             pairs += [("D", self.D, net["D"])]
@@ -193,7 +262,21 @@ class GANTrainer:
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
             self._take(key, module, source, net)
+        if self.options.train == "head" and not _same(self.D.trunk, self.D_ema.trunk):
+            raise TrainingError(
+                f"{net.file}: its head was trained together with the discriminator, so D and its average differ, and a head "
+                "for both cannot be trained alone; choose --train discriminator or all"
+            )
+        if self.D_ema is not None and direction is None and o.attached and o.attach_kimg:
+            fit_head(self.D, self._generated, round(o.attach_kimg * 1000))
+            self.D_ema.outputs.load_state_dict(self.D.outputs.state_dict())
         self.started_from = net.file
+
+    @torch.no_grad()
+    def _generated(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (n, z_dim), and their pictures by the averaged generator."""
+        z = torch.randn([n, self.options.z_dim], device=self.device)
+        return z, self.G_ema(z, self.labels[torch.randint(len(self.labels), [n])])
 
     def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
         """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
@@ -203,7 +286,7 @@ class GANTrainer:
             try:
                 tensors = grow(module, tensors, net.G.img_resolution)
             except ValueError as e:
-                raise TrainingError(f"{net.file}: it cannot grow: {e}. Choose a larger --channel-base") from None
+                raise TrainingError(f"{net.file}: it cannot grow: {e}") from None
         for name, value in module.state_dict().items():
             if name not in tensors or tensors[name].shape != value.shape:
                 shape = tuple(tensors[name].shape) if name in tensors else "missing"
@@ -295,7 +378,9 @@ class GANTrainer:
         if o.ema_rampup > 0:
             half_life = min(half_life, self.nimg * o.ema_rampup)
         beta = 0.5 ** (o.batch / max(half_life, 1e-8))
-        pairs = [(self.G_ema, self.G)] + ([(self.D_ema, self.D)] if self.D_ema is not None else [])
+        pairs = [(self.G_ema, self.G)] if o.train == "all" else []
+        if self.D_ema is not None:
+            pairs += [(self.D_ema.outputs, self.D.outputs) if o.train == "head" else (self.D_ema, self.D)]
         for average, module in pairs:
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - beta)
             for b_average, b in zip(average.buffers(), module.buffers()):
@@ -436,6 +521,11 @@ class GANTrainer:
         return NetworkFile(networks, training_set_kwargs=training_set_kwargs, extra=extra)
 
 
+def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    """True if two modules of the same form have the same weights."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
 def about_training_set(data: PictureSet) -> dict[str, Any]:
     """The record of the training set in a network file, without the path on the machine where it was made."""
     return {
@@ -486,7 +576,8 @@ def train(
     Raises:
         TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
     """
-    if start is not None:  # its averages count from the beginning, as in official code
+    if start is not None and not (options.attached and options.train == "head"):
+        # The averages of a file count from the beginning, as in official code; a new head has none.
         options = dataclasses.replace(options, ema_rampup=0)
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
     with training_settings(device):

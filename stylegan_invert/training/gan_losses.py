@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from ..networks.direction import angle_degrees, embedding_loss
+from ..networks.direction import Embedding, angle_degrees, embedding_loss
 from ..ops import no_weight_gradients
 from .means import Statistics
 
@@ -268,13 +268,33 @@ class DirectionLoss(StyleGAN2Loss):
         logits = None if plain else super().judge_generated(z, c, for_G)[0]
         img, _ = self.run_G(z, c, mix=False)
         own_logits, embedding = self.D(img, c, return_embedding=True)
-        target = self.D.target(z)
-        tangent = embedding_loss(embedding.direction, target)[:, None]
-        self.stats.add("loss/embedding", tangent)
-        self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
-        further = self.embedding_weight * tangent
-        if not for_G and self.D.trunk.c_dim == 0:
+        further = self._embedding_loss(embedding, z)
+        if not for_G and self.D.judges and self.D.trunk.c_dim == 0:
             # The trunk's own score learns to give the head's logit. Its input is detached, so only this last layer learns.
             copied = self.D.trunk.score(embedding.features.detach(), None)
             further = further + (copied - own_logits.detach()).square()
         return own_logits if plain else logits, further
+
+    def accumulate_gradients(
+        self,
+        phase: str,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        gain: float,
+    ) -> None:
+        """As that of `StyleGAN2Loss`, with a further phase "Dhead", in which the embedding loss is the only one."""
+        if phase != "Dhead":
+            return super().accumulate_gradients(phase, real_img, real_c, gen_z, gen_c, gain)
+        with torch.no_grad():
+            img, _ = self.run_G(gen_z, gen_c, mix=False)
+        self._embedding_loss(self.D.embed(img), gen_z).mean().mul(gain).backward()
+
+    def _embedding_loss(self, embedding: Embedding, z: torch.Tensor) -> torch.Tensor:
+        """The weighted embedding loss (N, 1)."""
+        target = self.D.target(z)
+        tangent = embedding_loss(embedding.direction, target)[:, None]
+        self.stats.add("loss/embedding", tangent)
+        self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
+        return self.embedding_weight * tangent

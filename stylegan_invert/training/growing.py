@@ -37,7 +37,11 @@ def grown_generator(fresh: Generator, old: Tensors, resolution: int) -> dict[str
 
     Returns:
         All tensors for ``fresh``.
+
+    Raises:
+        ValueError: it has another architecture.
     """
+    _check_architecture(fresh.synthesis.b4, "generator", "skip")
     tensors = {**fresh.state_dict(), **old}
     for res in fresh.synthesis.block_resolutions:
         if res > resolution:
@@ -61,8 +65,14 @@ def grown_discriminator(fresh: Discriminator, old: Tensors, resolution: int) -> 
         All tensors for ``fresh``.
 
     Raises:
-        ValueError: a new block has too few channels to carry the picture.
+        ValueError: it has another architecture, or a new block has too few channels to carry the picture.
     """
+    block = getattr(fresh, f"b{fresh.img_resolution}")
+    _check_architecture(block, "discriminator", "resnet")
+    if block.conv0.activation != "lrelu":
+        raise ValueError(
+            f"its discriminator has the activation {block.conv0.activation}; only lrelu can carry the picture"
+        )
     tensors = {**fresh.state_dict(), **old}
     while resolution < fresh.img_resolution:
         first = f"b{resolution}.fromrgb"
@@ -70,6 +80,13 @@ def grown_discriminator(fresh: Discriminator, old: Tensors, resolution: int) -> 
         resolution *= 2
         tensors |= _reducing_block(fresh, resolution, weight, bias)
     return {name: tensors[name] for name in fresh.state_dict()}
+
+
+def _check_architecture(block: torch.nn.Module, what: str, expected: str) -> None:
+    if block.architecture != expected:
+        raise ValueError(
+            f"its {what} has the architecture {block.architecture!r}; only {expected!r} can begin as what it was"
+        )
 
 
 def _reducing_block(
@@ -93,7 +110,7 @@ def _reducing_block(
     if width < 2 * rgb:
         raise ValueError(
             f"the discriminator's new block at {resolution}x{resolution} has {width} channels; expected at least "
-            f"{2 * rgb}, which carry the picture"
+            f"{2 * rgb}, which carry the picture. Choose a larger --channel-base"
         )
     pairs = torch.kron(torch.eye(rgb), torch.tensor([[1.0], [-1.0]]))  # (2 C, C): x and -x
     apart = pairs.t() / (1.2 * ACTIVATIONS["lrelu"].gain)  # (C, 2 C): x from what a layer makes of x and -x
