@@ -115,13 +115,14 @@ def _run(operation, args, kwargs):
     if kwargs.get("device") is not None:
         result_there = _there(kwargs["device"])
         if name == "_to_copy" and result_there != bool(ours):
-            if not kwargs.get("non_blocking"):
+            if not (kwargs.get("non_blocking") and getattr(args[0], "is_page_locked", False)):
                 waits.append("to the GPU" if result_there else "to the CPU")
     elif name in COPIES:
         result_there = isinstance(args[0], Simulated)
         if ours and others:
             waits.append(name)
-    if name in WAITS or (name in INDEXED and ours and others):
+    by_mask = name in INDEXED and any(x.dtype == torch.bool for x in args[1] if isinstance(x, Simulated))
+    if name in WAITS or by_mask or (name in INDEXED and ours and others):
         waits.append(name)
     generator = kwargs.get("generator")
     if generator is not None and (generator._cdata in _generators) != result_there:
@@ -183,11 +184,18 @@ class _Generator(torch.Generator):
 
     def manual_seed(self, seed):
         """A seed gives other numbers on a GPU than on a CPU."""
-        return super().manual_seed(seed + 2**40 if self._cdata in _generators else seed)
+        return super().manual_seed(seed ^ 0x2545F491 if self._cdata in _generators else seed)
 
     @property
     def device(self):
         return place if self._cdata in _generators else torch.device("cpu")
+
+
+def _pinned(x: torch.Tensor) -> torch.Tensor:
+    """A copy in pinned memory, from which alone a copy to the GPU need not be waited for."""
+    copy = x.clone()
+    copy.is_page_locked = True
+    return copy
 
 
 def _numbered(x):
@@ -248,7 +256,7 @@ def simulated_gpu(kind: str = "cuda") -> Iterator[torch.device]:
             for name in ("tensor", "as_tensor"):  # they look for the device before any mode sees them
                 stack.enter_context(mock.patch.object(torch, name, made(getattr(torch, name))))
             stack.enter_context(mock.patch.object(torch.Tensor, "to", to))
-            stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", lambda self, device=None: self.clone()))
+            stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", _pinned))
             stack.enter_context(_Creation())
             yield place
     finally:

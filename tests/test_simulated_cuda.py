@@ -344,7 +344,7 @@ def test_the_commands(device, tmp_path, folder):
     run("interpolate", "-n", network, *codes, "--space", "v+", "--frames", 2, "-o", tmp_path / "between", *there)
     run("stats", network, "-o", tmp_path / "stats", *there)
     run("generate", "-n", network, "--seeds", 0, "--compress", 0.8, "-o", tmp_path / "compressed", *there)
-    run("convert", network, tmp_path / "net.pt")
+    run("convert", network, tmp_path / "net.safetensors")
 
 
 def test_the_training_command(device, tmp_path, folder):

@@ -27,7 +27,6 @@ from stylegan_invert.training.augment import AugmentPipe, geometry
 from stylegan_invert.training.configs import CONFIGS, Options
 from stylegan_invert.training.gan import GANTrainer, build
 from stylegan_invert.training.gan_losses import DirectionLoss, StyleGAN2Loss
-from stylegan_invert.training.precision import training_settings
 
 from conftest import make_direction_network
 
@@ -734,21 +733,35 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
     )
 
 
-def test_cuda_settings_of_a_training_are_put_back():
-    """TF32 is off and cuDNN measures its algorithms, while the block runs and on CUDA only."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-
-    def now():
-        return cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
-
-    before = now()
-    assert before[0]  # torch's default: convolutions in TF32
-    with pytest.raises(KeyError), training_settings("cuda"):
-        assert now() == (False, False, True)
+SETTINGS = """
+import torch
+from stylegan_invert.training.precision import _parts, training_settings
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+names = [(part, "fp32_precision") for part in _parts()] + [(cudnn, "benchmark")]
+if not {newer}:
+    names += [(cudnn, "allow_tf32"), (matmul, "allow_tf32")]
+elif _parts():
+    matmul.fp32_precision = "tf32"
+now = lambda: [getattr(holder, name) for holder, name in names]
+before = now()
+assert "tf32" in before or True in before
+try:
+    with training_settings("cuda"):
+        inside = now()
+        assert "tf32" not in inside and inside.count(True) == 1 and cudnn.benchmark
         raise KeyError
+except KeyError:
     assert now() == before
-    with training_settings("cpu"):
-        assert now() == before
+with training_settings("cpu"):
+    assert now() == before
+"""
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_cuda_settings_of_a_training_are_put_back(newer):
+    """TF32 is off and cuDNN measures its algorithms, while the block runs and on CUDA only. The settings are those of the
+    process, so they are tried in one of their own; a caller may have set them by torch's older or newer names."""
+    subprocess.run([sys.executable, "-c", SETTINGS.format(newer=newer)], check=True)
 
 
 @pytest.mark.parametrize("total, count, expected", [(7.0, 8, 0.5016), (4.0, 8, 0.4984), (6.0, 10, 0.5016)])

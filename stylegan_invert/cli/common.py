@@ -34,7 +34,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.table:
             return None
-        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name}").command
+        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -192,7 +192,8 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_choose_ops,
         help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
-        "auto: by compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
+        "auto: by compiled code if it can be built, else by torch; networks of 32x32 or less are computed by torch, except "
+        "in training.  [default: $STYLEGAN_INVERT_OPS, else auto]",
     )(function)
     return click.option(
         "--device",

@@ -1,7 +1,9 @@
 """``stylegan-invert train``"""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -74,7 +76,11 @@ DEFAULT_TEXTS = {
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
 )
-@click.option("--fp32", is_flag=True, help="Compute in full precision on CUDA.")
+@click.option(
+    "--fp32",
+    is_flag=True,
+    help="Compute everything in float32 on CUDA, and nothing in half precision. TF32 is off in every training.",
+)
 @click.option(
     "--tick",
     type=Number(0, 1e6, min_open=True),
@@ -114,7 +120,6 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --resume cats32 --head direction --train head --data cats.zip --outdir runs/attached --kimg 100
     """
     from ..training.gan import train
-    from ..training.loop import Stopped
 
     where = pick_device(device)
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
@@ -127,12 +132,21 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    try:
+    with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
-    except Stopped as e:
-        click.echo(str(e), err=True)
-        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as e:
+        say(False, str(e))
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -272,6 +286,11 @@ class Watch:
             ("loss/D_real", "D real"),
             ("loss/D_fake", "D fake"),
             ("augment_p", "augment"),
+            ("loss/latent", "code"),
+            ("loss/generated", "generated"),
+            ("loss/real", "real"),
+            ("lpips_generated", "LPIPS of generated pictures"),
+            ("lpips_real", "of real ones"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

@@ -20,7 +20,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ..cache import cache_dir
 from ..errors import DownloadError, StyleganInvertError
-from ..files.door import SETTINGS, Kind, limit_of, opened, read_bytes
+from ..files import plain
+from ..files.door import SETTINGS, Kind, limit_of, opened
+from ..files.official import VGG16_SHA256
 from ..files.writing import atomic, locked, safe_name, sha256_of_file
 from .progress import bar
 
@@ -62,6 +64,8 @@ SHORT_NAMES = {
 
 DOWNLOAD = Kind("a download", 2**34, DownloadError)
 SLOWEST = 1000  # bytes per second that a server must send, on average over the time that `download` calls patience
+_RECORD = plain.table({"sha256": plain.text()}, more=plain.anything)
+_VERSION = plain.table({"validator": plain.text()})
 _STEP = 1 << 20  # bytes that are read or decompressed at once
 
 # The names of exceptions of the packages requests and urllib3, and what they mean in words.
@@ -164,9 +168,9 @@ def _known(path: Path, shown: str, sha256: str | None) -> Path:
     """A file that is in the cache, after a comparison of its checksum with the expected or recorded one."""
     recorded = sha256
     if recorded is None:
-        with contextlib.suppress(StyleganInvertError, ValueError, KeyError, TypeError, RecursionError):
-            value = json.loads(bytes(read_bytes(path.with_name(path.name + ".json"), SETTINGS)))["sha256"]
-            recorded = value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else None
+        with contextlib.suppress(StyleganInvertError):
+            value = plain.read_json(path.with_name(path.name + ".json"), SETTINGS, _RECORD)["sha256"]
+            recorded = value if re.fullmatch("[0-9a-f]{64}", value) else None
     with opened(path, DOWNLOAD) as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if recorded and not actual.startswith(recorded):
@@ -206,9 +210,9 @@ def _validator_file(partial: Path) -> Path:
 
 def _validator(partial: Path) -> str | None:
     """What the server called the version of a partial file, in its header ETag or Last-Modified; None if it did not."""
-    with contextlib.suppress(StyleganInvertError, ValueError, KeyError, TypeError, RecursionError):
-        value = json.loads(bytes(read_bytes(_validator_file(partial), SETTINGS)))["validator"]
-        if isinstance(value, str) and value.isprintable() and value.isascii():
+    with contextlib.suppress(StyleganInvertError):
+        value = plain.read_json(_validator_file(partial), SETTINGS, _VERSION)["validator"]
+        if value.isprintable() and value.isascii():
             return value
     return None
 
@@ -438,7 +442,7 @@ def vgg16_file(file: str | os.PathLike | None = None) -> Path:
     if named:
         return Path(named)
     try:
-        return download(VGG16_URL)
+        return download(VGG16_URL, VGG16_SHA256)
     except DownloadError as e:
         raise DownloadError(
             f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none"

@@ -18,7 +18,7 @@ from ..errors import ImageFileError, printable
 MAX_PIXELS = 2**27  # a camera of 100 megapixels stays below it; decoded, they take at most 4 bytes each
 MAX_COSTLY = 2**26  # pixels in formats whose decoders take about 16 bytes for each
 MAX_SIDE = 2**20  # pixels
-MAX_SCANS = 64  # passes over the whole picture in a progressive JPEG; encoders make about 10
+MAX_SCANNED = 2**31  # pixels times passes over them in a progressive JPEG; encoders make about 10 passes
 BIG = 2**24  # pixels; pictures above this are decoded one at a time
 
 
@@ -88,8 +88,8 @@ def decoded(file: BinaryIO, name: str, wanted: int) -> Iterator[tuple[PIL.Image.
         wanted: the side in pixels below which the picture's shorter side should not be reduced.
 
     Returns:
-        Pillow's picture, and by how much its width and height were divided: 1, but 2, 4 or 8 for a JPEG that has more
-        pixels than allowed and can be decoded at a part of its size.
+        Pillow's picture, and by how much its width and height were divided: 1, but 2 for a JPEG that has more pixels than
+        allowed and can be decoded at half its size.
 
     Raises:
         ImageFileError: it is no picture of the kinds in `FORMATS`, is damaged, or has too many pixels.
@@ -146,12 +146,10 @@ def _within_limits(picture: PIL.Image.Image, file: BinaryIO, name: str, wanted: 
     divided = 1
     progressive = "progressive" in picture.info or "progression" in picture.info
     if picture.format in ("JPEG", "MPO"):
-        while width * height > most * divided**2 and divided < 8 and not progressive:
-            divided *= 2
-        if divided > 1 and min(width, height) // divided < wanted:
-            divided = 1
-        if progressive and _scans(file) > MAX_SCANS:
-            raise ImageFileError(f"{name}: it has more than {MAX_SCANS} scans; save it again as an ordinary JPEG")
+        if width * height > most and not progressive and min(width, height) // 2 >= wanted:
+            divided = 2
+        if progressive and width * height <= most and (scans := _scans(file)) * width * height > MAX_SCANNED:
+            raise ImageFileError(f"{name}: it has {scans} scans; save it again as an ordinary JPEG")
     if width * height > most * divided**2 or max(width, height) > MAX_SIDE:
         raise ImageFileError(
             f"{name}: it has {width}x{height} pixels, and a {picture.format} picture may have {most:,}; make it smaller "

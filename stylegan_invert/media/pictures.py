@@ -43,8 +43,8 @@ class Fitted:
 
     Attributes:
         file: the name of the picture.
-        size: (width, height) in pixels, after turning. A JPEG of more than 134 million pixels is decoded at a half, a
-            quarter or an eighth of this size, which its format makes possible.
+        size: (width, height) in pixels, after turning. A JPEG of more than 134 million pixels is decoded at half this
+            size.
         mode: Pillow's name for its kind of pixels, such as "RGB".
         exif_rotated: True if the picture was turned.
         background: the colour behind transparent pixels and padding; None if there were neither.

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import warnings
 from collections.abc import Mapping
@@ -11,13 +12,13 @@ from typing import Any
 import torch
 
 from ..errors import NetworkFileError, printable
-from ..files.door import NETWORK, NETWORK_SETTINGS, read_bytes
+from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
 from ..files.tensors import TensorRecord, tensor_call
 from ..files.writing import atomic, sha256
 from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
-from . import provenance, table
+from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
@@ -27,6 +28,7 @@ from .sources import downloaded, resolve, shown
 from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
+LARGE = 2**28  # bytes
 
 
 class NetworkFile:
@@ -173,13 +175,21 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
 
 def _bytes(path: Path, name: str) -> bytearray:
     """The bytes of a file. Tensors can be views of them, and they stay the same if the file changes after it was hashed."""
-    return read_bytes(path, NETWORK, name, lambda head: _check_head(head, name))
+    return read_bytes(path, NETWORK, name, lambda head: _check_head(head, path, name))
 
 
-def _check_head(head: bytes, name: str) -> None:
-    """Refuse first bytes with which no network file begins, so that the rest need not be read."""
-    if head[:1] != b"\x80" and head[:2] != b"PK" and not network_safetensors.is_safetensors(head):
+def _check_head(head: bytes, path: Path, name: str) -> None:
+    """Refuse first bytes with which no network file begins, so that the rest need not be read.
+
+    The records of a large pickle are looked at in the file, too, before gigabytes are read that hold no network.
+    """
+    if network_safetensors.is_safetensors(head):
+        return
+    if head[:1] != b"\x80" and head[:2] != b"PK":
         read_records(memoryview(head), name)  # raises the error that says what it may be
+    if path.stat().st_size > LARGE:
+        with opened(path, NETWORK, name) as file:
+            read_records(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), name, table.GLOBALS)
 
 
 def from_bytes(
@@ -212,8 +222,7 @@ def from_bytes(
     if not records:
         networks, assumed = table.of_tensors(root, file, given, budget, beside or {})
         if not networks:
-            keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
-            raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+            raise NetworkFileError(file, "", unknown.in_words(root))
         return NetworkFile(networks, file, hashed, assumed=assumed)
     table.assumptions({}, given, file)
     unbuilt = {role: table.of_record(record, role, file, budget) for role, record in records.items()}
@@ -245,8 +254,9 @@ def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile
 
 def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
     settings, weights = path / family.folder.settings, path / family.folder.weights
+    text = read_bytes(settings, NETWORK_SETTINGS)
     try:
-        config = json.loads(read_bytes(settings, NETWORK_SETTINGS))
+        config = json.loads(text)
     except (ValueError, RecursionError):
         config = None
     if not family.folder.accepts(config):

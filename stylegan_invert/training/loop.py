@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -54,14 +53,14 @@ class Trainer(Protocol):
     """The interface that the loop needs.
 
     Attributes:
-        data: the training set; ``data.check()`` has been called.
+        data: the training set, for which ``data.check()`` has been called; None if there is none.
         nimg: the pictures that were shown so far.
         total: the pictures to show in all.
         ticks: the ticks of the run so far. The loop sets it.
         seconds: the time of the run so far. The loop sets it.
     """
 
-    data: PictureSet
+    data: PictureSet | None
     nimg: int
     ticks: int
     seconds: float
@@ -175,7 +174,11 @@ def train(
         Stopped: a signal ended the run, and its checkpoint was written.
     """
     outdir = Path(outdir)
-    if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
+    if (
+        trainer.data is not None
+        and Path(trainer.data.path).is_dir()
+        and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve())
+    ):
         raise TrainingError(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
             "choose an --outdir outside the data"
@@ -302,20 +305,14 @@ class _Run:
         """Write the checkpoint.
 
         Raises:
-            TrainingError: a loss was NaN or infinite since the tick began, or the file cannot be written.
+            TrainingError: a loss was NaN or infinite since the tick began.
+            OSError: the file cannot be written; an earlier checkpoint stays.
         """
         self.trainer.check_numbers()
         path = self.outdir / CHECKPOINT
         tick = {"first": self.first, "seconds": self._spent()}
-        try:
-            with atomic(path) as temporary:
-                torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
-        except RuntimeError as e:  # torch says so when the disk is full
-            free = shutil.disk_usage(self.outdir).free
-            raise TrainingError(
-                f"{path}: the checkpoint cannot be written, and an earlier one stays; {free / 1e6:,.0f} MB are free there "
-                f"({str(e).splitlines()[0][:120]})"
-            ) from None
+        with atomic(path) as temporary:
+            torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
         self.due = time.perf_counter() + LATER_SECONDS
         return path
 
@@ -394,8 +391,8 @@ def read_options(
                 {field.name: plain.anything for field in fields},
                 None if fields else plain.anything,
             ),
-            "data": _DATA,
-            "pictures": plain.whole(1),
+            "data": plain.maybe(_DATA),
+            "pictures": plain.whole(),
             "rhythm": plain.table(intervals, rhythm),
         },
         more=plain.anything,
@@ -407,8 +404,10 @@ def read_options(
         raise TrainingError(f"{path}: options: {e}") from None
 
 
-def about_data(data: PictureSet) -> dict[str, Any]:
+def about_data(data: PictureSet | None) -> dict[str, Any]:
     """The part of `Trainer.record` about the training set."""
+    if data is None:
+        return {"data": None, "pictures": 0, "left_out": {}}
     arguments = {**data.arguments, "path": os.path.abspath(data.path)}
     return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 
@@ -462,11 +461,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise TrainingError(f"{path}: line {number}: {e}; delete this line to go on") from None
 
 
-def _logged(value: Any, place: str) -> Any:
-    """A form: a value of a line of the log."""
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise plain.misfit(value, place, "a number or a text")
-    return value
-
-
-_LINE = plain.table({"nimg": COUNT}, more=_logged)
+_LINE = plain.table({"nimg": COUNT}, more=plain.anything)

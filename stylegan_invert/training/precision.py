@@ -7,16 +7,20 @@ from typing import Any
 import torch
 
 
-def _switches() -> list[tuple[Any, str, Any]]:
-    """The settings that a training chooses: the object that holds each, its name there, and the value.
-
-    Torch 2.9 and newer have a name for the precision of each kind of operation, and refuse to mix it with the older switches.
-    """
+def _parts() -> list[Any]:
+    """The kinds of operations whose precision torch 2.9 and newer call ``fp32_precision``; none in older versions."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):
-        precision = [(cudnn.conv, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")]
-    else:
-        precision = [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    return [cudnn.conv, cudnn.rnn, matmul] if hasattr(matmul, "fp32_precision") else []
+
+
+def _switches() -> list[tuple[Any, str, Any]]:
+    """The settings that a training chooses: the object that holds each, its name there, and the value."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    precision = [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    try:
+        cudnn.allow_tf32, matmul.allow_tf32  # noqa: B018
+    except RuntimeError:  # a caller has used the newer names; torch then refuses the older ones
+        precision = [(part, "fp32_precision", "ieee") for part in _parts()]
     return [*precision, (cudnn, "benchmark", True)]
 
 
@@ -32,6 +36,7 @@ def training_settings(device: torch.device | str) -> Iterator[None]:
     """
     switches = _switches() if torch.device(device).type == "cuda" else []
     before = [(holder, name, getattr(holder, name)) for holder, name, _ in switches]
+    before += [(part, "fp32_precision", part.fp32_precision) for part in _parts() if switches]
     try:
         for holder, name, value in switches:
             setattr(holder, name, value)
