@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from .settings import DenseOptions, LatentOptions, MethodOptions, WOptions
+from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, WOptions
 
 
 class Method(NamedTuple):
@@ -142,6 +142,14 @@ METHODS = {
         one_pass=True,
         about="the code that the network's discriminator finds in one pass, for networks trained with --head direction",
     ),
+    "encoder": Method(
+        None,
+        ONE_PASS,
+        EncoderMethodOptions,
+        start="encoder",
+        one_pass=True,
+        about="the code that an encoder finds in one pass (--encoder), which train-encoder makes for any network",
+    ),
     "z": Method(None, Z, LatentOptions, "random", preset={"loss": "mse=1"}, about="the latent"),
     "dense": Method(
         None,
@@ -179,7 +187,7 @@ def default_method(spaces: Collection[str], dense: str | None) -> str:
     return "fast-z" if dense is None else "fast-dense"
 
 
-STARTS = ("mean", "random", "de", "nearest", "regression")
+STARTS = ("mean", "random", "de", "encoder", "nearest", "regression")
 """Names of starts; `starts.STARTS` has their functions."""
 
 ENTRY_POINTS = "stylegan_invert.projectors"

@@ -9,6 +9,8 @@ import torch
 from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.losses import Distance
 
+from .gradient_scale import GradientScale, computes_in_half
+
 Observation = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -34,13 +36,18 @@ class Objective:
         self.prepared = distance.prepare(target if observe is None else observe(target))
         self.targets: Sequence[int] = range(len(target))  # that of each row
         self.evaluations = [0] * len(self.targets)  # of each target: how often its distance and gradient were asked for
+        self.in_half = computes_in_half(generator)
 
     def __call__(self, code: Code) -> torch.Tensor:
         """The distances (M,) of M codes, which stand in the order of the targets."""
-        output = self.generator.render(code)
         if torch.is_grad_enabled():
             for target in self.targets:
                 self.evaluations[target] += 1
+        if self.in_half and torch.is_grad_enabled():
+            scale = GradientScale()
+            output = scale.leave(self.generator.render(scale.enter(code)))
+        else:
+            output = self.generator.render(code)
         return self.distance(self.prepared, output if self.observe is None else self.observe(output))
 
     def part(self, rows: Sequence[int]) -> "Objective":

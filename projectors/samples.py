@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from stylegan_invert.cache import cache_dir
 from stylegan_invert.errors import ProjectionError
+from stylegan_invert.files.door import Kind, opened
 from stylegan_invert.files.writing import atomic
 from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.losses import Distance
@@ -29,6 +30,7 @@ NEIGHBOURS = 8  # the start "nearest" is the mean of so many samples in W; in z 
 WIDTH = 16.0  # the width of the kernel, in medians of the squared distance between two samples
 RIDGE = 0.01  # this number is added to the kernel's diagonal
 FORMAT = "stylegan-invert samples 1"
+SAMPLES = Kind("samples of a network", 2**26, ProjectionError)  # 512 pictures of 64 pixels have 6 MiB
 
 
 class Samples:
@@ -201,10 +203,10 @@ def kept_samples(
 def _read(path: Path, *shapes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The samples in a file; None if there is none, or it is damaged, and is to be made anew."""
     try:
-        with safetensors.safe_open(path, "pt") as opened:
-            known = (opened.metadata() or {}).get("format") == FORMAT
-            z, outputs = opened.get_tensor("z"), opened.get_tensor("outputs")
-    except (OSError, safetensors.SafetensorError):
+        with opened(path, SAMPLES), safetensors.safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get("format") == FORMAT
+            z, outputs = file.get_tensor("z"), file.get_tensor("outputs")
+    except (OSError, ValueError, safetensors.SafetensorError):  # the errors of the door are ValueErrors
         return None
     fits = (tuple(z.shape), tuple(outputs.shape)) == shapes and outputs.dtype == torch.uint8
     return (z, outputs) if known and fits and z.dtype == torch.float32 and torch.isfinite(z).all() else None

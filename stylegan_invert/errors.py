@@ -5,7 +5,13 @@ Each message is one or two sentences. It says what is wrong, what was expected, 
 
 
 class StyleganInvertError(Exception):
-    """The base class of the errors below. The command line prints the message and exits with status 1."""
+    """The base class of the errors below. The command line prints the message and exits with status 1.
+
+    Names from a stranger's file may be in the message, so characters that do not print are shown as escapes.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class NetworkFileError(StyleganInvertError, ValueError):
@@ -31,6 +37,10 @@ class CodeFileError(StyleganInvertError, ValueError):
     """A file of latent codes that cannot be read or does not fit the network."""
 
 
+class EncoderFileError(StyleganInvertError, ValueError):
+    """A file of an encoder that cannot be read or does not fit the network."""
+
+
 class DownloadError(StyleganInvertError, OSError):
     """A download that failed, or whose checksum is wrong."""
 
@@ -47,7 +57,11 @@ class OpsError(StyleganInvertError, RuntimeError):
     """Native (compiled) operations that were requested but cannot be built or loaded."""
 
 
-def printable(text: str, length: int) -> str:
-    """A text cut to a length, with escapes such as "\\n" in place of line ends and control characters."""
-    text = text if len(text) <= length else text[:length] + "..."
+def printable(text: str, length: int | None = None) -> str:
+    """A text, cut to a length if one is given, with escapes such as "\\n" in place of line ends and control characters.
+
+    Characters that change the order of writing, and the halves of surrogate pairs that stand for undecodable bytes in
+    file names, become escapes, too.
+    """
+    text = text if length is None or len(text) <= length else text[:length] + "..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

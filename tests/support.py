@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Settings of a projection into W that draws no random numbers, which every kind of device draws differently.
+NOTHING_DRAWN = {"steps": 20, "initial_noise_factor": 0, "noise_maps": "fixed"}
+
 
 def assert_close(name, got, expected, tolerance):
     """Check that no entry differs by more than ``tolerance`` times the largest size of an expected entry."""

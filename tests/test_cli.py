@@ -161,6 +161,7 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
         "--seed=1",
         "--save-video=True",
         f"--vgg16={features}",
+        "--run-torchscript",
     )
     code, _, err = cli(*args, command=projector)
     assert code == 0, err
@@ -330,27 +331,21 @@ def test_inputs_that_cannot_be_used_are_named(failing, tmp_path, picture):
 
 def test_a_network_without_numbers_is_named(failing, tmp_path):
     net = make_network()
-    net.G.synthesis.b8.conv0.bias[0] = float("nan")
-    si.save(net, tmp_path / "nan.pkl")
-    line = failing(
-        "project",
-        "-n",
-        tmp_path / "nan.pkl",
-        "-t",
-        CHELSEA,
-        "-o",
-        tmp_path / "out",
-        "--steps",
-        10,
-        "--loss",
-        "mse",
-        "--method",
-        "w",
-    )
-    assert (
-        "the distance became nan at step 1 of 10" in line
-        and "the network, the starting code or the weights in --loss are at fault" in line
-    )
+    net.G.synthesis.b8.conv0.bias[0] = 3e38  # finite, and infinite when it is multiplied by the gain
+    si.save(net, tmp_path / "large.pkl")
+    arguments = ["-n", tmp_path / "large.pkl", "-o", tmp_path / "out"]
+    line = failing("project", *arguments, "-t", CHELSEA, "--steps", 10, "--loss", "mse", "--method", "w")
+    assert "the distance became" in line and "at step 1 of 10" in line
+    assert "the network, the starting code or the weights in --loss are at fault" in line
+    line = failing("generate", *arguments, "--seeds", 1)
+    assert "seed0001.png: the picture of a code holds numbers that are not finite" in line
+    assert not (tmp_path / "out").exists()
+
+
+def _zeros(path):
+    with open(path, "wb") as f:
+        f.truncate(2**33)
+    return path
 
 
 def test_generate_names_what_is_wrong(failing, cli, tmp_path):
@@ -379,9 +374,21 @@ def test_generate_names_what_is_wrong(failing, cli, tmp_path):
         "generate", "-n", "cats32", "--projected-w", tmp_path / "u.npz", "-o", out
     )
     np.savez(tmp_path / "o.npz", w=np.array([object()]))
-    assert "is no .npz file of arrays" in failing(
+    assert "expected that of an array of numbers" in failing(
         "generate", "-n", "cats32", "--projected-w", tmp_path / "o.npz", "-o", out
     )
+    np.savez(tmp_path / "large.npz", w=np.full((1, 8, 128), 1e38, np.float32))
+    assert "proj00.png: the picture of a code holds numbers that are not finite" in failing(
+        "generate", "-n", "cats32", "--projected-w", tmp_path / "large.npz", "-o", out
+    )
+    np.savez(tmp_path / "other.npz", w=np.zeros((1, 8, 128), np.float32), network=np.array("0" * 64))
+    other = ["generate", "-n", "cats32", "--projected-w", tmp_path / "other.npz", "-o", out]
+    assert "its codes are of another network" in failing(*other)
+    assert cli(*other[:-1], tmp_path / "foreign", "--foreign-codes")[0] == 0
+    assert "its codes are of another network" in failing(*other)  # the option holds for one command
+    assert "is no size" in failing("--max-file-size", "many", *other)
+    assert "it has 8,589,934,592 bytes" in failing("inspect", _zeros(tmp_path / "large.pkl"))
+    assert "not a network file" in failing("--max-file-size", "9G", "inspect", tmp_path / "large.pkl")
     (tmp_path / "x.npz").write_text("x")
     assert "is no .npz file of arrays" in failing(
         "generate", "-n", "cats32", "--projected-w", tmp_path / "x.npz", "-o", out

@@ -1,5 +1,5 @@
 """Direction embedding: coordinates, loss, head, file, and inversion with it."""
-# Takes at most 5 CPU seconds.
+# Takes at most 8 CPU seconds.
 
 import json
 import math
@@ -28,6 +28,7 @@ from stylegan_invert.networks.direction import (
 from stylegan_invert.networks.discriminators import Discriminator
 from stylegan_invert.ops import normalize_2nd_moment
 from stylegan_invert.projectors import METHODS, Method
+from stylegan_invert.studies.direction import read_ways
 
 from conftest import make_direction_network, make_network
 from support import load_npz
@@ -317,7 +318,7 @@ def test_the_study_of_the_papers_experiments(tmp_path):
         "-o",
         tmp_path / "out",
     ]
-    args = list(map(str, [*args, "--loss", "mse", "--ways", "de:0,de:2,mean:3,mean:5:2"]))
+    args = list(map(str, [*args, "--loss", "mse", "--ways", "de:0,de:2,mean:0,random:0,mean:3,mean:5:2"]))
     result = CliRunner().invoke(cli, args)
     assert result.exit_code == 0, result.output
     made = {"table.md", "results.json", "settings.json", "sheet-generated.png", "sheet-real.png", "parts"}
@@ -327,10 +328,15 @@ def test_the_study_of_the_papers_experiments(tmp_path):
     assert {
         "DE, one pass",
         "DE + 2 steps of W",
+        "mean code",
+        "random codes",
         "3 steps of W from the mean",
         "5 steps of W from the mean (first 2)",
     } < set(rows)
     assert 0 < rows["DE, one pass"]["angle"] < 90 and "angle" not in results["sets"]["real"]["DE, one pass"]
+    assert len({rows[name]["lpips"] for name in ("DE, one pass", "mean code", "random codes")}) == 3
+    with pytest.raises(ValueError, match="mean-near needs steps"):
+        read_ways("de:0,mean-near:0")
     assert rows["random pairs"]["angle"] > rows["best constant guess"]["angle"]
     before = (tmp_path / "out" / "results.json").read_bytes()
     assert CliRunner().invoke(cli, args).exit_code == 0

@@ -93,7 +93,7 @@ def test_what_is_no_picture_is_named(tmp_path):
     cases = {
         "missing.png": (None, "there is no such file"),
         "empty.png": (b"", "it is empty"),
-        "text.png": (b"hello", "not a picture that Pillow can read"),
+        "text.png": (b"hello", "it is not a picture of a kind that is read"),
         "cut.png": (whole.read_bytes()[:3000], "it is damaged or cut short"),
     }
     for name, (content, reason) in cases.items():

@@ -111,7 +111,7 @@ def test_metadata_names_every_import():
     """What the package imports is what setup.py asks for."""
     import ast
 
-    names = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg"}
+    names = {"PIL": "pillow", "pillow_heif": "pillow-heif", "imageio_ffmpeg": "imageio-ffmpeg"}
     imported = set()
     for path in [
         *ROOT.glob("stylegan_invert/**/*.py"),

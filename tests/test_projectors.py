@@ -23,7 +23,7 @@ from stylegan_invert.projectors.w import noise_penalty
 
 from conftest import make_network
 from official import HERE, PRETRAINED
-from support import assert_close, load_npz
+from support import NOTHING_DRAWN, assert_close, load_npz
 
 CHELSEA = PRETRAINED / "chelsea-face.png"
 
@@ -43,7 +43,17 @@ def steps_of(projection):
 def test_the_official_projector_takes_the_same_way(cats, features):
     """golden/projection.npz: NVIDIA's projector.py, 50 steps, seed 303 (made by official.py)."""
     golden = load_npz(HERE / "golden" / "projection.npz")
-    got = si.project(cats.G, CHELSEA, "w", loss="lpips-vgg", vgg16=features, steps=50, seed=303, keep_steps=True)
+    got = si.project(
+        cats.G,
+        CHELSEA,
+        "w",
+        loss="lpips-vgg",
+        vgg16=features,
+        run_torchscript=True,
+        steps=50,
+        seed=303,
+        keep_steps=True,
+    )
     np.testing.assert_allclose(got.distance, golden["distance"], rtol=2e-3)
     assert_close("w", steps_of(got) - golden["w"][0], golden["w"] - golden["w"][0], 0.02)
 
@@ -319,8 +329,8 @@ def test_other_devices_agree_with_the_cpu(cats, device):
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device]:
         pytest.skip(f"needs a machine with {device}")
-    other = si.project(si.load("cats32").G.to(device), CHELSEA, "w", steps=20, initial_noise_factor=0)
-    here = si.project(cats.G, CHELSEA, "w", steps=20, initial_noise_factor=0)
+    other = si.project(si.load("cats32").G.to(device), CHELSEA, **NOTHING_DRAWN)
+    here = si.project(cats.G, CHELSEA, **NOTHING_DRAWN)
     assert_close("w", other.code.tensors["w"].numpy(), here.code.tensors["w"].numpy(), 0.05)
 
 

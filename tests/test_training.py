@@ -598,22 +598,6 @@ def test_the_loop_runs_any_trainer(folder, tmp_path):
         GANTrainer(Options.for_resolution(16, **SMALL), data).load_state(loop.read_checkpoint(cut.parent))
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", b"[]", b"{}", None])
-def test_a_damaged_record_of_options_is_named(tmp_path, content):
-    if content is not None:
-        (tmp_path / "training_options.json").write_bytes(content)
-    with pytest.raises(si.TrainingError, match="training_options.json: (it is damaged|there is no such file)"):
-        loop.read_options(tmp_path, Options)
-
-
-@pytest.mark.parametrize("content", [b"", b"nothing", None])
-def test_a_damaged_checkpoint_is_named(tmp_path, content):
-    if content is not None:
-        (tmp_path / "checkpoint.pt").write_bytes(content)
-    with pytest.raises(si.TrainingError, match="checkpoint.pt: (it is damaged|there is no such file)"):
-        loop.read_checkpoint(tmp_path)
-
-
 def test_a_folder_with_a_run_is_not_written_over(folder, tmp_path):
     options = Options.for_resolution(16, kimg=0.008, **SMALL)
     gan.train(checked(folder), options, tmp_path / "run", **RUN)
@@ -747,3 +731,45 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
         resume=True,
         **RUN,
     )
+
+
+SETTINGS = """
+import torch
+from stylegan_invert.training.precision import _parts, training_settings
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+names = [(part, "fp32_precision") for part in _parts()] + [(cudnn, "benchmark")]
+if not {newer}:
+    names += [(cudnn, "allow_tf32"), (matmul, "allow_tf32")]
+elif _parts():
+    matmul.fp32_precision = "tf32"
+now = lambda: [getattr(holder, name) for holder, name in names]
+before = now()
+assert "tf32" in before or True in before
+try:
+    with training_settings("cuda"):
+        inside = now()
+        assert "tf32" not in inside and inside.count(True) == 1 and cudnn.benchmark
+        raise KeyError
+except KeyError:
+    assert now() == before
+with training_settings("cpu"):
+    assert now() == before
+"""
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_cuda_settings_of_a_training_are_put_back(newer):
+    """TF32 is off and cuDNN measures its algorithms, while the block runs and on CUDA only. The settings are those of the
+    process, so they are tried in one of their own; a caller may have set them by torch's older or newer names."""
+    subprocess.run([sys.executable, "-c", SETTINGS.format(newer=newer)], check=True)
+
+
+@pytest.mark.parametrize("total, count, expected", [(7.0, 8, 0.5016), (4.0, 8, 0.4984), (6.0, 10, 0.5016)])
+def test_adaptive_augmentation_compares_the_mean_sign_with_its_target(folder, total, count, expected):
+    """0.6 is the target; p moves by batch * interval / (1000 kimg) = 4 * 4 / 10,000."""
+    options = Options.for_resolution(16, augment="ada", augment_p=0.5, ada_kimg=10, **SMALL)
+    trainer = GANTrainer(options, checked(folder))
+    trainer.loss.real_signs.sums["sign"] = (torch.tensor(total), count)
+    trainer._adapt()
+    assert float(trainer.augment_pipe.p) == pytest.approx(expected, abs=1e-6)
+    assert not trainer.loss.real_signs.sums

@@ -8,6 +8,7 @@ import torch
 from ..generator import FEATURES, Code, GeneratorAdapter, base_code
 from ..losses import Distance
 from ..media.pictures import as_images
+from ..networks.layers import widest_dtype
 from ..projectors.projection import render_rounded
 
 
@@ -56,7 +57,7 @@ def latent_distances(generator: GeneratorAdapter, found: Code, true: Code) -> di
     with torch.no_grad():
         a, b = (generator.styles(code)[0] for code in (found, true))
         v = gaussian.whiten(a) - gaussian.whiten(b)
-        return {"w": float((a - b).double().norm()), "v": float(v.expand(len(a - b), -1).norm())}
+        return {"w": float((a - b).to(widest_dtype(a.device)).norm()), "v": float(v.expand(len(a - b), -1).norm())}
 
 
 def line_errors(

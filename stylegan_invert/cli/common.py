@@ -2,13 +2,18 @@
 
 import contextlib
 import importlib
+import json
 import math
 import os
-import sys
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+from ..errors import printable
+from ..io.progress import bar
 
 
 class Commands(click.Group):
@@ -29,7 +34,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.table:
             return None
-        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name}").command
+        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -134,7 +139,7 @@ def open_network(source: str, quiet: bool = False) -> Any:
 
     net = load(source, click.get_current_context().meta.get(ASSUME))
     if net.assumed:
-        say(quiet, f"{source} does not say everything itself; taken: {net.assumed}")
+        say(quiet, f"{net.file} does not say everything itself; taken: {net.assumed}")
     return net
 
 
@@ -149,6 +154,26 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or one that comes with this package: cats32-de, cats32, faces64.",
     )(assume_option(function))
+
+
+def _allow_foreign(ctx: click.Context, param: click.Parameter, allowed: bool) -> None:
+    """Apply ``--foreign-codes`` to the whole process, until the next command is parsed."""
+    if allowed:
+        from ..io.codes import allow_foreign
+
+        allow_foreign(True)
+        ctx.call_on_close(lambda: allow_foreign(False))
+
+
+def foreign_codes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--foreign-codes``. The command does not receive its value; `io.codes.check_codes` obeys it."""
+    return click.option(
+        "--foreign-codes",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_foreign,
+        help="Accept files of codes that say they are of another network. They stand for other pictures there.",
+    )(function)
 
 
 def _choose_ops(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
@@ -167,7 +192,8 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_choose_ops,
         help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
-        "auto: by compiled code if it can be built, else by torch.  [default: $STYLEGAN_INVERT_OPS, else auto]",
+        "auto: by compiled code if it can be built, else by torch; networks of 32x32 or less are computed by torch, except "
+        "in training.  [default: $STYLEGAN_INVERT_OPS, else auto]",
     )(function)
     return click.option(
         "--device",
@@ -275,54 +301,54 @@ def check_outdir(outdir: str) -> None:
 
 
 def say(quiet: bool, text: str) -> None:
-    """Print a line on stderr, unless ``quiet``; stdout is for data."""
+    """Print a line on stderr, unless ``quiet``; stdout is for data. Characters that do not print become escapes."""
     if not quiet:
-        click.echo(text, err=True)
+        click.echo(printable(text), err=True)
 
 
-def _no_bar(quiet: bool) -> bool:
-    """True if no progress bar is to be shown: stderr is not a terminal, or the user wants quiet."""
-    return quiet or sys.stderr is None or not sys.stderr.isatty()
+def tell(text: str) -> None:
+    """Print a line of the command's answer on stdout. Characters that do not print become escapes."""
+    click.echo(printable(text))
+
+
+def tell_json(value: Any, indent: int | None = None) -> None:
+    """Print a command's answer on stdout as JSON, in which characters that do not print are escapes."""
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"))
 
 
 @contextlib.contextmanager
 def counting(total: int, label: str, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A context manager with a progress bar, shown on a terminal only.
+    """A context manager with a progress bar, in a log with a line now and then; see `io.progress.bar`.
 
     It gives a function to call with the number of things done since its last call.
     """
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit="", disable=_no_bar(quiet), leave=False, dynamic_ncols=True) as bar:
-        yield bar.update
+    with bar(total, label, quiet) as shown:
+        yield shown.update
 
 
 @contextlib.contextmanager
 def sampling(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A context manager with a progress bar for samples of w, shown on a terminal only.
+    """A context manager with a progress bar for samples of w, in a log with a line now and then.
 
     It gives a function to call with the number of samples drawn so far and the number in all. The bar appears at the
     first call.
     """
-    from tqdm import tqdm
-
     bars: list[Any] = []
 
     def progress(done: int, total: int) -> None:
         if not bars:
-            bars.append(tqdm(desc="samples of w", unit="", disable=_no_bar(quiet), leave=False, dynamic_ncols=True))
-        bars[0].total = total
+            bars.append(bar(total, "samples of w", quiet))
         bars[0].update(done - bars[0].n)
 
     try:
         yield progress
     finally:
-        for bar in bars:
-            bar.close()
+        for shown in bars:
+            shown.close()
 
 
 class Progress:
-    """A progress bar with step, distance and time left, shown on a terminal only.
+    """A progress bar with step, distance and time left, in a log with a line now and then.
 
     Args:
         steps: the number of steps in all.
@@ -331,16 +357,7 @@ class Progress:
     """
 
     def __init__(self, steps: int, label: str, quiet: bool):
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            total=steps,
-            desc=label,
-            unit="step",
-            disable=_no_bar(quiet),
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self.bar = bar(steps, label, quiet, unit="step")
 
     def __call__(self, step: Any) -> None:
         """Show a step, an object with ``number`` (from 1) and ``distance`` (a tensor)."""
@@ -351,3 +368,39 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal with which schedulers, containers and terminals end a process, handled as Ctrl-C is.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
+
+
+@contextlib.contextmanager
+def termination() -> Iterator[None]:
+    """A context manager in which SIGTERM and SIGHUP raise `Terminated`, so that what is unfinished is cleaned up.
+
+    Outside the main thread nothing changes, and a signal that is ignored stays so, as nohup wants it.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # another one must not interrupt the cleaning
+        raise Terminated(number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

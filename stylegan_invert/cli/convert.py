@@ -42,7 +42,7 @@ def command(source: str, out: str, form: str | None, quiet: bool) -> None:
     info = adapt(net.G).info()
     sizes = f"{info['resolution']}x{info['resolution']}, {info['channels']} channels, {info['classes']} classes"
     others = [role for role in ("G", "D") if net[role] is not None and net[role] is not net.G]
-    say(quiet, f"read {source}: {info['family']}, {sizes}{', with ' + ' and '.join(others) if others else ''}")
+    say(quiet, f"read {net.file}: {info['family']}, {sizes}{', with ' + ' and '.join(others) if others else ''}")
     report = convert(net, out, form)
     say(quiet, f"wrote {out}: {WRITERS[form].title}")
     for lost in report.left_out:

@@ -1,7 +1,5 @@
 """``stylegan-invert distance``"""
 
-import json
-
 import click
 
 from .common import (
@@ -15,6 +13,8 @@ from .common import (
     pick_device,
     quiet_option,
     say,
+    tell,
+    tell_json,
 )
 
 
@@ -74,11 +74,11 @@ def command(
         b = features.of(generated_pictures(adapt(G), samples, seed, labels), progress)
     result = distances(a, b)
     if as_json:
-        click.echo(json.dumps(result))
+        tell_json(result)
         return
-    click.echo(f"KID (SqueezeNet)      {result['kid_squeezenet']:.5f} +- {result['kid_squeezenet_stderr']:.5f}")
+    tell(f"KID (SqueezeNet)      {result['kid_squeezenet']:.5f} +- {result['kid_squeezenet_stderr']:.5f}")
     if "frechet_squeezenet" in result:
-        click.echo(f"Frechet (SqueezeNet)  {result['frechet_squeezenet']:.4f}")
+        tell(f"Frechet (SqueezeNet)  {result['frechet_squeezenet']:.4f}")
     else:
-        click.echo("Frechet (SqueezeNet)  not given: it needs 10,000 pictures on both sides")
-    click.echo(f"pictures              {len(a):,} real, {len(b):,} generated")
+        tell("Frechet (SqueezeNet)  not given: it needs 10,000 pictures on both sides")
+    tell(f"pictures              {len(a):,} real, {len(b):,} generated")

@@ -1,11 +1,10 @@
 """``stylegan-invert doctor``"""
 
-import json
 import sys
 
 import click
 
-from .common import device_option, pick_device
+from .common import device_option, pick_device, tell, tell_json
 
 
 @click.command()
@@ -21,11 +20,11 @@ def command(as_json: bool, device: str) -> None:
 
     report = examine(pick_device(device))
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        tell_json(report, 2)
     else:
         for check in report["checks"]:
-            click.echo(f"{'ok ' if check['ok'] else 'NO '} {check['name']}: {check['found']}")
+            tell(f"{'ok ' if check['ok'] else 'NO '} {check['name']}: {check['found']}")
             if check["remedy"]:
-                click.echo(f"     {check['remedy']}")
-        click.echo(f"native operations on {report['device']}: {'they work' if report['works'] else 'they do not work'}")
+                tell(f"     {check['remedy']}")
+        tell(f"native operations on {report['device']}: {'they work' if report['works'] else 'they do not work'}")
     sys.exit(0 if report["works"] else 1)

@@ -1,14 +1,18 @@
 """``stylegan-invert generate``"""
 
+import os
 import re
 
 import click
 
+from ..errors import StyleganInvertError
 from .common import (
     Number,
     UserPath,
     class_option,
+    counting,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -18,6 +22,8 @@ from .common import (
     say,
     z_prior_option,
 )
+
+MANY = 1000  # before more pictures than this are rendered, a line says how many
 
 
 def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -41,8 +47,17 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
     "--projected-w",
     type=UserPath(),
     metavar="FILE",
-    help="File of codes to render: projected_w.npz or projected_z.npz, of this package or the official projector.",
+    help="File of codes to render: projected_w.npz or projected_z.npz, of this package or the official projector; or the "
+    "folder of a result.",
 )
+@click.option(
+    "--rounding",
+    type=click.Choice(["projector", "generate"]),
+    help="How numbers become levels from 0 to 255. projector: as the official projector.py does, (x + 1) * 127.5. "
+    "generate: as the official generate.py does, x * 127.5 + 128. Half of all numbers differ by one level.  "
+    "[default: projector for --projected-w, generate for --seeds]",
+)
+@foreign_codes_option
 @outdir_option
 @click.option(
     "--trunc",
@@ -77,6 +92,7 @@ def command(
     network: str,
     seeds: list[int] | None,
     projected_w: str | None,
+    rounding: str | None,
     outdir: str,
     truncation_psi: float,
     tau: float | None,
@@ -88,8 +104,9 @@ def command(
 ) -> None:
     """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...).
 
-    A projected code renders to exactly the picture that the projection saved. For networks that make a picture from z
-    and a class, --class renders the same z with another class.
+    A projected code renders to exactly the picture that the projection saved. Official generate.py rounds the same
+    picture differently, as --rounding generate does, and leaves out noise maps that were saved with the code. For
+    networks that make a picture from z and a class, --class renders the same z with another class.
 
     \b
     stylegan-invert generate -n ffhq --seeds 85,265 --trunc 0.7 -o out
@@ -101,11 +118,13 @@ def command(
     import torch
 
     from ..files.writing import staged
-    from ..generator import Code, adapt, check_code, label, with_prior
-    from ..io.codes import read_codes
+    from ..generator import Code, adapt, label, with_prior
+    from ..io.codes import check_codes, code_file, read_codes
     from ..io.gaussian_file import with_gaussian
     from ..media.pictures import generator_pixels, projector_pixels, write_png
 
+    if projected_w is not None and os.path.isdir(projected_w):
+        projected_w = str(code_file(projected_w))
     code = read_codes(projected_w) if projected_w is not None else None
     where = pick_device(device)
     generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
@@ -118,11 +137,10 @@ def command(
             raise click.UsageError(
                 "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in its w."
             )
-        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1))
+        code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1), code.network)
     with torch.no_grad():
         if code is not None:
-            check_code(code, generator, projected_w)
-            pixels = projector_pixels
+            check_codes(code, generator, projected_w)
             names = [f"proj{i:02d}.png" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
@@ -130,12 +148,21 @@ def command(
             z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
             # One at a time, as official code does: in a batch the last digits differ.
             codes = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
-            names, pixels = [f"seed{seed:04d}.png" for seed in seeds], generator_pixels
+            names = [f"seed{seed:04d}.png" for seed in seeds]
         if tau is not None:
             with sampling(quiet) as progress:
                 generator = with_gaussian(generator, c, progress=progress)
             codes = [generator.compressed(Code(one.space, one.tensors, c), tau) for one in codes]
-        with staged(outdir) as folder:
+        pixels = {"projector": projector_pixels, "generate": generator_pixels}[
+            rounding or ("generate" if code is None else "projector")
+        ]
+        if len(names) > MANY:
+            say(quiet, f"rendering {len(names):,} pictures")
+        with staged(outdir) as folder, counting(len(names), "pictures", quiet) as progress:
             for name, one in zip(names, codes):
-                write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                try:
+                    write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                except StyleganInvertError as e:
+                    raise click.ClickException(f"{name}: {e}") from None
+                progress(1)
     say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")

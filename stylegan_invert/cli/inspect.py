@@ -1,11 +1,10 @@
 """``stylegan-invert inspect``"""
 
-import json
 from typing import Any
 
 import click
 
-from .common import NetworkSource, assume_option, open_network
+from .common import NetworkSource, assume_option, open_network, tell, tell_json
 
 
 @click.command()
@@ -19,11 +18,11 @@ def command(network: str, as_json: bool) -> None:
     """
     info = open_network(network, quiet=True).info  # it also lists what was assumed
     if as_json:
-        click.echo(json.dumps(info, indent=2))
+        tell_json(info, 2)
         return
     width = max(map(len, info))
     for name, value in info.items():
-        click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+        tell(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,6 @@
 """``stylegan-invert interpolate``"""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from .common import (
     UserPath,
     class_option,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -48,6 +50,7 @@ from .common import (
     help="The true code of an END, for pictures whose code is known. Give one for each END, in the same order. Errors "
     "are then written to errors.json and errors.png.",
 )
+@foreign_codes_option
 @class_option
 @z_prior_option
 @device_option
@@ -162,8 +165,8 @@ def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
         c: the label (1, c_dim) of the class; None for a network without classes, or to keep that of a file.
     """
     from ..analysis.paths import underlying
-    from ..generator import Code, check_code
-    from ..io.codes import code_file, read_codes
+    from ..generator import Code
+    from ..io.codes import check_codes, code_file, read_codes
 
     if end == "latent":
         if before is None:
@@ -179,9 +182,9 @@ def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
             raise click.UsageError("This network has classes; choose that of seed:N with --class.")
         (shape,) = generator.code_shapes("z").values()
         return Code("z", {"z": generator.prior.of_seed(int(number), [1, *shape])}, c).to(generator.device)
-    path = Path(end).expanduser()
+    path = Path(os.path.expanduser(end))
     code = read_codes(code_file(path) if path.is_dir() else path)
-    check_code(code, generator, end)
+    check_codes(code, generator, end)
     if len(code) != 1:
         raise click.ClickException(f"{end}: it holds {len(code)} codes; expected one")
     code = code.without_noise().to(generator.device)

@@ -1,14 +1,24 @@
 """The ``stylegan-invert`` command."""
 
+import contextlib
+import errno
+import io
 import os
+import signal
 import sys
+import traceback
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import StyleganInvertError
-from .common import Commands
+from ..errors import StyleganInvertError, printable
+from ..files.door import raise_limits, size_of
+from .common import Commands, Terminated, termination
+
+DEBUG = "STYLEGAN_INVERT_DEBUG"  # the environment variable that shows where an unexpected error happened
 
 COMMANDS = {
     "convert": "Write a network file in another format, and compare the pictures of both.",
@@ -23,11 +33,30 @@ COMMANDS = {
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",
+    "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",
 }
+
+
+def _raise_limits(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    """Apply ``--max-file-size`` to the whole process, while the command runs."""
+    if text is not None:
+        try:
+            raise_limits(size_of(text))
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from None
+        ctx.call_on_close(lambda: raise_limits(0))
 
 
 @click.command(cls=Commands, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stylegan-invert")
+@click.option(
+    "--max-file-size",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_raise_limits,
+    help="Read files of up to this size, such as 20G, and unpack compressed ones up to it. Each kind of file has its own "
+    "limit, which it may exceed only then.  [default: $STYLEGAN_INVERT_MAX_FILE_SIZE]",
+)
 def cli() -> None:
     """Find the latent code from which a generator network makes a given picture (GAN inversion).
 
@@ -45,35 +74,107 @@ def run(command: click.Command, args: list[str] | None = None, prog_name: str | 
         args: its arguments; None takes those of the process.
         prog_name: the name of the program in messages.
     """
+    with _printable_warnings(), termination():
+        code = _status(command, args, prog_name)
+    sys.exit(code)
+
+
+def _status(command: click.Command, args: list[str] | None, prog_name: str | None) -> int:
+    """Run a command; returns the exit status."""
     try:
         result = command.main(args, prog_name=prog_name, standalone_mode=False)
-        code = result if isinstance(result, int) else 0
+        return result if isinstance(result, int) else 0
     except click.exceptions.Exit as e:
-        code = e.exit_code
+        return e.exit_code
     except click.ClickException as e:
-        e.show()
-        code = e.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted; what was unfinished was not written", 130)
+        return _show(e)
+    except (KeyboardInterrupt, click.Abort) as e:
+        cause = next((x for x in (e, e.__cause__) if isinstance(x, Terminated)), None)
+        what, number = ("interrupted", signal.SIGINT) if cause is None else ("terminated", cause.signal)
+        return _fail(f"{what}; what was unfinished was not written", 128 + number)  # the status that shells give
     except BrokenPipeError:  # the program that reads our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        return 1
     except (StyleganInvertError, ValueError) as e:
-        code = _fail(str(e))
+        return _fail(str(e))
     except OSError as e:
-        code = _fail(f"{e.filename}: {e.strerror}" if e.filename and e.strerror else str(e))
+        return _fail(_about_file(e))
     except MemoryError:
-        code = _fail("out of memory; try a smaller --batch")
+        return _fail(_out_of_memory(_options(command, args), on_cpu=True))
     except RuntimeError as e:
-        if "out of memory" not in str(e) and "can't allocate memory" not in str(e):
-            raise
-        code = _fail("out of memory on the device; try a smaller --batch, or --device cpu")
-    sys.exit(code)
+        if "out of memory" in str(e) or "can't allocate memory" in str(e):
+            return _fail(_out_of_memory(_options(command, args), on_cpu="CPUAllocator" in str(e)))
+        return _unexpected(e)
+    except Exception as e:
+        return _unexpected(e)
+
+
+def _options(command: click.Command, args: list[str] | None) -> set[str]:
+    """The options of the command that the arguments name."""
+    for word in sys.argv[1:] if args is None else args:
+        if isinstance(command, Commands) and word in command.table:
+            command = command.get_command(click.Context(command), word)
+    return {name for param in command.params for name in param.opts}
+
+
+def _out_of_memory(options: set[str], on_cpu: bool) -> str:
+    """What to do when memory was too small, for a command with these options."""
+    remedies = []
+    if "--batch-gpu" in options:
+        remedies.append("try a smaller --batch-gpu or --batch")
+    elif "--batch" in options and not on_cpu:  # on a CPU targets are computed one after another
+        remedies.append("try a smaller --batch")
+    if "--device" in options and not on_cpu:
+        remedies.append("try --device cpu")
+    where = "the main memory is too small for this" if on_cpu else "the memory of the device is too small for this"
+    return f"out of memory: {where}; {', or '.join(remedies) or 'close other programs, or take a larger machine'}"
+
+
+def _show(error: click.ClickException) -> int:
+    """Print what click says of wrong options; returns the exit status."""
+    error.message = printable(error.message)
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().splitlines():
+        click.echo(printable(line.expandtabs(4)), err=True)
+    return error.exit_code
+
+
+def _about_file(error: OSError) -> str:
+    """A sentence about a file that could not be read or written."""
+    if error.strerror is None:
+        return str(error)
+    name = f"{error.filename}: " if error.filename is not None else ""
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+    return f"{name}{error.strerror}{'; make room, or choose another folder' if full else ''}"
+
+
+def _unexpected(error: Exception) -> int:
+    """Print an error that nobody has foreseen, which is a mistake in this package; returns the exit status."""
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _fail(
+        f"{printable(text, 300)}. This is a mistake in stylegan-invert, please report it; with {DEBUG}=1 in the "
+        "environment the same command prints where it happened"
+    )
+
+
+@contextlib.contextmanager
+def _printable_warnings() -> Iterator[None]:
+    """A context manager in which a warning is one line without characters that do not print."""
+
+    def show(message: Warning | str, *details: Any) -> None:
+        click.echo(printable(f"Warning: {message}"), err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str, code: int = 1) -> int:
     """Print an error, and return the exit status."""
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
     return code
 
 

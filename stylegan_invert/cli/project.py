@@ -2,13 +2,18 @@
 
 import contextlib
 import dataclasses
+import functools
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..io.weights import WEIGHTS
+from ..files.writing import folder_names
+from ..io.download import shown_url
+from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
@@ -16,7 +21,9 @@ from .common import (
     Progress,
     UserPath,
     check_outdir,
+    counting,
     device_option,
+    foreign_codes_option,
     network_option,
     open_network,
     outdir_option,
@@ -79,11 +86,22 @@ def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def run_torchscript_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--run-torchscript``."""
+    return click.option("--run-torchscript", is_flag=True, help=RUN_TORCHSCRIPT)(function)
+
+
 def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each weight file that a loss may need."""
+    """Add an option for each weight file that a loss may need, and ``--run-torchscript``."""
+    function = run_torchscript_option(function)
     for name, weights in reversed(WEIGHTS.items()):
         function = click.option(f"--{name}", type=UserPath(), metavar=weights.metavar, help=weights.help)(function)
     return function
+
+
+def _method_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """A click callback that gives the name of a method in the case in which it is declared."""
+    return name and next((known for known in all_methods() if known.casefold() == name.casefold()), name)
 
 
 def _listed(names: list[str]) -> str:
@@ -103,9 +121,11 @@ def _listed(names: list[str]) -> str:
     metavar="FILE",
     help="A picture, a folder of pictures, or a pattern in quotes. The option may be repeated.",
 )
+@click.argument("unquoted", nargs=-1, metavar="")
 @outdir_option
 @click.option(
     "--method",
+    callback=_method_name,
     metavar=f"[{'|'.join(METHODS)}]",
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
     + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
@@ -129,13 +149,14 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="[mean|random|de|nearest|regression|FILE]",
+    metavar="[mean|random|de|encoder|nearest|regression|FILE]",
     help="Where the search starts. mean: the mean code. random: a random code. de: the code that the network's "
-    "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
-    "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
-    "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
-    "random for z and dense; regression for the fast methods]",
+    "discriminator finds, if it was trained to (direction embedding). encoder: the code that --encoder finds. nearest: "
+    "the mean of those samples of the network that come nearest to the target. regression: the code that a regression "
+    "predicts, which is fitted to samples of the network. FILE: a projected_w.npz, or the folder of an earlier run with "
+    "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
+@foreign_codes_option
 @click.option(
     "--sequence",
     is_flag=True,
@@ -152,9 +173,21 @@ def _listed(names: list[str]) -> str:
 )
 @z_prior_option
 @click.option(
+    "--encoder",
+    type=UserPath(),
+    metavar="FILE",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+)
+@click.option(
+    "--assume-encoder",
+    is_flag=True,
+    help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
+)
+@click.option(
     "--save-noise",
     is_flag=True,
-    help="Save the optimised noise maps in projected_w.npz, and render proj.png with them.",
+    help="Save the optimised noise maps in projected_w.npz, and render proj.png with them. 'stylegan-invert generate' "
+    "reads them; official generate.py renders the code without them.",
 )
 @click.option(
     "--video/--no-video", default=False, show_default=True, help="Write proj.mp4, a video of the optimisation."
@@ -165,17 +198,26 @@ def _listed(names: list[str]) -> str:
     default=1,
     show_default=True,
     metavar="N|auto",
-    help="Number of targets that are projected together on a GPU. auto: as many as its memory holds.",
+    help="Number of targets that are projected together on a GPU. auto: as many as its memory holds. A CPU takes one "
+    "after another.",
 )
 @class_options(PictureReading)
 @device_option
 @quiet_option
 def command(
-    network: str, targets: tuple[str, ...], outdir: str, quiet: bool, device: str, init: str | None, **options: Any
+    network: str,
+    targets: tuple[str, ...],
+    unquoted: tuple[str, ...],
+    outdir: str,
+    quiet: bool,
+    device: str,
+    init: str | None,
+    **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
 
-    Writes into DIR, or into one folder of DIR for each target if there are several: the target at the network's size
+    For one file, writes into DIR; for a folder, a pattern or several --target, into a folder of DIR for each picture,
+    which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
     of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
     decibels; and SSIM, the structural similarity.
@@ -186,31 +228,21 @@ def command(
     """
     from ..media.pictures import find_pictures
 
-    pictures = find_pictures(list(targets))
-    names = result_names(pictures)
-    several = len(pictures) > 1 or Path(targets[0]).is_dir()
-    outdirs = [Path(outdir) / name for name in names] if several else [Path(outdir)]
+    if unquoted:
+        remedy = "Put a pattern in quotes, as -t 'pictures/*.png', or repeat -t for each file."
+        if not all(map(os.path.exists, unquoted)):
+            remedy = "Options begin with -, and -t names a target."
+        raise click.UsageError(f"Got {len(unquoted)} unexpected extra arguments, as {unquoted[0]}. {remedy}")
+    for target in targets:
+        if re.match(r"https?://", target, re.IGNORECASE):
+            raise click.UsageError(f"-t {shown_url(target)}: download the picture first, and name the file.")
+    pictures = find_pictures(list(targets), functools.partial(say, quiet))
+    names = folder_names(pictures)
+    # The layout follows from what was asked for, not from how many files a pattern matches or a folder holds.
+    single = len(targets) == 1 and Path(targets[0]).is_file()
+    outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
     run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
-
-
-def result_names(pictures: list[Path]) -> list[str]:
-    """The name of a folder for the results of each picture.
-
-    It is the picture's name without its suffix. Pictures that differ in their suffix alone keep it.
-
-    Raises:
-        click.UsageError: two pictures have the same name.
-    """
-    stems = [p.stem for p in pictures]
-    names = [p.stem if stems.count(p.stem) == 1 else p.name for p in pictures]
-    for i, name in enumerate(names):
-        if names.index(name) != i:
-            first = pictures[names.index(name)]
-            raise click.UsageError(
-                f"{first} and {pictures[i]} would both be written to the folder {name}; project them in two runs."
-            )
-    return names
 
 
 def starts(init: str | None, names: list[str]) -> Any:
@@ -262,22 +294,56 @@ def run(
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
-    # A wrong method, loss or folder is reported before the network is loaded, which may take a download.
+    # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
     preset = find_method(options["method"]).preset if "method" in options else {}
     parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
+    check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)
-    say(quiet, f"network {network}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
+    say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
+    if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not find_method(name).one_pass:
+        say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
+    if options.get("save_noise"):
+        say(quiet, "note: official generate.py will render these codes without the noise maps, so its pictures differ")
     with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
         results = project_each(
             net, [str(p) for p in pictures], keep_steps=video, callback=callback, progress=samples, **options
         )
-        for picture, outdir, result in zip(pictures, outdirs, results):
+        for i, (picture, outdir, result) in enumerate(zip(pictures, outdirs, results)):
             result.save(outdir)
-            say(quiet, f"{picture} -> {outdir}: {_summary(result)}")
+            which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
+            say(quiet, f"{which}{picture} -> {outdir}: {_summary(result)}")
+
+
+def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
+    """Read every picture, and name all that cannot be read.
+
+    Args:
+        pictures: the files.
+        quiet: True shows no progress.
+        reading: arguments of `media.pictures.read_picture`.
+
+    Raises:
+        ImageFileError: pictures cannot be read.
+    """
+    from ..errors import ImageFileError
+    from ..media.pictures import read_picture
+
+    wrong = []
+    with counting(len(pictures), "checking pictures", quiet or len(pictures) < 10) as progress:
+        for picture in pictures:
+            try:
+                read_picture(picture, 8, 3, **reading)
+            except ImageFileError as e:
+                wrong.append(str(e))
+            progress(1)
+    if wrong:
+        more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        head = f"{len(wrong)} of {len(pictures)} pictures cannot be read: " if len(pictures) > 1 else ""
+        raise ImageFileError(f"{head}{'; '.join(wrong[:10])}{more}")
 
 
 def _default(net: Any) -> str:
@@ -298,7 +364,9 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
             bar.close()
         if bar is None or step.number == 1:
             last = first + len(step.distance)
-            what = pictures[first].name if last - first == 1 else f"targets {first + 1}-{last} of {len(pictures)}"
+            what = pictures[first].name if last - first == 1 else "targets"
+            if len(pictures) > 1:
+                what = f"{what}, {first + 1}{f'-{last}' if last - first > 1 else ''} of {len(pictures)}"
             bar = Progress(step.total, what, quiet)
         bar(step)
         if step.number == step.total:

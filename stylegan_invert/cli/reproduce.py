@@ -12,6 +12,7 @@ COMMANDS = {
     "compression": "Wulff & Torralba: truncation and compression in V.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
+    "encoder": "Bayat: an encoder, optimisation, and both together.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
 }
@@ -51,4 +52,6 @@ def run_study(
     if data is not None:
         settings["data"] = picture_set(net, data, pictures)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
-    say(quiet, f"{study.table(results)}\nwrote {outdir}/table.md, results.json{figures}")
+    for line in study.table(results).splitlines():
+        say(quiet, line)
+    say(quiet, f"wrote {outdir}/table.md, results.json{figures}")

@@ -35,7 +35,7 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
 @click.option(
     "--ways", default="de:0,de:50,mean:300,mean:1000:100,mean-near:300:100", show_default=True,
     metavar="START:STEPS[:FIRST],...", callback=_ways,
-    help="The rows: where to start, how many steps of W, and for how many pictures of each set.",
+    help="The rows: where to start (de, mean, mean-near, random), how many steps of W, and for how many pictures of each set.",
 )  # fmt: skip
 @outdir_option
 @device_option

@@ -16,6 +16,8 @@ from .common import (
     quiet_option,
     sampling,
     say,
+    tell,
+    tell_json,
 )
 
 # The numbers that are printed, by their name in the JSON output, with their titles.
@@ -102,13 +104,13 @@ def command(
         with atomic(Path(outdir) / "stats.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n")
     if as_json:
-        click.echo(json.dumps(result))
+        tell_json(result)
         return
     for name, facts in diagnoses.items():
         if name:
-            click.echo(name)
+            tell(name)
         for key, title in LINES.items():
             value = facts[key]
-            click.echo(f"{title:<36}{value:>12,}" if isinstance(value, int) else f"{title:<36}{value:>12.4g}")
+            tell(f"{title:<36}{value:>12,}" if isinstance(value, int) else f"{title:<36}{value:>12.4g}")
     if outdir is not None:
         say(quiet, f"wrote stats.json and figures to {outdir}")

@@ -1,7 +1,9 @@
 """``stylegan-invert train``"""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -15,6 +17,7 @@ AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official wor
 NEEDS = {  # options that mean nothing without another
     "augment_p": "--aug",
     "ada_target": "--aug ada",
+    "attach_kimg": "--head direction",
     "embedding_weight": "--head direction",
     "embedding_weight_later": "--head direction",
     "embedding_later_kimg": "--head direction",
@@ -46,7 +49,8 @@ DEFAULT_TEXTS = {
     "--resolution",
     type=int,
     metavar="INT",
-    help="Side of the pictures, a power of two.  [default: from the first picture]",
+    help="Side of the pictures, a power of two. A network file of a lower resolution grows.  [default: from the network "
+    "file or the first picture]",
 )
 @click.option("--cond", is_flag=True, help="Train a network with classes; labels are read from dataset.json.")
 @click.option("--mirror", is_flag=True, help="Show every picture mirrored, too.")
@@ -72,7 +76,11 @@ DEFAULT_TEXTS = {
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
 )
-@click.option("--fp32", is_flag=True, help="Compute in full precision on CUDA.")
+@click.option(
+    "--fp32",
+    is_flag=True,
+    help="Compute everything in float32 on CUDA, and nothing in half precision. TF32 is off in every training.",
+)
 @click.option(
     "--tick",
     type=Number(0, 1e6, min_open=True),
@@ -101,12 +109,15 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     """Train a StyleGAN2 network.
 
     DIR gets log.jsonl, sample grids, official network files and a checkpoint. A run that was stopped, however it was,
-    goes on with --resume DIR as if it had not been.
+    goes on with --resume DIR as if it had not been. Ctrl-C and SIGTERM write a checkpoint first; a second Ctrl-C ends
+    the run at once.
 
     \b
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
+    stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
+    stylegan-invert train --resume cats32 --head direction --train head --data cats.zip --outdir runs/attached --kimg 100
     """
     from ..training.gan import train
 
@@ -121,8 +132,21 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
+    with stopping():
+        newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as e:
+        say(False, str(e))
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -138,13 +162,14 @@ def stopped_run(
         chosen: the options of the command; "kimg" and "data" may differ from those of the run.
     """
     from ..media.picture_set import PictureSet
+    from ..training.gan import RHYTHM
     from ..training.loop import read_checkpoint, read_options
 
     if changed:
         names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in changed))
         raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
     read_checkpoint(folder)
-    record = read_options(folder, Options)
+    record = read_options(folder, Options, RHYTHM)
     options = record["options"]
     if chosen["kimg"] is not None:
         options = dataclasses.replace(options, kimg=chosen["kimg"])
@@ -177,10 +202,6 @@ def new_run(
     if chosen["data"] is None or chosen["outdir"] is None:
         raise click.UsageError("--data and --outdir are needed, or --resume with the folder of a stopped run.")
     check_outdir(chosen["outdir"])
-    if net is not None and on_line & {"resolution", "grey"}:
-        raise click.UsageError(
-            "--resolution and --grey cannot be chosen for the weights of a network file; it has its own."
-        )
     present = {"--aug": chosen["aug"] != "noaug", "--aug ada": chosen["aug"] == "ada"}
     present["--head direction"] = chosen["head"] == "direction"
     declared = [field for field in dataclasses.fields(Options) if field.metadata and flags(field)]
@@ -188,9 +209,14 @@ def new_run(
     for name, needed in NEEDS.items():
         if name in given and not present[needed]:
             raise click.UsageError(f"{flags(given[name])[0]} has no meaning without {needed}.")
-    sizes = sizes_of(net.G) if net is not None else {"channels": 1 if chosen["grey"] else 3}
+    if net is not None:
+        sizes = sizes_of(net, on_line, chosen)
+    elif chosen["train"] not in (None, "all"):
+        raise click.UsageError(f"--train {chosen['train']} has no meaning without --resume and a network file.")
+    else:
+        sizes = {"channels": 1 if chosen["grey"] else 3, "resolution": chosen["resolution"]}
     first, last = chosen["pictures"] or (0, None)
-    resolution, channels = sizes.pop("resolution", chosen["resolution"]), sizes.pop("channels")
+    resolution, channels = sizes.pop("resolution"), sizes.pop("channels")
     shape = {"resolution": resolution, "channels": channels, "use_labels": chosen["cond"], "mirror": chosen["mirror"]}
     data = PictureSet(chosen["data"], **shape, first=first, last=last)
     settings = {
@@ -210,22 +236,29 @@ def new_run(
     )
 
 
-def sizes_of(G: Any) -> dict[str, Any]:
-    """The settings under which a generator of the same sizes is made."""
-    from ..networks.stylegan2 import Generator
+def sizes_of(net: Any, on_line: set[str], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings under which networks of the form of a file's are built, at the chosen resolution.
 
-    if not isinstance(G, Generator):
-        raise click.UsageError("--resume takes the network file of a StyleGAN2, or the folder of a stopped run.")
-    synthesis = G.init_kwargs.get("synthesis_kwargs") or {}
-    return {
-        "resolution": G.img_resolution,
-        "channels": G.img_channels,
-        "z_dim": G.z_dim,
-        "w_dim": G.w_dim,
-        "mapping_layers": G.mapping.num_layers,
-        "mapping_lr": G.mapping.fc0.bias_gain,
-        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
-    }
+    Args:
+        net: the network file.
+        on_line: the options on the command line.
+        chosen: the options of the command.
+    """
+    from ..training.gan import settings_of
+
+    fixed = {"grey": "--grey", "z_dim": "--z-dim", "w_dim": "--w-dim", "mapping_layers": "--mapping-layers"}
+    fixed["mapping_lr"] = "--mapping-lr"
+    named = ", ".join(flag for name, flag in fixed.items() if name in on_line)
+    if named:
+        raise click.UsageError(
+            f"{named} cannot be chosen for the weights of a network file; its networks have their own."
+        )
+    changed = {name: chosen[name] for name in ("channel_base", "channel_max") if chosen[name] is not None}
+    sizes = settings_of(net, **changed, **({"num_fp16_res": 0} if chosen["fp32"] else {}))
+    own, resolution = sizes["resolution"], chosen["resolution"]
+    if resolution is not None and resolution < own:
+        raise click.UsageError(f"--resolution is {resolution}; a network of {own}x{own} can only grow.")
+    return {**sizes, "resolution": resolution or own}
 
 
 def check(data: Any, quiet: bool) -> None:
@@ -253,6 +286,11 @@ class Watch:
             ("loss/D_real", "D real"),
             ("loss/D_fake", "D fake"),
             ("augment_p", "augment"),
+            ("loss/latent", "code"),
+            ("loss/generated", "generated"),
+            ("loss/real", "real"),
+            ("lpips_generated", "LPIPS of generated pictures"),
+            ("lpips_real", "of real ones"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

@@ -368,8 +368,11 @@ def _hint(module: str) -> str:
 def show(value: Any) -> str:
     """A value for an error message.
 
-    Of a container only the type is said, because writing it out could take very long.
+    A shape, or another short row of numbers, is written out. Of other containers only the type is said, because writing
+    them out could take very long.
     """
+    if isinstance(value, (tuple, list)) and len(value) <= 8 and all(type(v) in (int, float) for v in value):
+        return repr(value)[:200]
     plain = value is None or isinstance(value, (bool, int, float, str))
     return repr(value)[:80] if plain else f"a {type(value).__name__}"
 

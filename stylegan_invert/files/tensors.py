@@ -331,6 +331,13 @@ def encode_latin1(machine: Machine, args: tuple) -> bytes | memoryview:
     return _latin1(memoryview(args[0].encode()))
 
 
+def new_dict(machine: Machine, args: tuple) -> dict[Any, Any]:
+    """collections.OrderedDict(), as which torch.save writes state dicts and the empty hooks of tensors."""
+    if args:
+        raise Refusal("a dictionary that is made from arguments")
+    return {}
+
+
 def empty_bytes(machine: Machine, args: tuple) -> bytes:
     """bytes(), which is how pickles of protocol 2 write an empty byte string."""
     if args:
@@ -355,6 +362,7 @@ GLOBALS = {
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
     ("torch.storage", "_load_from_bytes"): load_from_bytes,
+    ("collections", "OrderedDict"): new_dict,
     ("_codecs", "encode"): encode_latin1,
     ("__builtin__", "bytes"): empty_bytes,
     ("numpy", "dtype"): numpy_dtype,

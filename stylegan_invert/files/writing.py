@@ -1,34 +1,54 @@
-"""Write files so that no half-written file stays behind, and compute checksums."""
+"""Write files so that no half-written file stays behind, make names for them, and compute checksums.
+
+Files are written in a temporary folder beside their place, and moved when they are complete. A process that is killed
+cannot remove its temporary folder; the next process that writes into the same folder does. Whether the owner of a
+temporary folder lives is told by a lock on a file in it, which the operating system releases when its owner ends,
+however that happens.
+"""
 
 import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; there, what a killed process leaves stays until a user removes it
+    fcntl = None
+
+PREFIX = ".part-"  # of temporary folders
+LOCK = ".stylegan-invert-lock"  # the file in a temporary folder that its owner keeps locked
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # a refusing disk
+LONGEST = 120  # bytes of a name that `folder_names` makes; file systems allow 255, and suffixes may follow
+_cleaned: set[str] = set()  # the folders that this process has looked through for temporary folders of dead processes
 
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """A context manager that replaces a file only when its new contents are complete.
 
-    It gives a temporary path in the same folder. When the block ends without an exception, that file is renamed to
-    ``path``. Otherwise it is removed, and an earlier file at ``path`` stays as it was.
+    It gives a path of the same name in a temporary folder; the block writes this file. When the block ends without an
+    exception, the file is moved to ``path``. Otherwise it is removed, and an earlier file at ``path`` stays as it was.
+
+    Raises:
+        OSError: the file cannot be written. ``filename`` is ``path``, also where the disk became full in a library that
+            says so in its own words.
     """
     path = Path(path)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(fd)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _temporary(path.parent) as folder, _explained(folder, path.parent, path.name):
+        yield folder / path.name
+        if path.is_dir():
+            raise _a_directory(path)
+        os.replace(folder / path.name, path)
 
 
 @contextlib.contextmanager
@@ -44,23 +64,209 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
     """
     folder = Path(folder)
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".part-"))
     try:
-        yield temporary
-        files = sorted(temporary.iterdir())
-        for path in files:  # checked before anything is moved
-            if (folder / path.name).is_dir():
-                raise IsADirectoryError(
-                    errno.EISDIR, "it is a directory; a file is to be written there", str(folder / path.name)
-                )
-        for path in files:
-            os.replace(path, folder / path.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _temporary(folder) as temporary, _explained(temporary, folder):
+            yield temporary
+            files = sorted(p for p in temporary.iterdir() if p.name != LOCK)
+            for path in files:  # checked before anything is moved
+                if (folder / path.name).is_dir():
+                    raise _a_directory(folder / path.name)
+            for path in files:
+                os.replace(path, folder / path.name)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         for made in missing:
             with contextlib.suppress(OSError):  # rmdir refuses a folder that is not empty
                 made.rmdir()
+
+
+def append(path: str | os.PathLike, text: str) -> None:
+    """Append a text to a file, at once and whole unless the disk refuses.
+
+    Raises:
+        OSError: the file cannot be written. ``filename`` is ``path``.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            data = text.encode()
+            while data:
+                data = data[file.write(data) :]
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, os.fspath(path)) from None
+
+
+def _a_directory(path: Path) -> IsADirectoryError:
+    return IsADirectoryError(errno.EISDIR, "it is a directory; a file is to be written there", str(path))
+
+
+@contextlib.contextmanager
+def _temporary(parent: Path) -> Iterator[Path]:
+    """A context manager with a temporary folder in ``parent``, which is locked as long as this process lives."""
+    if not parent.name.startswith(PREFIX):  # nobody else writes into a temporary folder
+        _clean_once(parent)
+    folder, lock = None, None
+    try:
+        while lock is None:
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
+            lock = _locked(folder)
+        yield folder
+    finally:
+        if lock is not None:
+            os.close(lock)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(folder: Path) -> int | None:
+    """The open lock file of a new temporary folder; None if another process has just taken the folder for a dead one's."""
+    file = folder / LOCK
+    try:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return None
+    if fcntl is not None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks; without the lock file nobody takes the folder for a dead one's
+            file.unlink(missing_ok=True)
+            return fd
+        try:
+            if os.path.samestat(os.fstat(fd), os.stat(file)):
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)
+        return None
+    return fd
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO | None]:
+    """A context manager that opens a file for reading and appending, and has it alone among the processes that use this.
+
+    The file is made if it is missing, and not removed. Without locks (on Windows, and on some network file systems) it is
+    only opened.
+
+    Args:
+        path: the file.
+        wait: False gives None at once if another process has the file.
+    """
+    while True:
+        file = open(path, "a+b")
+        if _take(file, path, wait):
+            break
+        file.close()
+        if not wait:
+            yield None
+            return
+    with file:
+        yield file
+
+
+def _take(file: BinaryIO, path: str | os.PathLike, wait: bool) -> bool:
+    """Lock a file; False if another process has it, or has renamed or removed it meanwhile."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _clean_once(folder: Path) -> None:
+    """`clean`, the first time that this process writes into a folder. (Looking through a large folder takes a while.)"""
+    name = os.path.abspath(folder)
+    if name not in _cleaned:
+        _cleaned.add(name)
+        clean(folder)
+
+
+def clean(folder: str | os.PathLike) -> None:
+    """Remove the temporary folders that processes which no longer live have left in a folder. Errors are ignored."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+                _remove_if_dead(Path(entry.path))
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a temporary folder if nobody has its lock."""
+    fd = None
+    try:
+        fd = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except FileNotFoundError:  # killed between two system calls; or a folder of something else, which is not empty
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 3600:
+                folder.rmdir()
+    except OSError:
+        pass  # its owner lives, or it belongs to another user, or there are no locks on this file system
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _explained(temporary: Path, folder: Path, name: str | None = None) -> Iterator[None]:
+    """A context manager that turns a failure to write below ``temporary`` into an OSError that names the file in ``folder``.
+
+    Libraries report a full disk in many ways, and some say nothing of it. So after an exception of another kind this
+    tries to write a little more into the file: if the disk refuses that, it is the cause.
+
+    Args:
+        temporary: the temporary folder.
+        folder: where its files are moved.
+        name: the name of the only file; None takes that of the file that was written last.
+    """
+    try:
+        yield
+    except Exception as e:
+        ours = isinstance(e, OSError) and e.errno is not None
+        if ours and not (e.filename is None or _below(e.filename, temporary)):
+            raise
+        written = Path(e.filename).name if ours and e.filename is not None else name or _newest(temporary)
+        if written is None:
+            raise
+        refusal = e if ours else _refusal(e, temporary / written)
+        if refusal is None:
+            raise
+        raise OSError(refusal.errno, refusal.strerror, str(folder / written)) from None
+
+
+def _refusal(error: Exception, file: Path) -> OSError | None:
+    """What the disk answered to a library that wrote a file, or answers to a little more; None if it refuses nothing."""
+    number = re.search(r"\(os error (\d+)\)", str(error))  # so libraries in Rust end their messages, as safetensors
+    if number and int(number[1]) in FULL:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    try:
+        with open(file, "ab", buffering=0) as opened:
+            for _ in range(16):  # in small parts: a little room may be left
+                opened.write(bytes(1 << 16))
+            os.fsync(opened.fileno())
+    except OSError as e:
+        return e
+    return None
+
+
+def _below(name: object, folder: Path) -> bool:
+    return isinstance(name, (str, os.PathLike)) and Path(name).is_relative_to(folder)
+
+
+def _newest(folder: Path) -> str | None:
+    """The name of the file in a folder, at any depth, that was written last; None if there is none."""
+    files = [p for p in folder.rglob("*") if p.name != LOCK and p.is_file() and not p.is_symlink()]
+    newest = max(files, key=lambda p: p.stat().st_mtime_ns, default=None)
+    return None if newest is None else str(newest.relative_to(folder))
 
 
 def sha256(data: bytes | bytearray | memoryview) -> str:
@@ -72,3 +278,39 @@ def sha256_of_file(path: str | os.PathLike) -> str:
     """Hexadecimal SHA-256 of a file's contents."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def safe_name(name: str) -> str:
+    """A name as one visible component of a path, on any file system, whatever the name is.
+
+    Separators and characters that do not print become "_". Dots and spaces at both ends are removed, so that the result
+    is neither hidden nor "..". It has at most 120 bytes in UTF-8, and is "_" rather than empty.
+    """
+    text = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in unicodedata.normalize("NFC", name))
+    text = text.strip(". ").encode()[:LONGEST].decode(errors="ignore").strip(". ")
+    return text or "_"
+
+
+def folder_names(paths: Iterable[str | os.PathLike]) -> list[str]:
+    """A name for a folder of results for each file: different names, also where upper and lower case count as the same.
+
+    It is `safe_name` of the file's name without its suffix. Files that would share it keep their suffix, and those that
+    still share a name get a number: a/x.png, b/x.png and c/y.png become x, x-2 and y.
+    """
+    paths = [Path(p) for p in paths]
+    stems = [safe_name(p.stem) for p in paths]
+    folded = [stem.casefold() for stem in stems]
+    same_suffix = {
+        stem: len({p.suffix for p, other in zip(paths, folded) if other == stem}) == 1 for stem in set(folded)
+    }
+    names: list[str] = []
+    taken: set[str] = set()
+    for path, stem in zip(paths, stems):
+        base = stem if same_suffix[stem.casefold()] else safe_name(path.name)
+        name, number = base, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{base}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names

@@ -80,9 +80,22 @@ class Adapter:
             total.update(x.view(torch.uint8).numpy().tobytes() if len(x) else b"")
         return total.hexdigest()
 
+    def code_sha256(self) -> str:
+        total = hashlib.sha256()
+        part = getattr(self.network, "mapping", self.network)
+        for name, value in sorted(part.named_parameters()):
+            x = value.detach().to("cpu", torch.float32).contiguous()
+            total.update(f"{name} {tuple(x.shape)};".encode())
+            total.update(x.numpy().tobytes())
+        return total.hexdigest()
+
     def mapping_sha256(self) -> str:
         """A hash of everything that the Gaussian of V depends on."""
         raise ValueError(NO_V)
+
+    def v_slope(self) -> float | None:
+        """The slope of the leaky ReLU between V and W; None for a network without V."""
+        return None
 
     @property
     def device(self) -> torch.device:

@@ -24,11 +24,14 @@ class Code:
             without noise maps is rendered with those stored in the network.
         c: class weights (N, c_dim). One-hot for a single class, a mixture that sums to one for ``--class relaxed``.
             None if the network has no classes or the space does not need them.
+        network: the hash of the network of which the code is (`GeneratorAdapter.code_sha256`), for a code that was read
+            from a file that says it; else None. Codes that are computed from this one do not have it.
     """
 
     space: str
     tensors: dict[str, torch.Tensor] = field(repr=False)
     c: torch.Tensor | None = field(default=None, repr=False)
+    network: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))

@@ -65,6 +65,12 @@ class GeneratorAdapter(Protocol):
     def sha256(self, c: torch.Tensor | None = None) -> str:
         """A hash of all that outputs depend on, of the class ``c`` (1, c_dim) where the network has classes."""
 
+    def code_sha256(self) -> str:
+        """A hash that says of which network a code is: of the mapping network's weights, which give W its meaning, so
+        that a tuned synthesis network, a converted copy and another prior keep it. Without a mapping network it is of
+        all weights.
+        """
+
     def info(self) -> Mapping[str, Any]:
         """The family, the sizes and other facts that ``stylegan-invert inspect`` prints, by name."""
 

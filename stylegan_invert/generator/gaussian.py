@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..networks.layers import widest_dtype
+
 FLOOR = 1e-8  # a direction is called weak if its variance is below this fraction of the largest variance
 TARGET_ERROR = 0.05  # sampling goes on until the estimated `Gaussian.error` is at most this
 SAMPLES_PER_DIMENSION = 2000  # at first; the error is then about 2 / sqrt(SAMPLES_PER_DIMENSION)
@@ -66,7 +68,7 @@ class Gaussian:
 
     def to(self, device: torch.device | str) -> "Gaussian":
         """The Gaussian on a device: in float64, or in float32 on "mps", which has no float64."""
-        dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        dtype = widest_dtype(device)
         moved = (x.to(device=device, dtype=dtype) for x in (self.mean, self.variances, self.axes))
         return Gaussian(*moved, self.slope, self.samples, self.error)
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..networks.layers import widest_dtype
 from .adapter import Adapter
 from .code import Code
 from .prior import Prior
@@ -107,7 +108,7 @@ class LatentAdapter(Adapter):
                 f"truncation_psi is {truncation_psi:g}, which is for codes in z; this one lies in {code.space!r}"
             )
         tail = torch.special.ndtr(torch.tensor(-2.0, dtype=torch.float64)).item()
-        quantile = torch.special.ndtr(code.tensors["z"].double())
+        quantile = torch.special.ndtr(code.tensors["z"].to(widest_dtype(code.tensors["z"].device)))
         z = truncation_psi * torch.special.ndtri(tail + (1 - 2 * tail) * quantile)
         return Code("z", {**code.tensors, "z": z.to(torch.float32)}, code.c)
 

@@ -5,25 +5,28 @@ the same file, and may add further arrays:
 
 - noise maps, such as "noise.b8.conv0" (N, H, W);
 - "z" (N, z_dim), if the search was for z and "w" was computed from it;
-- "layer" and "h", for a code at a layer of the network: the layer's name and its output (N, C, H, W).
+- "layer" and "h", for a code at a layer of the network: the layer's name and its output (N, C, H, W);
+- "network", the hash of the network of which the codes are, see `GeneratorAdapter.code_sha256`. Files of other tools
+  lack it.
 
 For networks without w the file is ``projected_z.npz``. It holds "z" in place of "w", and the labels "c" (N, c_dim) if
 the network has classes.
 """
 
 import os
-import zipfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..errors import CodeFileError
+from ..errors import CodeFileError, printable
+from ..files.arrays import opened_npz
+from ..files.door import CODES
 from ..files.writing import atomic
-from ..generator import FEATURES, NOISE, Code, GeneratorAdapter
+from ..generator import FEATURES, NOISE, Code, GeneratorAdapter, check_code
 
-MAX_BYTES = 2**30  # files that unpack to more are refused
 NAMES = {"w+": "projected_w.npz", "z": "projected_z.npz"}  # by the base space of the generator
 
 
@@ -48,6 +51,7 @@ def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapte
         arrays["c"] = code.c.cpu().numpy()
     if at_layer:
         arrays["layer"] = np.array(code.space.removeprefix(FEATURES))
+    arrays["network"] = np.array(generator.code_sha256())
     path = Path(folder) / NAMES[generator.base]
     write_codes(path, arrays)
     return path
@@ -64,68 +68,89 @@ def code_file(folder: str | os.PathLike) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
+_foreign_allowed = False
+
+
+def allow_foreign(allowed: bool) -> None:
+    """Let `check_codes` accept codes of another network, for the whole process, or forbid it again."""
+    global _foreign_allowed
+    _foreign_allowed = allowed
+
+
+def check_codes(code: Code, generator: GeneratorAdapter, name: str) -> None:
+    """Check that codes fit a network and, where they say of which network they are, that they are of this one.
+
+    Args:
+        code: the codes.
+        generator: the adapter of the network.
+        name: the name of the codes in errors, usually their file.
+
+    Raises:
+        CodeFileError: as for `generator.check_code`; or the codes are of another network, and `allow_foreign` was not
+            called.
+    """
+    check_code(code, generator, name)
+    if code.network is not None and not _foreign_allowed:
+        own = generator.code_sha256()
+        if code.network != own:
+            raise CodeFileError(
+                f"{name}: its codes are of another network (its hash is {code.network[:12]}..., that of this network "
+                f"{own[:12]}...), where they stand for other pictures; name that network, or use --foreign-codes"
+            )
+
+
 def read_codes(path: str | os.PathLike, prefer_z: bool = False) -> Code:
     """Read the codes of an .npz file; the head of this module describes its arrays.
 
     The array "dlatents", which the official TensorFlow projector writes, is read as "w". Arrays of unknown names are
-    ignored. Nothing in the file is unpickled. `generator.check_code` checks that the code fits a network.
+    ignored. `check_codes` checks that the code fits a network.
 
     Args:
         path: the file.
         prefer_z: True returns the z of a file that has both z and w.
 
     Returns:
-        A code in "w+", in "z", or at a layer ("f:NAME").
+        A code in "w+", in "z", or at a layer ("f:NAME"), with the hash of its network if the file says it.
 
     Raises:
-        CodeFileError: the file is missing, damaged or of another kind, or its numbers are not finite.
+        CodeFileError: the file is missing, damaged or of another kind, is larger than allowed or unpacks to more, or its
+            numbers are not finite.
     """
     name = os.fspath(path)
-    try:
-        with zipfile.ZipFile(name) as z:
-            size = sum(entry.file_size for entry in z.infolist())
-        if size > MAX_BYTES:
-            raise CodeFileError(f"{name}: it unpacks to {size:,} bytes; latent codes are far smaller")
-        with np.load(name, allow_pickle=False) as data:
-            stored = data.files
-            renamed = {"dlatents": "w"} if "w" not in stored else {}
-            keys = {renamed.get(key, key): key for key in stored}  # tensor name to the array's name in the file
-            space = "w+" if "w" in keys and not (prefer_z and "z" in keys) else "z"
-            layer = str(data["layer"])[:100] if "layer" in stored and "h" in stored else None
-            layer = None if prefer_z and space == "z" else layer
-            main = "w" if space == "w+" else "z"
-            names = [main] if layer is None else [main, "h", "z"]
-            names = [new for new in keys if new in names or (new.startswith(NOISE) if space == "w+" else new == "c")]
-            arrays = {new: data[keys[new]] for new in names}
-    except FileNotFoundError:
-        raise CodeFileError(f"{name}: there is no such file; expected a projected_w.npz") from None
-    except IsADirectoryError:
-        raise CodeFileError(f"{name}: it is a directory; expected a projected_w.npz") from None
-    except CodeFileError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-    ) as e:
-        raise CodeFileError(f"{name}: it is no .npz file of arrays, or is damaged ({str(e)[:120]})") from None
-    if main not in arrays:
-        listed = ", ".join(stored)[:200] or "nothing"
-        raise CodeFileError(f"{name}: it has no array 'w' or 'z' (found: {listed}); expected a projected_w.npz")
-    if any(value.ndim < 2 for value in arrays.values()):
-        raise CodeFileError(
-            f"{name}: an array has fewer than two axes; expected (N, ...), one row of numbers for each picture"
-        )
-    for key, value in arrays.items():
-        with np.errstate(over="ignore"):
-            value = arrays[key] = value.astype(np.float32) if value.dtype.kind == "f" else value
-        if value.dtype != np.float32 or not np.isfinite(value).all():
-            raise CodeFileError(f"{name}: {key!r} holds something else than finite float32 numbers")
-    space = space if layer is None else FEATURES + layer
+    with opened_npz(path, CODES) as data:
+        stored = data.names
+        renamed = {"dlatents": "w"} if "w" not in stored else {}
+        keys = {renamed.get(key, key): key for key in stored}  # tensor name to the array's name in the file
+        space = "w+" if "w" in keys and not (prefer_z and "z" in keys) else "z"
+        at_layer = "layer" in stored and "h" in stored and not (prefer_z and space == "z")
+        main = "w" if space == "w+" else "z"
+        names = [main, "h", "z"] if at_layer else [main]
+        names = [new for new in keys if new in names or (new.startswith(NOISE) if space == "w+" else new == "c")]
+        if main not in names:
+            listed = printable(", ".join(stored), 200) or "nothing"
+            raise CodeFileError(f"{name}: it has no array 'w' or 'z' (found: {listed}); expected a projected_w.npz")
+        space = FEATURES + _text(data["layer"], name, "layer") if at_layer else space
+        network = _text(data["network"], name, "network") if "network" in stored else None
+        arrays = {new: _numbers(data[keys[new]], f"{name}: {printable(new, 80)}") for new in names}
+    if network is not None and not re.fullmatch("[0-9a-f]{64}", network):
+        raise CodeFileError(f"{name}: its network is {printable(network, 80)!r}; expected a hash of 64 digits")
     c = arrays.pop("c", None)
-    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    return Code(space, tensors, None if c is None else torch.from_numpy(c))
+    return Code(space, arrays, c, network)
+
+
+def _numbers(value: np.ndarray, place: str) -> torch.Tensor:
+    """An array of a file as a float32 tensor (N, ...) of finite numbers."""
+    if value.ndim < 2:
+        raise CodeFileError(f"{place} has shape {value.shape}; expected (N, ...), one row of numbers for each picture")
+    if value.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            value = value.astype(np.float32, copy=False)
+    if value.dtype != np.float32 or not np.isfinite(value).all():
+        raise CodeFileError(f"{place} holds something else than finite float32 numbers")
+    return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def _text(value: np.ndarray, name: str, key: str) -> str:
+    if value.ndim or value.dtype.kind != "U" or not str(value).isprintable():
+        raise CodeFileError(f"{name}: {key} is of type {value.dtype}, shape {value.shape}; expected a text")
+    return str(value)[:100]

@@ -1,11 +1,9 @@
 """Sets of pictures, for training and for studies: official dataset zips and folders, or plain folders of pictures."""
 
+import contextlib
 import io
-import json
 import os
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import ImageFileError, TrainingError
-from .pictures import PICTURE_SUFFIXES, read_picture
+from ..errors import ImageFileError, TrainingError, printable
+from ..files.archive import Archive
+from ..files.door import DATASET, PICTURE, Kind, opened, read_bytes
+from ..files.door import LABELS as LABELS_FILE
+from .decoding import SUFFIXES
+from .labels import LABELS, parse_labels
+from .pictures import Fitted, read_picture
 
 KEEP_BYTES = 2**31  # the pixels of sets up to this size stay in memory
-LABELS = "dataset.json"  # the file of labels in official datasets
+BIG_ENTRY = 2**25  # bytes; larger pictures of a zip are read one at a time
+DIRECTORY = Kind("a zip's list of files", 2**27, TrainingError)  # that of ImageNet has about 100 MB
+_one_big_entry = threading.Lock()
 
 
 class PictureSet:
@@ -63,10 +68,10 @@ class PictureSet:
         self.channels = channels
         self.mirror = mirror
         self.broken: dict[str, str] = {}
-        self._local = threading.local()
+        self._archive = None if os.path.isdir(self.path) else _open_archive(self.path)
         self._pixels: np.ndarray | None = None
         everything = self._list()
-        self.names = sorted(n for n in everything if Path(n).suffix.lower() in PICTURE_SUFFIXES)[first:last]
+        self.names = sorted(n for n in everything if Path(n).suffix.lower() in SUFFIXES)[first:last]
         if not self.names:
             within = (
                 ""
@@ -123,7 +128,9 @@ class PictureSet:
         plain = [self._pixels[i % n] if self._pixels is not None else self._read(self.names[i % n]) for i in indices]
         return np.stack([p[:, :, ::-1] if i >= n else p for i, p in zip(indices, plain)])
 
-    def batches(self, batch: int, seed: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, batch: int, seed: int, start: int = 0, pinned: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shuffled batches without end, read ahead by other threads.
 
         Picture number k of the stream depends on ``seed`` and k alone. A training that stopped after ``start`` pictures
@@ -133,6 +140,7 @@ class PictureSet:
             batch: the number of pictures in a batch.
             seed: the seed of the shuffling; every pass over the set has another order.
             start: the number of pictures of the stream to skip.
+            pinned: True puts them into pinned memory, from which CUDA copies while the program goes on.
 
         Yields:
             Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32.
@@ -149,7 +157,8 @@ class PictureSet:
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            return torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
 
         ahead = 1 if self._pixels is not None else 4 * _threads()
         with ThreadPoolExecutor(1 if self._pixels is not None else _threads()) as pool:
@@ -162,48 +171,41 @@ class PictureSet:
 
     def _list(self) -> set[str]:
         """The names of all files in the zip or folder, with forward slashes."""
-        if os.path.isdir(self.path):
+        if self._archive is None:
             root = Path(self.path)
             return {
                 p.relative_to(root).as_posix()
                 for p in root.rglob("*")
                 if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
             }
-        try:
-            with zipfile.ZipFile(self.path) as z:
-                return {i.filename for i in z.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX")}
-        except FileNotFoundError:
-            raise TrainingError(f"{self.path}: there is no such file; expected a zip or a folder of pictures") from None
-        except zipfile.BadZipFile:
-            raise TrainingError(f"{self.path}: it is neither a folder nor a whole zip") from None
-
-    def _open(self, name: str) -> Any:
-        """A file of the set: its path in a folder, or a stream of its bytes from a zip."""
-        if os.path.isdir(self.path):
-            return os.path.join(self.path, name)
-        if not hasattr(self._local, "zip"):  # each thread opens the zip itself, because an open file has one position
-            self._local.zip = zipfile.ZipFile(self.path)
-        try:
-            return io.BytesIO(self._local.zip.read(name))
-        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as e:
-            raise ImageFileError(f"{name}: it cannot be read from the zip ({str(e)[:100]})") from None
+        return {name for name in self._archive.sizes if not name.startswith("__MACOSX")}
 
     def _read(self, name: str) -> np.ndarray:
-        return read_picture(self._open(name), self.resolution, self.channels, name=name)[0]
+        return self._picture(name, self.resolution)[0]
+
+    def _picture(self, name: str, resolution: int) -> tuple[np.ndarray, Fitted]:
+        """The pixels of a picture of the set, and the record of how they were made."""
+        if self._archive is None:
+            return read_picture(os.path.join(self.path, name), resolution, self.channels, name=name)
+        with _one_big_entry if self._archive.sizes[name] > BIG_ENTRY else contextlib.nullcontext():
+            data = self._archive.read(name, PICTURE, printable(name, 300))
+            return read_picture(io.BytesIO(data), resolution, self.channels, name=name)
 
     def _try(self, name: str) -> np.ndarray | str:
         """The pixels of a picture, or the reason why it cannot be read."""
         try:
             return self._read(name)
         except ImageFileError as e:
-            return str(e).removeprefix(f"{name}: ")
+            return str(e).removeprefix(f"{printable(name, 300)}: ")
+        except MemoryError:
+            return "there is not enough memory for it"
 
     def _first_resolution(self) -> int:
         """The largest power of two up to the shorter side of the first readable picture, but at least 8."""
         reasons = []
         for name in self.names[:100]:
             try:
-                size = min(read_picture(self._open(name), 8, self.channels, name=name)[1].size)
+                size = min(self._picture(name, 8)[1].size)
                 return max(8, 2 ** (size.bit_length() - 1))
             except ImageFileError as e:
                 reasons.append(str(e))
@@ -214,33 +216,16 @@ class PictureSet:
         place = f"{self.path}: {LABELS}"
         if not exists:
             raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
-        try:
-            opened = self._open(LABELS)
-            text = Path(opened).read_bytes() if isinstance(opened, str) else opened.read()
-        except ImageFileError as e:
-            raise TrainingError(f"{self.path}: {e}") from None
-        try:
-            table = json.loads(text)["labels"]
-            labels = {str(name).replace("\\", "/"): label for name, label in ([] if table is None else table)}
-        except (ValueError, KeyError, TypeError):
-            raise TrainingError(f'{place} is not as expected: {{"labels": [[name, class], ...]}}') from None
-        if not labels:
-            raise TrainingError(f"{place} holds no labels; leave out --cond")
-        missing = [n for n in self.names if n not in labels]
-        if missing:
-            raise TrainingError(f"{place} has no label for {missing[0]} and {len(missing) - 1} others")
-        values = [labels[n] for n in self.names]
-        try:
-            array = np.array(values)
-            if array.ndim == 1 and array.dtype.kind in "iu" and array.min() >= 0:
-                return np.eye(max(int(v) for v in labels.values()) + 1, dtype=np.float32)[array]
-            if array.ndim == 2 and array.dtype.kind in "iuf":
-                return array.astype(np.float32)
-        except (ValueError, TypeError):
-            pass
-        raise TrainingError(
-            f"{place}: expected one class number from 0 for each picture, or one list of numbers for each"
-        )
+        if self._archive is None:
+            text = read_bytes(os.path.join(self.path, LABELS), LABELS_FILE, place)
+        else:
+            text = self._archive.read(LABELS, LABELS_FILE, place)
+        return parse_labels(text, self.names, place)
+
+
+def _open_archive(path: str) -> Archive:
+    file = opened(path, DATASET)
+    return Archive(file, path, DATASET, DIRECTORY, "it is neither a folder nor a whole zip")
 
 
 def _threads() -> int:

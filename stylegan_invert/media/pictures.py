@@ -1,8 +1,9 @@
 """Read pictures of any kind and size in the shape that a network needs, and write pictures."""
 
+import contextlib
+import math
 import os
-import threading
-import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,16 +11,28 @@ from typing import BinaryIO
 import numpy as np
 import PIL.Image
 import PIL.ImageColor
-import PIL.ImageOps
 import torch
 
-from ..errors import ImageFileError
+from ..errors import ImageFileError, StyleganInvertError, printable
+from ..files.door import PICTURE, opened
 from ..files.writing import atomic
+from .decoding import HEIF_SUFFIXES, NO_HEIF, SUFFIXES, decoded, heif_is_read
 
-PICTURE_SUFFIXES = frozenset(s for s, kind in PIL.Image.registered_extensions().items() if kind in PIL.Image.OPEN)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels
 FITS = ("crop", "pad")
-_one_at_a_time = threading.Lock()  # held while warnings are silenced, because that concerns all threads
+BAND = 2**20  # pixels that are converted at once
+PADDED_SIDE = 2**13  # pixels; the square of this side takes 268 MB
+TURNS = {
+    1: None,
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+"""How a picture is turned, by its orientation in the EXIF data."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,8 @@ class Fitted:
 
     Attributes:
         file: the name of the picture.
-        size: (width, height) in pixels, after turning.
+        size: (width, height) in pixels, after turning. A JPEG of more than 134 million pixels is decoded at half this
+            size.
         mode: Pillow's name for its kind of pixels, such as "RGB".
         exif_rotated: True if the picture was turned.
         background: the colour behind transparent pixels and padding; None if there were neither.
@@ -69,7 +83,7 @@ def read_picture(
     represented by its first frame. Floating-point pixels are refused, because their range is unknown.
 
     Args:
-        path: a file that Pillow can read, or an open binary stream of it.
+        path: a file of a kind in `decoding.FORMATS`, or an open binary stream of it.
         resolution: the side of the result in pixels.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
@@ -94,62 +108,123 @@ def read_picture(
         raise ImageFileError(
             f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'"
         ) from None
-    name = os.fspath(path) if name is None else name
-    picture, mode, rotated = _open(path, name)
-    used_background = None
-    if picture.mode == "RGBA" and channels != 4:
-        picture, used_background = _composite(picture, colour), background
-    picture = picture.convert(MODES[channels])
-
-    w, h = picture.size
+    name = os.fspath(path) if name is None else printable(name, 300)
+    stream = contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name)
+    with stream as file, decoded(file, name, resolution) as (picture, divided):
+        orientation = picture.getexif().get(0x0112, 1)
+        orientation = orientation if orientation in TURNS else 1
+        mode, (w, h) = picture.mode, picture.size
+        transparent = _is_transparent(picture)
+        box = _centre(w, h, orientation) if fit == "crop" else (0, 0, w, h)
+        square = _converted(picture, box, MODES[channels], colour, name)
+    if orientation != 1:
+        square = square.transpose(TURNS[orientation])
+    w, h = (h, w) if orientation >= 5 else (w, h)
     if fit == "pad" and w != h:
         s = max(w, h)
         box = ((w - s) // 2, (h - s) // 2, (w - s) // 2 + s, (h - s) // 2 + s)
-        canvas = PIL.Image.new("RGB", (s, s), colour).convert(picture.mode)
-        canvas.paste(picture, (-box[0], -box[1]))
-        picture, used_background = canvas, background
+        square = _padded(square, resolution, colour)
     else:
         s = min(w, h)
         box = ((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)
-        picture = picture.crop(box)
-    picture = picture.resize((resolution, resolution), PIL.Image.LANCZOS)
-    pixels = np.array(picture, dtype=np.uint8).reshape(resolution, resolution, channels)
-    fitted = Fitted(name, (w, h), mode, rotated, used_background, fit, box, resolution)
+        square = square.resize((resolution, resolution), PIL.Image.LANCZOS)
+    pixels = np.array(square, dtype=np.uint8).reshape(resolution, resolution, channels)
+    used_background = background if (transparent and channels != 4) or (fit == "pad" and w != h) else None
+    size, box = ((w * divided, h * divided), tuple(n * divided for n in box))
+    fitted = Fitted(name, size, mode, orientation != 1, used_background, fit, box, resolution)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), fitted
 
 
-def _open(path: str | os.PathLike | BinaryIO, name: str) -> tuple[PIL.Image.Image, str, bool]:
-    """The picture in mode L, RGB or RGBA, turned as its EXIF data say; its original mode; True if it was turned."""
-    is_file = isinstance(path, (str, os.PathLike))
-    if is_file and os.path.isdir(path):
-        raise ImageFileError(f"{name}: it is a directory; expected a picture")
-    try:
-        with _one_at_a_time, warnings.catch_warnings():
-            # Pillow warns of pictures above a limit, and raises an error above twice that limit. Only the error is
-            # wanted.
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            opened = PIL.Image.open(path)
-        with opened:
-            opened.load()
-            turned = PIL.ImageOps.exif_transpose(opened)
-            rotated = opened.getexif().get(0x0112, 1) not in (0, 1)
-            mode = opened.mode
-    except FileNotFoundError:
-        raise ImageFileError(f"{name}: there is no such file") from None
-    except PIL.UnidentifiedImageError:
-        empty = is_file and os.path.getsize(path) == 0
-        problem = "it is empty" if empty else "it is not a picture that Pillow can read"
-        raise ImageFileError(f"{name}: {problem}; expected PNG, JPEG or the like") from None
-    except PIL.Image.DecompressionBombError:
-        limit = PIL.Image.MAX_IMAGE_PIXELS * 2
-        raise ImageFileError(
-            f"{name}: it has more pixels than a picture should ({limit:,}); make it smaller first"
-        ) from None
-    except PermissionError:
-        raise ImageFileError(f"{name}: it may not be read (permission denied)") from None
-    except Exception as e:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files
-        raise ImageFileError(f"{name}: it is damaged or cut short ({str(e)[:120] or type(e).__name__})") from None
-    return _eight_bits(turned, name), mode, rotated
+def _centre(w: int, h: int, orientation: int) -> tuple[int, int, int, int]:
+    """The square in the centre of a turned picture, as a box of the picture that is still to be turned.
+
+    Where the margin is odd, one more pixel is left out at the right or bottom of the turned picture.
+    """
+    s = min(w, h)
+    left, top = (w - s) // 2, (h - s) // 2
+    if orientation in (2, 3, 7, 8):  # columns change their order
+        left = w - s - left
+    if orientation in (3, 4, 6, 7):  # rows change their order
+        top = h - s - top
+    return left, top, left + s, top + s
+
+
+def _is_transparent(picture: PIL.Image.Image) -> bool:
+    """True if a picture has transparent pixels, or a value that stands for them."""
+    if picture.mode.startswith("I"):
+        return isinstance(picture.info.get("transparency"), int)
+    return picture.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in picture.info
+
+
+def _converted(
+    picture: PIL.Image.Image, box: tuple[int, int, int, int], mode: str, colour: tuple[int, ...], name: str
+) -> PIL.Image.Image:
+    """A part of a picture in mode L, RGB or RGBA, converted in bands of rows, so that little memory is taken."""
+    left, top, right, bottom = box
+    result = PIL.Image.new(mode, (right - left, bottom - top))
+    rows = max(1, BAND // max(right - left, 1))
+    for y in range(top, bottom, rows):
+        band = _eight_bits(picture.crop((left, y, right, min(y + rows, bottom))), name)
+        if band.mode == "RGBA" and mode != "RGBA":
+            band = _composite(band, colour)
+        result.paste(band.convert(mode), (0, y - top))
+    return result
+
+
+def _padded(picture: PIL.Image.Image, resolution: int, colour: tuple[int, ...]) -> PIL.Image.Image:
+    """A picture filled up to a square and resized to a side of ``resolution``, as if the square had been made first.
+
+    A Lanczos filter works along one axis after the other, and far from the picture there is padding alone. So the
+    square is never made, which for a picture of 60000x1 pixels would have 3.6 billion of them.
+    """
+    mode = picture.mode
+    padding = PIL.Image.new("RGB", (1, 1), colour).convert(mode)
+    if mode == "RGBA":  # as Pillow itself does before it resizes
+        picture, padding = picture.convert("RGBa"), padding.convert("RGBa")
+    w, h = picture.size
+    if w < h <= PADDED_SIDE:  # along the rows first, as Pillow does; a larger picture takes less memory the other way
+        picture = _with_padding(picture, 0, resolution, padding).resize((resolution, resolution), PIL.Image.LANCZOS)
+    else:
+        long = 0 if w > h else 1
+        size = (resolution, h) if w > h else (w, resolution)
+        picture = _with_padding(picture.resize(size, PIL.Image.LANCZOS), 1 - long, resolution, padding, max(w, h))
+    return picture.convert(mode)
+
+
+def _with_padding(
+    picture: PIL.Image.Image, axis: int, resolution: int, padding: PIL.Image.Image, side: int | None = None
+) -> PIL.Image.Image:
+    """A picture padded along one axis to ``side`` pixels, and resized along this axis to ``resolution``.
+
+    Args:
+        picture: the picture.
+        axis: 0 pads at the left and right, 1 above and below.
+        resolution: the new size along the axis.
+        padding: a picture of one pixel.
+        side: the size with the padding; None takes the size along the other axis.
+    """
+    size = list(picture.size)
+    side = size[1 - axis] if side is None else side
+    scale = side / resolution
+    start = -((size[axis] - side) // 2)  # where the picture begins in the padded one
+    # The filter reaches 3 pixels to each side, of the larger of both sizes; these are the first and last rows or columns
+    # of the result that the picture can reach, and those of the padded picture on which they depend.
+    reach = 4 * max(scale, 1)
+    first = max(0, math.floor((start - reach) / scale))
+    last = min(resolution, math.ceil((start + size[axis] + reach) / scale))
+    low, high = max(0, math.floor(first * scale - reach)), min(side, math.ceil(last * scale + reach))
+
+    def along(across: int, value: int) -> tuple[int, int]:
+        return (value, across) if axis == 0 else (across, value)
+
+    across = size[1 - axis]
+    canvas = padding.resize(along(across, high - low))
+    canvas.paste(picture, along(0, start - low))
+    box = (*along(0, first * scale - low), *along(across, last * scale - low))
+    part = canvas.resize(along(across, last - first), PIL.Image.LANCZOS, box=box)
+    result = padding.resize(along(across, resolution))
+    result.paste(part, along(0, first))
+    return result
 
 
 def _eight_bits(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
@@ -186,13 +261,30 @@ def as_images(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "c
 
 
 def projector_pixels(image: torch.Tensor) -> np.ndarray:
-    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official projector.py does: (x + 1) * 127.5, rounded down."""
-    return ((image + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()
+    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official projector.py does: (x + 1) * 127.5, rounded down.
+
+    Raises:
+        StyleganInvertError: a number is not finite.
+    """
+    return ((_finite(image) + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def generator_pixels(image: torch.Tensor) -> np.ndarray:
-    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official generate.py does: x * 127.5 + 128, rounded down."""
-    return (image * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().numpy()
+    """Convert (C, H, W) floats in [-1, 1] to uint8 as the official generate.py does: x * 127.5 + 128, rounded down.
+
+    Raises:
+        StyleganInvertError: a number is not finite.
+    """
+    return (_finite(image) * 127.5 + 128).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def _finite(image: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(image).all():
+        raise StyleganInvertError(
+            "the picture of a code holds numbers that are not finite, because the numbers of the code or of the network "
+            "are too large; check where they come from"
+        )
+    return image
 
 
 def to_pil(pixels: np.ndarray) -> PIL.Image.Image:
@@ -212,24 +304,24 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     Raises:
         ImageFileError: the file is missing or damaged, or does not have 8 bits and 1, 3 or 4 channels.
     """
-    try:
-        with PIL.Image.open(path, formats=["PNG"]) as picture:
-            pixels = np.asarray(picture)
-    except FileNotFoundError:
-        raise ImageFileError(f"{os.fspath(path)}: there is no such file") from None
-    except Exception as e:  # Pillow raises OSError, SyntaxError and others on damaged files
-        raise ImageFileError(f"{os.fspath(path)}: it is damaged ({str(e)[:120] or type(e).__name__})") from None
-    if pixels.dtype != np.uint8 or picture.mode not in MODES.values():
-        raise ImageFileError(f"{os.fspath(path)}: its mode is {picture.mode}; expected 8 bits, grey, RGB or RGBA")
+    name = os.fspath(path)
+    with opened(path, PICTURE) as file, decoded(file, name, 1) as (picture, _):
+        if picture.format != "PNG" or picture.mode not in MODES.values():
+            raise ImageFileError(
+                f"{name}: it is {picture.format} of mode {picture.mode}; expected PNG, 8 bits, grey, RGB or RGBA"
+            )
+        pixels = np.asarray(picture)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def find_pictures(targets: list[str]) -> list[Path]:
+def find_pictures(targets: list[str], say: Callable[[str], object] | None = None) -> list[Path]:
     """List the pictures that a user names, in order and without repetition.
 
     Args:
         targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it,
-            which are recognised by their suffix; hidden files are left out.
+            which are recognised by their suffix; hidden files are left out, and HEIC photographs where pillow-heif is
+            missing.
+        say: called with a sentence about pictures that are left out.
 
     Raises:
         ImageFileError: a file is missing, a folder has no pictures, or no file matches a pattern.
@@ -238,13 +330,9 @@ def find_pictures(targets: list[str]) -> list[Path]:
 
     pictures: dict[str, Path] = {}  # by absolute path, so that none is listed twice
     for target in targets:
-        path = Path(target).expanduser()
+        path = Path(os.path.expanduser(target))
         if path.is_dir():
-            files = sorted(
-                p for p in path.iterdir() if p.is_file() and p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != "."
-            )
-            if not files:
-                raise ImageFileError(f"{target}: there are no pictures in this folder")
+            files = _of_folder(path, target, say)
         elif not path.exists() and glob.has_magic(target):
             files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not files:
@@ -256,3 +344,20 @@ def find_pictures(targets: list[str]) -> list[Path]:
         for file in files:
             pictures.setdefault(os.path.abspath(file), file)
     return list(pictures.values())
+
+
+def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -> list[Path]:
+    """The pictures directly in a folder, which are regular files of known suffixes, sorted."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    heifs = [p for p in files if p.suffix.lower() in HEIF_SUFFIXES]
+    if heifs and not heif_is_read():
+        files = [p for p in files if p not in heifs]
+        if not files:
+            raise ImageFileError(
+                f"{target}: all {len(heifs)} pictures in this folder are HEIC; {heifs[0].name}: {NO_HEIF}"
+            )
+        if say is not None:
+            say(f"{printable(target, 300)}: {len(heifs)} HEIC left out; {printable(heifs[0].name, 80)}: {NO_HEIF}")
+    if not files:
+        raise ImageFileError(f"{target}: there are no pictures in this folder")
+    return files

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import warnings
 from collections.abc import Mapping
@@ -11,21 +12,23 @@ from typing import Any
 import torch
 
 from ..errors import NetworkFileError, printable
+from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
 from ..files.tensors import TensorRecord, tensor_call
 from ..files.writing import atomic, sha256
 from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
-from . import provenance, table
+from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
-from .sources import resolve
+from .sources import downloaded, resolve, shown
 from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
+LARGE = 2**28  # bytes
 
 
 class NetworkFile:
@@ -65,6 +68,8 @@ class NetworkFile:
         self._direction: DirectionDiscriminator | None = None
         for network in self._networks.values():
             if isinstance(network, torch.nn.Module):
+                if sha256 is not None:
+                    _check_finite(network, file)
                 provenance.remember(network, file, sha256)
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
@@ -76,6 +81,7 @@ class NetworkFile:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
                 value.mapping.normalize_z = False
+            _check_finite(value, self.file)
             provenance.remember(value, self.file, self.sha256)
         return value
 
@@ -123,6 +129,17 @@ class NetworkFile:
         }
 
 
+def _check_finite(network: torch.nn.Module, file: str) -> None:
+    """Refuse a network that was read from a file and has nan or infinite weights, which make no picture."""
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise NetworkFileError(
+                file,
+                name,
+                "it holds numbers that are not finite, so the network makes no pictures (did its training fail?)",
+            )
+
+
 def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> NetworkFile:
     """Open a network file as data: nothing in it is executed, imported or looked up.
 
@@ -147,26 +164,32 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
         DownloadError: the URL cannot be had.
     """
-    name = os.fspath(source)
-    path = resolve(source)
+    name, path = shown(source), resolve(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
-    return from_bytes(_bytes(path, name), name, assume, beside)
+    with downloaded(source):
+        return from_bytes(_bytes(path, name), name, assume, beside)
 
 
 def _bytes(path: Path, name: str) -> bytearray:
     """The bytes of a file. Tensors can be views of them, and they stay the same if the file changes after it was hashed."""
-    try:
-        data = bytearray(path.stat().st_size)
-        with open(path, "rb") as f:
-            del data[f.readinto(data) :]
-        return data
-    except MemoryError:
-        raise NetworkFileError(name, "", f"it has {path.stat().st_size:,} bytes, more than memory can hold") from None
-    except OSError as e:
-        raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+    return read_bytes(path, NETWORK, name, lambda head: _check_head(head, path, name))
+
+
+def _check_head(head: bytes, path: Path, name: str) -> None:
+    """Refuse first bytes with which no network file begins, so that the rest need not be read.
+
+    The records of a large pickle are looked at in the file, too, before gigabytes are read that hold no network.
+    """
+    if network_safetensors.is_safetensors(head):
+        return
+    if head[:1] != b"\x80" and head[:2] != b"PK":
+        read_records(memoryview(head), name)  # raises the error that says what it may be
+    if path.stat().st_size > LARGE:
+        with opened(path, NETWORK, name) as file:
+            read_records(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), name, table.GLOBALS)
 
 
 def from_bytes(
@@ -188,19 +211,18 @@ def from_bytes(
         NetworkFileError: as for `load`.
     """
     view, given = memoryview(data), assume or {}
-    hashed = sha256(view)
     budget = Budget(file, 2 * len(view))
     if network_safetensors.is_safetensors(view):
         table.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
-        return NetworkFile(contents.networks, file, hashed, contents.training_set_kwargs, contents.extra)
+        return NetworkFile(contents.networks, file, sha256(view), contents.training_set_kwargs, contents.extra)
     root = read_records(view, file, table.GLOBALS)
     records = table.records(root)
+    hashed = sha256(view)  # only now, so that a file of another kind is refused without it
     if not records:
         networks, assumed = table.of_tensors(root, file, given, budget, beside or {})
         if not networks:
-            keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
-            raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+            raise NetworkFileError(file, "", unknown.in_words(root))
         return NetworkFile(networks, file, hashed, assumed=assumed)
     table.assumptions({}, given, file)
     unbuilt = {role: table.of_record(record, role, file, budget) for role, record in records.items()}
@@ -232,8 +254,9 @@ def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile
 
 def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
     settings, weights = path / family.folder.settings, path / family.folder.weights
+    text = read_bytes(settings, NETWORK_SETTINGS)
     try:
-        config = json.loads(_bytes(settings, str(settings))[: 2**20])
+        config = json.loads(text)
     except (ValueError, RecursionError):
         config = None
     if not family.folder.accepts(config):

@@ -1,12 +1,15 @@
 """Where a network is: a URL, a short name or a path becomes the path of a file. Nothing here imports torch."""
 
+import contextlib
 import os
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .. import pretrained
-from ..errors import NetworkFileError
-from ..io.download import SHORT_NAMES, download
+from ..errors import NetworkFileError, printable
+from ..io.download import SHORT_NAMES, cached_path, download, shown_url
 
 SHIPPED = {
     "cats32-de": pretrained.DEMO_NETWORK,
@@ -20,19 +23,23 @@ def check(source: str | os.PathLike) -> None:
     """Refuse a misspelt source. Nothing is downloaded.
 
     Raises:
-        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing file or folder.
+        NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing regular file or folder.
     """
     name = os.fspath(source)
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
         return
     try:
-        Path(name).expanduser().stat()
+        mode = os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
         hint = f"expected a path, a URL, or one of the short names {names}, ..."
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
+    except ValueError as e:  # the path has a zero byte
+        raise NetworkFileError(name, "", f"it cannot be read: {e}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise NetworkFileError(name, "", "it is a pipe, a socket or a device; expected a network file or a folder")
 
 
 def resolve(source: str | os.PathLike) -> Path:
@@ -55,8 +62,27 @@ def resolve(source: str | os.PathLike) -> Path:
         return download(SHORT_NAMES[name])
     if name in SHIPPED and not os.path.exists(name):
         return pretrained.path(SHIPPED[name])
-    return Path(name).expanduser()
+    return Path(os.path.expanduser(name))
 
 
 def _is_url(name: str) -> bool:
-    return re.match(r"https?://", name) is not None
+    return re.match(r"https?://", name, re.IGNORECASE) is not None
+
+
+def shown(source: str | os.PathLike) -> str:
+    """The name of a source in errors and records; a URL is without what may be secret in it."""
+    return shown_url(os.fspath(source))
+
+
+@contextlib.contextmanager
+def downloaded(source: str | os.PathLike) -> Iterator[None]:
+    """A context manager in which a downloaded file is read. If it is no network, the error names the file to delete."""
+    try:
+        yield
+    except NetworkFileError as e:
+        name = os.fspath(source)
+        url = name if _is_url(name) else SHORT_NAMES.get(name) if not os.path.exists(name) else None
+        if url is None:
+            raise
+        remedy = f"It was downloaded to {cached_path(url)}; delete that file to download it again"
+        raise NetworkFileError(e.file, e.place, f"{printable(e.reason, 300)}. {remedy}") from None

@@ -1,4 +1,4 @@
-"""Generators of DCGAN and WGAN: a dense layer, then transposed convolutions, each with batch normalisation and ReLU.
+"""Generators of DCGAN and WGAN: a dense layer, then convolutions that enlarge the map, with batch normalisation and ReLU.
 
 Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 (2016).
@@ -6,11 +6,20 @@ Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convol
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-ACTIVATIONS = {"relu": torch.nn.ReLU, "lrelu": lambda: torch.nn.LeakyReLU(0.2), "elu": torch.nn.ELU}
+from ..ops import native
+
+UPSAMPLING = ("nearest", "bilinear")
+MAX_SIDE = 4096  # pixels of a map
+ACTIVATIONS = {
+    "relu": torch.nn.ReLU,
+    "lrelu": lambda: torch.nn.LeakyReLU(0.2),
+    "elu": torch.nn.ELU,
+    "linear": torch.nn.Identity,
+}
 OUTPUTS = {"tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid, "linear": torch.nn.Identity}
 
 
@@ -28,6 +37,11 @@ class Layer:
         norm: "channels" for batch normalisation of each channel, "features" for that of each number of a linear layer,
             or "none".
         affine: True if the normalisation has a weight and a bias.
+        stride: of a convolution. None is the usual one: 2 for a transposed convolution, otherwise 1.
+        padding: of a convolution. None is the one with which a transposed convolution multiplies the side by its stride,
+            and a plain one keeps it. The first layer then has none.
+        output_padding: rows and columns that a transposed convolution adds at the end; None as for ``padding``.
+        upsample: the factor by which the map is enlarged before the layer.
     """
 
     kind: str
@@ -37,17 +51,66 @@ class Layer:
     bias: bool
     norm: str = "channels"
     affine: bool = True
+    stride: int | None = None
+    padding: int | None = None
+    output_padding: int | None = None
+    upsample: int = 1
+
+
+class Geometry(NamedTuple):
+    """The numbers of a convolution that its weight does not show; see `Layer`."""
+
+    stride: int
+    padding: int
+    output_padding: int
+
+
+def geometry(layer: Layer, first: bool) -> Geometry:
+    """The stride and the paddings of a layer, with the usual ones in place of None.
+
+    Args:
+        layer: a convolution.
+        first: True if it takes z.
+
+    Raises:
+        ValueError: there are no usual paddings for its kernel and stride, or a number makes no sense.
+    """
+    kernel, transposed = layer.kernel, layer.kind == "transposed"
+    stride = (2 if transposed and not first else 1) if layer.stride is None else layer.stride
+    padding, extra = layer.padding, layer.output_padding
+    if padding is None:
+        padding = 0 if first else max(-(-(kernel - stride) // 2), 0) if transposed else kernel // 2
+        if extra is None and transposed and not first:
+            extra = stride - kernel + 2 * padding
+    extra = 0 if extra is None else extra
+    numbers = {"stride": (stride, 1, 64), "padding": (padding, 0, 64), "output_padding": (extra, 0, 63)}
+    for name, (value, low, high) in numbers.items():
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"a convolution has the {name} {value!r}; expected an integer from {low} to {high}")
+    if extra >= stride and extra > 0:
+        raise ValueError(
+            f"a kernel of {kernel} and the stride {stride} need the paddings to be given, and an output padding smaller "
+            "than the stride"
+        )
+    if not transposed and kernel % 2 == 0 and layer.padding is None:
+        raise ValueError(f"a convolution with a kernel of {kernel} needs its padding to be given")
+    return Geometry(stride, padding, extra)
 
 
 class DCGAN(torch.nn.Module):
     """A generator from z to pictures, made of `Layer`s.
 
     Args:
-        layers: in the order of computation. The first takes z as a map of 1x1. Every later transposed convolution
-            doubles the side of the map, and every convolution keeps it.
-        activation: after each layer except the last; a key of `ACTIVATIONS`.
+        layers: in the order of computation. The first takes z as a map of 1x1.
+        activation: after each layer except the last; a key of `ACTIVATIONS`, or a list of one for each of these layers.
         output: after the last layer; a key of `OUTPUTS`. Pictures of the sigmoid are brought to [-1, 1].
         eps: of the batch normalisation.
+        classes: the number of classes, whose one-hot label is joined to z; 0 for a network without classes. The first
+            layer takes z and the label.
+        classes_first: True if the label lies before z, False if it lies behind.
+        upsample_mode: how maps are enlarged before a layer, one of `UPSAMPLING`.
+
+    It is called with z (N, z_dim), and with labels c (N, classes) if it has classes.
 
     ``init_kwargs`` holds these arguments as plain values, with tables for the layers.
 
@@ -56,7 +119,6 @@ class DCGAN(torch.nn.Module):
     """
 
     family = "dcgan"
-    c_dim = 0
     z_prior = "normal"
     dense_layer = "dense"
 
@@ -66,38 +128,86 @@ class DCGAN(torch.nn.Module):
         activation: str = "relu",
         output: str = "tanh",
         eps: float = 1e-5,
+        classes: int = 0,
+        classes_first: bool = False,
+        upsample_mode: str = "nearest",
     ):
         super().__init__()
         self.layers = layers = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in layers)
         self.init_kwargs = dict(
-            layers=[asdict(layer) for layer in layers], activation=activation, output=output, eps=eps
+            layers=[asdict(layer) for layer in layers],
+            activation=activation if isinstance(activation, str) else list(activation),
+            output=output,
+            eps=eps,
+            classes=classes,
+            classes_first=classes_first,
+            upsample_mode=upsample_mode,
         )
-        self.z_dim = layers[0].in_channels
+        if type(classes) is not int or not 0 <= classes < layers[0].in_channels:
+            raise ValueError(f"{classes!r} classes in the {layers[0].in_channels} numbers that the first layer takes")
+        if upsample_mode not in UPSAMPLING:
+            raise ValueError(f"upsample_mode is {upsample_mode!r}; expected one of {', '.join(UPSAMPLING)}")
+        activations = [activation] * (len(layers) - 1) if isinstance(activation, str) else list(activation)
+        if len(activations) != len(layers) - 1:
+            raise ValueError(f"{len(activations)} activations for {len(layers)} layers; expected {len(layers) - 1}")
+        self.c_dim, self.classes_first = classes, bool(classes_first)
+        self.z_dim = layers[0].in_channels - classes
         self.img_channels = layers[-1].out_channels
-        self.activation, self.output = activation, output
-        self.assumed = f"{activation} and {output}, batch normalisation with eps {eps:g}"
+        self.output = output
         self.layer_shapes: dict[str, tuple[int, int, int]] = {}
-        side = 0
+        shown, side = [], 1
         for i, layer in enumerate(layers):
             name = "dense" if i == 0 else f"{'up' if layer.kind == 'transposed' else 'conv'}{i}"
-            module, side = _module(layer, side)
-            self.add_module(name, module)
+            if layer.upsample != 1:
+                side = _enlarged(side, layer.upsample)
+                self._add(f"{name}_before", _Enlarge(layer.upsample, upsample_mode), (layer.in_channels, side, side))
+            module, side, numbers = _module(layer, side, i == 0)
+            shown += [numbers] if numbers is not None else []
+            shape = (layer.out_channels, side, side)
+            self._add(name, module, shape)
             if layer.norm == "features":
-                self.add_module(f"{name}_norm", _NormedFeatures(layer.out_channels, side, eps, layer.affine))
+                self._add(f"{name}_norm", _NormedFeatures(layer.out_channels, side, eps, layer.affine), shape)
             elif layer.norm == "channels":
-                self.add_module(f"{name}_norm", torch.nn.BatchNorm2d(layer.out_channels, eps=eps, affine=layer.affine))
+                norm = torch.nn.BatchNorm2d(layer.out_channels, eps=eps, affine=layer.affine)
+                self._add(f"{name}_norm", norm, shape)
             last = i == len(layers) - 1
-            self.add_module(f"{name}_act", (OUTPUTS[output] if last else ACTIVATIONS[activation])())
-            for part in (name, f"{name}_norm", f"{name}_act"):
-                if hasattr(self, part):
-                    self.layer_shapes[part] = (layer.out_channels, side, side)
-        del self.layer_shapes[part]  # the last activation gives the picture
+            self._add(f"{name}_act", (OUTPUTS[output] if last else ACTIVATIONS[activations[i]])(), shape)
+        del self.layer_shapes[f"{name}_act"]  # the last activation gives the picture
         self.img_resolution = side
+        native.made_network(side)
+        self.assumed = self._in_words(activation, eps, upsample_mode, shown)
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Pictures (N, img_channels, R, R) in [-1, 1] of latents (N, z_dim)."""
+    def _add(self, name: str, module: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+        self.add_module(name, module)
+        self.layer_shapes[name] = shape
+
+    def _in_words(
+        self, activation: str | Sequence[str], eps: float, upsample_mode: str, shown: Sequence[Geometry]
+    ) -> str:
+        """Everything that a state dict does not say of this network."""
+        named = activation if isinstance(activation, str) else "/".join(activation)
+        parts = [f"{named} and {self.output}", f"batch normalisation with eps {eps:g}"]
+        for name, column in zip(("strides", "paddings", "output paddings"), zip(*shown)):
+            parts += [f"{name} {'/'.join(map(str, column))}"] if any(column) else []
+        factors = [layer.upsample for layer in self.layers if layer.kind != "linear"]
+        if any(factor != 1 for factor in factors):
+            parts.append(f"maps enlarged by {'/'.join(map(str, factors))} before the convolutions ({upsample_mode})")
+        if self.c_dim:
+            parts.append(f"a label of {self.c_dim} classes {'before' if self.classes_first else 'behind'} z")
+        return ", ".join(parts)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Pictures (N, img_channels, R, R) in [-1, 1] of latents (N, z_dim) and labels (N, c_dim)."""
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}; expected (any, {self.z_dim})")
+        if self.c_dim:
+            if c is None or tuple(c.shape) != (len(z), self.c_dim):
+                shape = None if c is None else tuple(c.shape)
+                raise ValueError(
+                    f"c has shape {shape}; expected ({len(z)}, {self.c_dim}), one row of weights per picture"
+                )
+            c = c.to(z.dtype)
+            z = torch.cat([c, z] if self.classes_first else [z, c], dim=1)
         x = z[:, :, None, None]
         for module in self.children():
             x = module(x)
@@ -125,22 +235,44 @@ class _NormedFeatures(torch.nn.BatchNorm1d):
         return super().forward(x.flatten(1)).reshape(x.shape)
 
 
-def _module(layer: Layer, side: int) -> tuple[torch.nn.Module, int]:
-    """The module of a layer, and the side of the map that it gives.
+class _Enlarge(torch.nn.Module):
+    """Enlarges maps by a factor, by repeating pixels or between them by straight lines."""
+
+    def __init__(self, factor: int, mode: str):
+        super().__init__()
+        self.factor, self.mode = factor, mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(x, scale_factor=self.factor, mode=self.mode)
+
+
+def _enlarged(side: int, factor: int) -> int:
+    if type(factor) is not int or not 1 <= factor <= 64:
+        raise ValueError(f"a map is enlarged by {factor!r}; expected an integer from 1 to 64")
+    return side * factor
+
+
+def _module(layer: Layer, side: int, first: bool) -> tuple[torch.nn.Module, int, Geometry | None]:
+    """The module of a layer, the side of the map that it gives, and the numbers that its weight does not show.
 
     Args:
         layer: what it is.
-        side: of the map that it takes; 0 for the first layer.
+        side: of the map that it takes.
+        first: True if it takes z.
     """
     i, o, k = layer.in_channels, layer.out_channels, layer.kernel
     if layer.kind == "linear":
-        return DenseMap(i, o, k, layer.bias), k
+        return DenseMap(i, o, k, layer.bias), _checked(k), None
+    numbers = geometry(layer, first)
+    stride, padding, extra = numbers
     if layer.kind == "conv":
-        return torch.nn.Conv2d(i, o, k, padding=k // 2, bias=layer.bias), side
-    if side == 0:
-        return torch.nn.ConvTranspose2d(i, o, k, bias=layer.bias), k
-    # Doubling: (side - 1) * 2 - 2 * padding + k + output_padding = 2 * side
-    padding, odd = divmod(k - 1, 2)
-    return torch.nn.ConvTranspose2d(
-        i, o, k, stride=2, padding=padding, output_padding=1 - odd, bias=layer.bias
-    ), 2 * side
+        module: torch.nn.Module = torch.nn.Conv2d(i, o, k, stride=stride, padding=padding, bias=layer.bias)
+        return module, _checked((side + 2 * padding - k) // stride + 1), numbers
+    module = torch.nn.ConvTranspose2d(i, o, k, stride=stride, padding=padding, output_padding=extra, bias=layer.bias)
+    return module, _checked((side - 1) * stride - 2 * padding + k + extra), numbers
+
+
+def _checked(side: int) -> int:
+    if not 1 <= side <= MAX_SIDE:
+        raise ValueError(f"a map would have {side} pixels a side; expected 1 to {MAX_SIDE}")
+    return side

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from ..ops import normalize_2nd_moment
-from .layers import FullyConnectedLayer, RecordedModule, check_shape
+from .discriminators import Discriminator
+from .layers import FullyConnectedLayer, RecordedModule, check_shape, widest_dtype
 
 CLAMP = 1e-6  # between latents and angles, in both ways, probabilities are limited to [CLAMP, 1 - CLAMP]
 _TINY = 1e-18  # the least value of a coordinate, whose square is still a normal float32 number
@@ -110,10 +111,11 @@ def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
     do not pass.
     """
     with torch.no_grad():
-        squares = latent_weights(z.shape[1]).to(z.device, torch.float64).square()
-        x = z.to(torch.float64)
+        dtype = widest_dtype(z.device)
+        squares = latent_weights(z.shape[1]).to(dtype).to(z.device).square()
+        x = z.to(dtype)
         x = torch.where(x.abs() < 1e-6, torch.where(x < 0, -1e-6, 1e-6), x)  # no factor makes zero longer
-        low = torch.full([len(x), 1], -1e6, dtype=torch.float64, device=z.device)
+        low = torch.full([len(x), 1], -1e6, dtype=dtype, device=z.device)
         high = squares.min().expand_as(low)
         for _ in range(100):
             t = (low + high) / 2
@@ -165,12 +167,17 @@ class Embedding(NamedTuple):
     Attributes:
         direction: (N, n), unit vectors without negative coordinates, which point to the latents on the sphere.
         v: (N, 1), the logarithm of the outputs' length, which is low for real pictures and high for generated ones.
-        features: (N, num_features), the input of the last layer.
+        features: (N, F), the input of the last layer.
     """
 
     direction: torch.Tensor
     v: torch.Tensor
     features: torch.Tensor
+
+
+def _bias_of_outputs(n: int) -> float:
+    """The bias with which n outputs, after softplus, are a vector of length one."""
+    return math.log(math.expm1(n**-0.5))
 
 
 class DirectionDiscriminator(RecordedModule):
@@ -185,7 +192,12 @@ class DirectionDiscriminator(RecordedModule):
     In a network without classes the trunk's own output is not used here. Training keeps it near ``-v``, so that the
     trunk alone is a usual discriminator. In a network with classes it is the part of the logit that depends on the
     class.
+
+    Attributes:
+        judges: True if the head gives the logit, or a part of it.
     """
+
+    judges = True
 
     def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
         if trunk.compares_batch:
@@ -202,13 +214,16 @@ class DirectionDiscriminator(RecordedModule):
         # the n rows average out in v, and the adversarial loss has hardly any effect beside the embedding loss, which
         # does not depend on that row.
         n = z_dim + 1
-        self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=math.log(math.expm1(n**-0.5)))
+        self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=_bias_of_outputs(n))
         with torch.no_grad():
             self.outputs.weight += torch.randn([1, trunk.num_features])
 
     def embed(self, img: torch.Tensor) -> Embedding:
         """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""
-        features = self.trunk.features(img)
+        return self._embedding(self.trunk.features(img))
+
+    def _embedding(self, features: torch.Tensor) -> Embedding:
+        """The embedding from the input of the last layer, (N, F)."""
         e = F.softplus(self.outputs(features)).clamp_min(1e-30)
         # The largest entry is divided out before squaring, because squares of small numbers would become zero.
         scale = e.detach().amax(dim=1, keepdim=True)
@@ -242,3 +257,51 @@ class DirectionDiscriminator(RecordedModule):
         """The latents z (N, z_dim) of unit vectors (N, n), after `nearest_normalized` if ``normalize_z`` is True."""
         z = angles_to_z(cartesian_to_spherical(direction))
         return nearest_normalized(z) if self.normalize_z else z
+
+
+class AttachedDirection(DirectionDiscriminator):
+    """A trained discriminator with a head that only finds latents. The trunk's own score stays the logit.
+
+    The head reads the maps of 4x4 before the trunk's last part, so the trunk may compare the pictures of a batch there: an
+    embedding depends on one picture alone all the same.
+
+    Args:
+        trunk: a `networks.discriminators.Discriminator`.
+        z_dim: see `DirectionDiscriminator`.
+        normalize_z: see `DirectionDiscriminator`.
+    """
+
+    judges = False
+
+    def __init__(self, trunk: Discriminator, z_dim: int, normalize_z: bool = True):
+        RecordedModule.__init__(self)
+        self.trunk = trunk
+        self.z_dim = z_dim
+        self.normalize_z = normalize_z
+        self.outputs = FullyConnectedLayer(trunk.num_maps, z_dim + 1, bias_init=_bias_of_outputs(z_dim + 1))
+
+    def embed(self, img: torch.Tensor) -> Embedding:
+        """The embedding of pictures (N, img_channels, R, R) in [-1, 1]. Its features are the maps."""
+        return self._embedding(self.flat(self.trunk.maps(img)[0]))
+
+    @staticmethod
+    def flat(maps: torch.Tensor) -> torch.Tensor:
+        """The input of the head, (N, C * 4 * 4) float32, from `Discriminator.maps`."""
+        return maps.to(torch.float32).flatten(1)
+
+    def forward(
+        self, img: torch.Tensor, c: torch.Tensor | None = None, return_embedding: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, Embedding]:
+        """The trunk's logits (N, 1) of pictures with labels (N, c_dim), and if asked for the embedding."""
+        maps, small = self.trunk.maps(img)
+        logits = self.trunk.score(self.trunk.b4.features(maps, small), c)
+        return (logits, self._embedding(self.flat(maps))) if return_embedding else logits
+
+    def latents(self, direction: torch.Tensor) -> torch.Tensor:
+        """The latents z (N, z_dim) of unit vectors (N, n), divided by their root mean square if ``normalize_z`` is True.
+
+        `nearest_normalized` is for a generator that was trained with the head, and has put what matters into those entries
+        of z that move the point most. In other generators all entries matter alike.
+        """
+        z = angles_to_z(cartesian_to_spherical(direction))
+        return normalize_2nd_moment(z) if self.normalize_z else z

@@ -237,16 +237,29 @@ class Discriminator(RecordedModule):
         return self.b4.in_channels
 
     @property
+    def num_maps(self) -> int:
+        """The number of values in `maps` of one picture."""
+        return self.b4.in_channels * self.b4.resolution**2
+
+    @property
     def compares_batch(self) -> bool:
         """True if the features of a picture depend on the other pictures of its batch."""
         return self.b4.mbstd is not None
 
-    def features(self, img: torch.Tensor, force_fp32: bool = False) -> torch.Tensor:
-        """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""
+    def maps(self, img: torch.Tensor, force_fp32: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What all blocks but the last make of pictures (N, img_channels, R, R) in [-1, 1].
+
+        The maps (N, C, 4, 4) of a picture do not depend on the other pictures of its batch. With the architecture "skip"
+        there is also the reduced picture, which is None otherwise.
+        """
         x = None
         for res in self.block_resolutions:
             x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
-        return self.b4.features(x, img)
+        return x, img
+
+    def features(self, img: torch.Tensor, force_fp32: bool = False) -> torch.Tensor:
+        """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""
+        return self.b4.features(*self.maps(img, force_fp32))
 
     def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (N, 1) from `features` and labels (N, c_dim)."""

@@ -1,12 +1,13 @@
 """Layers that generators and discriminators of several families share."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ..ops import ACTIVATIONS, bias_act, conv2d_resample, normalize_2nd_moment, setup_filter
+from ..ops import ACTIVATIONS, bias_act, conv2d_resample, native, normalize_2nd_moment, setup_filter
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 RESAMPLE_FILTER = (1, 3, 3, 1)
@@ -42,6 +43,11 @@ class RecordedModule(torch.nn.Module):
     def init_kwargs(self) -> dict[str, Any]:
         return self._init_kwargs
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments by name, those too that were given by position."""
+        return dict(inspect.signature(type(self)).bind(*self._init_args, **self._init_kwargs).arguments)
+
 
 def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint: str = "") -> None:
     """Raise ValueError with both shapes unless ``x`` has the expected one, in which None stands for any size.
@@ -65,6 +71,11 @@ def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_f
     if use_fp16 and not force_fp32 and x.device.type == "cuda":
         return torch.float16, torch.channels_last if channels_last else torch.contiguous_format
     return torch.float32, torch.preserve_format if x.device.type == "cpu" else torch.contiguous_format
+
+
+def widest_dtype(device: torch.device | str) -> torch.dtype:
+    """The dtype in which a device computes most exactly: float64, but float32 on "mps", which has no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def uses_fp16(resolution: int, img_resolution: int, num_fp16_res: int) -> bool:
@@ -143,11 +154,15 @@ class Conv2dLayer(RecordedModule):
                 self.register_buffer(name, value)
 
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
-        w = (self.weight * self.weight_gain).to(x.dtype)
-        b = self.bias.to(x.dtype) if self.bias is not None else None
+        # A layer without bias, activation and clamp only has a gain left, which costs nothing in the weight.
+        is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
+        w = (self.weight * (self.weight_gain * (gain if is_linear else 1))).to(x.dtype)
         x = conv2d_resample(
             x, w, f=self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1
         )
+        if is_linear:
+            return x
+        b = self.bias.to(x.dtype) if self.bias is not None else None
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act(x, b, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
@@ -296,6 +311,7 @@ class StyleGAN(RecordedModule):
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = synthesis.img_resolution
+        native.made_network(self.img_resolution)
         self.img_channels = synthesis.img_channels
         self.synthesis = synthesis
         self.num_ws = synthesis.num_ws

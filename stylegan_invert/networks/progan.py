@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..ops import normalize_2nd_moment
+from ..ops import native, normalize_2nd_moment
 from .dcgan import DenseMap
 from .discriminators import MinibatchStdLayer
 from .layers import check_shape
@@ -31,6 +31,8 @@ def widen(kernel: torch.Tensor) -> torch.Tensor:
     and then averaging squares of 2x2 pixels.
     """
     a, b, height, width = kernel.shape
+    if kernel.is_meta:  # sums there would import sympy, which takes most of a second
+        return torch.empty([a, b, height + 1, width + 1], device="meta")
     wide = kernel.new_zeros([a, b, height + 1, width + 1])
     for y in (0, 1):
         for x in (0, 1):
@@ -60,6 +62,7 @@ class _Growing(torch.nn.Module):
             )
         super().__init__()
         self.img_resolution = img_resolution
+        native.made_network(img_resolution)
         self.img_channels = img_channels
         self.c_dim = c_dim
         self.max_lod = img_resolution.bit_length() - 3

@@ -9,7 +9,6 @@ called again with the same settings: existing parts are read.
 import contextlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ import torch
 
 from ..analysis.paths import between
 from ..errors import StyleganInvertError
+from ..files.arrays import read_npz
+from ..files.door import PART, SETTINGS, read_bytes
 from ..files.writing import atomic, sha256
 from ..generator import Code, GeneratorAdapter, Prior, adapt
 from ..io.codes import write_codes
@@ -239,12 +240,9 @@ def read_part(path: Path) -> Arrays:
         StyleganInvertError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return dict(data)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
-        raise StyleganInvertError(
-            f"{path}: it is damaged ({str(e)[:100]}); delete it, and the study computes it again"
-        ) from None
+        return read_npz(path, PART)
+    except StyleganInvertError as e:
+        raise StyleganInvertError(f"{e}. Delete it, and the study computes it again") from None
 
 
 def stacked(parts: Sequence[Arrays], key: str) -> np.ndarray:
@@ -301,8 +299,8 @@ def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
         _write(path, json.dumps(settings, indent=2) + "\n")
         return folder
     try:
-        earlier = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError):
+        earlier = dict(json.loads(read_bytes(path, SETTINGS)))
+    except (ValueError, TypeError, RecursionError):
         raise StyleganInvertError(
             f"{path}: it is damaged, so the settings of this study are unknown; delete the folder or choose another "
             "--outdir"

@@ -19,6 +19,8 @@ from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance, lo
 from ..analysis.plots import figure, write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
+from ..files.arrays import read_npy
+from ..files.door import PART
 from ..files.writing import atomic
 from ..generator import Code, GeneratorAdapter
 from ..media.picture_set import PictureSet
@@ -170,7 +172,7 @@ def _measure(
         np.save(path, features.of(stored_pictures(data)).numpy())
 
     with counting(len(corrections) + 1, "distances") as progress:
-        real = torch.from_numpy(np.load(_made(folder / "real.npy", real_features)))
+        real = torch.from_numpy(read_npy(_made(folder / "real.npy", real_features), PART))
         progress(1)
         for correction in corrections:
 

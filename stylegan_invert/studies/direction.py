@@ -34,8 +34,14 @@ STARTS = {
     "de": "DE + {} steps of W",
     "mean": "{} steps of W from the mean",
     "mean-near": "{} steps of W from the mean, without exploration, with fixed noise maps",
+    "random": "{} steps of W from a random code",
 }
-"""The title of each start in the table. "mean" has the official options; "de" and "mean-near" have those in `NEAR`."""
+"""The title of each start in the table. "mean" and "random" have the official options; "de" and "mean-near" have those in
+`NEAR`.
+"""
+
+NO_STEPS = {"de": "DE, one pass", "mean": "mean code", "random": "random codes"}
+"""The titles of rows without steps."""
 
 COLUMNS = {
     "angle": ("angle, degrees", 1),
@@ -53,7 +59,8 @@ class Way(NamedTuple):
 
     Attributes:
         start: a key of `STARTS`.
-        steps: the number of steps in W. From "de", 0 steps give the latent that the discriminator finds in one pass.
+        steps: the number of steps in W; 0 takes the start as it is, which for "de" is the latent that the discriminator finds
+            in one pass.
         first: the number of pictures of each set that are projected; None for all.
     """
 
@@ -64,7 +71,7 @@ class Way(NamedTuple):
     @property
     def name(self) -> str:
         """The row's title."""
-        return STARTS[self.start].format(self.steps) if self.steps else "DE, one pass"
+        return STARTS[self.start].format(self.steps) if self.steps else NO_STEPS[self.start]
 
 
 ONE_PASS = Way("de", 0)
@@ -85,6 +92,8 @@ def read_ways(text: str) -> list[Way]:
                 f"{part!r}; expected START:STEPS or START:STEPS:FIRST, as de:50 or mean:1000:100; "
                 f"starts are {', '.join(STARTS)}"
             )
+        if not int(numbers[0]) and start not in NO_STEPS:
+            raise ValueError(f"{part!r}; {start} needs steps, and without steps there are {', '.join(NO_STEPS)}")
         ways.append(Way(start, *map(int, numbers)))
     if len({way[:2] for way in ways}) < len(ways):
         raise ValueError("two rows have the same start and steps")
@@ -190,11 +199,16 @@ def reconstruct(
     began = time.perf_counter()
     with torch.no_grad():
         embedding = direction.embed(shown).direction
+    if way.start == "de":
         code = Code("z", {"z": direction.latents(embedding)})
+    elif way.start == "random":
+        z = np.random.RandomState([7, part.first]).randn(len(shown), direction.z_dim)
+        code = Code("z", {"z": torch.from_numpy(z).to(torch.float32).to(generator.device)})
+    else:
+        code = joined([generator.center("w")] * len(shown))
     if way.steps:
-        mean = joined([generator.center("w")] * len(shown))
-        start = generator.convert(code, "w") if way.start == "de" else mean
-        options = {"steps": way.steps, **({} if way.start == "mean" else NEAR)}
+        start = code if code.space == "w" else generator.convert(code, "w")
+        options = {"steps": way.steps, **({} if way.start in ("mean", "random") else NEAR)}
         code = base.fit("w", generator, shown, loss, start, options).code.without_noise()
     images = base.rendered(generator, code)
     seconds = (time.perf_counter() - began) / len(shown)

@@ -1,10 +1,10 @@
 """How soon fast methods reach what the official projector reaches, measured side by side in one process.
 
-The official projector, method "w", is run to its end; a network without w has method "z"
-in its place. It sets two marks. One is the saved picture, with its LPIPS and its
-PSNR: its fitted noise maps are dropped, as the official tool drops them. The other is the LPIPS of the picture that is
-rendered with the fitted noise maps, which is lower. Each other method is then run on the same picture. After every step the
-picture that would be saved at that moment is compared with the marks. The clock stands still while a picture is measured.
+The official projector, method "w", is run to its end; a network without w has method "z" in its place. It sets two marks.
+One is the saved picture, with its LPIPS and its PSNR: its fitted noise maps are dropped, as the official tool drops them. The
+other is the LPIPS of the picture that is rendered with the fitted noise maps, which is lower. Each other method is then run on
+the same picture. After every step the picture that would be saved at that moment is compared with the marks. The clock stands
+still while a picture is measured.
 """
 
 import os

@@ -50,6 +50,8 @@ CONFIGS = {
 """
 
 HEADS = ("none", "direction")
+TRAINED = ("all", "discriminator", "head")
+LOSSES = ("nsgan", "lsgan", "wgan-gp", "hinge")  # `gan_losses.ADVERSARIAL`, without torch
 AUGMENTS = ("none", "fixed", "ada")
 BY_RESOLUTION = ("batch", "lr", "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "channel_base")
 BY_RESOLUTION += ("channel_max",)
@@ -67,6 +69,9 @@ class Options:
         normalize_z: True if the generator divides z by its root mean square, as official networks do; False is Cho's own
             sampling.
         fp16: True computes the four highest resolutions in half precision, on CUDA.
+        networks: the arguments of the constructors of "G" and "D", by name, for networks that began as those of a file; None
+            builds them by the sizes below.
+        attached: True for a head that is put on a trained discriminator (`networks.direction.AttachedDirection`).
 
     The help texts below are the documentation of the other attributes.
 
@@ -83,6 +88,19 @@ class Options:
         "none",
         words=HEADS,
         help="none: a plain discriminator. direction: it also learns to find latents, which project --method de needs.",
+    )
+    train: str = option(
+        "all",
+        words=TRAINED,
+        help="What changes: all; the discriminator with its head; or the head alone. Generator and discriminator stay as they "
+        "are in the file where they are not trained.",
+    )
+    attach_kimg: float = option(
+        16,
+        0,
+        1e6,
+        help="Thousands of generated pictures from which a head is first fitted by regression, if it is put on a network file "
+        "whose discriminator has none.",
     )
     embedding_weight: float = option(
         1, 0, 1e6, help="Weight of the direction head's loss until --embedding-later-kimg."
@@ -115,7 +133,15 @@ class Options:
     beta2: float = option(0.99, 0, 1, flag="", help="Adam's decay of the mean of squared gradients.")
     G_reg_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between path-length regularisations.")
     D_reg_interval: int = option(16, 1, 10**6, whole=True, flag="", help="Steps between R1 regularisations.")
-    gamma: float = option(10, 0, 1e6, help="Weight of R1, the penalty on the discriminator's gradient.")
+    loss: str = option(
+        "nsgan",
+        words=LOSSES,
+        help="What the two networks play for: the logistic loss (the official one), least squares, Wasserstein distance with "
+        "gradient penalty, or hinge.",
+    )
+    gamma: float = option(
+        10, 0, 1e6, help="Weight of the penalty on the discriminator's gradient: R1, or that of wgan-gp."
+    )
     mixing: float = option(0.9, 0, 1, help="Probability that a picture uses two different w (style mixing).")
     pl_weight: float = option(2, 0, 1e6, help="Weight of path-length regularisation; 0 leaves it out.")
     ema_kimg: float = option(10, 0, 1e6, help="Half-life of the averaged weights, in thousands of pictures.")
@@ -146,6 +172,8 @@ class Options:
         4, 1, 10**6, whole=True, flag="", help="Steps between two changes of the probability by ada."
     )
     fp16: bool = False
+    networks: dict[str, dict[str, Any]] | None = None
+    attached: bool = False
     mbstd_group_size: int = option(
         4,
         1,
@@ -159,11 +187,20 @@ class Options:
     def __post_init__(self):
         declared = [field.name for field in fields(self) if field.metadata]
         check_options(Options, {name: getattr(self, name) for name in declared}, TrainingError)
-        for name in ("normalize_z", "fp16"):
+        for name in ("normalize_z", "fp16", "attached"):
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
+        if self.networks is not None and not isinstance(self.networks, dict):
+            raise TrainingError(f"networks is {self.networks!r}; expected None or a table of arguments")
+        if self.train == "head" and (self.head != "direction" or self.augment != "none"):
+            raise TrainingError("--train head needs --head direction, and shows no picture that could be augmented")
         if self.augment == "fixed" and self.augment_p == 0:
             raise TrainingError("--aug fixed with probability 0 augments nothing; give a probability with --p")
+        if self.augment == "ada" and self.loss == "wgan-gp":
+            raise TrainingError(
+                "--aug ada goes by the sign of the discriminator's output, which has no meaning with --loss wgan-gp; "
+                "choose --aug fixed or another loss"
+            )
         if min(self.channel_base // self.resolution, self.channel_max) < 1:
             raise TrainingError(
                 f"channel_base is {self.channel_base}; expected at least the resolution, {self.resolution}"
@@ -171,7 +208,7 @@ class Options:
         if self.batch % self.batch_gpu:
             raise TrainingError(f"batch is {self.batch}; expected a multiple of batch_gpu, {self.batch_gpu}")
         group = min(self.mbstd_group_size, self.batch_gpu)
-        if self.head == "none" and self.batch_gpu % group:
+        if (self.head == "none" or self.attached) and self.batch_gpu % group:
             raise TrainingError(
                 f"{self.batch_gpu} pictures per round do not divide into the groups of {group} that the discriminator compares"
             )
@@ -194,6 +231,8 @@ class Options:
             # With the official 0.01 the mapping network hardly changes. With this value the head learned more, and the pictures
             # were as good.
             settings["mapping_lr"] = 0.1
+        if chosen.get("loss") == "wgan-gp":  # as in its paper: lambda 10, and the penalty in every step
+            settings |= {"gamma": 10.0, "D_reg_interval": 1}
         settings.update(chosen)
         settings.setdefault("batch_gpu", settings["batch"])
         settings.setdefault("ema_kimg", settings["batch"] * 10 / 32)

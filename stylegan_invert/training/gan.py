@@ -16,18 +16,25 @@ import torch
 from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
 from ..analysis.sheets import grid
 from ..errors import TrainingError
+from ..files import plain
+from ..files.saved import tensor
 from ..generator import adapt
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, generator_pixels, write_png
 from ..network_files.families.direction_head import direction_tensors
 from ..network_files.file import NetworkFile, save
-from ..networks.direction import DirectionDiscriminator, latent_weights
+from ..networks.direction import AttachedDirection, DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
+from ..ops import native
 from . import loop
+from .attaching import fit_head
 from .augment import AugmentPipe
 from .configs import Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
+from .growing import grown_discriminator, grown_generator
+from .precision import training_settings
+from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 STATE = {
     "options",
@@ -43,10 +50,13 @@ STATE = {
     "random_device",
 }
 
+RHYTHM = {"metric_samples": plain.whole()}
+"""The forms of what 'rhythm' in ``training_options.json`` holds besides the intervals; see `loop.read_options`."""
+
 
 @dataclasses.dataclass
 class Phase:
-    """One of the four phases of a step: Gmain, Greg, Dmain and Dreg.
+    """One of the phases of a step: Gmain, Greg, Dmain and Dreg, or Gboth and Dboth where every step regularises.
 
     Attributes:
         name: as `StyleGAN2Loss.accumulate_gradients` takes it.
@@ -64,6 +74,8 @@ class Phase:
 def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
     """Fresh networks, on the CPU; their weights come from torch's global random state."""
     o = options
+    if o.networks is not None:
+        return _build_as_in_file(o)
     shape = dict(c_dim=o.c_dim, img_resolution=o.resolution, img_channels=o.channels)
     G = Generator(
         z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers, lr_multiplier=o.mapping_lr),
@@ -78,6 +90,56 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
         trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
         return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
     return G, Discriminator(epilogue_kwargs=dict(mbstd_group_size=o.mbstd_group_size), **o.network_kwargs, **shape)
+
+
+def _build_as_in_file(o: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
+    """Fresh networks of the form of those in a file, but for their resolution."""
+    half = dict(num_fp16_res=4, conv_clamp=256) if o.fp16 else {}
+    try:
+        kwargs = {**o.networks["G"], "img_resolution": o.resolution}
+        kwargs["synthesis_kwargs"] = {**(kwargs.get("synthesis_kwargs") or {}), **half}
+        G = Generator(**kwargs)
+        D = Discriminator(**{**o.networks["D"], "img_resolution": o.resolution, **half})
+    except (TypeError, ValueError, KeyError, AttributeError) as e:
+        raise TrainingError(
+            f"the run's options have arguments of which no networks can be built ({str(e)[:120]})"
+        ) from None
+    G.mapping.normalize_z = o.normalize_z
+    if o.head == "direction":
+        D = (AttachedDirection if o.attached else DirectionDiscriminator)(D, o.z_dim, o.normalize_z)
+    return G, D
+
+
+def settings_of(net: NetworkFile, **changed: int) -> dict[str, Any]:
+    """The settings of `Options` under which networks of the form of a file's are built.
+
+    Args:
+        net: the file.
+        changed: arguments of both networks that are to be others (channel_base, channel_max, num_fp16_res).
+
+    Raises:
+        TrainingError: they are not those of StyleGAN2.
+    """
+    G, D = net.G, net["D"]
+    if not isinstance(G, Generator):
+        raise TrainingError(f"{net.file}: it is not a StyleGAN2; training can only go on from one")
+    if not isinstance(D, Discriminator):
+        what = "no discriminator" if D is None else "a discriminator of another kind than StyleGAN2's"
+        raise TrainingError(f"{net.file}: it has {what}; training needs both networks")
+    synthesis, groups = {**(G.arguments.get("synthesis_kwargs") or {}), **changed}, D.b4.mbstd
+    networks = {"G": {**G.arguments, "synthesis_kwargs": synthesis}, "D": {**D.arguments, **changed}}
+    return {
+        "resolution": G.img_resolution,
+        "channels": G.img_channels,
+        "z_dim": G.z_dim,
+        "w_dim": G.w_dim,
+        "mapping_layers": G.mapping.num_layers,
+        "mapping_lr": G.mapping.fc0.bias_gain,
+        "mbstd_group_size": 1 if groups is None else groups.group_size or 10**6,
+        "networks": networks,
+        "attached": net.direction is None or isinstance(net.direction, AttachedDirection),
+        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
+    }
 
 
 class GANTrainer:
@@ -100,6 +162,7 @@ class GANTrainer:
         ticks: see `loop.Trainer`.
         seconds: see `loop.Trainer`.
         loss: the loss object; ``loss.stats`` has the means of its values.
+        labels: the labels (N, c_dim) of the pictures, on ``device``.
         started_from: the name of the network file that `start_from` took weights from, or None.
     """
 
@@ -113,6 +176,10 @@ class GANTrainer:
         self.options = o = options
         self.data = data
         self.device = device = torch.device(device)
+        self.on_cuda = device.type == "cuda"
+        self.labels = torch.from_numpy(data.labels).to(device)
+        # A training is long enough for a build to pay at every size: at 32x32 it needs seven tenths of the time.
+        native.made_network(native.PAYING_RESOLUTION)
         torch.manual_seed(o.seed)
         G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
         self.G, self.D = G, D
@@ -123,26 +190,39 @@ class GANTrainer:
         self.seconds = 0.0
         self.metric_samples = metric_samples
         self.started_from: str | None = None
+        # A generator that is not trained is the averaged one, which is the generator to use.
+        shown = G if o.train == "all" else self.G_ema
+        G.train(o.train == "all")
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight}
-        self.loss = kind(device, G.mapping, G.synthesis, D, self.augment_pipe, **weights)
+        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
+        self.loss = kind(device, shown.mapping, shown.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
-        for name, module, interval, weight in (
-            ("G", G, o.G_reg_interval, o.pl_weight),
-            ("D", D, o.D_reg_interval, o.gamma),
-        ):
+        for name, module, interval, weight in self._trained():
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
-            ratio = interval / (interval + 1) if weight else 1
+            lazy = weight != 0 and interval > 1
+            ratio = interval / (interval + 1) if lazy else 1
             adam = torch.optim.Adam(
                 module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
             )
-            self.phases.append(Phase(name + "main", module, adam, 1))
-            if weight:
+            only = "head" if o.train == "head" else "both" if weight and not lazy else "main"
+            self.phases.append(Phase(name + only, module, adam, 1))
+            if lazy:
                 self.phases.append(Phase(name + "reg", module, adam, interval))
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
+    def _trained(self) -> list[tuple[str, torch.nn.Module, int, float]]:
+        """The networks that are trained: name, module, and interval and weight of its regularisation."""
+        o = self.options
+        if o.train == "head":
+            return [("D", self.D.outputs, 1, 0)]
+        trained = [("G", self.G, o.G_reg_interval, o.pl_weight)] if o.train == "all" else []
+        return [*trained, ("D", self.D, o.D_reg_interval, o.gamma)]
+
     def start_from(self, net: NetworkFile) -> None:
         """Take the weights of a network file; optimisers and counters stay as they are.
+
+        A file of a lower resolution is grown, see `growing`. A head that is put on its discriminator is fitted by regression,
+        see `attaching`.
 
         Raises:
             TrainingError: its networks are of other sizes, or it lacks one.
@@ -160,31 +240,61 @@ class GANTrainer:
                     f"{net.file}: it was trained with another {name} ({b}; this run has {a}), on which the meaning of its "
                     "weights depends"
                 )
-        direction = net.direction
-        if net["D"] is None or (self.D_ema is not None and direction is None and net["D"].compares_batch):
-            what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
+        if self.options.c_dim != net.G.c_dim:
             raise TrainingError(
-                f"{net.file}: it has {what}; training cannot go on from it with --head {self.options.head}"
+                f"{net.file}: its networks have {net.G.c_dim} classes and the training set has {self.options.c_dim}; --cond "
+                "reads the labels of the training set"
             )
+        direction, o = net.direction, self.options
+        if net["D"] is None or (
+            self.D_ema is not None and direction is None and net["D"].compares_batch and not o.attached
+        ):
+            what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
+            raise TrainingError(f"{net.file}: it has {what}; training cannot go on from it with --head {o.head}")
         pairs = [("G", self.G, net["G"] or net.G), ("G_ema", self.G_ema, net.G)]
         if self.D_ema is None:
             pairs += [("D", self.D, net["D"])]
         elif direction is None:
             pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
         else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema, direction)]
+            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
+            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
             pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
         for key, module, source in pairs:
-            tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-            for name, value in module.state_dict().items():
-                if name not in tensors or tensors[name].shape != value.shape:
-                    shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                    raise TrainingError(
-                        f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                        "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                    )
-            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
+            self._take(key, module, source, net)
+        if self.options.train == "head" and not _same(self.D.trunk, self.D_ema.trunk):
+            raise TrainingError(
+                f"{net.file}: its head was trained together with the discriminator, so D and its average differ, and a head "
+                "for both cannot be trained alone; choose --train discriminator or all"
+            )
+        if self.D_ema is not None and direction is None and o.attached and o.attach_kimg:
+            fit_head(self.D, self._generated, round(o.attach_kimg * 1000))
+            self.D_ema.outputs.load_state_dict(self.D.outputs.state_dict())
         self.started_from = net.file
+
+    @torch.no_grad()
+    def _generated(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents (n, z_dim), and their pictures by the averaged generator."""
+        z = torch.randn([n, self.options.z_dim], device=self.device)
+        return z, self.G_ema(z, self.labels[torch.randint(len(self.labels), [n])])
+
+    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
+        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
+        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
+        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
+            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
+            try:
+                tensors = grow(module, tensors, net.G.img_resolution)
+            except ValueError as e:
+                raise TrainingError(f"{net.file}: it cannot grow: {e}") from None
+        for name, value in module.state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                shape = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise TrainingError(
+                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
+                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
+                )
+        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
@@ -194,18 +304,19 @@ class GANTrainer:
         """
         o = self.options
         if self._batches is None:
-            self._batches = self.data.batches(o.batch, o.seed, self.nimg)
+            self._batches = self.data.batches(o.batch, o.seed, self.nimg, pinned=self.on_cuda)
         img, c = next(self._batches)
-        img = as_images(img, self.device).split(o.batch_gpu)
-        c = c.to(self.device).split(o.batch_gpu)
+        # Pinned memory is copied to a GPU while the program goes on.
+        img = as_images(img.to(self.device, non_blocking=self.on_cuda), self.device).split(o.batch_gpu)
+        c = c.to(self.device, non_blocking=self.on_cuda).split(o.batch_gpu)
         if isinstance(self.loss, DirectionLoss):
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
         for phase in self.phases:
             if self.steps % phase.interval:
                 continue
             z = torch.randn([o.batch, o.z_dim], device=self.device).split(o.batch_gpu)
-            labels = torch.from_numpy(self.data.labels)[torch.randint(len(self.data.labels), [o.batch])]
-            gen_c = labels.to(self.device).split(o.batch_gpu)
+            drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
+            gen_c = self.labels[drawn].split(o.batch_gpu)
             phase.optimiser.zero_grad(set_to_none=True)
             phase.module.requires_grad_(True)
             for i in range(len(img)):
@@ -220,7 +331,7 @@ class GANTrainer:
         self.steps += 1
         if o.augment == "ada" and self.steps % o.ada_interval == 0:
             self._adapt()
-        # Reading a number makes a GPU wait, so there it is done every 20 steps.
+        # Reading a number makes a GPU wait, so there it is done every 20 steps. Nothing else in a step waits.
         if self.device.type == "cpu" or self.steps % 20 == 0:
             self.check_numbers()
 
@@ -252,10 +363,13 @@ class GANTrainer:
         Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section 3.1.
         """
         o = self.options
-        sign = self.loss.real_signs.means().get("sign", 0.0)
+        total, count = self.loss.real_signs.sums.get("sign", (0.0, 1))
         self.loss.real_signs.clear()
-        change = math.copysign(1.0, sign - o.ada_target) * o.batch * o.ada_interval / (o.ada_kimg * 1000)
-        self.augment_pipe.p.copy_((self.augment_pipe.p + change).clamp_min(0))
+        p = self.augment_pipe.p
+        # Computed where p is, so that a GPU need not be waited for.
+        excess = torch.as_tensor(total, dtype=p.dtype, device=p.device) - o.ada_target * count
+        change = torch.full_like(p, o.batch * o.ada_interval / (o.ada_kimg * 1000))
+        p.copy_((p + torch.copysign(change, excess)).clamp_min(0))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -264,7 +378,9 @@ class GANTrainer:
         if o.ema_rampup > 0:
             half_life = min(half_life, self.nimg * o.ema_rampup)
         beta = 0.5 ** (o.batch / max(half_life, 1e-8))
-        pairs = [(self.G_ema, self.G)] + ([(self.D_ema, self.D)] if self.D_ema is not None else [])
+        pairs = [(self.G_ema, self.G)] if o.train == "all" else []
+        if self.D_ema is not None:
+            pairs += [(self.D_ema.outputs, self.D.outputs) if o.train == "head" else (self.D_ema, self.D)]
         for average, module in pairs:
             torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - beta)
             for b_average, b in zip(average.buffers(), module.buffers()):
@@ -286,7 +402,8 @@ class GANTrainer:
             "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
             "pl_mean": self.loss.pl_mean,
-            "real_signs": {name: (float(total), count) for name, (total, count) in self.loss.real_signs.sums.items()},
+            "real_signs": self.loss.real_signs.state(),
+            "means": self.loss.stats.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -295,26 +412,45 @@ class GANTrainer:
         """Go on from what `state` returned. The options must be those of that run, except for its length.
 
         Raises:
-            TrainingError: the state is of another kind of training, or of networks of other sizes.
+            TrainingError: the state is of another kind of training.
+            plain.Misfit: it lacks something, or holds something that does not fit, such as networks of other sizes.
         """
         if not STATE <= set(state):
             raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
-        modules = self._modules()
-        try:
-            for name, saved in state["modules"].items():
-                modules[name].load_state_dict(saved)
-        except (RuntimeError, KeyError):
-            raise TrainingError("the checkpoint's networks are of other sizes than the run's options ask for") from None
+        state = self._state_form()(state, "")
+        for name, module in self._modules().items():
+            module.load_state_dict(state["modules"][name])
         for phase in self.phases:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
         self.loss.pl_mean.copy_(state["pl_mean"])
-        self.loss.real_signs.sums = dict(state["real_signs"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_device"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
+        self.loss.real_signs.sums = state["real_signs"]
+        self.loss.stats.sums = state.get("means", {})
+        torch.set_rng_state(state["random"])
+        if state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], self.device)
         self._batches = None
+
+    def _state_form(self) -> plain.Form:
+        """What `load_state` accepts."""
+        on_cuda = self.device.type == "cuda"
+        random_device = tensor(torch.cuda.get_rng_state(self.device)) if on_cuda else lambda value, place: None
+        numbers = {"nimg": COUNT, "steps": COUNT, "ticks": COUNT, "seconds": SECONDS}
+        return plain.table(
+            {
+                **numbers,
+                "options": plain.anything,
+                "modules": plain.table({name: module_state(m) for name, m in self._modules().items()}),
+                "optimisers": plain.table({p.name[0]: adam_state(p.optimiser) for p in self.phases}),
+                "pl_mean": tensor(self.loss.pl_mean),
+                "real_signs": running_means,
+                "random": random_state,
+                "random_device": plain.maybe(random_device),
+            },
+            {"means": running_means},
+            more=plain.unchecked,
+        )
 
     def record(self) -> dict[str, Any]:
         """What ``training_options.json`` holds."""
@@ -385,6 +521,11 @@ class GANTrainer:
         return NetworkFile(networks, training_set_kwargs=training_set_kwargs, extra=extra)
 
 
+def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    """True if two modules of the same form have the same weights."""
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+
+
 def about_training_set(data: PictureSet) -> dict[str, Any]:
     """The record of the training set in a network file, without the path on the machine where it was made."""
     return {
@@ -421,7 +562,7 @@ def train(
         options: see `Options`.
         outdir: the run's folder; see `loop.train`. ``reals.png`` and ``fakes*.png`` are grids of real pictures and of the
             averaged generator's samples, and ``network-snapshot-*.pkl`` are official pickles.
-        device: where to compute.
+        device: where to compute. On CUDA the run has settings of its own; see `precision.training_settings`.
         resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
         start: networks to begin with instead of random ones, of the same sizes.
         tick_kimg: thousands of pictures between lines of the log.
@@ -435,10 +576,12 @@ def train(
     Raises:
         TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
     """
-    if start is not None:  # its averages count from the beginning, as in official code
+    if start is not None and not (options.attached and options.train == "head"):
+        # The averages of a file count from the beginning, as in official code; a new head has none.
         options = dataclasses.replace(options, ema_rampup=0)
-    trainer = GANTrainer(options, data, device, metric_samples)
-    if start is not None and not resume:
-        trainer.start_from(start)
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
-    return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)
+    with training_settings(device):
+        trainer = GANTrainer(options, data, device, metric_samples)
+        if start is not None and not resume:
+            trainer.start_from(start)
+        return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)

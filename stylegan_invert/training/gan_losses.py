@@ -2,18 +2,65 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from ..networks.direction import angle_degrees, embedding_loss
+from ..networks.direction import Embedding, angle_degrees, embedding_loss
+from ..ops import no_weight_gradients
 from .means import Statistics
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
 
 
+class Adversarial(NamedTuple):
+    """What the two networks lower, as functions of D's logits (N, 1), which are higher for pictures that D holds for real.
+
+    Attributes:
+        G: G's loss, of the logits of generated pictures.
+        D_fake: D's loss, of the logits of generated pictures.
+        D_real: D's loss, of the logits of real pictures.
+        boundary: the logit that stands between real and generated, by which adaptive augmentation judges; None if the loss
+            fixes none.
+        penalty: the regularisation of D's gradient: "r1" or "gp".
+    """
+
+    G: Callable[[torch.Tensor], torch.Tensor]
+    D_fake: Callable[[torch.Tensor], torch.Tensor]
+    D_real: Callable[[torch.Tensor], torch.Tensor]
+    boundary: float | None = 0
+    penalty: str = "r1"
+
+
+ADVERSARIAL = {
+    "nsgan": Adversarial(
+        G=lambda fake: F.softplus(-fake), D_fake=lambda fake: F.softplus(fake), D_real=lambda real: F.softplus(-real)
+    ),
+    "lsgan": Adversarial(
+        G=lambda fake: (fake - 1).square() / 2,
+        D_fake=lambda fake: fake.square() / 2,
+        D_real=lambda real: (real - 1).square() / 2,
+        boundary=0.5,
+    ),
+    "wgan-gp": Adversarial(
+        G=lambda fake: -fake, D_fake=lambda fake: fake, D_real=lambda real: -real, boundary=None, penalty="gp"
+    ),
+    "hinge": Adversarial(
+        G=lambda fake: -fake, D_fake=lambda fake: F.relu(1 + fake), D_real=lambda real: F.relu(1 - real)
+    ),
+}
+"""The adversarial losses by name.
+
+Sources: nsgan: Goodfellow et al. 2014, as StyleGAN2 uses it. lsgan: Mao et al. 2017, equation 9, where real is 1 and generated
+is 0. wgan-gp: Gulrajani et al. 2017, algorithm 1. hinge: Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17.
+"""
+
+
 class StyleGAN2Loss:
-    """Non-saturating logistic loss, R1 and path-length regularisation.
+    """An adversarial loss, a penalty on the discriminator's gradient, and path-length regularisation.
+
+    The default is StyleGAN2's: non-saturating logistic loss and R1.
 
     Args:
         device: where the networks are.
@@ -22,17 +69,20 @@ class StyleGAN2Loss:
         D: the discriminator. ``D(img, c)`` gives logits, which are higher for real pictures.
         augment_pipe: applied to all pictures that D sees; None for none.
         style_mixing_prob: the probability that the later layers of a batch take their w from other latents.
-        r1_gamma: the weight of R1, the squared gradient of D at real pictures; half of it is counted.
+        r1_gamma: the weight of the penalty. For R1, the squared gradient of D at real pictures, half of it is counted. For the
+            gradient penalty of WGAN-GP it is lambda, and the penalty is the square of what the length of the gradient lacks
+            or exceeds of one, at points between real and generated pictures.
         pl_batch_shrink: path-length regularisation takes the batch divided by this.
         pl_decay: the speed of the running mean of path lengths.
         pl_weight: the weight of path-length regularisation.
+        adversarial: a name of `ADVERSARIAL`.
 
     Attributes:
         stats: means of scores, signs, losses and penalties since they were last cleared.
         real_signs: the mean sign of D at real pictures, to which `GANTrainer` adapts the augmentation.
 
     Source: Karras et al. 2020 ("Analyzing and Improving the Image Quality of StyleGAN", sections 2 and 3); Mescheder et
-    al. 2018 (R1).
+    al. 2018 (R1); `ADVERSARIAL`.
     """
 
     def __init__(
@@ -47,6 +97,7 @@ class StyleGAN2Loss:
         pl_batch_shrink: int = 2,
         pl_decay: float = 0.01,
         pl_weight: float = 2,
+        adversarial: str = "nsgan",
     ):
         self.device = device
         self.G_mapping = G_mapping
@@ -58,6 +109,7 @@ class StyleGAN2Loss:
         self.pl_batch_shrink = pl_batch_shrink
         self.pl_decay = pl_decay
         self.pl_weight = pl_weight
+        self.adversarial = ADVERSARIAL[adversarial]
         self.pl_mean = torch.zeros([], device=device)
         self.stats = Statistics()
         self.real_signs = Statistics()
@@ -119,18 +171,19 @@ class StyleGAN2Loss:
             if main:
                 logits, further = self.judge_generated(gen_z, gen_c, for_G=True)
                 self._report("fake", logits)
-                loss = F.softplus(-logits)
+                loss = self.adversarial.G(logits)
                 self.stats.add("loss/G", loss)
                 (loss + further).mean().mul(gain).backward()
             if regularise and self.pl_weight != 0:
                 self._path_lengths(gen_z, gen_c).mean().mul(gain).backward()
             return
 
-        r1 = regularise and self.r1_gamma != 0
+        penalise = regularise and self.r1_gamma != 0
+        r1 = penalise and self.adversarial.penalty == "r1"
         if main:
             logits, further = self.judge_generated(gen_z, gen_c, for_G=False)
             self._report("fake", logits)
-            loss = F.softplus(logits)
+            loss = self.adversarial.D_fake(logits)
             self.stats.add("loss/D_fake", loss)
             (loss + further).mean().mul(gain).backward()
         if main or r1:
@@ -139,22 +192,42 @@ class StyleGAN2Loss:
             self._report("real", logits)
             loss = torch.zeros_like(logits)
             if main:
-                loss = F.softplus(-logits)
+                loss = self.adversarial.D_real(logits)
                 self.stats.add("loss/D_real", loss)
             if r1:
-                (slope,) = torch.autograd.grad(logits.sum(), real_img, create_graph=True)
+                with no_weight_gradients():
+                    (slope,) = torch.autograd.grad(logits.sum(), real_img, create_graph=True)
                 penalty = slope.square().sum(dim=[1, 2, 3])[:, None]
                 self.stats.add("r1_penalty", penalty)
                 loss = loss + penalty * (self.r1_gamma / 2)
             # Nothing times the logits gives every parameter a gradient, so that Adam counts the step for all of them.
             (logits * 0 + loss).mean().mul(gain).backward()
+        if penalise and not r1:
+            self._gradient_penalty(real_img, real_c, gen_z, gen_c).mean().mul(gain).backward()
+
+    def _gradient_penalty(
+        self, real_img: torch.Tensor, real_c: torch.Tensor, gen_z: torch.Tensor, gen_c: torch.Tensor
+    ) -> torch.Tensor:
+        """The weighted penalty (N, 1) of WGAN-GP, at a random point between each real and a generated picture."""
+        with torch.no_grad():
+            img, _ = self.run_G(gen_z, gen_c)
+            share = torch.rand([len(img), 1, 1, 1], device=img.device)
+            between = real_img.detach().lerp(img, share)
+        between.requires_grad_(True)
+        logits = self.run_D(between, real_c)
+        (slope,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+        # The root has no slope at zero.
+        penalty = ((slope.square().sum(dim=[1, 2, 3])[:, None] + 1e-12).sqrt() - 1).square()
+        self.stats.add("gradient_penalty", penalty)
+        return logits * 0 + penalty * self.r1_gamma
 
     def _path_lengths(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         """The weighted penalty (n,) of path-length regularisation, for a part of the batch."""
         n = max(1, len(z) // self.pl_batch_shrink)
         img, ws = self.run_G(z[:n], c[:n])
         noise = torch.randn_like(img) / math.sqrt(img.shape[2] * img.shape[3])
-        (slope,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+        with no_weight_gradients():
+            (slope,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
         lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
         mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
         self.pl_mean.copy_(mean.detach())
@@ -165,8 +238,8 @@ class StyleGAN2Loss:
     def _report(self, kind: str, logits: torch.Tensor) -> None:
         self.stats.add(f"scores/{kind}", logits)
         self.stats.add(f"signs/{kind}", logits.sign())
-        if kind == "real":
-            self.real_signs.add("sign", logits.sign())
+        if kind == "real" and self.adversarial.boundary is not None:
+            self.real_signs.add("sign", (logits - self.adversarial.boundary).sign())
 
 
 class DirectionLoss(StyleGAN2Loss):
@@ -195,13 +268,33 @@ class DirectionLoss(StyleGAN2Loss):
         logits = None if plain else super().judge_generated(z, c, for_G)[0]
         img, _ = self.run_G(z, c, mix=False)
         own_logits, embedding = self.D(img, c, return_embedding=True)
-        target = self.D.target(z)
-        tangent = embedding_loss(embedding.direction, target)[:, None]
-        self.stats.add("loss/embedding", tangent)
-        self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
-        further = self.embedding_weight * tangent
-        if not for_G and self.D.trunk.c_dim == 0:
+        further = self._embedding_loss(embedding, z)
+        if not for_G and self.D.judges and self.D.trunk.c_dim == 0:
             # The trunk's own score learns to give the head's logit. Its input is detached, so only this last layer learns.
             copied = self.D.trunk.score(embedding.features.detach(), None)
             further = further + (copied - own_logits.detach()).square()
         return own_logits if plain else logits, further
+
+    def accumulate_gradients(
+        self,
+        phase: str,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor,
+        gen_z: torch.Tensor,
+        gen_c: torch.Tensor,
+        gain: float,
+    ) -> None:
+        """As that of `StyleGAN2Loss`, with a further phase "Dhead", in which the embedding loss is the only one."""
+        if phase != "Dhead":
+            return super().accumulate_gradients(phase, real_img, real_c, gen_z, gen_c, gain)
+        with torch.no_grad():
+            img, _ = self.run_G(gen_z, gen_c, mix=False)
+        self._embedding_loss(self.D.embed(img), gen_z).mean().mul(gain).backward()
+
+    def _embedding_loss(self, embedding: Embedding, z: torch.Tensor) -> torch.Tensor:
+        """The weighted embedding loss (N, 1)."""
+        target = self.D.target(z)
+        tangent = embedding_loss(embedding.direction, target)[:, None]
+        self.stats.add("loss/embedding", tangent)
+        self.stats.add("angle", angle_degrees(embedding.direction.detach(), target))
+        return self.embedding_weight * tangent

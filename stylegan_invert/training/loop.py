@@ -1,38 +1,66 @@
 """The training loop of any `Trainer`, and the folder of a run: log, options, checkpoints."""
 
 import contextlib
+import dataclasses
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from ..errors import TrainingError
-from ..files.writing import atomic
+from ..errors import StyleganInvertError, TrainingError
+from ..files import door, plain
+from ..files.saved import read_saved
+from ..files.writing import append, atomic
 from ..media.picture_set import PictureSet
+from .state import COUNT, SECONDS
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 OPTIONS = "training_options.json"
-FORMAT = 1  # the version of the format of checkpoints
+FORMAT = 2  # the version of the format of checkpoints; 1 had none between two ticks
+FIRST_SECONDS = 30.0  # after the start, the first checkpoint is written with the next step
+LATER_SECONDS = 600.0  # after a checkpoint, another one is written with the next step
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
+_OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
+_LOG_FILE = door.Kind("the log of a run", 2**28, TrainingError)
+_DATA = plain.table(
+    {"path": plain.text()},
+    {
+        "resolution": plain.maybe(plain.whole(1, 2**16)),
+        "channels": plain.whole(1, 4),
+        "use_labels": plain.flag,
+        "mirror": plain.flag,
+        "first": plain.whole(),
+        "last": plain.maybe(plain.whole()),
+    },
+)
+_STATE = plain.table(
+    {"format": plain.whole(1, FORMAT), "nimg": COUNT},
+    {"ticks": COUNT, "seconds": SECONDS, "tick": plain.table({"first": COUNT, "seconds": SECONDS})},
+    more=plain.unchecked,
+)
 
 
 class Trainer(Protocol):
     """The interface that the loop needs.
 
     Attributes:
-        data: the training set; ``data.check()`` has been called.
+        data: the training set, for which ``data.check()`` has been called; None if there is none.
         nimg: the pictures that were shown so far.
         total: the pictures to show in all.
         ticks: the ticks of the run so far. The loop sets it.
         seconds: the time of the run so far. The loop sets it.
     """
 
-    data: PictureSet
+    data: PictureSet | None
     nimg: int
     ticks: int
     seconds: float
@@ -69,10 +97,16 @@ class Trainer(Protocol):
         """Write the network and a picture of samples; returns the files, and measured values for the log."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint must hold, as tensors and plain values; "nimg" is among it."""
+        """Everything that a checkpoint must hold, as tensors and plain values; "nimg" is among it.
+
+        It is asked for between any two steps, so the means since the last `clear_values` belong to it.
+        """
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned. Raises TrainingError if it does not fit."""
+        """Go on from what `state` returned, where a `files.tensors.TensorRecord` may stand for a tensor.
+
+        Raises TrainingError or `files.plain.Misfit` if it does not fit; `state` has forms that check it.
+        """
 
 
 @dataclass(frozen=True)
@@ -88,6 +122,24 @@ class Report:
     written: list[Path]
 
 
+class Stopped(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or another signal, and its checkpoint was written.
+
+    It is a KeyboardInterrupt, so that ``except Exception`` does not take it for a failure.
+
+    Attributes:
+        signal: the number of the signal.
+        nimg: the pictures that were shown.
+        outdir: the run's folder.
+    """
+
+    def __init__(self, signal: int, nimg: int, outdir: Path):
+        self.signal, self.nimg, self.outdir = signal, nimg, outdir
+        super().__init__(
+            f"stopped after {nimg:,} pictures, and wrote {outdir / CHECKPOINT}; go on with --resume {outdir}"
+        )
+
+
 def train(
     trainer: Trainer,
     outdir: str | os.PathLike,
@@ -99,6 +151,9 @@ def train(
 ) -> Path:
     """Run a trainer to its end, and write its log, networks, samples and checkpoints.
 
+    Ctrl-C, SIGTERM and SIGHUP end the run after the current step, when a checkpoint was written; a second signal ends
+    it at once.
+
     Args:
         trainer: a new `Trainer`.
         outdir: the run's folder. ``log.jsonl`` gets a line per tick, ``checkpoint.pt`` is the last checkpoint,
@@ -106,7 +161,8 @@ def train(
         resume: go on from the folder's checkpoint. On a CPU the run then ends equal to the last bit to one that
             never stopped.
         tick_kimg: thousands of pictures between lines of the log.
-        snapshot_ticks: ticks between snapshots and checkpoints, which are also written at the end.
+        snapshot_ticks: ticks between snapshots, which are also written at the end. A checkpoint is written with each
+            snapshot, `FIRST_SECONDS` after the start, and `LATER_SECONDS` after each checkpoint.
         callback: called after each tick.
 
     Returns:
@@ -115,28 +171,35 @@ def train(
     Raises:
         TrainingError: the run cannot start as asked, or a loss is NaN or infinite; the last good checkpoint is
             named.
+        Stopped: a signal ended the run, and its checkpoint was written.
     """
     outdir = Path(outdir)
-    if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
+    if (
+        trainer.data is not None
+        and Path(trainer.data.path).is_dir()
+        and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve())
+    ):
         raise TrainingError(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
             "choose an --outdir outside the data"
         )
+    tick = None
     if resume:
-        trainer.load_state(read_checkpoint(outdir))
+        tick = _resume(trainer, outdir)
     else:
         _begin(trainer, outdir, {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks})
+    run = _Run(trainer, outdir, tick)
     network = trainer.network_path(outdir)
-    with _Log(outdir, trainer.nimg) as log:
-        while trainer.nimg < trainer.total:
-            values, written = _tick(trainer, outdir, tick_kimg), []
+    with _Log(outdir, trainer.nimg) as log, signals_wait() as arrived:
+        while run.unfinished:
+            values, written = run.tick(tick_kimg, arrived), []
             if trainer.nimg >= trainer.total or trainer.ticks % snapshot_ticks == 0:
                 network = trainer.network_path(outdir)
                 written, measured = trainer.snapshot(outdir)
                 values |= measured
             log.write(values)
             if written:  # the checkpoint comes last: the files and the log that belong to it are there already
-                written = [*written, _write_checkpoint(trainer, outdir)]
+                written = [*written, run.save()]
             if callback is not None:
                 callback(Report(values, written))
     return network
@@ -154,63 +217,161 @@ def _begin(trainer: Trainer, outdir: Path, rhythm: dict[str, Any]) -> None:
     trainer.begin(outdir)
 
 
-def _tick(trainer: Trainer, outdir: Path, tick_kimg: float) -> dict[str, Any]:
-    """Train until the next line of the log is due; returns the line."""
-    first, began = trainer.nimg, time.perf_counter()
-    trainer.clear_values()
+def _resume(trainer: Trainer, outdir: Path) -> tuple[int, float] | None:
+    """Bring a trainer to the state of the run's checkpoint; returns what `_Run` takes as ``tick``."""
+    state = read_checkpoint(outdir)
+    tick = state.pop("tick", None)
     try:
-        while trainer.nimg < trainer.total and trainer.nimg - first < tick_kimg * 1000:
-            trainer.step()
-        trainer.check_numbers()
-    except TrainingError as e:
-        there = (outdir / CHECKPOINT).exists()
-        last = f"the last good checkpoint is {outdir / CHECKPOINT}" if there else "there is no checkpoint yet"
-        raise TrainingError(f"{e}; {last}") from None
-    seconds = time.perf_counter() - began
-    rate = (trainer.nimg - first) / seconds
-    trainer.seconds += seconds
-    trainer.ticks += 1
-    return {
-        "tick": trainer.ticks,
-        "nimg": trainer.nimg,
-        "kimg": trainer.nimg / 1000,
-        "seconds": round(trainer.seconds, 1),
-        "images_per_second": round(rate, 2),
-        "seconds_left": max(0, round((trainer.total - trainer.nimg) / rate)),
-        **trainer.values(),
-    }
+        if tick is not None and tick["first"] > state["nimg"]:
+            raise plain.misfit(tick["first"], "tick.first", f"at most nimg, which is {state['nimg']}")
+        trainer.load_state(state)
+    except (TrainingError, plain.Misfit) as e:
+        raise TrainingError(f"{outdir / CHECKPOINT}: {e}. Is it of this run, with the options in {OPTIONS}?") from None
+    return None if tick is None else (tick["first"], tick["seconds"])
 
 
-def _write_checkpoint(trainer: Trainer, outdir: Path) -> Path:
-    with atomic(outdir / CHECKPOINT) as temporary:
-        torch.save({"format": FORMAT, **trainer.state()}, temporary)
-    return outdir / CHECKPOINT
+class _Run:
+    """A trainer at work: its ticks, and its checkpoints, which can be written after any step.
+
+    Args:
+        trainer: the trainer, ready for its next step.
+        outdir: the run's folder.
+        tick: the pictures and the seconds at which the current tick began and which it took so far; None begins a tick.
+    """
+
+    def __init__(self, trainer: Trainer, outdir: Path, tick: tuple[int, float] | None):
+        self.trainer, self.outdir = trainer, outdir
+        if tick is None:
+            trainer.clear_values()
+        self.first, self.spent = (trainer.nimg, 0.0) if tick is None else tick
+        self.began: float | None = None  # the time from which on the current tick is counted, besides ``spent``
+        self.due = time.perf_counter() + FIRST_SECONDS
+
+    @property
+    def unfinished(self) -> bool:
+        """True if there are pictures to show, or a tick to be ended."""
+        return self.trainer.nimg < self.trainer.total or self.trainer.nimg > self.first
+
+    def tick(self, tick_kimg: float, arrived: list[int]) -> dict[str, Any]:
+        """Train until the next line of the log is due; returns the line.
+
+        Args:
+            tick_kimg: thousands of pictures between lines of the log.
+            arrived: the signals that have arrived.
+
+        Raises:
+            Stopped: a signal has arrived.
+        """
+        trainer, self.began = self.trainer, time.perf_counter()
+        try:
+            self._pause(arrived)
+            while trainer.nimg < trainer.total and trainer.nimg - self.first < tick_kimg * 1000:
+                trainer.step()
+                self._pause(arrived)
+            trainer.check_numbers()
+        except TrainingError as e:
+            there = (self.outdir / CHECKPOINT).exists()
+            last = f"the last good checkpoint is {self.outdir / CHECKPOINT}" if there else "there is no checkpoint yet"
+            raise TrainingError(f"{e}; {last}") from None
+        seconds = self._spent()
+        rate = (trainer.nimg - self.first) / seconds
+        trainer.seconds += seconds
+        trainer.ticks += 1
+        values = {
+            "tick": trainer.ticks,
+            "nimg": trainer.nimg,
+            "kimg": trainer.nimg / 1000,
+            "seconds": round(trainer.seconds, 1),
+            "images_per_second": round(rate, 2),
+            "seconds_left": max(0, round((trainer.total - trainer.nimg) / rate)),
+            **trainer.values(),
+        }
+        trainer.clear_values()
+        self.first, self.spent, self.began = trainer.nimg, 0.0, None
+        return values
+
+    def _pause(self, arrived: list[int]) -> None:
+        """Write the checkpoint if it is due, and stop if a signal has arrived."""
+        if arrived or time.perf_counter() > self.due:
+            self.save()
+        if arrived:
+            raise Stopped(arrived[0], self.trainer.nimg, self.outdir)
+
+    def _spent(self) -> float:
+        """The seconds that the current tick took so far."""
+        return self.spent + (0 if self.began is None else time.perf_counter() - self.began)
+
+    def save(self) -> Path:
+        """Write the checkpoint.
+
+        Raises:
+            TrainingError: a loss was NaN or infinite since the tick began.
+            OSError: the file cannot be written; an earlier checkpoint stays.
+        """
+        self.trainer.check_numbers()
+        path = self.outdir / CHECKPOINT
+        tick = {"first": self.first, "seconds": self._spent()}
+        with atomic(path) as temporary:
+            torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
+        self.due = time.perf_counter() + LATER_SECONDS
+        return path
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[list[int]]:
+    """A context manager in which the first signal of `SIGNALS` is only noted; a second one does what it did before.
+
+    It gives a list, to which the number of the signal is appended. Signals that were ignored stay ignored (nohup does
+    that). Python lets only the main thread handle signals; elsewhere nothing is changed.
+    """
+    arrived: list[int] = []
+    earlier: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        arrived.append(number)
+        restore()
+        with contextlib.suppress(OSError):  # print cannot be used while another print is at work
+            os.write(2, b"stopping after this step, with a checkpoint; a second signal ends the run at once\n")
+
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                earlier[number] = signal.signal(number, note)
+    try:
+        yield arrived
+    finally:
+        restore()
 
 
 def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:
-    """The state in a run's checkpoint. It is read as data.
+    """The state in a run's checkpoint, with a `files.tensors.TensorRecord` in place of each tensor.
+
+    It is read as data, and nothing in it is executed. What the loop itself needs is checked here, and the rest by
+    `Trainer.load_state`.
 
     Raises:
         TrainingError: there is none, or it is damaged or of another version.
     """
     path = Path(outdir) / CHECKPOINT
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
-    except Exception as e:  # torch.load raises many kinds on damaged files
-        raise TrainingError(f"{path}: it is damaged ({(str(e) or type(e).__name__).splitlines()[0][:120]})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not isinstance(state.get("nimg"), int):
-        raise TrainingError(f"{path}: it is not a checkpoint of this version of stylegan-invert")
-    return state
+        return _STATE(read_saved(path, door.CHECKPOINT), "")
+    except plain.Misfit as e:
+        raise TrainingError(f"{path}: it is not a checkpoint of this version of stylegan-invert: {e}") from None
 
 
-def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, Any]:
+def read_options(
+    outdir: str | os.PathLike, options_class: type, rhythm: Mapping[str, plain.Form] | None = None
+) -> dict[str, Any]:
     """The contents of a run's ``training_options.json``.
 
     Args:
         outdir: the run's folder.
-        options_class: the class that takes the values of "options".
+        options_class: the class that takes the values of "options"; it checks them.
+        rhythm: the forms of what 'rhythm' may hold besides the intervals.
 
     Returns:
         The record: "options" (an object of the class), "data" (the arguments of its `PictureSet`), "pictures" (their
@@ -220,23 +381,33 @@ def read_options(outdir: str | os.PathLike, options_class: type) -> dict[str, An
         TrainingError: there is none, or it is damaged.
     """
     path = Path(outdir) / OPTIONS
+    intervals = {"tick_kimg": plain.number(0, 1e6, above=True), "snapshot_ticks": plain.whole(1)}
+    fields = dataclasses.fields(options_class) if dataclasses.is_dataclass(options_class) else ()
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    form = plain.table(
+        {
+            "options": plain.table(
+                dict.fromkeys(needed, plain.anything),
+                {field.name: plain.anything for field in fields},
+                None if fields else plain.anything,
+            ),
+            "data": plain.maybe(_DATA),
+            "pictures": plain.whole(),
+            "rhythm": plain.table(intervals, rhythm),
+        },
+        more=plain.anything,
+    )
+    record = plain.read_json(path, _OPTIONS_FILE, form)
     try:
-        record = json.loads(path.read_bytes())
-        return {
-            **record,
-            "options": options_class(**record["options"]),
-            "data": dict(record["data"]),
-            "pictures": int(record["pictures"]),
-            "rhythm": dict(record["rhythm"]),
-        }
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: there is no such file; expected the folder of a run that was stopped") from None
-    except (ValueError, KeyError, TypeError) as e:
-        raise TrainingError(f"{path}: it is damaged ({str(e)[:120]})") from None
+        return {**record, "options": options_class(**record["options"])}
+    except (StyleganInvertError, ValueError, TypeError) as e:
+        raise TrainingError(f"{path}: options: {e}") from None
 
 
-def about_data(data: PictureSet) -> dict[str, Any]:
+def about_data(data: PictureSet | None) -> dict[str, Any]:
     """The part of `Trainer.record` about the training set."""
+    if data is None:
+        return {"data": None, "pictures": 0, "left_out": {}}
     arguments = {**data.arguments, "path": os.path.abspath(data.path)}
     return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 
@@ -254,7 +425,7 @@ class _Log(contextlib.AbstractContextManager):
         lines = [line for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        self._file = open(path, "a")
+        self._path = path
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -263,8 +434,7 @@ class _Log(contextlib.AbstractContextManager):
             self._events = None
 
     def write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        append(self._path, json.dumps(values) + "\n")
         if self._events is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
@@ -272,16 +442,23 @@ class _Log(contextlib.AbstractContextManager):
             self._events.flush()
 
     def __exit__(self, *details: object) -> None:
-        self._file.close()
         if self._events is not None:
             self._events.close()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a log; the last one of a run that was killed may be half a line."""
+    """The lines of a log. A run that was killed may have left half a line at the end, which is left out.
+
+    Raises:
+        TrainingError: another line is damaged.
+    """
     if path.exists():
-        for text in path.read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("nimg"), int):
-                    yield line
+        lines = bytes(door.read_bytes(path, _LOG_FILE)).split(b"\n")
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last end of a line is no whole line
+            try:
+                yield plain.parse_json(line, _LINE)
+            except plain.Misfit as e:
+                raise TrainingError(f"{path}: line {number}: {e}; delete this line to go on") from None
+
+
+_LINE = plain.table({"nimg": COUNT}, more=plain.anything)

@@ -27,6 +27,10 @@ class Statistics:
         """The mean of the values that were added under each name."""
         return {name: float(total) / count for name, (total, count) in self.sums.items()}
 
+    def state(self) -> dict[str, tuple[float, int]]:
+        """``sums`` in plain numbers, for a checkpoint. A float32 number is the same as a Python number."""
+        return {name: (float(total), count) for name, (total, count) in self.sums.items()}
+
     def clear(self) -> None:
         """Forget all values."""
         self.sums.clear()

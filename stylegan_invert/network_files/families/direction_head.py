@@ -3,8 +3,9 @@
 The trunk is the discriminator up to its last features; the head is one more layer on it, with n outputs. Under this
 project's own key (`file.NetworkFile.extra`) the table "direction" holds two tables. ``outputs`` has the weight and the
 bias of the head of the file's D. ``ema`` has all tensors, trunk and head, of the averaged discriminator, which
-``--method de`` uses. A tensor "normalize_z" beside that table says if the generator divides z by its root mean square.
-Without that tensor it does, as official generators do.
+``--method de`` uses. A head that was put on a trained discriminator reads the maps before the trunk's last part instead of
+its last features, and is known by the number of its inputs. A tensor "normalize_z" beside that table says if the generator
+divides z by its root mean square. Without that tensor it does, as official generators do.
 
 Source: Cho, "Inverting generator of GAN through direction embedding discriminator".
 """
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 
 from ...errors import NetworkFileError
-from ...networks.direction import DirectionDiscriminator
+from ...networks.direction import AttachedDirection, DirectionDiscriminator
+from ...networks.discriminators import Discriminator
 from ..assemble import EXPECTED, Budget, assemble, by_name
 
 KEY = "direction"
@@ -62,7 +64,7 @@ def read_direction(
     if not isinstance(table, Mapping) or not all(isinstance(table.get(k), Mapping) for k in ("ema", "outputs")):
         raise NetworkFileError(file, place, "it is incomplete; expected ema and outputs")
     try:
-        D = DirectionDiscriminator(copy.deepcopy(trunk), z_dim, normalized)
+        D = _kind(table["outputs"], trunk)(copy.deepcopy(trunk), z_dim, normalized)
     except ValueError as e:
         raise NetworkFileError(file, place, str(e)) from None
     tensors, place = dict(table["ema"]), f"{place}.ema"
@@ -72,6 +74,14 @@ def read_direction(
     unknown = "the network has no tensor of this name"
     budget = Budget(file, sum(value.nbytes for value in D.state_dict().values()))
     return assemble(D, by_name(D, tensors), file, place, budget, names=tensors, misfit=EXPECTED, unknown=unknown)
+
+
+def _kind(outputs: Mapping[str, Any], trunk: torch.nn.Module) -> type[DirectionDiscriminator]:
+    """The class whose head has as many inputs as the file's."""
+    weight = outputs.get("weight")
+    inputs = weight.shape[-1] if isinstance(weight, torch.Tensor) and weight.ndim else None
+    attached = isinstance(trunk, Discriminator) and inputs == trunk.num_maps
+    return AttachedDirection if attached else DirectionDiscriminator
 
 
 def normalize_z(extra: Mapping[str, Any]) -> bool:

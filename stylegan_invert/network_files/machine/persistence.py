@@ -13,7 +13,7 @@ import torch
 from ...errors import NetworkFileError
 from ...files.pickled import Call, LongText, Machine, Refusal, show
 from ...files.tensors import GLOBALS as TENSOR_GLOBALS
-from ...files.tensors import TensorRecord, tensor_call
+from ...files.tensors import TensorRecord, new_dict, tensor_call
 from ..assemble import Budget, assemble, by_name, compare
 from ..checks import ATTRIBUTES, set_attribute
 
@@ -128,12 +128,6 @@ def _reconstruct(machine: Machine, args: tuple) -> ModuleRecord:
     return ModuleRecord(args[0])
 
 
-def _new_dict(machine: Machine, args: tuple) -> dict[Any, Any]:
-    if args:
-        raise Refusal("a dictionary that is made from arguments")
-    return {}
-
-
 def _new_set(machine: Machine, args: tuple) -> set[Any]:
     items = args[0] if len(args) == 1 else ()
     if not isinstance(items, (list, tuple)) or not all(isinstance(i, str) for i in items):
@@ -144,8 +138,7 @@ def _new_set(machine: Machine, args: tuple) -> set[Any]:
 
 GLOBALS = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _reconstruct,
-    ("collections", "OrderedDict"): _new_dict,
-    ("dnnlib.util", "EasyDict"): _new_dict,
+    ("dnnlib.util", "EasyDict"): new_dict,
     ("builtins", "set"): _new_set,
     ("__builtin__", "set"): _new_set,
     **TENSOR_GLOBALS,

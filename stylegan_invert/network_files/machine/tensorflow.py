@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import NetworkFileError
+from ...errors import NetworkFileError, printable
 from ...files.pickled import Global, Machine, Refusal, show
 from ...files.tensors import NumpyArray, TensorRecord, number_record
 from ..assemble import Make, Source, unchanged
@@ -268,7 +268,7 @@ class Arguments:
         if self.values:
             names = ", ".join(sorted(map(repr, self.values))[:10])[:300]
             where = f"{self.file}: {self.place}"
-            warnings.warn(f"{where}: unknown arguments are ignored: {names}", stacklevel=2)
+            warnings.warn(printable(f"{where}: unknown arguments are ignored: {names}"), stacklevel=2)
 
 
 class Variables:
