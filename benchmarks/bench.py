@@ -39,7 +39,7 @@ from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
 PARTS = ("ops", "step", "share", "memory", "training", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third
-BASES = {32: 1024, 256: 16384, 1024: 32768}  # channel_base by resolution
+BASES = {32: 1024, 64: 16384, 256: 16384, 1024: 32768}  # channel_base by resolution
 Timed = dict[str, float]
 
 
