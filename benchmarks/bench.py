@@ -37,7 +37,7 @@ from stylegan_invert.ops import native
 from stylegan_invert.projectors import Projector
 from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
-PARTS = ("ops", "step", "share", "memory", "training", "project")
+PARTS = ("ops", "step", "share", "memory", "training", "where", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third
 BASES = {32: 1024, 64: 16384, 256: 16384, 1024: 32768}  # channel_base by resolution
 Timed = dict[str, float]
@@ -378,70 +378,107 @@ TRAININGS = {  # the networks that are trained: resolution, channel_base and cha
 SHARES = {"Gmain": 1.0, "Dmain": 1.0, "Dreg": 1 / 16}  # how often a phase comes in a step
 
 
-def bench_training(
-    resolution: int, base: int, most: int, official: bool, device: torch.device, rounds: int
-) -> dict[str, Any]:
-    """Seconds for a picture: both main phases and R1 every 16 steps, each with its optimiser, and the average of G.
+def training_phases(
+    resolution: int, base: int, most: int, official: bool, device: torch.device
+) -> dict[str, Callable[[], None]]:
+    """The phases of a step with a batch of 32, of this project or of the official code, by the names in `SHARES`.
 
-    The direction head, which official code lacks, is not there, nor is path-length regularisation.
+    Each has its optimiser, and Gmain the average of G. The direction head, which official code lacks, is not there, nor is
+    path-length regularisation.
     """
+    if official:
+        from training.loss import StyleGAN2Loss as Loss
+        from training.networks import Discriminator as MakeD
+        from training.networks import Generator as MakeG
+    else:
+        Loss, MakeD, MakeG = StyleGAN2Loss, Discriminator, Generator
     batch, size = 32, dict(c_dim=0, img_resolution=resolution, img_channels=3)
     channels = dict(channel_base=base, channel_max=most)
-    mapping = dict(z_dim=128, w_dim=128, mapping_kwargs={"num_layers": 2})
     torch.manual_seed(0)
-    nets = {"ours": (Generator, Discriminator, StyleGAN2Loss)}
-    if official:
-        from training.loss import StyleGAN2Loss as OfficialLoss
-        from training.networks import Discriminator as OfficialDiscriminator
-        from training.networks import Generator as OfficialGenerator
-
-        nets["official"] = (OfficialGenerator, OfficialDiscriminator, OfficialLoss)
-    real, z = (
-        torch.randn([batch, *[3, resolution, resolution]], device=device),
-        torch.randn([batch, 128], device=device),
-    )
+    G = MakeG(z_dim=128, w_dim=128, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=channels, **size).to(device)
+    D, G_ema = MakeD(**channels, **size).to(device).train(), copy.deepcopy(G).eval().requires_grad_(False)
+    loss = Loss(device, G.train().mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
+    adam = {net: torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8) for net in (G, D)}
+    real, z = torch.randn([batch, 3, resolution, resolution], device=device), torch.randn([batch, 128], device=device)
     c = torch.zeros([batch, 0], device=device)
 
-    def phases(name: str) -> dict[str, Callable[[], None]]:
-        make_G, make_D, kind = nets[name]
-        G = make_G(**mapping, synthesis_kwargs=channels, **size).to(device).train()
-        D, G_ema = make_D(**channels, **size).to(device).train(), copy.deepcopy(G).eval().requires_grad_(False)
-        loss = kind(device, G.mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
-        adam = {net: torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8) for net in (G, D)}
+    def phase(which: str) -> Callable[[], None]:
+        trained, other = (G, D) if which == "Gmain" else (D, G)
 
-        def phase(which: str) -> Callable[[], None]:
-            trained, other = (G, D) if which == "Gmain" else (D, G)
+        def run() -> None:
+            other.requires_grad_(False)
+            trained.requires_grad_(True)
+            adam[trained].zero_grad(set_to_none=True)
+            more = {"sync": True} if official else {}
+            loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, gain=1, **more)
+            trained.requires_grad_(False)
+            for p in trained.parameters():
+                if p.grad is not None:
+                    torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+            adam[trained].step()
+            if which == "Gmain":
+                for average, p in zip(G_ema.parameters(), G.parameters()):
+                    average.copy_(p.lerp(average, 0.999))
 
-            def run() -> None:
-                other.requires_grad_(False)
-                trained.requires_grad_(True)
-                adam[trained].zero_grad(set_to_none=True)
-                more = {"sync": True} if name == "official" else {}
-                loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, gain=1, **more)
-                trained.requires_grad_(False)
-                for p in trained.parameters():
-                    if p.grad is not None:
-                        torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
-                adam[trained].step()
-                if which == "Gmain":
-                    for average, p in zip(G_ema.parameters(), G.parameters()):
-                        average.copy_(p.lerp(average, 0.999))
+        return run
 
-            return run
+    return {which: phase(which) for which in SHARES}
 
-        return {which: phase(which) for which in SHARES}
 
-    ours, theirs = phases("ours"), phases("official") if official else {}
+def bench_training(network: tuple[int, int, int], official: bool, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Seconds for a picture: both main phases, and R1 every 16 steps."""
+    ours = training_phases(*network, False, device)
+    theirs = training_phases(*network, True, device) if official else {}
     wall = dict.fromkeys((*FORMS, *(["official"] if official else [])), 0.0)
     cpu = dict(wall)
     for which, share in SHARES.items():
         todo = forms(ours[which]) | ({"official": theirs[which]} if official else {})
         processor: Timed = {}
         for name, seconds in alternately(todo, rounds, device, processor).items():
-            wall[name] += seconds * share / batch
-            cpu[name] += processor[name] * share / batch
+            wall[name] += seconds * share / 32
+            cpu[name] += processor[name] * share / 32
     result = row(wall)
     return result | {"cpu": row(cpu)} if device.type == "cpu" else result
+
+
+def bench_where(network: tuple[int, int, int]) -> dict[str, dict[str, float]]:
+    """Milliseconds of the thread's processor time by operation, for each phase in the native form on the CPU.
+
+    An operation's time is without that of the operations which it calls. Those below 1 % are left out.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    spent: dict[str, float] = {}
+    inner = [0.0]
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        inner.append(0.0)
+        start = time.thread_time()
+        result = function()
+        whole = time.thread_time() - start
+        spent[name] = spent.get(name, 0.0) + whole - inner.pop()
+        inner[-1] += whole
+        return result
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return timed(str(function), lambda: function(*args, **(kwargs or {})))
+
+    call, found = native._call, {}
+    phases = training_phases(*network, False, torch.device("cpu"))
+    native._call = lambda op, *arguments: timed(op, lambda: call(op, *arguments))
+    try:
+        with native.using("native"):
+            for which, run in phases.items():
+                run()
+                spent.clear()
+                with Watch():
+                    run()
+                total = sum(spent.values())
+                found[which] = {k: v * 1000 for k, v in sorted(spent.items(), key=lambda i: -i[1]) if v > total / 100}
+    finally:
+        native._call = call
+    return found
 
 
 def bench_project(resolution: int, official: bool, device: torch.device, features: Path, steps: int) -> dict[str, Any]:
@@ -625,7 +662,10 @@ def main(
             print("memory", json.dumps(found), flush=True)
         if "training" in parts:
             for name, network in TRAININGS.items():
-                keep(name, bench_training(*network, there, where, rounds))
+                keep(name, bench_training(network, there, where, rounds))
+        if "where" in parts and where.type == "cpu":
+            results["where"] = {name: bench_where(network) for name, network in TRAININGS.items()}
+            print("where", json.dumps(results["where"]), flush=True)
         if "project" in parts:
             keep("project 256", bench_project(256, there, where, features.script, steps))
 
