@@ -6,7 +6,7 @@ README.md in this folder says what each file is, where it comes from and under w
 import os
 from pathlib import Path
 
-DEMO_NETWORK = "cats32-de.pkl"
+DEMO_NETWORK = "cats64-de.pkl"
 DEMO_PICTURE = "chelsea-face.png"
 
 

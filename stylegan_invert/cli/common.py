@@ -152,7 +152,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=NetworkSource(),
         metavar="NET",
         help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
-        "or one that comes with this package: cats32-de, cats32, faces64.",
+        "or one that comes with this package: cats64-de, cats32-de, cats32, faces64.",
     )(assume_option(function))
 
 

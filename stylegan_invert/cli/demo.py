@@ -8,7 +8,7 @@ import click
 from .common import UserPath, device_option, pick_device, quiet_option, say
 from .project import run
 
-NETWORK = "cats32-de"
+NETWORK = "cats64-de"
 
 
 @click.command()

@@ -156,7 +156,7 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
 
     Args:
         source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
-            that comes with this package ("cats32-de", "cats32", "faces64").
+            that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64").
         assume: values that such a file does not state, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` lists those
             that were assumed.
 

@@ -12,7 +12,8 @@ from ..errors import NetworkFileError, printable
 from ..io.download import SHORT_NAMES, cached_path, download, shown_url
 
 SHIPPED = {
-    "cats32-de": pretrained.DEMO_NETWORK,
+    "cats64-de": pretrained.DEMO_NETWORK,
+    "cats32-de": "cats32-de.pkl",
     "cats32": "cats32-stylegan2-ada.pkl",
     "faces64": "faces64-dcgan.pt",
 }
@@ -47,7 +48,7 @@ def resolve(source: str | os.PathLike) -> Path:
 
     Args:
         source: a path, an http(s) URL, an official short name ("ffhq", "metfaces", ...), or the short name of a network
-            that comes with this package ("cats32-de", "cats32", "faces64"). A file of the same name is preferred to a
+            that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64"). A file of the same name is preferred to a
             short name.
 
     Raises:
