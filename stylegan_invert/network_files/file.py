@@ -237,7 +237,8 @@ def from_bytes(
         training_set_kwargs = _plain(training_set_kwargs)
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
-    extra = _read_extra(rest.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    beside_D = getattr(records.get("D"), "attributes", {})  # written by a run inside an official loop, see training/official.py
+    extra = _read_extra(rest.get(EXTRA_KEY, beside_D.get(EXTRA_KEY, {})), file, EXTRA_KEY, budget)
     net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
@@ -328,7 +329,7 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         "augment_pipe": None,
     }
     if extra:
-        contents[EXTRA_KEY] = _write_extra(extra)
+        contents[EXTRA_KEY] = written_tables(extra)
     with atomic(path) as temporary, open(temporary, "wb") as f:
         dump(contents, f)
 
@@ -348,8 +349,9 @@ def _read_extra(tensors: Any, file: object, place: str, budget: Budget) -> dict[
     return result
 
 
-def _write_extra(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in tensors.items()}
+def written_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of tensors, as `NetworkFile.extra`, in the form that is written."""
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else written_tables(v) for k, v in tensors.items()}
 
 
 def _plain(value: Any, left: list[int] | None = None) -> Any:
