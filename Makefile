@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all docs bench reproduce clean
+.PHONY: demo test test-all fuzz fuzz-guided docs bench reproduce clean
 
 demo: $(VENV)/installed
 	$(BIN)/stylegan-invert demo --outdir out/demo
@@ -22,6 +22,21 @@ test: $(VENV)/installed
 test-all: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(PYTEST)
+
+# make fuzz N=100000 SEED=7 tries so many damaged files, of every kind that is read; a minute is about 4,000.
+N ?= 10000
+SEED ?= 0
+
+fuzz: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py --count $(N) --seed $(SEED)
+
+# make fuzz-guided SECONDS=3600 TARGET=safetensors searches for inputs that reach new code, with the package atheris.
+SECONDS ?= 600
+TARGET ?= pickle
+
+fuzz-guided: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet atheris
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_atheris.py $(TARGET) $(SECONDS)
 
 docs: $(VENV)/installed
 	$(BIN)/python tests/test_docs.py --write

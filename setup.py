@@ -25,10 +25,10 @@ setup(
         "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
     },
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.4",  # files of torch.save are not read by torch, so its holes in torch.load do not matter
         "numpy",
         "scipy",
-        "pillow>=11.3",  # earlier ones read no AVIF, and 10.2 and earlier have known holes
+        "pillow>=12.3",  # the first without the known holes in its decoders, of 2023 to July 2026
         "click>=8.0",
         "ninja",
         "requests",

@@ -7,6 +7,7 @@ project's own forms are timed. NAME.json and NAME.md are written, after the name
 """
 
 import contextlib
+import copy
 import json
 import multiprocessing
 import os
@@ -35,23 +36,34 @@ from stylegan_invert.ops import native
 from stylegan_invert.projectors import Projector
 from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
-PARTS = ("ops", "step", "memory", "training", "project")
+PARTS = ("ops", "step", "memory", "training", "where", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third
 BASES = {32: 1024, 256: 16384, 1024: 32768}  # channel_base by resolution
 Timed = dict[str, float]
 
 
-def alternately(todo: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> Timed:
-    """Median seconds of each, timed in turn, after a round that does not count."""
+def alternately(
+    todo: dict[str, Callable[[], Any]], rounds: int, device: torch.device, processor: Timed | None = None
+) -> Timed:
+    """Median seconds of each, timed in turn, after a round that does not count.
+
+    Args:
+        processor: is given the median processor seconds of each, of all threads together. On a machine that computes other
+            things at the same time they vary less.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in todo}
+    busy: dict[str, list[float]] = {name: [] for name in todo}
     for i in range(rounds + 1):
         for name, function in todo.items():
             synchronize(device)
-            start = time.perf_counter()
+            start, start_busy = time.perf_counter(), time.process_time()
             function()
             synchronize(device)
             if i:
                 seconds[name].append(time.perf_counter() - start)
+                busy[name].append(time.process_time() - start_busy)
+    if processor is not None:
+        processor |= {name: statistics.median(values) for name, values in busy.items()}
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -237,7 +249,7 @@ def bench_step(
             target = nets["ours"].synthesis(ws).clamp(-1, 1)
         theirs = torch.jit.load(str(script)).eval().to(device)
         goal = theirs(pictures(target), resize_images=False, return_lpips=True)
-        ours = load_vgg_lpips(own or script).to(device)
+        ours = load_vgg_lpips(own or script, run_torchscript=True).to(device)
         prepared = ours.prepare(target)
         distance = {
             "ours": lambda x: ours(prepared, x).sum(),
@@ -321,45 +333,115 @@ def matrix_rate(device: torch.device) -> float:
     return best
 
 
-def bench_training(official: bool, device: torch.device, rounds: int) -> dict[str, Any]:
-    """Seconds for a picture at 32x32, batch 32: the main phases, and R1 every 16 steps."""
-    resolution, batch = 32, 32
-    kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=1024, channel_max=96)
-    G = generators(resolution, official, device)
-    nets = {"ours": (G["ours"], Discriminator(**kwargs).to(device), StyleGAN2Loss)}
-    if official:
-        from training.loss import StyleGAN2Loss as OfficialLoss
-        from training.networks import Discriminator as OfficialDiscriminator
+TRAININGS = {  # the networks that are trained: resolution, channel_base and channel_max; batches of 32
+    "training 32 (cats32-de's channels), a picture": (32, 1024, 96),
+    "training 64 (cats64-de's channels), a picture": (64, 2048, 128),
+    "training 64 (cats32-de's channels), a picture": (64, 1024, 96),
+}
+SHARES = {"Gmain": 1.0, "Dmain": 1.0, "Dreg": 1 / 16}  # how often a phase comes in a step
 
-        nets["official"] = (G["official"], OfficialDiscriminator(**kwargs).to(device), OfficialLoss)
+
+def training_phases(
+    resolution: int, base: int, most: int, official: bool, device: torch.device
+) -> dict[str, Callable[[], None]]:
+    """The phases of a step with a batch of 32, of this project or of the official code, by the names in `SHARES`.
+
+    Each has its optimiser, and Gmain the average of G. The direction head, which official code lacks, is not there, nor is
+    path-length regularisation.
+    """
+    if official:
+        from training.loss import StyleGAN2Loss as Loss
+        from training.networks import Discriminator as MakeD
+        from training.networks import Generator as MakeG
+    else:
+        Loss, MakeD, MakeG = StyleGAN2Loss, Discriminator, Generator
+    batch, size = 32, dict(c_dim=0, img_resolution=resolution, img_channels=3)
+    channels = dict(channel_base=base, channel_max=most)
+    torch.manual_seed(0)
+    G = MakeG(z_dim=128, w_dim=128, mapping_kwargs={"num_layers": 2}, synthesis_kwargs=channels, **size).to(device)
+    D, G_ema = MakeD(**channels, **size).to(device).train(), copy.deepcopy(G).eval().requires_grad_(False)
+    loss = Loss(device, G.train().mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
+    adam = {net: torch.optim.Adam(net.parameters(), lr=0.0025, betas=(0.0, 0.99), eps=1e-8) for net in (G, D)}
     real, z = torch.randn([batch, 3, resolution, resolution], device=device), torch.randn([batch, 128], device=device)
     c = torch.zeros([batch, 0], device=device)
 
-    def cycle(name: str) -> dict[str, Callable[[], None]]:
-        G, D, kind = nets[name]
-        loss = kind(device, G.mapping, G.synthesis, D, style_mixing_prob=0, pl_weight=0, r1_gamma=0.05)
+    def phase(which: str) -> Callable[[], None]:
+        trained, other = (G, D) if which == "Gmain" else (D, G)
 
-        def phase(which: str) -> Callable[[], None]:
-            def run() -> None:
-                G.requires_grad_(which == "Gmain").train()
-                D.requires_grad_(which != "Gmain").train()
-                for p in (*G.parameters(), *D.parameters()):
-                    p.grad = None
-                more = {"sync": True} if name == "official" else {}
-                loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, gain=1, **more)
+        def run() -> None:
+            other.requires_grad_(False)
+            trained.requires_grad_(True)
+            adam[trained].zero_grad(set_to_none=True)
+            more = {"sync": True} if official else {}
+            loss.accumulate_gradients(phase=which, real_img=real, real_c=c, gen_z=z, gen_c=c, gain=1, **more)
+            trained.requires_grad_(False)
+            for p in trained.parameters():
+                if p.grad is not None:
+                    torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+            adam[trained].step()
+            if which == "Gmain":
+                for average, p in zip(G_ema.parameters(), G.parameters()):
+                    average.copy_(p.lerp(average, 0.999))
 
-            return run
+        return run
 
-        return {which: phase(which) for which in ("Gmain", "Dmain", "Dreg")}
+    return {which: phase(which) for which in SHARES}
 
-    ours, theirs = cycle("ours"), cycle("official") if official else {}
-    shares = {"Gmain": 1, "Dmain": 1, "Dreg": 1 / 16}
-    total = dict.fromkeys((*FORMS, *(["official"] if official else [])), 0.0)
-    for which, share in shares.items():
+
+def bench_training(network: tuple[int, int, int], official: bool, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Seconds for a picture: both main phases, and R1 every 16 steps."""
+    ours = training_phases(*network, False, device)
+    theirs = training_phases(*network, True, device) if official else {}
+    wall = dict.fromkeys((*FORMS, *(["official"] if official else [])), 0.0)
+    cpu = dict(wall)
+    for which, share in SHARES.items():
         todo = forms(ours[which]) | ({"official": theirs[which]} if official else {})
-        for name, seconds in alternately(todo, rounds, device).items():
-            total[name] += seconds * share
-    return row({name: seconds / batch for name, seconds in total.items()})
+        processor: Timed = {}
+        for name, seconds in alternately(todo, rounds, device, processor).items():
+            wall[name] += seconds * share / 32
+            cpu[name] += processor[name] * share / 32
+    result = row(wall)
+    return result | {"cpu": row(cpu)} if device.type == "cpu" else result
+
+
+def bench_where(network: tuple[int, int, int]) -> dict[str, dict[str, float]]:
+    """Milliseconds of the thread's processor time by operation, for each phase in the native form on the CPU.
+
+    An operation's time is without that of the operations which it calls. Those below 1 % are left out.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    spent: dict[str, float] = {}
+    inner = [0.0]
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        inner.append(0.0)
+        start = time.thread_time()
+        result = function()
+        whole = time.thread_time() - start
+        spent[name] = spent.get(name, 0.0) + whole - inner.pop()
+        inner[-1] += whole
+        return result
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return timed(str(function), lambda: function(*args, **(kwargs or {})))
+
+    call, found = native._call, {}
+    phases = training_phases(*network, False, torch.device("cpu"))
+    native._call = lambda op, *arguments: timed(op, lambda: call(op, *arguments))
+    try:
+        with native.using("native"):
+            for which, run in phases.items():
+                run()
+                spent.clear()
+                with Watch():
+                    run()
+                total = sum(spent.values())
+                found[which] = {k: v * 1000 for k, v in sorted(spent.items(), key=lambda i: -i[1]) if v > total / 100}
+    finally:
+        native._call = call
+    return found
 
 
 def bench_project(resolution: int, official: bool, device: torch.device, features: Path, steps: int) -> dict[str, Any]:
@@ -409,7 +491,7 @@ def _projected(
     seen: list[tuple[float, float]] = []
     synchronize(device)
     start = time.perf_counter()
-    projector = Projector(G, "w", loss=load_vgg_lpips(features), steps=steps)
+    projector = Projector(G, "w", loss=load_vgg_lpips(features, run_torchscript=True), steps=steps)
     projector.fit(target, callback=lambda step: seen.append((time.perf_counter() - start, float(step.distance[0]))))
     synchronize(device)
     return time.perf_counter() - start, seen
@@ -455,6 +537,10 @@ def table(results: dict[str, Any]) -> str:
     lines += [""] + [
         f"* {name}: {r['gigaflop']:.3g} Gflop, {r['share_of_matrix_product']:.0%} of a matrix product's "
         f"{r['matrix_product_gigaflop_per_second']:.0f} Gflop/s." for name, r in shares.items()
+    ]  # fmt: skip
+    lines += [
+        f"* {name}: processor time official {r['cpu']['official'] * 1000:.4g} ms, native {r['cpu']['native'] * 1000:.4g} ms, "
+        f"ratio {r['cpu']['ratio']:.2f}." for name, r in results["rows"].items() if "ratio" in r.get("cpu", {})
     ]  # fmt: skip
     lines += [
         f"* {name}: {r['gigabytes_per_second']:.0f} GB/s, {r['share_of_copy']:.0%} of copy_'s."
@@ -531,7 +617,11 @@ def main(
             results["memory"] = found
             print("memory", json.dumps(found), flush=True)
         if "training" in parts:
-            keep("training 32, a picture", bench_training(there, where, rounds))
+            for name, network in TRAININGS.items():
+                keep(name, bench_training(network, there, where, rounds))
+        if "where" in parts and where.type == "cpu":
+            results["where"] = {name: bench_where(network) for name, network in TRAININGS.items()}
+            print("where", json.dumps(results["where"]), flush=True)
         if "project" in parts:
             keep("project 256", bench_project(256, there, where, features.script, steps))
 

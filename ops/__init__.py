@@ -14,6 +14,7 @@ from .bias_act import ACTIVATIONS, bias_act
 from .modulated_conv2d import conv2d, conv2d_resample, modulated_conv2d
 from .normalize import normalize_2nd_moment
 from .upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
+from .winograd import no_weight_gradients
 
 __all__ = [
     "ACTIVATIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "conv2d_resample",
     "downsample2d",
     "modulated_conv2d",
+    "no_weight_gradients",
     "normalize_2nd_moment",
     "setup_filter",
     "upfirdn2d",

@@ -42,7 +42,9 @@ def conv2d_resample(
         raise ValueError(
             f"conv2d_resample: up={up}, down={down}, filter {presence}; expected only one of up and down above 1, with a filter"
         )
-    kernel = _kernel(weight, _transposed(weight, up), flip_weight, groups, _channels_last(x, groups))
+    transposed, channels_last = _transposed(weight, up), _channels_last(x, groups)
+    way = _way(x, weight, up, down, padding) if channels_last else None
+    kernel = _kernel(weight, transposed, flip_weight, groups, channels_last, way)
     return _resampled(x, kernel, weight.shape[2:], f, up, down, padding, groups)
 
 
@@ -68,7 +70,7 @@ def conv2d(
     padding: int = 0,
     act: str = "linear",
 ) -> torch.Tensor:
-    """Torch's conv2d and an activation, in the fastest form for a frozen weight.
+    """Torch's conv2d and an activation, in the fastest form.
 
     Args:
         x: (N, I, H, W).
@@ -83,33 +85,44 @@ def conv2d(
     """
     if not x.numel() or not _channels_last(x, 1):
         return bias_act(F.conv2d(x, weight, bias, stride, padding), act=act, gain=1)
-    quick = stride == padding == 1 and _quick(x, weight)
-    kernel = kept(weight, ("conv2d", quick), lambda w: _kernel(w, False, True, 1, True, quick))
+    way = _way(x, weight, 1, 1, padding) if stride == 1 else None
+    frozen = keeps(weight)
+    kernel = kept(weight, ("conv2d", way), lambda w: _kernel(w, False, True, 1, True, way, frozen))
     x = x.contiguous(memory_format=torch.channels_last)
-    y = winograd.convolve(x, kernel) if quick else F.conv2d(x, kernel, stride=stride, padding=padding)
+    y = F.conv2d(x, kernel, stride=stride, padding=padding) if way is None else winograd.convolve(x, kernel)
     return bias_act(y, bias, act, gain=1)
 
 
-def _quick(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """True if Winograd's form is possible for a convolution with padding 1, and expected to be faster."""
-    return _channels_last(x, 1) and x.dtype == weight.dtype and keeps(weight) and winograd.suits(x, weight)
+def _way(x: torch.Tensor, weight: torch.Tensor, up: int, down: int, padding: int) -> int | None:
+    """The way of `winograd` that computes the convolution of `conv2d_resample` on channels-last memory; None for torch's own."""
+    way = {(1, 1): winograd.SAME, (2, 1): winograd.UP, (1, 2): winograd.DOWN}.get((up, down))
+    if way is None or padding != 1 or x.dtype != weight.dtype or not winograd.suits(x, weight, way):
+        return None
+    # The filter in front of a convolution that shrinks adds a pixel. DOWN would lose the last one of an even number.
+    return None if way == winograd.DOWN and any(size % 2 for size in x.shape[2:]) else way
 
 
 def _kernel(
-    weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool, quick: bool = False
-) -> torch.Tensor | winograd.Kernel:
-    """The weight in the order and layout that the convolution takes; for ``quick``, as Winograd's form takes it."""
+    weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool, way: int | None = None,
+    frozen: bool = False,
+) -> torch.Tensor | winograd.Kernel | winograd.Weight:  # fmt: skip
+    """The weight in the order and layout that the convolution takes.
+
+    Args:
+        way: of `winograd`; None for torch's convolution.
+        frozen: the result is used more than once, without a gradient of the weight.
+    """
     if flip_weight == transposed:  # a transposed convolution rotates the kernel by itself
         weight = weight.flip(2, 3)
-    if quick:
-        return winograd.transformed(weight, winograd.UP if transposed else winograd.SAME)
+    if way is not None:
+        return winograd.transformed(weight, way) if frozen else winograd.Weight(way, weight)
     if transposed:
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return weight.contiguous(memory_format=torch.channels_last) if channels_last else weight
 
 
 def _resampled(
-    x: torch.Tensor, kernel: torch.Tensor | winograd.Kernel, size: torch.Size, f: torch.Tensor | None, up: int, down: int,
+    x: torch.Tensor, kernel: torch.Tensor | winograd.Kernel | winograd.Weight, size: torch.Size, f: torch.Tensor | None, up: int, down: int,
     padding: int, groups: int,
 ) -> torch.Tensor:  # fmt: skip
     """`conv2d_resample` for a kernel that `_kernel` has made from a weight of this size."""
@@ -129,7 +142,7 @@ def _resampled(
         # by which the padding is reduced. If that makes it negative, the convolution crops; the rest is padding of the filter.
         pad = [pad[0] - (kw - 1), pad[1] - (kw - up), pad[2] - (kh - 1), pad[3] - (kh - up)]
         crop = [max(min(-pad[2], -pad[3]), 0), max(min(-pad[0], -pad[1]), 0)]
-        if isinstance(kernel, winograd.Kernel):
+        if not isinstance(kernel, torch.Tensor):
             x = winograd.convolve(x, kernel)
             x = x[:, :, crop[0] : x.shape[2] - crop[0], crop[1] : x.shape[3] - crop[1]]
         else:
@@ -140,8 +153,11 @@ def _resampled(
     if down > 1 and kh == kw == 1:
         return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), kernel, groups=groups)
     if down > 1:
-        return F.conv2d(upfirdn2d(x, f, padding=pad), kernel, stride=down, groups=groups)
-    if isinstance(kernel, winograd.Kernel):
+        x = upfirdn2d(x, f, padding=pad)
+        if not isinstance(kernel, torch.Tensor):
+            return winograd.convolve(x, kernel)
+        return F.conv2d(x, kernel, stride=down, groups=groups)
+    if not isinstance(kernel, torch.Tensor):
         return winograd.convolve(x, kernel)
     return F.conv2d(x, kernel, padding=padding, groups=groups)
 
@@ -249,14 +265,17 @@ def modulated_conv2d(
         y = _scaled_product(x, weight, styles)
     else:
         transposed, channels_last = _transposed(weight, up), _channels_last(x, 1)
-        quick = up <= 2 and padding == 1 and _quick(x, weight)
+        way = _way(x, weight, up, 1, padding) if channels_last else None
+        frozen = keeps(weight)
 
-        def prepared(weight: torch.Tensor) -> tuple[torch.Tensor | winograd.Kernel, torch.Tensor | None]:
+        def prepared(
+            weight: torch.Tensor,
+        ) -> tuple[torch.Tensor | winograd.Kernel | winograd.Weight, torch.Tensor | None]:
             weight = _normalised(weight) if is_normalised else weight
             squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)
-            return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last, quick), squares
+            return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last, way, frozen), squares
 
-        key = (x.dtype, transposed, flip_weight, channels_last, demodulate, quick)
+        key = (x.dtype, transposed, flip_weight, channels_last, demodulate, way)
         kernel, squares = kept(weight, key, prepared)
         y = bias_act(x, gain=1, scale=styles.to(x.dtype))
         y = _resampled(y, kernel, weight.shape[2:], resample_filter, up, 1, padding, 1)

@@ -42,6 +42,7 @@ FUNCTIONS = {
         "pixel_norm",
         "winograd",
         "winograd_kernel",
+        "winograd_weight",
     ],
     "cuda": ["bias_act", "bias_act_backward", "upfirdn2d_full", "upfirdn2d_separable", "pixel_norm"],
 }

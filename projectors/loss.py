@@ -8,12 +8,15 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.files.writing import sha256_of_file
-from stylegan_invert.io.weights import WEIGHTS
+from stylegan_invert.io.weights import RUNNABLE, WEIGHTS
 from stylegan_invert.losses import DEFAULT_LOSS, LOSSES, Distance, FeatureDistance, parse, weights_of
 
 
 def build_loss(
-    loss: str | Distance, files: Mapping[str, str | os.PathLike | None], device: torch.device
+    loss: str | Distance,
+    files: Mapping[str, str | os.PathLike | None],
+    device: torch.device,
+    run_torchscript: bool = False,
 ) -> tuple[Distance, dict[str, Any]]:
     """The distance, on a device, and its entries in result.json.
 
@@ -21,6 +24,7 @@ def build_loss(
         loss: a text like "lpips-squeeze=1,mse=1" (see `losses.LOSSES`), or a `Distance`.
         files: weight files that the user named, by their name in `io.weights.WEIGHTS`.
         device: the device on which it computes.
+        run_torchscript: True runs a file of weights that is a TorchScript program; see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: the text or a file makes no sense, or a file was named that the loss does not need.
@@ -32,6 +36,10 @@ def build_loss(
     record: dict[str, Any] = {"loss": loss}
     needed = weights_of(loss)
     paths = {}
+    if run_torchscript and not needed & RUNNABLE:
+        raise ProjectionError(
+            f"run_torchscript allows the weights of lpips-vgg to be a program; {loss!r} has no lpips-vgg"
+        )
     for name, weights in WEIGHTS.items():
         named = files.get(name)
         if name in needed:
@@ -44,6 +52,6 @@ def build_loss(
             raise ProjectionError(
                 f"{weights.title} was named ({os.fspath(named)}), and the loss {loss!r} has no {user} to use it"
             )
-    distance = parse(loss, **paths)
+    distance = parse(loss, run_torchscript, **paths)
     names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
     return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}

@@ -3,10 +3,10 @@
 import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from .settings import DenseOptions, LatentOptions, MethodOptions, WOptions
+from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, WOptions
 
 
 class Method(NamedTuple):
@@ -111,6 +111,14 @@ METHODS = {
         preset=_FAST_Z,
         about="z in the same way, for networks without w",
     ),
+    "fast-dense": Method(
+        None,
+        DENSE,
+        DenseOptions,
+        "regression",
+        preset={**_FAST_Z, "steps": 60, "layer_steps": 60, "layer_optimizer": "lbfgs"},
+        about="dense in the same way",
+    ),
     "v": Method("v", W, WOptions, about="w in whitened coordinates of V"),
     "v+": Method("v+", W, WOptions, about="w+ in whitened coordinates of V"),
     "wulff-w": Method(
@@ -134,6 +142,14 @@ METHODS = {
         one_pass=True,
         about="the code that the network's discriminator finds in one pass, for networks trained with --head direction",
     ),
+    "encoder": Method(
+        None,
+        ONE_PASS,
+        EncoderMethodOptions,
+        start="encoder",
+        one_pass=True,
+        about="the code that an encoder finds in one pass (--encoder), which train-encoder makes for any network",
+    ),
     "z": Method(None, Z, LatentOptions, "random", preset={"loss": "mse=1"}, about="the latent"),
     "dense": Method(
         None,
@@ -151,16 +167,27 @@ METHODS = {
     ),
 }
 
-DEFAULTS = ("fast-w+", "fast-z")
-"""The methods that are used if none is named: the first whose space the network has."""
+DEFAULTS = {
+    "fast-w+": "StyleGAN",
+    "fast-dense": "networks that begin with a dense layer",
+    "fast-z": "all others",
+}
+"""The methods that are used if none is named, and for which networks; see `default_method`."""
 
 
-def default_method(spaces: Sequence[str]) -> str:
-    """The method for a network with these spaces if the user names none."""
-    return next(name for name in DEFAULTS if METHODS[name].space in spaces)
+def default_method(spaces: Collection[str], dense: str | None) -> str:
+    """The method if the user names none.
+
+    Args:
+        spaces: the spaces of the network's adapter.
+        dense: the name of the dense layer that the network begins with; None if there is none.
+    """
+    if "w+" in spaces:
+        return "fast-w+"
+    return "fast-z" if dense is None else "fast-dense"
 
 
-STARTS = ("mean", "random", "de", "nearest", "regression")
+STARTS = ("mean", "random", "de", "encoder", "nearest", "regression")
 """Names of starts; `starts.STARTS` has their functions."""
 
 ENTRY_POINTS = "stylegan_invert.projectors"

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from stylegan_invert.errors import CodeFileError
+from stylegan_invert.files import plain
+from stylegan_invert.files.door import Kind
 from stylegan_invert.files.writing import staged
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 from stylegan_invert.io.codes import code_file, other_file, read_codes, write_code
@@ -153,30 +155,31 @@ class Projection:
         return f'{json.dumps(self.as_dict(), indent=2)[:-2]},\n  "history": {json.dumps(numbers)}\n}}\n'
 
 
+_FILE = Kind("the record of a projection", 2**24, CodeFileError)
+_FORM = plain.table(
+    {
+        "format": plain.whole(FORMAT, FORMAT),
+        "space": plain.text(),
+        "metrics": plain.table({}, more=plain.anything),
+        "options": plain.table({}, more=plain.anything),
+        "network": plain.table({}, more=plain.anything),
+        "distance": plain.maybe(plain.number()),
+        "history": plain.items(plain.maybe(plain.number())),
+    },
+    {"medium": plain.text(*MEDIA)},
+    more=plain.anything,
+)
+
+
 def _read_record(file: Path) -> dict[str, Any]:
+    values = plain.read_json(file, _FILE, plain.table({}, more=plain.unchecked))
+    if values.get("format") != FORMAT:
+        found = plain.shown(values.get("format"))
+        raise CodeFileError(f"{file}: its format is {found}; expected {FORMAT}. Project the target again")
     try:
-        values = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise CodeFileError(f"{file}: there is no such file; expected the folder of a projection") from None
-    except (OSError, ValueError, RecursionError) as e:
-        raise CodeFileError(f"{file}: it is damaged ({str(e)[:120]})") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        what = values.get("format") if isinstance(values, dict) else None
-        raise CodeFileError(f"{file}: its format is {what!r}; expected {FORMAT}. Project the target again")
-    numbers = values.get("history")
-    kinds = {"metrics": dict, "space": str, "options": dict, "network": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name), kind)]
-    if (
-        not isinstance(numbers, list)
-        or not all(x is None or type(x) in (int, float) for x in numbers)
-        or "distance" not in values
-    ):
-        wrong.append("history")
-    if values.get("medium", "picture") not in MEDIA:
-        wrong.append("medium")
-    if wrong:
-        raise CodeFileError(f"{file}: {', '.join(wrong)} is missing or wrong; the file is damaged")
-    return values
+        return _FORM(values, "")
+    except plain.Misfit as e:
+        raise CodeFileError(f"{file}: {e}; the file is damaged") from None
 
 
 def render_rounded(generator: GeneratorAdapter, code: Code) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 import stylegan_invert
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, with_prior
+from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import Distance
@@ -54,12 +55,16 @@ class Projector:
         statistics: file of the Gaussian of V, for a prior in it and for methods that work there; None takes the one in the
             cache, which is made when it is first needed.
         z_prior: "normal" or "uniform", for a network whose file does not say how its z is drawn.
+        encoder: the file of an encoder of this network, or the folder of the run that trained it, for the method and the
+            start "encoder".
+        assume_encoder: True accepts an encoder that was trained for another network, if its codes have the same size.
         observe: a function that is applied to outputs and to targets before they are compared; see
             `objective.Objective`. Metrics are of the whole output and the whole target.
         progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
             class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
+            ``run_torchscript=True`` allows ``vgg16`` to be a program, see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -75,20 +80,24 @@ class Projector:
         class_idx: int | str | None = None,
         statistics: str | os.PathLike | None = None,
         z_prior: str | None = None,
+        encoder: str | os.PathLike | None = None,
+        assume_encoder: bool = False,
         observe: Observation | None = None,
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
-        self.name = method if method is not None else default_method(self.generator.spaces)
+        self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
         self.method = find_method(self.name)
         self.class_idx, self.observe = class_idx, observe
         preset = dict(self.method.preset)
         own_loss = preset.pop("loss", None)
         files = {name: options.pop(name) for name in WEIGHTS if name in options}
+        run_torchscript = options.pop("run_torchscript", False)
         if self.method.one_pass:
-            self.refuse_steps(list(options))
+            own = {field.name for field in dataclasses.fields(self.method.options)}
+            self.refuse_steps([name for name in options if name not in own])
         try:
             self.options = build_options(self.method.options, preset, options)
         except ProjectionError as e:
@@ -96,6 +105,7 @@ class Projector:
                 raise
             raise ProjectionError(f"{e} (no method was named, so it is {self.name!r})") from None
         self.chosen = frozenset(options)
+        self.encoder = None if encoder is None else read_encoder(encoder, self.generator, assume_encoder)
         self.medium = medium_of(self.generator)
         self.c = self._label()
         self._check_prior(statistics, progress)
@@ -105,7 +115,7 @@ class Projector:
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
         asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device)
+        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
         if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
             self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
         self.fit_targets = self.method.load()
@@ -213,7 +223,15 @@ class Projector:
         """The properties of this projector that starts need."""
         relaxed = self.class_idx == "relaxed"
         return Setting(
-            self.generator, self.net, self.method.space, self.options, self.c, relaxed, self.observe, self.samples
+            self.generator,
+            self.net,
+            self.method.space,
+            self.options,
+            self.c,
+            relaxed,
+            self.observe,
+            self.samples,
+            self.encoder,
         )
 
     def samples(self) -> Samples:
@@ -302,6 +320,10 @@ class _Run:
                 f"{len(self.inits)} starting codes for {len(targets)} targets; give one, or one for each"
             )
         self.inits = [projector.method.start if i is None else i for i in self.inits]
+        if projector.encoder is not None and "encoder" not in [i for i in self.inits if isinstance(i, str)]:
+            raise ProjectionError(
+                "an encoder was given, and neither the method nor the start is 'encoder'; leave it out, or start from it"
+            )
         self.alike = not isinstance(init, (list, tuple))  # all targets have the same start
         if not targets:
             raise ProjectionError("no targets were given")

@@ -28,8 +28,8 @@ def project(
     Args:
         G: a generator, or a network file.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
-        method: "w", "w+", "de", or another of `methods.METHODS` or of another package; None takes the fast search, in W+ or,
-            for a network without w, in z.
+        method: "w", "w+", "de", or another of `methods.METHODS` or of another package; None takes the fast search, see
+            `methods.default_method`.
         arguments: steps=100, seed=303, loss=..., class_idx=..., init=..., save_noise=..., and all others of `Projector` and
             of `Projector.project`.
 

@@ -60,6 +60,26 @@ class MethodOptions:
 
 
 @dataclass(frozen=True)
+class EncoderMethodOptions(MethodOptions):
+    """Settings of the method "encoder".
+
+    Attributes:
+        refine: passes after the first, for an encoder that was trained for them (Alaluf et al. 2021, ReStyle); None
+            takes as many as in its training.
+    """
+
+    refine: int | None = option(
+        None,
+        0,
+        1000,
+        whole=True,
+        or_none=True,
+        help="For encoder: passes after the first, each from the reconstruction before.",
+        unset="as in its training",
+    )
+
+
+@dataclass(frozen=True)
 class PriorOptions(MethodOptions):
     """The Gaussian prior in V, for every method whose codes stand on a w.
 

@@ -9,7 +9,9 @@ import torch
 
 from stylegan_invert.errors import CodeFileError, ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter
+from stylegan_invert.generator.encoding import Encoding
 from stylegan_invert.io.codes import check_codes, code_file, read_codes
+from stylegan_invert.io.encoder_file import About
 from stylegan_invert.network_files.file import NetworkFile
 
 from .objective import Observation
@@ -30,6 +32,7 @@ class Setting(NamedTuple):
         c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
         own_class: True if a code that is started from keeps its own class, since classes are optimised.
         observe: what happens to outputs before they are compared, if anything.
+        encoder: an encoder of the network with what its file says of it, if one was given.
         samples: gives what the network draws, made when first asked for.
     """
 
@@ -41,6 +44,7 @@ class Setting(NamedTuple):
     own_class: bool = False
     observe: Observation | None = None
     samples: Callable[[], Samples] | None = None
+    encoder: tuple[Encoding, About] | None = None
 
 
 class Start(Protocol):
@@ -97,6 +101,31 @@ def de(setting: Setting) -> Start:
     return start
 
 
+def encoder(setting: Setting) -> Start:
+    """The code that an encoder of the network finds, converted to the space that is asked for (Bayat, chapter 2)."""
+    if setting.encoder is None:
+        raise ProjectionError(
+            "the start 'encoder' is what an encoder finds, and none was given; name its file (--encoder FILE). "
+            "'stylegan-invert train-encoder' makes one"
+        )
+    encoding, about = setting.encoder
+    refine = getattr(setting.options, "refine", None)
+    refine = about.passes - 1 if refine is None else refine
+    space = setting.space or encoding.space
+    if setting.options.searches_z and encoding.space != "z":
+        raise ProjectionError(
+            f"the search is for z, and the encoder finds codes in {encoding.space}; train one with --space z"
+        )
+
+    def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
+        try:
+            return setting.generator.convert(encoding.encode(shown, c, refine), space)
+        except ValueError as e:
+            raise ProjectionError(f"the start 'encoder' cannot be used: {e}") from None
+
+    return start
+
+
 def nearest(setting: Setting) -> Start:
     """The mean of those samples of the network that are nearest to a target by the run's own loss; in z, as many of them as
     there are restarts."""
@@ -127,6 +156,7 @@ STARTS: dict[str, Callable[[Setting], Start]] = {
     "mean": mean,
     "random": random,
     "de": de,
+    "encoder": encoder,
     "nearest": nearest,
     "regression": regression,
 }

@@ -37,6 +37,10 @@ class CodeFileError(StyleganInvertError, ValueError):
     """A file of latent codes that cannot be read or does not fit the network."""
 
 
+class EncoderFileError(StyleganInvertError, ValueError):
+    """A file of an encoder that cannot be read or does not fit the network."""
+
+
 class DownloadError(StyleganInvertError, OSError):
     """A download that failed, or whose checksum is wrong."""
 

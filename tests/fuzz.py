@@ -1,451 +1,226 @@
-"""Thousands of hostile and damaged network files, read in this process under a memory limit and a watch.
+"""Damaged and hostile files for every reader, in this process, under a memory limit, a clock and a watch.
 
-    python tests/fuzz.py FILE.pkl COUNT [SEED]
+    python tests/fuzz.py [--count N] [--seed S] [--readers NAME;NAME] [--list]
 
-FILE.pkl is a small network file; COUNT damaged copies of it are tried, besides a fixed set of attacks. Prints one JSON
-object and exits 1 if anything was executed, took five seconds or more, ran out of memory, or ended otherwise than in a
-NetworkFileError or a network. Run by `test_hostile.py` with a fixed seed; run it with more at will.
+N damaged copies of small valid files are tried, divided among the readers of `fuzz_readers.READERS`, and the fixed attacks of
+`fuzz_attacks.py`. Prints one JSON object, and exits 1 if anything was executed, took five seconds of the processor or more, or never
+ended, ran out of memory,
+or ended otherwise than in the reader's own error or in a value. `make fuzz N=100000` runs it; `test_hostile.py` a short part.
+
+A copy is a function of the seed, of the reader's name and of its number, so a line of "wrong" can be made again:
+--readers NAME --only NUMBER writes it to a file and shows its traceback.
 """
 
-import io
+import argparse
 import json
 import os
-import pickle
 import random
 import resource
-import struct
+import shutil
+import signal
 import sys
+import tempfile
 import time
-import zipfile
+import traceback
+import warnings
+from collections import Counter
 from pathlib import Path
 
-import torch
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from stylegan_invert.errors import NetworkFileError
-from stylegan_invert.files.pickled import Call, Name, PersistentId, dump
-from stylegan_invert.files.tensors import MAGIC_NUMBER
-from stylegan_invert.network_files.file import from_bytes
-from stylegan_invert.network_files.machine.persistence import module_call, persistent_call
-from stylegan_invert.networks.stylegan2 import Generator
+import torch  # noqa: E402
+from fuzz_attacks import executions, exhaustions  # noqa: E402
+from fuzz_mutations import mutated  # noqa: E402
+from fuzz_readers import MIB, READERS, Reader  # noqa: E402
 
-MEMORY = 192 << 20  # on top of what the process has when it starts; every file here is far below a third of it
 SECONDS = 5.0
-EVIL = "import os\nos.system('touch /nowhere')\n"
+HARMLESS = "evil source that is never run"  # a network with something in it that is never looked at
 
-# Events that a reader of data has no reason to raise (docs.python.org, "Audit events table").
+# Events that a reader of data has no reason to raise (docs.python.org, "Audit events table"). Those of files are allowed
+# below the folder of the case.
 FORBIDDEN = (
-    "exec", "compile", "import", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "shutil.", "open", "pty.", "builtins.input", "code.", "marshal.", "urllib.",
+    "exec", "compile", "import", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "shutil.", "open", "pty.",
+    "builtins.input", "code.", "marshal.", "urllib.", "glob.", "tempfile.",
 )  # fmt: skip
-events: list[str] = []
-armed = False
+SYSTEM = ("/proc/", "/sys/fs/", "/dev/null", "/etc/mime.types")
 
 
-def watch(event: str, args: tuple) -> None:
-    if armed and event.startswith(FORBIDDEN):
-        events.append(f"{event} {args!r:.200}")
+class Watch:
+    """What a case did that it must not do."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.armed, self.events = str(folder), False, []
+
+    def __call__(self, event: str, args: tuple) -> None:
+        if not self.armed or not event.startswith(FORBIDDEN):
+            return
+        if event == "import" and args[0] in sys.modules:
+            return
+        files = event == "open" or event.startswith(("os.", "shutil.", "tempfile.", "glob."))
+        first = args[0] if args else None
+        if files and event not in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile", "os.putenv"):
+            name = os.fsdecode(first) if isinstance(first, (str, bytes, os.PathLike)) else first
+            beside = [a for a in args[1:] if isinstance(a, int) and a > 2]  # a name in a folder that was opened before
+            if beside and not os.path.isabs(str(name)) and ".." not in str(name):
+                return
+            if isinstance(name, int) or name is None or str(name).startswith((self.folder, *SYSTEM)):
+                return
+        if event in ("os.putenv", "os.unsetenv") and str(first).startswith(("b'STYLEGAN", "STYLEGAN")):
+            return  # the harness itself names its cache
+        self.events.append(f"{event} {args!r:.200}")
 
 
-class Calls:
-    """Pickles as a call of a function, as attackers do it."""
-
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
+class Slow(BaseException):
+    """The clock has run out."""
 
 
-def written(obj) -> bytes:
-    f = io.BytesIO()
-    dump(obj, f)
-    return f.getvalue()
+def _ring(*args: object) -> None:
+    raise Slow
 
 
-def network(**state_of_mapping):
-    """The record of a small generator, with changes to the state of its mapping."""
-    g = Generator(
-        4, 0, 4, 8, 1, mapping_kwargs={"num_layers": 1}, synthesis_kwargs={"channel_base": 16, "channel_max": 2}
-    )
-    record = module_call(g.requires_grad_(False))
-    record.args[0]["state"]["_modules"].items["mapping"].args[0]["state"].update(state_of_mapping)
-    return record
+class Harness:
+    """Runs cases, one after another, and keeps count.
 
+    Args:
+        folder: an empty folder, below which everything happens.
+    """
 
-def storage(numel, kind="FloatStorage", data=b"", count=None):
-    """A storage blob that may claim anything."""
-    parts = (
-        MAGIC_NUMBER,
-        1001,
-        {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}},
-    )
-    head = (
-        b"".join(map(written, parts))
-        + written(PersistentId(("storage", Name("torch", kind), "0", "cpu", numel, None)))
-        + written(["0"])
-    )
-    return Call(
-        "torch.storage", "_load_from_bytes", (head + struct.pack("<q", numel if count is None else count) + data,)
-    )
+    def __init__(self, folder: Path):
+        self.folder, self.watch = folder, Watch(folder)
+        self.counts: Counter = Counter()
+        self.wrong: list[str] = []
+        self.slowest = (0.0, "")
+        sys.addaudithook(self.watch)
+        signal.signal(signal.SIGALRM, _ring)
 
+    def limit(self, mib: int) -> None:
+        """Allow so much memory on top of what the process has now."""
+        with open("/proc/self/statm") as f:
+            base = int(f.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (base + mib * MIB, resource.RLIM_INFINITY))
 
-def tensor(store, size, stride, offset=0, hooks=None):
-    return Call(
-        "torch._utils", "_rebuild_tensor_v2", (store, offset, size, stride, False, {} if hooks is None else hooks)
-    )
-
-
-def torch_zip(data_pkl: bytes, **files: bytes) -> bytes:
-    f = io.BytesIO()
-    with zipfile.ZipFile(f, "w") as z:
-        z.writestr("net/data.pkl", data_pkl)
-        for name, content in files.items():
-            z.writestr(f"net/{name}", content)
-    return f.getvalue()
-
-
-def executions():
-    """Pickles that would run something in Python's own unpickler."""
-    for protocol in range(6):
-        for function, args in (
-            (os.system, ("touch /nowhere",)),
-            (exec, (EVIL,)),
-            (eval, ("1",)),
-            (getattr, (os, "system")),
-            (__import__, ("os",)),
-        ):
-            for place in (
-                lambda x: x,
-                lambda x: {"G_ema": x},
-                lambda x: [x, x],
-                lambda x: {"G_ema": None, "training_set_kwargs": {"path": x}},
-            ):
-                try:
-                    yield "call", pickle.dumps(place(Calls(function, *args)), protocol=protocol)
-                except (pickle.PicklingError, TypeError):
-                    pass
-    for module, name in (("os", "system"), ("builtins", "eval"), ("posix", "system"), ("torch", "load"), ("torch.serialization", "load"), ("torch", "FloatStorage.__init__"),
-                         ("collections", "OrderedDict.__class__"), ("numpy", "load"), ("torch_utils.persistence", "_src_to_module"), ("dnnlib.util", "open_url"),
-                         ("numpy.core.multiarray", "fromfile"), ("torch._utils", "_import_dotted_name"), ("functools", "partial"), ("operator", "attrgetter")):  # fmt: skip
-        for args in ((), ("id",), ({},)):
-            yield "global", written({"G_ema": Call(module, name, args)})
-            yield "global in a state", written({"G_ema": network(evil=Call(module, name, args))})
-            yield "global in a zip", torch_zip(written(Call(module, name, args)))
-            short = module.encode(), name.encode()
-            yield "stack global", b"\x80\x04" + b"".join(b"\x8c" + bytes([len(s)]) + s for s in short) + b"\x93)R."
-    payload = pickle.dumps(Calls(os.system, "touch /nowhere"), protocol=2)
-    for blob in (
-        payload,
-        written(MAGIC_NUMBER) + payload,
-        written(MAGIC_NUMBER) + written(1001) + payload,
-        torch_zip(payload),
-    ):
-        yield (
-            "payload in a storage",
-            written({"G_ema": network(evil=Call("torch.storage", "_load_from_bytes", (blob,)))}),
-        )
-    yield "evil source", written({"G_ema": persistent_call("Generator", {}, EVIL)})
-    yield (
-        "evil source that is never run",
-        written(
-            {
-                "G_ema": Call(
-                    "torch_utils.persistence",
-                    "_reconstruct_persistent_obj",
-                    ({**network().args[0], "module_src": EVIL * 500},),
-                )
-            }
-        ),
-    )
-    yield "hooks", written({"G_ema": network(_forward_hooks={1: "x"})})
-    yield "tensor hooks", written({"G_ema": network(t=tensor(storage(1, data=b"\0" * 4), (1,), (1,), hooks={"x": 1}))})
-    for opcode in (
-        b"i__builtin__\neval\n",
-        b"o",
-        b"\x82\x01",
-        b"\x83\x01\x00",
-        b"\x84\x01\x00\x00\x00",
-        b"P1\n",
-        b"\x92",
-        b"\x97",
-        b"\x96" + b"\0" * 8,
-        b"\x98",
-        b"0",
-        b"1",
-        b"2",
-        b"b",
-    ):
-        yield "opcode", b"\x80\x04(" + opcode + b"."
-
-
-def exhaustions():
-    """Small files that ask for much."""
-    yield "memo index", b"\x80\x02Nr\xff\xff\xff\x7f."
-    yield "memo index", b"\x80\x02Nr\x00\x00\x00\x08."
-    tower = b"\x80\x04)\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(100)) + b"."
-    yield "tuple tower", tower
-    yield "tuple tower as a key", tower[:-1] + b"}" + b"h\x64" + b"Ns."
-    yield (
-        "list tower",
-        b"\x80\x04]\x94" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"e\x94" for i in range(100)) + b".",
-    )
-    for bottom in (network(), tensor(storage(1, data=b"\0" * 4), (1,), (1,)), {}):
-        for _ in range(60):
-            bottom = Call("collections", "OrderedDict", items={"a": bottom, "b": bottom})
-        yield "tower of tables", written({"G_ema": network(), "stylegan_invert": bottom})
-        yield "tower of tables", written({"G_ema": network(_modules=bottom)})
-    part = network()
-    yield "one part in many places", written({"G_ema": network(_modules={f"fc{i}": part for i in range(50)})})
-    yield "marks", b"\x80\x04" + b"(" * 100_000 + b"."
-    yield "lists", b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b"."
-    yield "tuples", b"\x80\x04N" + b"\x85" * 100_000 + b"."
-    yield "dictionaries", b"\x80\x04" + b"}" * 3_000_000
-    yield "opcodes", b"\x80\x04(" + b"N" * 10_000_000 + b"t."
-    yield "a list in itself", b"\x80\x04]\x94h\x00a."
-    yield "integers", b"\x80\x04\x8a\xff" + b"\x7f" * 255 + b"."
-    yield "integers", b"\x80\x04\x8b\xff\xff\xff\x7f."
-    for opcode in (b"B", b"X"):
-        yield "length", b"\x80\x04" + opcode + b"\xff\xff\xff\xff."
-    for opcode in (b"\x8d", b"\x8e", b"\x95"):
-        yield "length", b"\x80\x04" + opcode + b"\xff\xff\xff\xff\xff\xff\xff\x7f."
-    yield "wide text", b"\x80\x04X" + struct.pack("<I", 8_000_000) + ("\U0001f431" * 2_000_000).encode() + b"."
-    keys = b"".join(b"\x8a\x10" + ((2**61 - 1) * i).to_bytes(16, "little") + b"N" for i in range(100_000))
-    yield "colliding keys", b"\x80\x04}(" + keys + b"u."
-    yield (
-        "colliding keys",
-        b"\x80\x04}(" + b"".join(b"J" + struct.pack("<i", i << 20) + b"N" for i in range(-2048, 2048)) + b"u.",
-    )
-    yield (
-        "copies of a set",
-        b"\x80\x04cbuiltins\nset\n\x94](" + b"\x8c\x01a" * 50_000 + b"e\x85\x94" + b"h\x00h\x01R" * 40_000 + b".",
-    )
-    big = storage(2_000_000, data=b"\0" * 8_000_000)
-    yield "stride 0", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), (1 << 40,), (0,))})
-    yield "stride 0", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), (1 << 20, 1 << 20), (0, 0))})
-    for size, stride, offset in (
-        ((-1,), (1,), 0),
-        ((1,), (-1,), 0),
-        ((1,), (1,), -1),
-        ((2,), (1,), 0),
-        ((1,), (1,), 1),
-        ((1 << 60,) * 8, (0,) * 8, 0),
-        ((1,) * 9, (1,) * 9, 0),
-        ((True,), (1,), 0),
-        ((1.0,), (1,), 0),
-    ):
-        yield "tensor", written({"G_ema": network(), "x": tensor(storage(1, data=b"\0" * 4), size, stride, offset)})
-    for numel, count in ((1 << 60, None), (1 << 60, 1), (-1, None), (2, None), (1, 1 << 60), (1, -1)):
-        yield "storage", written({"G_ema": network(), "x": storage(numel, data=b"\0" * 4, count=count)})
-    yield (
-        "one storage many times",
-        written({"G_ema": network(), "stylegan_invert": {str(i): tensor(big, (2_000_000,), (1,)) for i in range(100)}}),
-    )
-    for changes in (
-        {"num_layers": 1 << 30},
-        {"z_dim": 1 << 30},
-        {"w_dim": 1 << 60},
-        {"w_avg_beta": "x"},
-        {"num_ws": None},
-    ):
-        yield "claim", written({"G_ema": network(**changes)})
-    for args in ({"img_resolution": 1 << 30}, {"img_resolution": 1 << 62}, {"z_dim": 1 << 15, "w_dim": 1 << 15}, {"img_channels": 1 << 16}, {"img_resolution": -8}, {"c_dim": 65536}, {"z_dim": "8"}, {"w_dim": None},
-                 {"mapping_kwargs": {"num_layers": 1 << 30}}, {"mapping_kwargs": {"layer_features": 1 << 30}}, {"mapping_kwargs": {"activation": "exec"}}, {"mapping_kwargs": 3},
-                 {"synthesis_kwargs": {"channel_base": 1 << 31, "channel_max": 1 << 31}}, {"synthesis_kwargs": {"kernel_size": 1 << 30}}, {"synthesis_kwargs": {"kernel_size": -1}},
-                 {"synthesis_kwargs": {"resample_filter": [0.0] * 64}}, {"synthesis_kwargs": {"resample_filter": [1] * 65}}, {"synthesis_kwargs": {"resample_filter": 1 << 40}},
-                 {"synthesis_kwargs": {"num_fp16_res": 1 << 31}}, {"synthesis_kwargs": {"num_fp16_res": -(1 << 31)}}, {"synthesis_kwargs": {"unheard_of": 1}}, {"synthesis_kwargs": {"architecture": []}}, {"unheard_of": 1}):  # fmt: skip
-        record = network()
-        record.args[0]["state"]["_init_args"] = ()
-        record.args[0]["state"]["_init_kwargs"].update(
-            {**dict(zip(("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"), (4, 0, 4, 8, 1))), **args}
-        )
-        yield "claim", written({"G_ema": record})
-    yield "zip with a giant directory", torch_zip(b"\x80\x02N.", **{str(i): b"" for i in range(30_000)})
-    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
-        f = io.BytesIO()
-        with zipfile.ZipFile(f, "w", method) as z:
-            z.writestr("net/data.pkl", b"\x80\x04" + b"\0" * 50_000_000)
-        yield "zip bomb", f.getvalue()
-    yield from found_by_review()
-    yield "reads nothing", b""
-    yield "half a header", b"\x80"
-    yield "half a zip", b"PK"
-    yield "zip of nothing", b"PK\x05\x06" + b"\0" * 18
-
-
-def found_by_review():
-    """Attacks that broke an earlier version of the reader."""
-    system = {"protocol_version": 1001, "little_endian": True}
-    head = written(MAGIC_NUMBER) + written(1001) + written(system)
-    empty = (
-        head
-        + written(PersistentId(("storage", Name("torch", "FloatStorage"), "0", "cpu", 0, None)))
-        + written(["0"])
-        + bytes(8)
-    )
-    load_empty = b"ctorch.storage\n_load_from_bytes\nB" + struct.pack("<I", len(empty)) + empty + b"\x85R"
-    start = b"\x80\x04(ctorch._utils\n_rebuild_tensor_v2\n(" + load_empty + b"K\0"
-    yield "deep size of a tensor", start + b"N" + b"\x85" * 2000 + b"\x85K\1\x85\x89NtRt."
-    tower = b"".join(b"j" + struct.pack("<I", 5 + i) + b"\x86r" + struct.pack("<I", 6 + i) for i in range(60))
-    yield "tower as the size of a tensor", start + b"]r\5\0\0\0" + tower + b"\x85K\1\x85\x89NtRt."
-    for fourth, fifth in (
-        ((), []),
-        (("x", "0", 0), ["0"]),
-        (([], "0", 0), ["0"]),
-        (("FloatStorage", "0"), ["0"]),
-        (("FloatStorage", "0", None), ["0"]),
-    ):
-        blob = head + written(fourth) + written(fifth) + bytes(8)
-        yield (
-            "storage that is a tuple",
-            written({"G_ema": network(), "x": Call("torch.storage", "_load_from_bytes", (blob,))}),
-        )
-    yield "many empty storages", b"\x80\x04(" + load_empty * 30_000 + b"t."
-    layer = persistent_call("FullyConnectedLayer", {"_parameters": {}, "_modules": {}}, "")
-    record = network(_modules=Call("collections", "OrderedDict", items={f"fc{i}": layer for i in range(20_000)}))
-    record.args[0]["state"]["_init_kwargs"]["mapping_kwargs"] = {"num_layers": 20_000}
-    yield "one layer under many names", written({"G_ema": record})
-    four = storage(4, data=bytes(16))
-    for size, stride, offset in (((0,), (1,), 5), ((0,), (1,), 2**48 - 1), ((0, 1 << 47, 1 << 47), (1, 1, 1), 0)):
-        yield (
-            "tensor of nothing",
-            written({"G_ema": network(), "stylegan_invert": {"t": tensor(four, size, stride, offset)}}),
-        )
-    nothing = tensor(storage(0), (0,), (1,))
-    for leaf, n in ((nothing, 900), (Call("collections", "OrderedDict"), 800)):
-        inner = Call("collections", "OrderedDict", items={i: leaf for i in range(n)})
-        yield "shared tables", written({"G_ema": network(), "stylegan_invert": {i: inner for i in range(n)}})
-    inner = Call("collections", "OrderedDict", items={i: None for i in range(400)})
-    yield (
-        "shared training arguments",
-        written({"G_ema": network(), "training_set_kwargs": {i: inner for i in range(400)}}),
-    )
-    yield "wide texts", written({"G_ema": network(), "x": ["a" * 4080 + f"\U0001f431{i}" for i in range(5000)]})
-    yield "empty sets", b"\x80\x04(" + b"\x8f" * 390_000 + b"t."
-    yield "zip of nothings", torch_zip(b"\x80\x02N.", **{str(i): b"" for i in range(19_000)})
-    for text in ("a\nb\x1b[31m" + "c" * 4000, "x" * 4000):
-        yield (
-            "long names",
-            written({"G_ema": network(), text: 1, "x": persistent_call(text, {text: 1, "_forward_hooks": {1: 1}}, "")}),
-        )
-        yield "long names", written({"G_ema": network(**{text + "_hook": {1: 1}})})
-        yield "long names", written({"G_ema": persistent_call(text, {}, "")})
-        yield "long names", written({text: 1})
-        yield "long names", written({"G_ema": network(), "stylegan_invert": {text: {text: {text: 1}}}})
-        yield "long names", b"\x80\x04X" + struct.pack("<I", len(text)) + text.encode() + b"h\0\x93)R."
-    wide = [1]
-    for _ in range(5):
-        wide = [wide] * 6
-    yield "wide attribute", written({"G_ema": network(w_avg_beta=wide)})
-    identity = network()
-    identity.args[0]["class_name"] = "Identity"
-    yield "generator of no kind", written({"G_ema": identity})
-    for where, name, values in (
-        ("synthesis_kwargs", "conv_clamp", ("x", [1], float("nan"), -1)), ("mapping_kwargs", "activation", ("exec", [1], None)),
-        ("synthesis_kwargs", "kernel_size", (0, 2, -1, 1 << 40)), ("mapping_kwargs", "num_layers", (0, -1, True, "1")),
-        ("mapping_kwargs", "lr_multiplier", (0, float("inf"), "x")), ("synthesis_kwargs", "use_noise", (1, "x")),
-    ):  # fmt: skip
-        for value in values:
-            record = network()
-            record.args[0]["state"]["_init_kwargs"][where][name] = value
-            for part in [record, *record.args[0]["state"]["_modules"].items.values()]:
-                part.args[0]["state"].pop(name, None)
-            yield "argument of the wrong kind", written({"G_ema": record})
-
-
-def damaged(original: bytes, count: int, seed: int):
-    """Truncated, bit-flipped, spliced and rewritten copies."""
-    rng = random.Random(seed)
-    for i in range(count):
-        data = bytearray(original)
-        kind = i % 6
-        if kind == 0:
-            del data[rng.randrange(len(data)) :]
-        elif kind == 1:
-            for _ in range(rng.choice([1, 1, 2, 8])):
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        elif kind == 2:  # opcodes rather than weights: near the front
-            data[rng.randrange(min(6000, len(data)))] = rng.randrange(256)
-        elif kind == 3:
-            at, n = rng.randrange(len(data)), rng.randrange(1, 2000)
-            data[at : at + n] = original[(start := rng.randrange(len(data))) : start + n]
-        elif kind == 4:
-            at = rng.randrange(len(data))
-            del data[at : at + rng.randrange(1, 50)]
-        else:  # numbers: sizes, strides, counts, indices
-            at = rng.randrange(len(data) - 8)
-            data[at : at + 4] = rng.choice([b"\xff" * 4, b"\0\0\0\x80", b"\xff\xff\xff\x7f", b"\0" * 4, b"\0\0\0\1"])
-        yield f"damage {kind}", bytes(data)
-
-
-def main(file: str, count: str, seed: str = "0") -> int:
-    global armed
-    original = Path(file).read_bytes()
-    from_bytes(bytearray(original), "warm-up")["D"]  # every lazy import happens before the watch begins
-    cases = [*executions(), *exhaustions()]
-    sys.addaudithook(watch)
-    with open("/proc/self/statm") as f:
-        base = int(f.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (base + MEMORY, resource.RLIM_INFINITY))
-    wrong: list[str] = []
-    outcome = {"refused": 0, "read": 0}
-    slowest = 0.0
-    attacks_read = []
-
-    def attempt(what: str, data: bytes, attack: bool) -> None:
-        nonlocal slowest
-        global armed
-        events.clear()
-        began = time.perf_counter()
-        armed = True
+    def attempt(self, what: str, reader: Reader, path: Path) -> bool:
+        """Read a file; returns True if it was read, False if it was refused."""
+        self.watch.events.clear()
+        began, read = time.process_time(), False
+        signal.setitimer(signal.ITIMER_REAL, 6 * SECONDS)  # for what waits; a busy machine must not ring it
+        self.watch.armed = True
         try:
-            net = from_bytes(data, "file")
-            for key in ("G", "D", "D"):
-                net[key]
-            z, c = torch.zeros(1, net.G.z_dim), torch.zeros(1, net.G.c_dim)
-            image = net.G.synthesis(net.G.mapping(z, c, truncation_psi=0.5), noise_mode="const")
-            if net.D is not None:
-                net.D(image, c)
-            _ = net.info
-            outcome["read"] += 1
-            if attack:
-                attacks_read.append(what)
-        except NetworkFileError as e:
-            outcome["refused"] += 1
-            if not e.reason or len(str(e)) > 1000 or not str(e).isprintable():
-                wrong.append(f"{what}: an error of {len(str(e))} characters: {str(e)[:200]!r}")
+            reader.read(path)
+            read = True
+        except reader.error as e:
+            self.watch.armed = False
+            text = str(e)
+            if not text or len(text) > 1200 or not text.isprintable():
+                self.wrong.append(f"{what}: an error of {len(text)} characters: {text[:200]!r}")
         except BaseException as e:
-            wrong.append(f"{what}: {type(e).__name__}: {str(e)[:200]}")
+            self.watch.armed = False
+            place = traceback.extract_tb(e.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            self.wrong.append(f"{what}: {type(e).__name__} at {where}: {str(e)[:200]}")
+            if isinstance(e, KeyboardInterrupt):
+                raise
         finally:
-            armed = False
-        seconds = time.perf_counter() - began
-        slowest = max(slowest, seconds)
+            self.watch.armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        seconds = time.process_time() - began
+        self.slowest = max(self.slowest, (seconds, what))
         if seconds >= SECONDS:
-            wrong.append(f"{what}: took {seconds:.1f} s")
-        if events:
-            wrong.append(f"{what}: raised {events[:3]}")
+            self.wrong.append(f"{what}: took {seconds:.1f} s")
+        if self.watch.events:
+            self.wrong.append(f"{what}: raised {self.watch.events[:3]}")
+        self.counts["read" if read else "refused"] += 1
+        return read
 
-    for what, data in cases:
-        attempt(what, data, attack=True)
-    for what, data in damaged(original, int(count), int(seed)):
-        attempt(what, data, attack=False)
-    # This one is a network with something in it that is never looked at.
-    wrong += [f"{what}: was read" for what in attacks_read if what != "evil source that is never run"]
-    with open("/proc/self/status") as f:
-        peak = next(int(line.split()[1]) >> 10 for line in f if line.startswith("VmPeak"))
-    print(
-        json.dumps(
-            {
-                **outcome,
-                "attacks": len(cases),
-                "slowest_s": round(slowest, 3),
-                "peak_over_base_MiB": peak - (base >> 20),
-                "wrong": wrong[:20],
-            },
-            indent=2,
-        )
-    )
-    return 1 if wrong else 0
+    def attacks(self) -> None:
+        """The fixed attacks, as network files."""
+        reader, path = READERS["StyleGAN2"], self.folder / "attack.pkl"
+        for what, data in [*executions(), *exhaustions()]:
+            path.write_bytes(data)
+            self.counts["attacks"] += 1
+            if self.attempt(f"attack: {what}", reader, path) and what != HARMLESS:
+                self.wrong.append(f"attack: {what}: was read")
+
+    def damage(self, name: str, count: int, seed: int, only: int | None = None) -> None:
+        """Damaged copies of the file of one reader. The valid file itself must be read."""
+        reader = READERS[name]
+        original = self.folder / f"original {len(list(self.folder.iterdir()))}"
+        original.mkdir()
+        path = reader.make(original)
+        data = path.read_bytes()
+        case = self.folder / "case"
+        shutil.copytree(original, case)
+        copy = case / path.relative_to(original)
+        beside = {p.relative_to(original): p.read_bytes() for p in original.rglob("*") if p.is_file() and p != path}
+        reader.read(copy)  # also every late import happens before the watch begins
+        for warm in (data[: len(data) // 2], b"", data):
+            copy.write_bytes(warm)
+            try:
+                reader.read(copy)
+            except reader.error:
+                pass
+        self.limit(reader.mib)
+        for number in range(count) if only is None else [only]:
+            rng = random.Random(f"{seed} {name} {number}")
+            changed = data
+            for _ in range(rng.choice([1, 1, 1, 2, 4])):
+                changed = mutated(changed, rng)
+            copy.write_bytes(changed)
+            if only is not None:
+                kept = Path(tempfile.gettempdir()) / f"fuzz-{number}{path.suffix}"
+                kept.write_bytes(changed)
+                print(f"{name} {number}: {kept}", file=sys.stderr)
+                reader.read(copy)
+            self.attempt(f"{name} {number}", reader, copy)
+            shutil.rmtree(case / "cache", ignore_errors=True)
+            if number % 50 == 0:  # a reader may have changed what lies beside
+                for other, content in beside.items():
+                    if not (case / other).exists() or (case / other).read_bytes() != content:
+                        (case / other).write_bytes(content)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        shutil.rmtree(case)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--count", type=int, default=2000, help="damaged copies, of all readers together")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--readers", default="", help="names of readers, with semicolons between them; all if left out")
+    parser.add_argument("--only", type=int, help="the number of one case, which is written to a file and read")
+    parser.add_argument("--list", action="store_true", help="print the names of the readers")
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(READERS))
+        return 0
+    names = [name.strip() for name in args.readers.split(";") if name.strip()] or list(READERS)
+    share = args.count / sum(READERS[name].weight for name in names)
+    per_reader = {}
+    with tempfile.TemporaryDirectory() as folder:
+        harness = Harness(Path(folder))
+        for name in names:
+            before, began = Counter(harness.counts), time.perf_counter()
+            count = max(1, round(share * READERS[name].weight))
+            harness.damage(name, count, args.seed, args.only)
+            tried = harness.counts - before
+            per_reader[name] = {**tried, "seconds": round(time.perf_counter() - began, 1)}
+            print(f"{name}: {per_reader[name]}", file=sys.stderr, flush=True)
+        if "StyleGAN2" in names and args.only is None:
+            harness.limit(READERS["StyleGAN2"].mib)
+            harness.attacks()
+    report = {
+        **harness.counts,
+        "readers": per_reader,
+        "slowest_s": [round(harness.slowest[0], 3), harness.slowest[1]],
+        "wrong": len(harness.wrong),
+        "kinds": dict(Counter(w.partition(": ")[2][:90] for w in harness.wrong).most_common(40)),
+        "first": harness.wrong[:40],
+    }
+    print(json.dumps(report, indent=2))
+    return 1 if harness.wrong else 0
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # of zipfile, about repeated names
     torch.set_num_threads(1)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

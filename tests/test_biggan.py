@@ -517,6 +517,47 @@ def test_discriminators_compute_the_arithmetic_of_the_paper(tensors, logits, siz
     assert_close("logits", computed(net, img, c), logits(Numbers(tensors), img, c), 1e-5)
 
 
+ACTIVATIONS = {
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.3 * x),
+    "elu": lambda x: np.where(x > 0, x, 0.3 * np.expm1(np.minimum(x, 0))),
+    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0))),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * torch.special.ndtr(torch.from_numpy(x)).numpy(),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("make, pictures", [(plain, plain_pictures), (deep, deep_pictures)])
+def test_other_activations(name, make, pictures, monkeypatch):
+    """A state dict does not say its activation; the user can, and a network with another one is off."""
+    monkeypatch.setattr("test_biggan.relu", ACTIVATIONS[name])
+    net = generator(make(), activation=name, slope=0.3)
+    z, c = inputs(net.z_dim)
+    expected = pictures(Numbers(make()), z, c)
+    check("pictures", computed(net, z, c), expected)
+    assert name in net.assumed and np.abs(expected - computed(generator(make()), z, c)).max() > 0.01
+    again = type(net)(**json.loads(json.dumps(net.init_kwargs)))
+    again.load_state_dict(net.state_dict())
+    again.requires_grad_(False)
+    check("as its arguments say", computed(again, z, c), expected)
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 99, -1])
+def test_attention_of_a_folder_where_its_code_puts_it(position, monkeypatch):
+    """Before the block of that number; where there is none, there is no attention."""
+    config = {**CONFIG, "attention_layer_position": position}
+    monkeypatch.setattr("test_biggan.CONFIG", config)
+    tensors = hugging_face({**config, "attention_layer_position": position if position >= 0 else 99})
+    if position < 0:
+        monkeypatch.setattr("test_biggan.CONFIG", {**config, "attention_layer_position": 99})
+    z, c = inputs(4)
+    net = folder(config, tensors)
+    check("pictures", computed(net, z, c), hugging_face_pictures(Numbers(tensors), z, c, lambda t: t[10]))
+    again = type(net)(**json.loads(json.dumps(net.init_kwargs)))
+    again.load_state_dict(net.state_dict())
+    assert ("attention.-1" in net.layer_shapes) == (position == 0) and len(net.attention) == (0 <= position < 5)
+
+
 @pytest.mark.parametrize("make", [plain, deep, hugging_face])
 def test_a_network_is_its_arguments_and_its_tensors(make):
     net = folder(CONFIG, make()) if make is hugging_face else generator(make())
@@ -662,7 +703,7 @@ def test_broken_discriminators_are_refused(make, change, reason):
         ({"n_stats": 51}, r"expected \(51, "),
         ({"eps": "small"}, "eps: it is 'small'"),
         ({"channel_width": True}, "channel_width: it is True"),
-        ({"attention_layer_position": 0}, "attention_layer_position"),
+        ({"attention_layer_position": "2"}, "attention_layer_position: it is '2'"),
         ({"attention_layer_position": 3}, "it is missing"),
         ({"num_classes": 6}, r"expected \(4, 6\)"),
     ],
@@ -719,11 +760,21 @@ def settings(**changes):
 
 
 def test_the_configuration_says_what_the_weights_do_not():
-    assert biggan.assumed_of_config(settings()) == {"bn_eps": 1e-4, "sn_eps": 1e-6}
+    assert biggan.assumed_of_config(settings()) == {"bn_eps": 1e-4, "sn_eps": 1e-6, "activation": "relu"}
+    leaky = biggan.assumed_of_config(
+        settings(G_activation=torch.nn.LeakyReLU(0.1), D_activation=torch.nn.LeakyReLU(0.1))
+    )
+    assert leaky == {"bn_eps": 1e-4, "sn_eps": 1e-6, "activation": "leaky_relu", "slope": 0.1}
+    with pytest.raises(NetworkFileError, match="config.D_activation: it is relu, and that of the generator leaky_relu"):
+        biggan.assumed_of_config(settings(G_activation=torch.nn.LeakyReLU(0.1)))
+    with pytest.raises(NetworkFileError, match="Softplus"):
+        settings(G_activation=torch.nn.Softplus())
     assert biggan.assumed_of_config({"config": {"a": 1}}) is None and biggan.assumed_of_config([]) is None
     with pytest.raises(NetworkFileError, match="config.BN_eps: it is 'x'; expected a number"):
         biggan.assumed_of_config(settings(BN_eps="x"))
-    with pytest.raises(NetworkFileError, match="config.G_activation: it is 'swish'; expected a ReLU"):
+    with pytest.raises(
+        NetworkFileError, match="config.G_activation: it is 'swish'; expected a module of one of relu, leaky_relu"
+    ):
         biggan.assumed_of_config(settings(G_activation="swish"))
     for name in ("bn_eps", "sn_eps"):
         accepts = biggan.ASSUMED[name][1][1]

@@ -382,7 +382,7 @@ def test_a_damaged_record_of_options_is_named(tmp_path, content):
         loop.read_options(tmp_path, Options)
 
 
-@pytest.mark.parametrize("bad", ["[" * 10**5, "{}", '{"nimg": "x"}', '{"nimg": 1, "loss": [1]}', "\x00"])
+@pytest.mark.parametrize("bad", ["[" * 10**5, "{}", '{"nimg": "x"}', '{"nimg": 1, "loss": NaN}', "\x00"])
 def test_a_damaged_line_of_the_log_is_named(data, finished, tmp_path, bad):
     for name in ("checkpoint.pt", "log.jsonl"):
         (tmp_path / name).write_bytes((finished / name).read_bytes())

@@ -59,7 +59,19 @@ def failing(cli, tmp_path):
 
 def test_project_writes_the_official_files_and_the_result(cli, tmp_path):
     code, out, err = cli(
-        "project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 4, "--video", "--quiet"
+        "project",
+        "-n",
+        "cats32",
+        "-t",
+        CHELSEA,
+        "-o",
+        tmp_path / "out",
+        "--steps",
+        4,
+        "--method",
+        "w",
+        "--video",
+        "--quiet",
     )
     assert (code, out, err) == (0, "", "")
     assert sorted(os.listdir(tmp_path / "out")) == [
@@ -88,6 +100,14 @@ def test_project_writes_the_official_files_and_the_result(cli, tmp_path):
     assert set(record["metrics"]) == {"lpips", "lpips_network", "psnr", "ssim"}
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "out" / "proj.mp4"))
     assert frames == 4 and seconds == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("network, method", [("cats32", "fast-w+"), ("faces64", "fast-dense")])
+def test_the_method_that_is_used_if_none_is_named_is_said(cli, network, method, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylegan_invert.projectors.samples.COUNT", 16)
+    code, _, err = cli("project", "-n", network, "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 2)
+    assert code == 0 and f", on cpu; method {method}\n" in err
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["method"] == method
 
 
 @pytest.mark.parametrize("flags", [[], ["--save-noise"]])
@@ -141,6 +161,7 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
         "--seed=1",
         "--save-video=True",
         f"--vgg16={features}",
+        "--run-torchscript",
     )
     code, _, err = cli(*args, command=projector)
     assert code == 0, err
@@ -160,7 +181,7 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
 
 
 def test_a_second_run_leaves_no_file_of_the_first(cli, tmp_path):
-    args = ("project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 2, "-q")
+    args = ("project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 2, "--method", "w", "-q")
     assert cli(*args, "--video")[0] == 0 and cli(*args)[0] == 0
     assert sorted(os.listdir(tmp_path / "out")) == ["proj.png", "projected_w.npz", "result.json", "target.png"]
 
@@ -196,6 +217,8 @@ def test_several_targets_get_a_folder_each(cli, picture, tmp_path):
         2,
         "--batch",
         2,
+        "--method",
+        "w",
     )
     assert code == 0 and sorted(os.listdir(tmp_path / "out")) == ["chelsea-face", "picture.jpg", "picture.png"]
     assert len([line for line in err.splitlines() if "LPIPS" in line]) == 3
@@ -247,6 +270,8 @@ def test_classes_and_channels(cli, picture, tmp_path, failing):
         "project",
         "-n",
         tmp_path / "net.pkl",
+        "--method",
+        "w",
         "-t",
         picture,
         "-o",
@@ -278,7 +303,7 @@ def test_inputs_that_cannot_be_used_are_named(failing, tmp_path, picture):
     out = tmp_path / "out"
 
     def project(*args, network="cats32", target=CHELSEA, outdir=out):
-        return failing("project", "-n", network, "-t", target, "-o", outdir, "--steps", 2, *args)
+        return failing("project", "-n", network, "-t", target, "-o", outdir, "--steps", 2, "--method", "w", *args)
 
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "folder").mkdir()
@@ -309,7 +334,7 @@ def test_a_network_without_numbers_is_named(failing, tmp_path):
     net.G.synthesis.b8.conv0.bias[0] = 3e38  # finite, and infinite when it is multiplied by the gain
     si.save(net, tmp_path / "large.pkl")
     arguments = ["-n", tmp_path / "large.pkl", "-o", tmp_path / "out"]
-    line = failing("project", *arguments, "-t", CHELSEA, "--steps", 10, "--loss", "mse")
+    line = failing("project", *arguments, "-t", CHELSEA, "--steps", 10, "--loss", "mse", "--method", "w")
     assert "the distance became" in line and "at step 1 of 10" in line
     assert "the network, the starting code or the weights in --loss are at fault" in line
     line = failing("generate", *arguments, "--seeds", 1)
@@ -398,7 +423,18 @@ def start(*args):
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
     process = start(
-        "stylegan_invert", "project", "-n", "cats32", "-t", CHELSEA, "-o", tmp_path / "out", "--steps", 100_000
+        "stylegan_invert",
+        "project",
+        "-n",
+        "cats32",
+        "-t",
+        CHELSEA,
+        "-o",
+        tmp_path / "out",
+        "--steps",
+        100_000,
+        "--method",
+        "w",
     )
     first = process.stderr.readline()  # the network is loaded
     assert first.startswith("network cats32"), first
@@ -441,7 +477,7 @@ def test_every_option_of_every_method_is_on_the_command_line():
     ):
         assert text in shown and all(str(v) in text for v in value), text
     defaults = {
-        "method": "w",
+        "method": None,
         "save_noise": False,
         "batch": 1,
         "class_idx": None,

@@ -228,6 +228,32 @@ def test_no_error_brings_a_traceback_or_escapes(cli, monkeypatch, error):
     assert all(line.isprintable() for line in lines)
 
 
+CPU = "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+
+
+@pytest.mark.parametrize(
+    "words, error, told",
+    [
+        (
+            ["project", "-n", "cats32"],
+            RuntimeError("CUDA out of memory. Tried"),
+            "try a smaller --batch, or try --device cpu",
+        ),
+        (["project", "-n", "cats32"], RuntimeError(CPU), "the main memory is too small for this; close other programs"),
+        (["inspect", "cats32"], MemoryError(), "close other programs"),
+        (["train"], MemoryError(), "try a smaller --batch-gpu or --batch"),
+        (["reproduce", "dense"], RuntimeError("CUDA out of memory. Tried"), "too small for this; try --device cpu"),
+    ],
+)
+def test_memory_that_is_too_small_is_told_for_the_command(cli, monkeypatch, words, error, told):
+    def fail(ctx):
+        raise error
+
+    monkeypatch.setattr(cli_main.cli, "invoke", fail)
+    code, _, err = cli(*words)
+    assert code == 1 and told in err and ("--batch" in err) == ("--batch" in told)
+
+
 def test_an_unforeseen_error_shows_its_place_on_demand(cli, monkeypatch):
     def fail(ctx):
         raise KeyError("x")

@@ -152,7 +152,9 @@ def generate(tensors, z, lr=0.01):
         if demodulate:
             weight = weight / np.sqrt((weight**2).sum(axis=(1, 2, 3), keepdims=True) + 1e-8)
         if up:
-            return filtered(doubled(x, weight), t[f"{key}.blur.kernel"], 1, 1)
+            blur = t[f"{key}.blur.kernel"]
+            spare = len(blur) - 2 - (weight.shape[2] - 1)
+            return filtered(doubled(x, weight), blur, (spare + 1) // 2 + 1, spare // 2 + 1)
         return correlated(x, weight, weight.shape[2] // 2)
 
     def layer(x, key, noise, up=False):
@@ -224,6 +226,23 @@ def test_rosinality_generator_computes_their_arithmetic(widths, n_mlp, kernel):
         assert_close("w", ws[0, 0].double().numpy(), w, 1e-6)
         assert_close("picture", G.synthesis(ws, noise_mode="const")[0].double().numpy(), picture, 1e-5)
     assert torch.equal(G.mapping.w_avg, torch.arange(7.0))
+
+
+@pytest.mark.parametrize("taps", [(1, 2, 1), (1, 5, 10, 10, 5, 1), (1, 1), (1, 2, 4, 1, 3)])
+def test_another_blur_kernel_than_the_pictures_have(taps, tmp_path):
+    """Their Generator gives its blur_kernel to the convolutions alone; ToRGB keeps the usual four taps."""
+    tensors = their_generator((10, 5, 2), kernel=np.outer([1, 3, 3, 1], [1, 3, 3, 1.0]))
+    blur = torch.tensor(np.outer(taps, taps) / sum(taps) ** 2 * 4, dtype=torch.float32)
+    net = opened({"g_ema": {k: blur if k.endswith("blur.kernel") else v for k, v in tensors.items()}})
+    tensors = {k: blur if k.endswith("blur.kernel") else v for k, v in tensors.items()}
+    z = np.random.RandomState(0).randn(7)
+    picture, _ = generate(tensors, z)
+    assert_close("picture", net.G(torch.from_numpy(z[None]), noise_mode="const")[0].double().numpy(), picture, 1e-5)
+    for name in ("a.pkl", "a.safetensors"):  # both forms of this project keep it
+        convert.convert(net, tmp_path / name, {"a.pkl": "pickle"}.get(name, "safetensors"))
+        again = si.load(tmp_path / name).G
+        assert torch.equal(again(torch.from_numpy(z[None]), noise_mode="const"),
+                           net.G(torch.from_numpy(z[None]), noise_mode="const"))  # fmt: skip
 
 
 def test_rosinality_discriminator_computes_their_arithmetic():
@@ -831,6 +850,15 @@ def test_their_files_render_the_same_here(model, multiplier):
     assert all(torch.equal(again[k], v) for k, v in G.state_dict().items())
     again = rosinality.discriminator_state_dict(net.D, expected)
     assert again.keys() == D.state_dict().keys() and all(torch.equal(again[k], v) for k, v in D.state_dict().items())
+
+
+@pytest.mark.parametrize("blur", [[1, 2, 1], [1, 5, 10, 10, 5, 1], [1, 1]])
+def test_their_files_with_another_blur_kernel(model, blur):
+    torch.manual_seed(0)
+    G, z = model.Generator(32, 24, 3, 1, blur_kernel=blur), torch.randn(2, 24)
+    assert_close(
+        "pictures", opened({"g_ema": G.state_dict()}).G(z, noise_mode="const").numpy(), theirs(G, z).numpy(), 1e-5
+    )
 
 
 def test_converted_files_load_there(model, tmp_path):

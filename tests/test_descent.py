@@ -199,17 +199,29 @@ def test_a_saved_result_is_read_back_equal(method, options, tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda text: "", "it is damaged"),
+        (lambda text: "", "it is not JSON"),
         (lambda text: text.replace('"format": 1', '"format": 99'), "its format is 99; expected 1"),
         (lambda text: text.replace('"history"', '"past"'), "history is missing"),
-        (lambda text: text.replace('"metrics": {', '"metrics": [{').replace("},", "}],", 1), "metrics is missing"),
-        (lambda text: text.replace('"medium": "picture"', '"medium": "smell"'), "medium is missing"),
-        (lambda text: "[" * 100_000, "it is damaged"),
+        (lambda text: text.replace('"metrics": {', '"metrics": [{').replace("},", "}],", 1), "metrics is a list of 1"),
+        (
+            lambda text: text.replace('"medium": "picture"', '"medium": "smell"'),
+            "medium is \"smell\"; expected 'picture'",
+        ),
+        (
+            lambda text: text.replace('"history": [', '"history": [1e400, '),
+            r"history\[0\] is Infinity; expected a finite",
+        ),
+        (
+            lambda text: text.replace('"history": [', '"history": [true, '),
+            r"history\[0\] is true; expected a finite number",
+        ),
+        (lambda text: text.replace('"space": "w', '"space": "\\u0000w'), "space is"),
+        (lambda text: "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_damaged_results_are_refused(damage, message, tmp_path):
     pixels = ((shown(1)[0] + 1) * 127.5).to(torch.uint8)
-    si.project(make_network(), pixels, steps=1, loss="mse").save(tmp_path)
+    si.project(make_network(), pixels, "w", steps=1, loss="mse").save(tmp_path)
     file = tmp_path / "result.json"
     file.write_text(damage(file.read_text()))
     with pytest.raises(si.CodeFileError, match=message):

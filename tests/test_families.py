@@ -17,9 +17,11 @@ from stylegan_invert.cli.main import cli
 from stylegan_invert.cli.official_projector import command as official_projector
 from stylegan_invert.generator import Code, StyleAdapter, adapt, with_prior
 from stylegan_invert.io.codes import read_codes
+from stylegan_invert.projectors import samples
 from stylegan_invert.projectors.classes import find_class
 from stylegan_invert.projectors.objective import Objective
 
+import strange
 import tf_pickles
 from conftest import make_network
 
@@ -117,6 +119,18 @@ def test_projection(opened):
         first, second = (si.project(net, target, method, loss="mse=1", **options, **of_class(net)) for _ in range(2))
         assert first.distance[-5:].mean() < first.distance[0], method
         assert torch.equal(first.image, second.image)
+
+
+def test_the_default_gets_through(opened, tmp_path, monkeypatch):
+    """The fast search, which is no farther from either target than the official one, or that for z, in the same time."""
+    monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(tmp_path))
+    monkeypatch.setattr(samples, "COUNT", 64)
+    name, _, net = opened
+    found = strange.compare(net, steps=12)
+    wanted = {"progan": "fast-z"} | dict.fromkeys(("biggan", "hugging_face"), "fast-dense")
+    assert found["method"] == wanted.get(name, "fast-w+")
+    for fast, other in zip(found["fast"], found["other"]):
+        assert np.isfinite(fast) and fast <= other * 1.001 + 1e-6
 
 
 def test_v_space(opened):

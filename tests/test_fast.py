@@ -9,11 +9,13 @@ import stylegan_invert as si
 from stylegan_invert.generator import Code, adapt, label
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.stylegan2 import Generator
-from stylegan_invert.projectors import Projector, methods, samples, starts
+from stylegan_invert.projectors import Projector, dense, methods, samples, starts
 from stylegan_invert.projectors.samples import Samples
-from stylegan_invert.projectors.settings import WOptions
+from stylegan_invert.projectors.settings import LatentOptions, WOptions
 from stylegan_invert.projectors.stopping import Stopping
+from stylegan_invert.projectors.z import best_half
 
+import strange
 from conftest import make_network
 from official import fill
 
@@ -247,3 +249,122 @@ def test_the_fast_presets_come_closer_than_a_hundred_official_steps(cache):
         slow = Projector(net, method, loss="mse", steps=100).fit(shown)
         assert (fast.distance[-1] < slow.distance[-1]).all()
         assert not fast.code.noise
+
+
+@pytest.mark.parametrize("name", [name for name in strange.NETWORKS if name[0].islower()])
+def test_strange_networks_get_through_with_the_defaults(name, cache):
+    """No NaN, and no farther from either target than the official search in the same time."""
+    found = strange.compare(strange.NETWORKS[name](), steps=12)
+    assert found["method"] == "fast-w+"
+    for fast, other in zip(found["fast"], found["other"]):
+        assert np.isfinite(fast) and fast <= other * 1.001 + 1e-6
+
+
+def test_the_default_is_the_fast_search_of_the_networks_kind(cache):
+    wanted = {("w", "w+", "z"): "fast-w+", ("z",): "fast-z"}
+    assert {spaces: methods.default_method(spaces, None) for spaces in wanted} == wanted
+    assert methods.default_method(("z",), "dense") == "fast-dense"
+    assert set(methods.DEFAULTS) == {*wanted.values(), "fast-dense"} <= set(methods.METHODS)
+    net = make_network(8)
+    projector = Projector(net, steps=2)  # 8 pixels are too few for LPIPS
+    assert projector.name == "fast-w+" and projector.loss_record["loss"] == "mse=1"
+    pixels = np.zeros([3, 8, 8], np.uint8)
+    assert si.project(net, pixels, steps=2).record["method"] == "fast-w+"
+    with pytest.raises(ValueError, match="needs at least"):
+        si.project(net, pixels, steps=2, loss="lpips-squeeze")
+    with pytest.raises(si.ProjectionError, match=r"has no effect here.*\(no method was named, so it is 'fast-w\+'\)"):
+        si.project(net, pixels, initial_learning_rate=0.1)
+
+
+def test_a_seed_that_nothing_uses_is_refused(cache):
+    net, pixels = make_network(), np.zeros([3, 16, 16], np.uint8)
+    few = {"steps": 1, "loss": "mse", "seed": 7}
+    for options in ({"method": "fast-w"}, {"method": "w", "optimizer": "lbfgs"}, {"method": "z", "init": "mean"}):
+        with pytest.raises(si.ProjectionError, match="seed has no effect here"):
+            si.project(net, pixels, **few, **options)
+    for options in (
+        {"method": "z"},
+        {"method": "z", "init": "mean", "restarts": 2},
+        {"init": "random"},
+        {"method": "w"},
+    ):
+        assert si.project(net, pixels, **few, **options).record["options"]["seed"] == 7
+
+
+def test_the_worse_half_of_the_starts_is_dropped(cache):
+    """The result is that of the survivor alone, and the others' objectives are those of their last step."""
+    assert best_half(torch.tensor([3.0, 1.0, 2.0, torch.inf, 0.0, 5.0, 4.0, 1.0]), 4).tolist() == [1, 2, 4, 7]
+    assert LatentOptions(steps=10, restarts=6, halvings=2).rounds == [(6, 3), (3, 3), (1, 4)]
+    net = make_network()
+    shown, _ = drawn(adapt(net.G), 2)
+    common = dict(loss="mse", optimizer="adam", initial_learning_rate=0.05, lr_drops=1)
+    fit = Projector(net, "z", steps=12, restarts=4, halvings=2, **common).fit(shown)
+    assert fit.distance.shape == (13, 2)
+    assert fit.notes["evaluations"] == [4 * 4 + 2 * 4 + 4] * 2
+    first = Projector(net, "z", steps=4, restarts=4, **common).fit(shown)
+    for row in range(2):
+        scores, ends = (one.notes["objective_of_restarts"][row] for one in (fit, first))
+        dropped = sorted(range(4), key=ends.__getitem__)[2:]
+        assert [scores[i] for i in dropped] == pytest.approx([ends[i] for i in dropped])
+        assert min(scores) == pytest.approx(float(fit.distance[-1, row]), rel=1e-5)
+    with pytest.raises(si.ProjectionError, match="2 halvings need at least 4 restarts"):
+        Projector(net, "z", loss="mse", restarts=3, halvings=2)
+
+
+@pytest.mark.parametrize("init", ["nearest", "regression"])
+def test_restarts_begin_at_the_nearest_samples(init, cache):
+    net = make_network(classes=2)
+    projector = Projector(net, "z", loss="mse", restarts=3, steps=1, class_idx=1)
+    c = label(2, 1)
+    with torch.no_grad():
+        shown = adapt(net.G).render(Code("z", {"z": torch.ones([1, 8])}, c)).clamp(-1, 1)
+    start = starts.STARTS[init](projector.setting)(shown, c)
+    known = projector.samples()
+    order = MSE().between(shown.expand(64, -1, -1, -1), known.outputs).argsort()
+    skipped = init == "regression"
+    assert torch.equal(start.tensors["z"][skipped:], known.z[order[: 3 - skipped]]) and torch.equal(
+        start.c, c.expand(3, -1)
+    )
+    fit = projector.fit(shown, start)
+    assert len(fit.notes["objective_of_restarts"][0]) == 3 and len(fit.code) == 1
+
+
+def test_the_schedule_and_the_betas_of_adam():
+    options = WOptions(steps=10, schedule="cosine", initial_learning_rate=2.0)
+    assert [options.learning_rate(i) for i in (0, 5)] == pytest.approx([2.0, 1.0])
+    assert WOptions(steps=10).learning_rate(0) == 0
+    net = make_network()
+    shown, _ = drawn(adapt(net.G), 1)
+    still = dict(loss="mse", steps=6, noise_maps="fixed", initial_noise_factor=0)
+    ends = [
+        Projector(net, "w", **still, **more).fit(shown).code.tensors["w"]
+        for more in ({}, {"beta1": 0.5}, {"beta2": 0.5}, {"schedule": "cosine"})
+    ]
+    assert all(not torch.equal(ends[0], other) for other in ends[1:])
+    for wrong in ({"schedule": "cosine", "lr_rampup_length": 0.1}, {"optimizer": "lbfgs", "beta1": 0.5}):
+        with pytest.raises(si.ProjectionError, match="has no effect here"):
+            Projector(net, "w", loss="mse", **wrong)
+
+
+@pytest.mark.parametrize("method", ["w", "w+", "v+"])
+def test_normalised_steps_have_their_length_in_the_networks_spread(method):
+    net = make_network()
+    generator = adapt(net.G)
+    shown, _ = drawn(generator, 2)
+    common = dict(loss="mse", optimizer="normalised", schedule="cosine", initial_learning_rate=0.1)
+    center = generator.center(method)
+    start = Code(method, {k: v.expand(2, *v.shape[1:]) for k, v in center.tensors.items()})
+    fit = Projector(net, method, steps=1, **common).fit(shown, start)
+    (key,) = start.tensors
+    strides = (fit.code.tensors[key] - start.tensors[key]).norm(dim=-1)
+    torch.testing.assert_close(strides, torch.full_like(strides, 0.1 * generator.spread(method)), rtol=1e-3, atol=0)
+    longer = Projector(net, method, steps=40, **common).fit(shown)
+    assert (longer.distance[-1] < 0.7 * longer.distance[0]).all() and not longer.code.noise
+
+
+def test_the_spread_of_a_layer_is_measured_once(monkeypatch):
+    measured, original = [], dense._layer_spread
+    monkeypatch.setattr(dense, "_layer_spread", lambda *a: measured.append(1) or original(*a))
+    projector = Projector(make_network(), "dense", layer="b8.conv1", loss="mse", steps=1, layer_steps=1)
+    list(projector.project([np.zeros([3, 16, 16], np.uint8)] * 2))
+    assert len(measured) == 1

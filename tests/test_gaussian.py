@@ -2,9 +2,11 @@
 # Takes at most 25 CPU seconds.
 
 import json
+import os
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -364,6 +366,72 @@ def test_files_of_others_are_refused(tmp_path):
         statistics.read_gaussian(path, adapt(other.G), label(2, 1))
     with pytest.raises(si.CodeFileError, match="no such file"):
         statistics.read_gaussian(tmp_path / "none", adapt(net.G))
+
+
+def rewritten(path, about=(), **tensors):
+    """Write the statistics in a file again with other texts in the header, or other tensors."""
+    with safetensors.safe_open(path, "pt") as opened:
+        texts = opened.metadata() | dict(about)
+        values = {name: opened.get_tensor(name) for name in opened.keys()}
+    for name, change in tensors.items():
+        values[name] = change(values[name])
+    texts = {name: text for name, text in texts.items() if text is not None}
+    safetensors.torch.save_file({k: v.contiguous() for k, v in values.items() if v is not None}, path, texts)
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"about": {"slope": "0"}}, "slope is 0; expected a finite number above 0"),
+        ({"about": {"slope": "-1"}}, "slope is -1; expected"),
+        ({"about": {"slope": "0.3"}}, "slope is 0.3; the network has 0.2"),
+        ({"about": {"slope": "1e400"}}, "slope is Infinity; expected a finite number"),
+        ({"about": {"slope": '"x"'}}, 'slope is "x"; expected'),
+        ({"about": {"slope": "[" * 90}}, "slope: it is not JSON"),
+        ({"about": {"slope": "[" * 10**5}}, "slope is .*; expected a text of 1 to 100 characters"),
+        ({"about": {"slope": None}}, "slope is missing"),
+        ({"about": {"samples": "1"}}, "samples is 1; expected an integer from 2"),
+        ({"about": {"samples": "1.5"}}, "samples is 1.5; expected an integer"),
+        ({"about": {"error": "NaN"}}, "error is NaN; expected"),
+        ({"about": {"class": '"\\u001b[2J"'}}, r'class is "\\x1b\[2J"; expected an integer'),
+        ({"about": {"format": "x"}}, "holds no statistics of V"),
+        ({"variances": torch.zeros_like}, "variances are not positive numbers"),
+        ({"variances": torch.neg}, "variances has numbers below 0"),
+        ({"variances": lambda v: v.flip(0)}, "from the largest on"),
+        ({"variances": lambda v: v / 0}, "variances has numbers that are nan or infinite"),
+        ({"axes": torch.zeros_like}, "axes are not at right angles"),
+        ({"axes": lambda a: a * 2}, "axes are not at right angles"),
+        ({"axes": lambda a: a[:3]}, r"axes has the shape \(3, 8\); expected \(8, 8\)"),
+        ({"mean": lambda m: m.float()}, "mean has numbers of torch.float32; expected torch.float64"),
+        ({"mean": lambda m: None}, "damaged"),
+    ],
+)
+def test_changed_statistics_are_refused_and_in_the_cache_made_anew(cache, one_gaussian, change, error):
+    net, first, contents = one_gaussian
+    path = statistics.statistics_path(adapt(net.G))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(contents)
+    rewritten(path, **change)
+    with pytest.raises(si.CodeFileError, match=error) as refused:
+        statistics.read_gaussian(path, adapt(net.G))
+    assert str(refused.value).startswith(f"{path}: ") and str(refused.value).isprintable()
+    generator = adapt(net.G)
+    generator.fit_gaussian = lambda *_: first  # it is made anew
+    assert torch.equal(statistics.keep_gaussian(generator).mean, first.mean)
+    assert torch.equal(statistics.read_gaussian(path, adapt(net.G)).axes, first.axes)
+
+
+@pytest.fixture(scope="module")
+def one_gaussian(tmp_path_factory):
+    """A network, its Gaussian of V, and the bytes of its file."""
+    net, path = make_network(), tmp_path_factory.mktemp("v") / "v.safetensors"
+    return net, statistics.keep_gaussian(adapt(net.G), path=path), path.read_bytes()
+
+
+def test_a_pipe_in_place_of_statistics_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "v.safetensors")
+    with pytest.raises(si.CodeFileError, match="a pipe, a socket or a device; expected a file of statistics"):
+        statistics.read_gaussian(tmp_path / "v.safetensors", adapt(make_network().G))
 
 
 def test_mapping_hash_notices_each_weight():

@@ -1,6 +1,7 @@
 """What importing and asking for help may load."""
 # Takes at most 30 CPU seconds.
 
+import ast
 import functools
 import importlib.metadata
 import subprocess
@@ -59,7 +60,7 @@ def test_inspecting_a_network_imports_only_what_it_needs():
 @pytest.mark.parametrize(
     ("network", "options"),
     [
-        ("cats32", ["--steps", "1"]),
+        ("cats32", ["--steps", "1", "--method", "w"]),
         ("cats32", ["--steps", "1", "--method", "wulff-w+"]),
         ("cats32-de", ["--method", "de"]),
         ("faces64", ["--steps", "1", "--method", "z", "--optimizer", "lbfgs"]),
@@ -75,6 +76,14 @@ def test_a_first_step_imports_only_what_it_needs(network, options, tmp_path):
 @pytest.mark.parametrize("args", [["inspect"], ["stats"], ["project", "-t", "x.png", "-o", "out", "-n"]])
 def test_a_misspelt_network_is_found_before_torch_is_imported(args):
     assert not loaded_after(RUN.format([*args, "cats23"], 1)) & HEAVY
+
+
+@pytest.mark.parametrize("family", ["stylegan3", "progan", "stylegan1"])
+def test_other_families_are_read_without_the_slow_modules(family, tmp_path):
+    import test_families
+
+    path = test_families.FAMILIES[family](tmp_path)
+    assert not loaded_after(f"import stylegan_invert\nstylegan_invert.load({str(path)!r}).info") & SLOW
 
 
 def third_party(loaded):
@@ -121,3 +130,33 @@ def test_every_room_imports_only_from_rooms_above():
                     other = alias.get(name[1], name[1])
                     if other in order:
                         assert order.index(other) <= order.index(room), f"{path} imports {'.'.join(name)}"
+
+
+ALLOWED = {
+    ("stylegan_invert/losses/lpips.py", "torch.jit.load")
+}  # with --run-torchscript, or the official file by its SHA-256
+
+
+def test_nothing_in_the_package_loads_what_can_execute():
+    """Files are read by the safe machine; torch.load, Python's pickle and numpy's pickles are not used."""
+    root, found = HERE.parent, set()
+    for path in [*root.glob("stylegan_invert/**/*.py"), *root.glob("ops/*.py"), *root.glob("projectors/*.py")]:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {alias.name.split(".")[0] for alias in node.names} if isinstance(node, ast.Import) else set()
+                names |= (
+                    {(node.module or "").split(".")[0]}
+                    if isinstance(node, ast.ImportFrom) and not node.level
+                    else set()
+                )
+                assert not names & {"pickle", "marshal", "joblib", "dill", "cloudpickle", "shelve"}, path
+            if isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.jit"):
+                assert not {alias.name for alias in node.names} & {"load", "jit"}, path
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "load_state_dict_from_url"):
+                called = ast.unparse(node)
+                if called.split(".")[0] == "torch":
+                    found.add((path.relative_to(root).as_posix(), called))
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path
+    assert found == ALLOWED

@@ -1,5 +1,5 @@
 """Distances against independent float64 calculations, and the checks of their input."""
-# Takes at most 5 CPU seconds.
+# Takes at most 9 CPU seconds.
 
 import math
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from stylegan_invert import losses, pretrained
+from stylegan_invert.files.writing import sha256_of_file
 from stylegan_invert.losses import parse
 from stylegan_invert.networks.backbones import VGG16
 from stylegan_invert.networks.inception import InceptionV3
@@ -92,7 +93,7 @@ def test_a_scripted_vgg16_is_called_as_the_official_one(features):
     a, b = pictures(), pictures(seed=1)
     network = torch.jit.load(features)
     fa, fb = (network((x + 1) * 127.5, resize_images=False, return_lpips=True) for x in (a, b))
-    got = losses.load_vgg_lpips(features).between(a, b)
+    got = losses.load_vgg_lpips(features, run_torchscript=True).between(a, b)
     torch.testing.assert_close(got, (fa - fb).square().sum(1))
 
 
@@ -159,13 +160,92 @@ def test_wrong_loss_texts_are_named(text, reason):
         losses.parse(text)
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04", b"\x80\x04."])
 def test_a_wrong_vgg_file_is_named(content, tmp_path):
     (tmp_path / "vgg.pt").write_bytes(content)
-    with pytest.raises(ValueError, match="expected a TorchScript file like the official vgg16.pt"):
+    with pytest.raises(ValueError, match="vgg.pt: .*expected a TorchScript file like the official vgg16.pt"):
         losses.load_vgg_lpips(tmp_path / "vgg.pt")
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="there is no such file; expected a TorchScript file"):
         losses.load_vgg_lpips(HERE / "nothing.pt")
+
+
+def test_a_changed_state_dict_of_vgg16_is_named(tmp_path):
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in VGG16().state_dict().items()}
+    state = {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+    torch.save(state, tmp_path / "vgg.pth")
+    assert losses.load_vgg_lpips(tmp_path / "vgg.pth").backbone.features[0].weight.dtype == torch.float32
+    name = "features.0.bias"
+    for value, error in (
+        (None, "is missing"),
+        (torch.zeros(63), r"has the shape \(63,\); expected \(64,\)"),
+        (torch.full([64], math.nan), "has numbers that are nan or infinite"),
+        (torch.zeros(64, dtype=torch.int64), "has numbers of torch.int64"),
+        (3, "is 3; expected a tensor"),
+    ):
+        torch.save({k: v for k, v in {**state, name: value}.items() if v is not None}, tmp_path / "vgg.pth")
+        with pytest.raises(ValueError, match=f"vgg.pth: {name} {error}"):
+            losses.load_vgg_lpips(tmp_path / "vgg.pth")
+
+
+class OtherSignature(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=[2, 3])
+
+
+class Raises(torch.nn.Module):
+    def forward(self, x: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        if x.shape[0] > 0:
+            raise ValueError("it is a trap")
+        return x
+
+
+class ReturnsPictures(torch.nn.Module):
+    def forward(self, x: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        return x
+
+
+class HasNoGradient(torch.nn.Module):
+    def forward(self, x: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        return x.mean(dim=[2, 3]).round().to(torch.int64).to(torch.float32)
+
+
+class Works(torch.nn.Module):
+    def forward(self, x: torch.Tensor, resize_images: bool, return_lpips: bool) -> torch.Tensor:
+        return x.mean(dim=[2, 3])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "module, error",
+    [
+        (OtherSignature, "its program failed"),
+        (Raises, "its program failed .*it is a trap"),
+        (ReturnsPictures, "its program returns something else than a vector per picture"),
+        (HasNoGradient, "its program has no gradient"),
+        (Works, None),
+    ],
+)
+def test_a_program_is_run_only_when_it_is_allowed(module, error, tmp_path):
+    path = tmp_path / "vgg.pt"
+    torch.jit.script(module()).save(path)
+    with pytest.raises(ValueError, match=r"vgg.pt: it is a TorchScript program, .* --run-torchscript") as refused:
+        losses.parse("lpips-vgg", vgg16=path)
+    assert str(refused.value).isprintable()
+    if error is None:
+        loss = losses.parse("lpips-vgg", run_torchscript=True, vgg16=path)
+        torch.testing.assert_close(loss.between(pictures(), pictures()), torch.zeros(2))
+        return
+    with pytest.raises(ValueError, match=f"vgg.pt: {error}") as refused:
+        losses.parse("lpips-vgg", run_torchscript=True, vgg16=path)
+    assert str(refused.value).isprintable() and "\n" not in str(refused.value)
+
+
+def test_the_official_program_is_known_by_its_checksum(features, monkeypatch):
+    with pytest.raises(ValueError, match="its SHA-256 is not that of the official vgg16.pt"):
+        losses.load_vgg_lpips(features)
+    monkeypatch.setattr("stylegan_invert.losses.lpips.VGG16_SHA256", sha256_of_file(features))
+    losses.load_vgg_lpips(features)
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 11, 17)])
@@ -259,5 +339,8 @@ def test_inception_is_read_from_torchvisions_state_dict(tmp_path):
         torch.testing.assert_close(got, network(large), rtol=1e-4, atol=1e-5)
     assert got.shape == (1, 1280, 8, 8)
     torch.save({"x": torch.zeros(1)}, tmp_path / "no.pth")
-    with pytest.raises(ValueError, match="no state dict of InceptionV3"):
+    with pytest.raises(
+        ValueError,
+        match=r"no.pth: Conv2d_1a_3x3.conv.weight is missing; expected torchvision's state dict of InceptionV3",
+    ):
         parse("features", inception=tmp_path / "no.pth")

@@ -216,7 +216,7 @@ def test_conv2d(channels, size, n, stride, padding, dtype, last):
     before = native.counts["winograd cpu"]
     agree(lambda x: ops.conv2d(x, weight, b, stride, padding, "relu"), random(n, i, *size, dtype=dtype, last=last))
     assert (native.counts["winograd cpu"] > before) == (
-        stride == padding == 1 and i % 16 == o % 16 == 0 and min(i, o) >= 32 and tiles >= 64
+        stride == padding == 1 and i % 16 == o % 16 == 0 and min(i, o) >= 32 and tiles >= 64 and min(size) >= 8
     )
 
 
@@ -237,7 +237,52 @@ def test_modulated_conv2d_by_tiles(up, flip_weight, size, taps):
 
     before = native.counts["winograd cpu"]
     agree(layer, random(2, 32, *size), random(2, 32, seed=1))
-    assert native.counts["winograd cpu"] == before + (2 if up < 3 else 0)
+    assert native.counts["winograd cpu"] == before + (2 if up == 1 or (up == 2 and min(size) >= 16) else 0)
+
+
+@pytest.mark.parametrize("up, down, size", [(1, 1, 9), (2, 1, 17), (1, 2, 34)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_trained_convolutions_by_tiles(up, down, size, dtype):
+    """Value, first and second derivatives of a layer whose weight is trained equal those of torch's convolution."""
+    f = ops.setup_filter([1, 3, 3, 1])
+    x, weight = random(3, 32, size, size + 2, dtype=dtype), random(48, 32, 3, 3, seed=1, dtype=dtype)
+    x, weight = x.requires_grad_(True), (weight / 17).requires_grad_(True)
+
+    def derivatives():
+        y = ops.conv2d_resample(x, weight, f, up, down, padding=1, flip_weight=up == 1)
+        slopes = random(*y.shape, seed=2, dtype=dtype).requires_grad_(True)
+        first = torch.autograd.grad(y, (x, weight), slopes, create_graph=True)
+        # As in R1: of a gradient for x alone, with all that it depends on.
+        with ops.no_weight_gradients():
+            (alone,) = torch.autograd.grad(y, x, slopes, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in (*first, alone)), (x, weight, slopes))
+        return y, *first, alone, *second
+
+    before = native.counts["winograd_weight cpu"]
+    got = derivatives()
+    assert (
+        native.counts["winograd_weight cpu"] == before + 3
+    )  # one for first, none for alone, one for each in the second
+    with native.using("reference"):
+        expected = derivatives()
+    for a, b in zip(got, expected):
+        torch.testing.assert_close(
+            a, b, rtol=0, atol=(1e-5 if dtype == torch.float32 else 1e-13) * float(b.detach().abs().max())
+        )
+
+
+def test_gradients_of_weights_are_left_out_where_nobody_wants_them():
+    x, weight = random(2, 32, 12, 12).requires_grad_(True), random(32, 32, 3, 3, seed=1).requires_grad_(True)
+    before = native.counts["winograd_weight cpu"]
+    with ops.no_weight_gradients():
+        ops.conv2d(x, weight, padding=1).sum().backward()
+    assert weight.grad is None and x.grad is not None and native.counts["winograd_weight cpu"] == before
+    ops.conv2d(x, weight, padding=1).sum().backward()
+    assert weight.grad is not None
+    with torch.no_grad():
+        weight.requires_grad_(False)
+    ops.conv2d(x, weight, padding=1).sum().backward()
+    assert native.counts["winograd_weight cpu"] == before + 1
 
 
 @pytest.mark.parametrize("act", list(ACTIVATIONS))
@@ -291,7 +336,7 @@ def test_derivatives_of_the_others():
 
 def test_operators_are_registered_well():
     x, b = random(2, 3, 4, 4).requires_grad_(True), random(3, seed=1).requires_grad_(True)
-    library = torch.ops.stylegan_invert
+    library, taps = torch.ops.stylegan_invert, random(32, 16, 3, 3).requires_grad_(True)
     f, up = ops.setup_filter([1, 3, 3, 1]), winograd.transformed(random(32, 16, 3, 3), winograd.UP)
     for operator, arguments in (
         (library.bias_act, (x, b, None, None, "swish", 1.4, math.inf)),
@@ -299,6 +344,9 @@ def test_operators_are_registered_well():
         (library.bias_act_backward, (x.detach(), x.detach(), b.detach(), None, None, [True, True, False, False], "swish", 1.4, math.inf)),
         (library.upfirdn2d, (x, f, 2, 1, [2, 1, 2, 1], False, 4.0)),
         (library.winograd, (random(1, 16, 4, 4).requires_grad_(True), *up[1:3], winograd.UP, 32)),
+        (library.winograd_trained, (random(1, 16, 4, 4).requires_grad_(True), taps, winograd.UP, False)),
+        (library.winograd_trained, (random(1, 32, 5, 7).requires_grad_(True), taps, winograd.UP, True)),
+        (library.winograd_weight, (random(1, 16, 4, 4).requires_grad_(True), random(1, 32, 9, 9).requires_grad_(True), winograd.UP)),
         (library.pixel_norm, (x, 1e-8)),
         (library.pixel_norm_backward, (x.detach().clone().requires_grad_(True), x, 1e-8)),
     ):  # fmt: skip

@@ -73,7 +73,15 @@ def test_the_official_projector_takes_the_same_way(seed, steps, tmp_path):
     official("ada", "project", tmp_path / "cats32.pkl", features, picture, steps, seed, tmp_path / "theirs.npz")
     theirs = load_npz(tmp_path / "theirs.npz")
     ours = si.project(
-        si.load("cats32").G, picture, loss="lpips-vgg", vgg16=features, steps=steps, seed=seed, keep_steps=True
+        si.load("cats32").G,
+        picture,
+        "w",
+        loss="lpips-vgg",
+        vgg16=features,
+        run_torchscript=True,
+        steps=steps,
+        seed=seed,
+        keep_steps=True,
     )
     np.testing.assert_allclose(ours.distance[:50], theirs["distance"][:50], rtol=2e-3)
     assert_close(

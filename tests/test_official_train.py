@@ -31,7 +31,10 @@ from official import HERE
 SHAPE = dict(c_dim=0, img_resolution=16, img_channels=3)
 SIZES = dict(channel_base=64, channel_max=8)
 D_KWARGS = dict(
-    class_name="training.networks.Discriminator", block_kwargs={}, mapping_kwargs={}, epilogue_kwargs={"mbstd_group_size": 4}
+    class_name="training.networks.Discriminator",
+    block_kwargs={},
+    mapping_kwargs={},
+    epilogue_kwargs={"mbstd_group_size": 4},
 )
 
 
@@ -71,7 +74,11 @@ def repository(monkeypatch):
     _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
     persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj
     stats.report = lambda name, value: reports[name].append(value)
-    for name, module in {"torch_utils": types.ModuleType("torch_utils"), persistence.__name__: persistence, stats.__name__: stats}.items():
+    for name, module in {
+        "torch_utils": types.ModuleType("torch_utils"),
+        persistence.__name__: persistence,
+        stats.__name__: stats,
+    }.items():
         monkeypatch.setitem(sys.modules, name, module)
     return reports
 
@@ -94,12 +101,18 @@ def run(loop, steps=3, resume_pkl=None, snapshot=None):
     torch.manual_seed(0)
     three = loop == "stylegan3"
     name = "training.networks_stylegan2.Generator" if three else "training.networks.Generator"
-    arguments = dict(G_kwargs=dict(class_name=name, z_dim=7), D_kwargs=dict(D_KWARGS, **SIZES), num_gpus=1, resume_pkl=resume_pkl)
-    arguments["loss_kwargs"] = dict(class_name="training.loss.StyleGAN2Loss", r1_gamma=1.0, style_mixing_prob=0.5, pl_weight=2)
+    arguments = dict(
+        G_kwargs=dict(class_name=name, z_dim=7), D_kwargs=dict(D_KWARGS, **SIZES), num_gpus=1, resume_pkl=resume_pkl
+    )
+    arguments["loss_kwargs"] = dict(
+        class_name="training.loss.StyleGAN2Loss", r1_gamma=1.0, style_mixing_prob=0.5, pl_weight=2
+    )
     arguments["loss_kwargs"] |= dict(pl_no_weight_grad=True) if three else {}
     new = official.replaced(arguments, embedding_weight=2.0)
     assert arguments["loss_kwargs"]["class_name"].startswith("training.") and json.dumps(new)
-    G = OfficialGenerator(z_dim=7, w_dim=8, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZES, **SHAPE).requires_grad_(False)
+    G = OfficialGenerator(
+        z_dim=7, w_dim=8, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZES, **SHAPE
+    ).requires_grad_(False)
     D = construct(**new["D_kwargs"], **SHAPE).train().requires_grad_(False)
     handed = dict(G=G.as_stylegan3) if three else dict(G_mapping=G.mapping, G_synthesis=G.synthesis)
     loss = construct(device=torch.device("cpu"), D=D, augment_pipe=None, **handed, **new["loss_kwargs"])
@@ -144,16 +157,26 @@ def test_a_snapshot_of_an_official_loop_opens_here_with_its_head_and_resumes(loo
     # The same file written here, and read again.
     si.save(net, tmp_path / "again.pkl")
     again = si.load(str(tmp_path / "again.pkl"))
-    assert all(torch.equal(a, b) for a, b in zip(again.direction.state_dict().values(), net.direction.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.direction.state_dict().values(), net.direction.state_dict().values())
+    )
     _, resumed, loss = run(loop, steps=0, resume_pkl=str(path))
     assert all(torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), D.state_dict().values()))
-    assert all(torch.equal(a, b) for a, b in zip(resumed.average.state_dict().values(), D.average.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(resumed.average.state_dict().values(), D.average.state_dict().values())
+    )
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_values_are_reported_where_the_official_loop_reads_them(loop, repository):
     G, D, loss = run(loop, steps=1)
-    assert set(repository) >= {"Loss/signs/real", "Loss/scores/fake", "Loss/angle", "Loss/loss/embedding", "Loss/r1_penalty"}
+    assert set(repository) >= {
+        "Loss/signs/real",
+        "Loss/scores/fake",
+        "Loss/angle",
+        "Loss/loss/embedding",
+        "Loss/r1_penalty",
+    }
     assert set(torch.cat(repository["Loss/signs/real"]).flatten().tolist()) <= {-1.0, 1.0}
     assert float(loss.loss.pl_mean) != 0 and float(G.mapping.w_avg.abs().max()) > 0
     if loop == "stylegan3":  # its running means move in Dmain only
@@ -186,7 +209,11 @@ def test_what_this_discriminator_cannot_do_is_said(repository, tmp_path):
 
 def test_the_arguments_of_both_official_commands_are_replaced(repository):
     """Stand-ins for the functions through which the arguments of the two train.py pass."""
-    arguments = {"G_kwargs": {"class_name": "training.networks.Generator"}, "D_kwargs": {"class_name": "D"}, "loss_kwargs": {}}
+    arguments = {
+        "G_kwargs": {"class_name": "training.networks.Generator"},
+        "D_kwargs": {"class_name": "D"},
+        "loss_kwargs": {},
+    }
     ada = types.ModuleType("train")
     ada.setup_training_loop_kwargs = lambda **options: ("cats-auto1", {**arguments, "options": options})
     official_train.replace(ada, {"embedding_weight": 3.0})
@@ -199,7 +226,10 @@ def test_the_arguments_of_both_official_commands_are_replaced(repository):
     three.launch_training(c=copy.deepcopy(arguments), desc="cats", outdir="o", dry_run=True)
     assert launched[0][1:] == ("cats-head", "o", True)
     for new in (made, launched[0][0]):
-        assert new["D_kwargs"]["class_name"] == official.D_CLASS and new["loss_kwargs"]["class_name"] == official.LOSS_CLASS
+        assert (
+            new["D_kwargs"]["class_name"] == official.D_CLASS
+            and new["loss_kwargs"]["class_name"] == official.LOSS_CLASS
+        )
         assert new["loss_kwargs"]["embedding_weight"] == 3.0
     other = types.ModuleType("train")
     other.__file__ = "train.py"
@@ -224,7 +254,14 @@ def test_official_train_trains_with_the_head_and_its_file_opens_here(variable, o
     for i in range(20):
         pixels = np.random.RandomState(i).randint(256, size=(16, 16, 3)).astype(np.uint8)
         PIL.Image.fromarray(pixels).save(tmp_path / "data" / f"img{i:08d}.png")
-    args = [f"--outdir={tmp_path / 'runs'}", f"--data={tmp_path / 'data'}", "--gpus=1", "--metrics=none", "--batch=16", "--snap=1"]
+    args = [
+        f"--outdir={tmp_path / 'runs'}",
+        f"--data={tmp_path / 'data'}",
+        "--gpus=1",
+        "--metrics=none",
+        "--batch=16",
+        "--snap=1",
+    ]
     kimg = f"--kimg={os.environ.get('OFFICIAL_KIMG', '1')}"
     command = [sys.executable, str(HERE / "official_on_cpu.py"), repo, *args, kimg, *options]
     result = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, timeout=3000)
@@ -239,6 +276,11 @@ def test_official_train_trains_with_the_head_and_its_file_opens_here(variable, o
     assert any("Loss/angle" in line for line in lines)
     # Official code opens the file too, with the trunk as its discriminator.
     check = "import legacy, sys; print(type(legacy.load_network_pkl(open(sys.argv[1], 'rb'))['D']).__name__)"
-    again = [sys.executable, "-c", f"import sys; sys.path[:0] = {[str(HERE), repo]!r}; import official_on_cpu; {check}", str(last)]
+    again = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:0] = {[str(HERE), repo]!r}; import official_on_cpu; {check}",
+        str(last),
+    ]
     shown = subprocess.run(again, capture_output=True, text=True, timeout=300)
     assert shown.stdout.split()[-1:] == ["Discriminator"], shown.stderr[-3000:]

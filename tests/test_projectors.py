@@ -43,7 +43,17 @@ def steps_of(projection):
 def test_the_official_projector_takes_the_same_way(cats, features):
     """golden/projection.npz: NVIDIA's projector.py, 50 steps, seed 303 (made by official.py)."""
     golden = load_npz(HERE / "golden" / "projection.npz")
-    got = si.project(cats.G, CHELSEA, loss="lpips-vgg", vgg16=features, steps=50, seed=303, keep_steps=True)
+    got = si.project(
+        cats.G,
+        CHELSEA,
+        "w",
+        loss="lpips-vgg",
+        vgg16=features,
+        run_torchscript=True,
+        steps=50,
+        seed=303,
+        keep_steps=True,
+    )
     np.testing.assert_allclose(got.distance, golden["distance"], rtol=2e-3)
     assert_close("w", steps_of(got) - golden["w"][0], golden["w"] - golden["w"][0], 0.02)
 
@@ -107,8 +117,8 @@ def test_targets_in_one_pass_do_not_touch_each_other(cats, space):
 
 
 def test_the_same_seed_gives_the_same_result(cats):
-    a, b = (si.project(cats.G, CHELSEA, steps=20, seed=5) for _ in range(2))
-    c = si.project(cats.G, CHELSEA, steps=20, seed=6)
+    a, b = (si.project(cats.G, CHELSEA, "w", steps=20, seed=5) for _ in range(2))
+    c = si.project(cats.G, CHELSEA, "w", steps=20, seed=6)
     assert torch.equal(a.code.tensors["w"], b.code.tensors["w"]) and torch.equal(a.image, b.image)
     assert not torch.equal(a.code.tensors["w"], c.code.tensors["w"])
 
@@ -118,13 +128,13 @@ def test_global_random_state_and_the_network_are_left_alone(cats):
     torch.manual_seed(0)
     expected = torch.randn(3)
     torch.manual_seed(0)
-    si.project(cats.G, CHELSEA, steps=3)
+    si.project(cats.G, CHELSEA, "w", steps=3)
     assert torch.equal(torch.randn(3), expected)
     assert all(torch.equal(v, before[k]) for k, v in cats.G.state_dict().items())
     G = si.load("cats32").G.train().requires_grad_(True)
-    got = si.project(G, CHELSEA, steps=3)
+    got = si.project(G, CHELSEA, "w", steps=3)
     assert G.training and all(p.requires_grad and p.grad is None for p in G.parameters())
-    assert torch.equal(got.image, si.project(cats.G, CHELSEA, steps=3).image)
+    assert torch.equal(got.image, si.project(cats.G, CHELSEA, "w", steps=3).image)
 
 
 def test_w_plus_comes_closer_than_w(cats):
@@ -202,16 +212,16 @@ def test_classes_have_their_own_mean():
         found = generator.statistics(label(3, i))
         torch.testing.assert_close(found.mean, w.mean(0), atol=1e-5, rtol=1e-4)
         assert found.std == pytest.approx(float((w - w.mean(0)).square().sum(1).mean().sqrt()), rel=1e-4)
-    results = [si.project(net.G, targets(1, 16)[0], steps=1, class_idx=i, loss="mse") for i in (0, 2)]
+    results = [si.project(net.G, targets(1, 16)[0], "w", steps=1, class_idx=i, loss="mse") for i in (0, 2)]
     assert not torch.equal(results[0].code.tensors["w"], results[1].code.tensors["w"])
     with pytest.raises(
         ValueError, match="this network has 3 classes and none was given; choose one with --class 0 ... 2"
     ):
-        si.project(net.G, targets(1, 16)[0], steps=1)
+        si.project(net.G, targets(1, 16)[0], "w", steps=1)
     with pytest.raises(ValueError, match="class 3 was given; this network has the classes 0 ... 2"):
-        si.project(net.G, targets(1, 16)[0], steps=1, class_idx=3)
+        si.project(net.G, targets(1, 16)[0], "w", steps=1, class_idx=3)
     with pytest.raises(ValueError, match="without classes"):
-        si.project(make_network().G, targets(1, 16)[0], steps=1, class_idx=0)
+        si.project(make_network().G, targets(1, 16)[0], "w", steps=1, class_idx=0)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -272,18 +282,18 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
 )
 def test_wrong_arguments_are_named(cats, arguments, reason):
     with pytest.raises(ValueError, match=reason):
-        si.project(cats.G, **{"target": CHELSEA, "steps": 1, **arguments})
+        si.project(cats.G, **{"target": CHELSEA, "method": "w", "steps": 1, **arguments})
 
 
 def test_a_network_file_stands_for_its_generator(cats):
-    assert torch.equal(si.project(cats, CHELSEA, steps=2).image, si.project(cats.G, CHELSEA, steps=2).image)
+    assert torch.equal(si.project(cats, CHELSEA, "w", steps=2).image, si.project(cats.G, CHELSEA, "w", steps=2).image)
 
 
 def test_broken_targets_are_found_before_the_first_is_projected(cats, tmp_path):
     (tmp_path / "broken.png").write_text("x")
     steps = []
     with pytest.raises(si.ImageFileError, match="broken.png"):
-        si.project(cats.G, [CHELSEA, tmp_path / "broken.png"], steps=1, callback=lambda *a: steps.append(a))
+        si.project(cats.G, [CHELSEA, tmp_path / "broken.png"], "w", steps=1, callback=lambda *a: steps.append(a))
     assert steps == []
 
 
@@ -332,13 +342,13 @@ def test_as_many_targets_as_fit():
 
 
 def test_automatic_batches_on_a_cpu_are_single_targets(cats):
-    found = si.project(cats.G, [CHELSEA] * 2, steps=2, batch="auto")
+    found = si.project(cats.G, [CHELSEA] * 2, "w", steps=2, batch="auto")
     assert [p.record["options"]["batch"] for p in found] == [1, 1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_automatic_batches_on_a_gpu(cats):
     G = copy.deepcopy(cats.G).cuda()
-    found = si.project(G, [CHELSEA] * 3, steps=2, batch="auto")
+    found = si.project(G, [CHELSEA] * 3, "w", steps=2, batch="auto")
     assert [p.record["options"]["batch"] for p in found] == [3, 3, 3]
     assert found[0].record["options"]["memory"]["per_target"] > 0

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+import stylegan_invert as si
 from stylegan_invert.cache import cache_dir, empty_cache
 from stylegan_invert.generator import Code, adapt
 from stylegan_invert.media.pictures import write_png
 from stylegan_invert.projectors import Projector, samples
+from stylegan_invert.projectors.v_prior import v_prior
 from stylegan_invert.studies import base, speed
 from stylegan_invert.studies.direction import generated_pictures
 
@@ -42,7 +44,7 @@ def study(tmp_path_factory):
 
 def test_the_results_are_made_of_the_parts(study):
     """The table's numbers are computed here in another way, and from the files of the parts alone."""
-    _, folder, _, results = study
+    net, folder, _, results = study
     assert results == json.loads((folder / "results.json").read_text())
     text = (folder / "table.md").read_text()
     assert speed.table(results) == text and (folder / "speed.png").stat().st_size > 1000
@@ -68,6 +70,12 @@ def test_the_results_are_made_of_the_parts(study):
         assert f"| fast-w | {middle:.5f} ({low:.5f} to {high:.5f}) |" in text
         assert f"| w, official, {STEPS} steps |" in text
         assert ("w" in values) == (name == "generated")
+        (pair,) = [(fast[0]["styles"] + fast[1]["styles"]) / 2]
+        generator = base.find_gaussian(adapt(net.G), base.uncounted)
+        middle = Code("w+", {"w": torch.from_numpy(pair)[None].expand(-1, net.G.num_ws, -1)})
+        expected = float(v_prior(generator, middle)) / (net.G.num_ws * generator.gaussian().rank)
+        assert values["mid_prior"] == pytest.approx([expected], rel=1e-3)
+        assert ("mid_lpips" in values) == (name == "generated")
 
 
 def test_it_goes_on_from_its_parts(study, monkeypatch):
@@ -82,7 +90,7 @@ def test_a_trace_ends_at_the_picture_that_project_saves(study):
     generator = base.find_gaussian(adapt(net.G), base.uncounted)
     pictures, z = generated_pictures(generator, 1, seed=3)
     true = generator.styles(Code("z", {"z": z}))[0]
-    part = base.Part("generated", speed.Way("w", STEPS), 0, pictures, "")
+    part = base.Part("generated", speed.Way("w", STEPS, True), 0, pictures, "")
     projector = Projector(generator, "w", steps=STEPS)
     counted = []
 
@@ -146,6 +154,29 @@ def test_set_up_is_timed_with_an_empty_cache(tmp_path, monkeypatch):
     assert cache_dir() == usual
 
 
+def test_midpoints_of_true_codes_are_the_true_ones(study):
+    net, *_ = study
+    generator = base.find_gaussian(adapt(net.G), base.uncounted)
+    _, z = generated_pictures(generator, 4, seed=3)
+    true = generator.styles(Code("z", {"z": z}))
+    runs = [{"styles": one.numpy()} for one in true]
+    found = speed.midpoints(generator, runs, true, Projector(net, "w").reported[0]["lpips"])
+    assert found["mid_lpips"] == pytest.approx([0, 0], abs=1e-6) and len(found["mid_prior"]) == 2
+    assert 0 < found["mid_prior"][0] < 2
+
+
+def test_a_network_without_w_is_compared_with_the_search_for_z(tmp_path, monkeypatch):
+    """And so is any network with VGG16 in place of SqueezeNet, by the losses of its methods."""
+    monkeypatch.setattr(samples, "COUNT", 16)
+    net = si.load("faces64")
+    results = speed.run(net, tmp_path / "out", generated=1, ways=["fast-z"], steps=2)
+    assert set(results["sets"]["generated"]) == {"z", "fast-z"}
+    assert not {"prior", "w", "mid_prior"} & set(results["sets"]["generated"]["z"])
+    assert "| z, 2 steps |" in (tmp_path / "out" / "table.md").read_text()
+    assert speed.way_of("fast-w", "a.pt").options == {"loss": "lpips-vgg=1,mse=5", "vgg16": "a.pt"}
+    assert speed.Way("z", 5, True, "a.pt").options == {"steps": 5, "loss": "mse=1"}
+
+
 def test_goals_that_are_not_reached():
     """They count as later than all others, and quartiles among them are not given."""
     fast = {"lpips": np.array([0.3, 0.2, 0.1, 0.05]), "psnr": np.array([9.0, 12.0, 10.0, 13.0])}
@@ -164,4 +195,4 @@ def test_goals_that_are_not_reached():
 def test_methods_without_steps_are_refused():
     with pytest.raises(ValueError, match="'de' takes no steps"):
         speed.way_of("de")
-    assert speed.way_of("fast-w") == ("fast-w", 100)
+    assert speed.way_of("fast-w")[:2] == ("fast-w", 100)

@@ -401,7 +401,7 @@ def test_files_with_numpy_attributes_are_read(pickled, protocol):
     G = make("r")
     assert_same(read(pickled(G, protocol)), G)
     G.synthesis.input.size = (40, 40)
-    with pytest.raises(NetworkFileError, match=r"input\.size: is a tuple; its arguments ask for \(22, 22\)"):
+    with pytest.raises(NetworkFileError, match=r"input\.size: is .*; its arguments ask for \(22, 22\)"):
         read(pickled(G, protocol))
 
 
@@ -465,9 +465,9 @@ def rename(state):
         (kwargs(mapping_kwargs=3), "expected a table of arguments"),
         (kwargs(mapping_kwargs={"num_layers": 64}), r"mapping: it has 2 layers; its arguments ask for 64"),
         (part("synthesis", rename), "it has the parts .*L1_999_7"),
-        (part("synthesis.input", lambda s: s.update(size=(2, 3))), r"input\.size: is a tuple"),
+        (part("synthesis.input", lambda s: s.update(size=(2, 3))), r"input\.size: is \(2, 3\)"),
         (part("synthesis.input", lambda s: s.update(sampling_rate=-1.0)), r"sampling_rate: is -1\.0; expected a positive"),
-        (part("synthesis.L0_22_7", lambda s: s.update(padding=[9**9] * 4)), r"padding: is a list"),
+        (part("synthesis.L0_22_7", lambda s: s.update(padding=[9**9] * 4)), r"padding: is \[387420489"),
         (part("synthesis.L0_22_7", lambda s: s.update(up_factor=10**9)), r"up_factor: is 1000000000"),
         (part("synthesis.L0_22_7", lambda s: s["_buffers"].items.pop("up_filter")), "it has the tensors"),
         (part("synthesis", lambda s: s["_modules"].items.pop("input")), "without Fourier features"),

@@ -418,10 +418,16 @@ struct Same {
   template <class V> static void values(const V* x, V* v) {
     v[0] = x[0] - x[2], v[1] = x[1] + x[2], v[2] = x[2] - x[1], v[3] = x[1] - x[3];
   }
-  static void kernel(const double* k, double* u) {
-    u[0] = k[0], u[1] = (k[0] + k[1] + k[2]) / 2, u[2] = (k[0] - k[1] + k[2]) / 2, u[3] = k[2];
+  template <class V> static void kernel(const V* k, V* u) {
+    u[0] = k[0], u[1] = (k[0] + k[1] + k[2]) * 0.5, u[2] = (k[0] - k[1] + k[2]) * 0.5, u[3] = k[2];
+  }
+  template <class V> static void kernel_adjoint(const V* u, V* k) {
+    k[0] = u[0] + (u[1] + u[2]) * 0.5, k[1] = (u[1] - u[2]) * 0.5, k[2] = (u[1] + u[2]) * 0.5 + u[3];
   }
   template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1] + m[2], y[1] = m[1] - m[2] - m[3]; }
+  template <class V> static void result_adjoint(const V* y, V* m) {
+    m[0] = y[0], m[1] = y[0] + y[1], m[2] = y[0] - y[1], m[3] = -y[1];
+  }
 };
 
 // A transposed convolution of stride 2: y[2 i] = x[i] k[0] + x[i - 1] k[2], by F(2, 2), and y[2 i + 1] = x[i] k[1]. 4x4 pixels take 25
@@ -430,8 +436,14 @@ struct Up {
   static constexpr int64_t IN = 3, STEP = 2, OFFSET = -1, OUT = 4;
   static constexpr int64_t VALUES = 4, PRODUCTS = 5, OF[] = {0, 1, 2, 1, 3};
   template <class V> static void values(const V* x, V* v) { v[0] = x[0] - x[1], v[1] = x[1], v[2] = x[2] - x[1], v[3] = x[2]; }
-  static void kernel(const double* k, double* u) { u[0] = k[2], u[1] = k[0] + k[2], u[2] = k[0], u[3] = u[4] = k[1]; }
+  template <class V> static void kernel(const V* k, V* u) {
+    u[0] = k[2], u[1] = k[0] + k[2], u[2] = k[0], u[3] = u[4] = k[1];
+  }
+  template <class V> static void kernel_adjoint(const V* u, V* k) { k[0] = u[1] + u[2], k[1] = u[3] + u[4], k[2] = u[0] + u[1]; }
   template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1], y[1] = m[3], y[2] = m[1] + m[2], y[3] = m[4]; }
+  template <class V> static void result_adjoint(const V* y, V* m) {
+    m[0] = y[0], m[1] = y[0] + y[2], m[2] = y[2], m[3] = y[1], m[4] = y[3];
+  }
 };
 
 // Its adjoint, of stride 2: y[i] = x[2 i] k[0] + x[2 i + 1] k[1] + x[2 i + 2] k[2].
@@ -441,7 +453,9 @@ struct Down {
   template <class V> static void values(const V* x, V* v) {
     v[0] = x[0] - x[2], v[1] = x[2], v[2] = x[4] - x[2], v[3] = x[1], v[4] = x[3];
   }
-  static void kernel(const double* k, double* u) { u[0] = k[0], u[1] = k[0] + k[2], u[2] = k[2], u[3] = u[4] = k[1]; }
+  template <class V> static void kernel(const V* k, V* u) {
+    u[0] = k[0], u[1] = k[0] + k[2], u[2] = k[2], u[3] = u[4] = k[1];
+  }
   template <class V> static void result(const V* m, V* y) { y[0] = m[0] + m[1] + m[3], y[1] = m[1] + m[2] + m[4]; }
 };
 
@@ -467,23 +481,28 @@ constexpr int64_t TILES = 96;                                  // tiles that a t
 template <class T> inline vec<T> load(const T* p) { return *reinterpret_cast<const vec<T>*>(p); }
 template <class T> inline void store(T* p, vec<T> v) { *reinterpret_cast<vec<T>*>(p) = v; }
 
-// Transforms a kernel w (o, i, 3, 3) to u (products, panels, i, PANEL). For the adjoint, o and i change places.
+// Transforms a kernel w (o, i, 3, 3) to u (products, panels, i, PANEL), several channels of the result at a time. For the adjoint, o
+// and i change places.
 template <class Way, class T> void winograd_kernel_run(const T* w, T* u, int64_t o, int64_t i, bool adjoint, int threads) {
-  constexpr int64_t P = Way::PRODUCTS;
+  constexpr int64_t P = Way::PRODUCTS, STEP = LANES<double>;
   const bool turned = adjoint && std::is_same<Way, Same>::value;
   const int64_t out = adjoint ? i : o, in = adjoint ? o : i, panels = (out + PANEL<T> - 1) / PANEL<T>;
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t a = 0; a < panels * PANEL<T>; a++)
+  for (int64_t a = 0; a < panels * PANEL<T>; a += STEP)
     for (int64_t b = 0; b < in; b++) {
-      double taps[3][3] = {}, half[3][P], column[3], whole[P];
-      if (a < out)
-        for (int64_t k = 0; k < 9; k++) taps[k / 3][k % 3] = w[(adjoint ? b * i + a : a * i + b) * 9 + (turned ? 8 - k : k)];
-      for (int64_t k = 0; k < 3; k++) Way::kernel(taps[k], half[k]);
+      vec<double> taps[9] = {}, half[3][P], column[3], whole[P];
+      for (int64_t l = 0; l < std::min(STEP, out - a); l++) {
+        const T* from = w + (adjoint ? b * i + a + l : (a + l) * i + b) * 9;
+        for (int64_t k = 0; k < 9; k++) taps[k][l] = from[turned ? 8 - k : k];
+      }
+      for (int64_t k = 0; k < 3; k++) Way::kernel(taps + 3 * k, half[k]);
       for (int64_t q = 0; q < P; q++) {
         for (int64_t k = 0; k < 3; k++) column[k] = half[k][q];
         Way::kernel(column, whole);
-        for (int64_t p = 0; p < P; p++)
-          u[(((P * p + q) * panels + a / PANEL<T>) * in + b) * PANEL<T> + a % PANEL<T>] = T(whole[p]);
+        for (int64_t p = 0; p < P; p++) {
+          T* to = u + (((P * p + q) * panels + a / PANEL<T>) * in + b) * PANEL<T> + a % PANEL<T>;
+          for (int64_t l = 0; l < STEP; l++) to[l] = T(whole[p][l]);
+        }
       }
     }
 }
@@ -507,6 +526,23 @@ template <class T> inline void winograd_product(const T* v, const T* u, T* m, in
   }
 }
 
+// Memory for `count` numbers, for the use of one thread. It is kept for the thread's next call: asking the system for it anew would
+// take a tenth of the time of a small convolution.
+template <class T, int WHICH> T* winograd_room(int64_t count) {
+  static thread_local std::vector<T> room;
+  if (int64_t(room.size()) < count) room.resize(count);
+  return room.data();
+}
+
+// The tile of x (n, h, w, c) whose first pixel is (top, left), as pointers to its SIDE x SIDE pixels; null for those outside.
+template <int64_t SIDE, class T>
+inline void winograd_tile(const T* x, const T** at, int64_t plane, int64_t top, int64_t left, int64_t h, int64_t w, int64_t c) {
+  for (int64_t k = 0; k < SIDE * SIDE; k++) {
+    const int64_t row = top + k / SIDE, column = left + k % SIDE;
+    at[k] = row < 0 || row >= h || column < 0 || column >= w ? nullptr : x + ((plane * h + row) * w + column) * c;
+  }
+}
+
 // Convolves x (n, h, w, c) with a transformed kernel u to y (n, oh, ow, o).
 template <class Way, class T>
 void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t o,
@@ -517,9 +553,12 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
   // Jobs have about TILES tiles, and every thread gets the same number of jobs.
   const int64_t groups = (tiles + ROWS - 1) / ROWS, rounds = (tiles + threads * TILES - 1) / (threads * TILES);
   const int64_t jobs = std::min(groups, rounds * threads), each = (groups + jobs - 1) / jobs * ROWS;
+  // A plane has the values or products of one place in the tiles. Planes are one register longer than they need be: at a distance
+  // of whole pages all planes would compete for the same few places of the processor's first cache.
+  const int64_t v_plane = each * c + LANES<T>, m_plane = each * PANEL<T> + LANES<T>;
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<T> v(VALUES * VALUES * each * c), m(P * P * each * PANEL<T>);
+    T *v = winograd_room<T, 0>(VALUES * VALUES * v_plane), *m = winograd_room<T, 1>(P * P * m_plane);
 #pragma omp for schedule(static)
     for (int64_t job = 0; job < jobs; job++) {
       const int64_t first = groups * job / jobs * ROWS, count = std::min(tiles, groups * (job + 1) / jobs * ROWS) - first;
@@ -527,11 +566,8 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
         const int64_t plane = (first + tile) / (down * across);
         const int64_t top = (first + tile) / across % down * Way::STEP + Way::OFFSET;
         const int64_t left = (first + tile) % across * Way::STEP + Way::OFFSET;
-        const T* at[IN * IN];  // the tile's pixels; null for those outside the picture
-        for (int64_t k = 0; k < IN * IN; k++) {
-          const int64_t row = top + k / IN, column = left + k % IN;
-          at[k] = row < 0 || row >= h || column < 0 || column >= w ? nullptr : x + ((plane * h + row) * w + column) * c;
-        }
+        const T* at[IN * IN];
+        winograd_tile<IN>(x, at, plane, top, left, h, w, c);
         for (int64_t from = 0; from < c; from += LANES<T>) {
           vec<T> half[IN][VALUES], line[IN], whole[VALUES];
 #pragma GCC unroll 5
@@ -546,15 +582,15 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
             for (int64_t k = 0; k < IN; k++) line[k] = half[k][q];
             Way::values(line, whole);
 #pragma GCC unroll 5
-            for (int64_t p = 0; p < VALUES; p++) store(v.data() + ((VALUES * p + q) * each + tile) * c + from, whole[p]);
+            for (int64_t p = 0; p < VALUES; p++) store(v + (VALUES * p + q) * v_plane + tile * c + from, whole[p]);
           }
         }
       }
       for (int64_t panel = 0; panel < panels; panel++) {
         for (int64_t k = 0; k < P * P; k++)
           for (int64_t r = 0; r < count; r += ROWS)
-            winograd_product(v.data() + ((VALUES * Way::OF[k / P] + Way::OF[k % P]) * each + r) * c,
-                             u + (k * panels + panel) * c * PANEL<T>, m.data() + (k * each + r) * PANEL<T>, c);
+            winograd_product(v + (VALUES * Way::OF[k / P] + Way::OF[k % P]) * v_plane + r * c,
+                             u + (k * panels + panel) * c * PANEL<T>, m + k * m_plane + r * PANEL<T>, c);
         for (int64_t tile = 0; tile < count; tile++) {
           const int64_t plane = (first + tile) / (down * across);
           const int64_t row = (first + tile) / across % down * OUT, column = (first + tile) % across * OUT;
@@ -563,7 +599,7 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
 #pragma GCC unroll 5
             for (int64_t q = 0; q < P; q++) {
 #pragma GCC unroll 5
-              for (int64_t p = 0; p < P; p++) line[p] = load(m.data() + ((P * p + q) * each + tile) * PANEL<T> + l);
+              for (int64_t p = 0; p < P; p++) line[p] = load(m + (P * p + q) * m_plane + tile * PANEL<T> + l);
               Way::result(line, whole);
 #pragma GCC unroll 5
               for (int64_t j = 0; j < OUT; j++) half[j][q] = whole[j];
@@ -581,6 +617,119 @@ void winograd_run(const T* x, const T* u, T* y, int64_t n, int64_t h, int64_t w,
         }
       }
     }
+  }
+}
+
+constexpr int64_t SUMMED = 64;  // tiles whose products are added in registers, before they are added to the sums in memory
+template <class T> constexpr int64_t LINES = std::min<int64_t>(LANES<T>, REGISTERS == 32 ? 8 : 4);  // rows of a sum in registers
+
+// Adds the products of v (tiles, LANES), of which LINES columns are used, and m (tiles, PANEL) over the tiles to sums (LINES, stride).
+template <class T> inline void winograd_outer(const T* v, const T* m, T* sums, int64_t stride, int64_t tiles) {
+  vec<T> low[LINES<T>] = {}, high[LINES<T>] = {};
+  for (int64_t t = 0; t < tiles; t++) {
+    const vec<T> a = load(m + t * PANEL<T>), b = load(m + t * PANEL<T> + LANES<T>);
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < LINES<T>; r++) {
+      const T x = v[t * LANES<T> + r];
+      low[r] += x * a;
+      high[r] += x * b;
+    }
+  }
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < LINES<T>; r++) {
+    T* to = sums + r * stride;
+    store(to, load(to) + low[r]);
+    store(to + LANES<T>, load(to + LANES<T>) + high[r]);
+  }
+}
+
+// The gradient dw (o, i, 3, 3) of a kernel, for an input x (n, h, w, i) and the gradient g (n, oh, ow, o) of the result.
+template <class Way, class T>
+void winograd_weight_run(const T* x, const T* g, T* dw, int64_t n, int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t o,
+                         int threads) {
+  constexpr int64_t IN = Way::IN, OUT = Way::OUT, VALUES = Way::VALUES, P = Way::PRODUCTS;
+  const int64_t down = (oh + OUT - 1) / OUT, across = (ow + OUT - 1) / OUT, tiles = n * down * across;
+  const int64_t panels = (o + PANEL<T> - 1) / PANEL<T>, wide = panels * PANEL<T>, jobs = (tiles + SUMMED - 1) / SUMMED;
+  const int64_t v_plane = SUMMED * c + LANES<T>, m_plane = SUMMED * wide + LANES<T>;  // longer than need be: see winograd_run
+  std::vector<T> sums(threads * P * P * c * wide);
+#pragma omp parallel num_threads(threads)
+  {
+#ifdef _OPENMP
+    T* mine = sums.data() + omp_get_thread_num() * P * P * c * wide;
+#else
+    T* mine = sums.data();
+#endif
+    T *v = winograd_room<T, 0>(VALUES * VALUES * v_plane), *m = winograd_room<T, 1>(P * P * m_plane);
+#pragma omp for schedule(static)
+    for (int64_t job = 0; job < jobs; job++) {
+      const int64_t first = job * SUMMED, count = std::min(tiles - first, SUMMED);
+      for (int64_t tile = 0; tile < count; tile++) {
+        const int64_t plane = (first + tile) / (down * across);
+        const int64_t row = (first + tile) / across % down, column = (first + tile) % across;
+        const T *at[IN * IN], *slopes[OUT * OUT];
+        winograd_tile<IN>(x, at, plane, row * Way::STEP + Way::OFFSET, column * Way::STEP + Way::OFFSET, h, w, c);
+        winograd_tile<OUT>(g, slopes, plane, row * OUT, column * OUT, oh, ow, o);
+        for (int64_t from = 0; from < c; from += LANES<T>) {
+          vec<T> half[IN][VALUES], line[IN], whole[VALUES];
+#pragma GCC unroll 5
+          for (int64_t k = 0; k < IN; k++) {
+#pragma GCC unroll 5
+            for (int64_t j = 0; j < IN; j++) line[j] = at[k * IN + j] ? load(at[k * IN + j] + from) : vec<T>{};
+            Way::values(line, half[k]);
+          }
+#pragma GCC unroll 5
+          for (int64_t q = 0; q < VALUES; q++) {
+#pragma GCC unroll 5
+            for (int64_t k = 0; k < IN; k++) line[k] = half[k][q];
+            Way::values(line, whole);
+#pragma GCC unroll 5
+            for (int64_t p = 0; p < VALUES; p++)
+              store(v + (VALUES * p + q) * v_plane + from * SUMMED + tile * LANES<T>, whole[p]);
+          }
+        }
+        for (int64_t from = 0; from < o; from += LANES<T>) {
+          vec<T> half[OUT][P], line[OUT], whole[P];
+#pragma GCC unroll 5
+          for (int64_t k = 0; k < OUT; k++) {
+#pragma GCC unroll 5
+            for (int64_t j = 0; j < OUT; j++) line[j] = slopes[k * OUT + j] ? load(slopes[k * OUT + j] + from) : vec<T>{};
+            Way::result_adjoint(line, half[k]);
+          }
+          T* to = m + from / PANEL<T> * SUMMED * PANEL<T> + tile * PANEL<T> + from % PANEL<T>;
+#pragma GCC unroll 5
+          for (int64_t q = 0; q < P; q++) {
+#pragma GCC unroll 5
+            for (int64_t k = 0; k < OUT; k++) line[k] = half[k][q];
+            Way::result_adjoint(line, whole);
+#pragma GCC unroll 5
+            for (int64_t p = 0; p < P; p++) store(to + (P * p + q) * m_plane, whole[p]);
+          }
+        }
+      }
+      for (int64_t k = 0; k < P * P; k++)
+        for (int64_t panel = 0; panel < panels; panel++)
+          for (int64_t r = 0; r < c; r += LINES<T>)
+            winograd_outer(v + (VALUES * Way::OF[k / P] + Way::OF[k % P]) * v_plane + r / LANES<T> * LANES<T> * SUMMED + r % LANES<T>,
+                           m + k * m_plane + panel * SUMMED * PANEL<T>, mine + (k * c + r) * wide + panel * PANEL<T>, wide, count);
+    }
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < c; b++)
+      for (int64_t a = 0; a < o; a += LANES<T>) {
+        vec<T> half[3][P], column[P], whole[3];
+        for (int64_t q = 0; q < P; q++) {
+          for (int64_t p = 0; p < P; p++) {
+            column[p] = vec<T>{};
+            for (int64_t t = 0; t < threads; t++) column[p] += load(sums.data() + ((t * P * P + P * p + q) * c + b) * wide + a);
+          }
+          Way::kernel_adjoint(column, whole);
+          for (int64_t k = 0; k < 3; k++) half[k][q] = whole[k];
+        }
+        for (int64_t k = 0; k < 3; k++) {
+          Way::kernel_adjoint(half[k], whole);
+          for (int64_t j = 0; j < 3; j++)
+            for (int64_t l = 0; l < LANES<T>; l++) dw[((a + l) * c + b) * 9 + 3 * k + j] = whole[j][l];
+        }
+      }
   }
 }
 
@@ -645,6 +794,10 @@ uint64_t checksum_run(const uint32_t* x, int64_t count, int threads) {
                               int64_t ow, int64_t o, int threads) {                                                            \
     (way == 0 ? winograd_run<Same, T> : way == 1 ? winograd_run<Up, T> : winograd_run<Down, T>)(x, u, y, n, h, w, c, oh, ow,   \
                                                                                                 o, threads);                   \
+  }                                                                                                                            \
+  EXPORT void winograd_weight_##NAME(int64_t way, const T* x, const T* g, T* dw, int64_t n, int64_t h, int64_t w, int64_t c,   \
+                                     int64_t oh, int64_t ow, int64_t o, int threads) {                                         \
+    (way == 0 ? winograd_weight_run<Same, T> : winograd_weight_run<Up, T>)(x, g, dw, n, h, w, c, oh, ow, o, threads);          \
   }
 
 FUNCTIONS(float, f32)

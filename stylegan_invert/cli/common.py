@@ -34,7 +34,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.table:
             return None
-        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name}").command
+        return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

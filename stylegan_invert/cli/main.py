@@ -33,6 +33,7 @@ COMMANDS = {
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",
+    "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",
 }
 
 
@@ -99,13 +100,34 @@ def _status(command: click.Command, args: list[str] | None, prog_name: str | Non
     except OSError as e:
         return _fail(_about_file(e))
     except MemoryError:
-        return _fail("out of memory; try a smaller --batch")
+        return _fail(_out_of_memory(_options(command, args), on_cpu=True))
     except RuntimeError as e:
         if "out of memory" in str(e) or "can't allocate memory" in str(e):
-            return _fail("out of memory on the device; try a smaller --batch, or --device cpu")
+            return _fail(_out_of_memory(_options(command, args), on_cpu="CPUAllocator" in str(e)))
         return _unexpected(e)
     except Exception as e:
         return _unexpected(e)
+
+
+def _options(command: click.Command, args: list[str] | None) -> set[str]:
+    """The options of the command that the arguments name."""
+    for word in sys.argv[1:] if args is None else args:
+        if isinstance(command, Commands) and word in command.table:
+            command = command.get_command(click.Context(command), word)
+    return {name for param in command.params for name in param.opts}
+
+
+def _out_of_memory(options: set[str], on_cpu: bool) -> str:
+    """What to do when memory was too small, for a command with these options."""
+    remedies = []
+    if "--batch-gpu" in options:
+        remedies.append("try a smaller --batch-gpu or --batch")
+    elif "--batch" in options and not on_cpu:  # on a CPU targets are computed one after another
+        remedies.append("try a smaller --batch")
+    if "--device" in options and not on_cpu:
+        remedies.append("try --device cpu")
+    where = "the main memory is too small for this" if on_cpu else "the memory of the device is too small for this"
+    return f"out of memory: {where}; {', or '.join(remedies) or 'close other programs, or take a larger machine'}"
 
 
 def _show(error: click.ClickException) -> int:

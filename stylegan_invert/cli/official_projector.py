@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .common import SEED, NetworkSource, UserPath, class_option, device_option, pick_device
-from .project import run
+from .project import run, run_torchscript_option
 
 
 @click.command()
@@ -35,6 +35,7 @@ from .project import run
     metavar="FILE",
     help="The official vgg16.pt, or torchvision's state dict of VGG16; downloaded if this is left out",
 )
+@run_torchscript_option
 @device_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors")
 def command(
@@ -47,18 +48,20 @@ def command(
     class_idx: int | None,
     loss: str,
     vgg16: str | None,
+    run_torchscript: bool,
     device: str,
     quiet: bool,
 ) -> None:
     """Project given image to the latent space of pretrained network pickle.
 
-    The flags and their defaults are the official ones; --class, --loss, --vgg16, --device, --ops and --quiet are
-    additions. Like the official projector it writes proj.mp4, target.png, proj.png and projected_w.npz. It also writes
+    The flags and their defaults are the official ones; --class, --loss, --vgg16, --run-torchscript, --device, --ops
+    and --quiet are additions. Like the official projector it writes proj.mp4, target.png, proj.png and projected_w.npz. It also writes
     result.json.
 
     \b
     python -m stylegan_invert.projector --outdir=out --target=photo.png --network=ffhq
     """
-    options = {"steps": num_steps, "seed": seed, "loss": loss, "vgg16": vgg16, "class_idx": class_idx}
+    options = {"steps": num_steps, "seed": seed, "loss": loss, "class_idx": class_idx}
+    options |= {"vgg16": vgg16, "run_torchscript": run_torchscript}
     where = pick_device(device)
     run(network, [Path(target)], [Path(outdir)], where, quiet, video=save_video, method="w", **options)

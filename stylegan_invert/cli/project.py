@@ -13,7 +13,7 @@ import click
 
 from ..files.writing import folder_names
 from ..io.download import shown_url
-from ..io.weights import WEIGHTS
+from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
@@ -86,8 +86,14 @@ def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def run_torchscript_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--run-torchscript``."""
+    return click.option("--run-torchscript", is_flag=True, help=RUN_TORCHSCRIPT)(function)
+
+
 def weight_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each weight file that a loss may need."""
+    """Add an option for each weight file that a loss may need, and ``--run-torchscript``."""
+    function = run_torchscript_option(function)
     for name, weights in reversed(WEIGHTS.items()):
         function = click.option(f"--{name}", type=UserPath(), metavar=weights.metavar, help=weights.help)(function)
     return function
@@ -122,7 +128,7 @@ def _listed(names: list[str]) -> str:
     callback=_method_name,
     metavar=f"[{'|'.join(METHODS)}]",
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
-    + f".  [default: {DEFAULTS[0]}; {DEFAULTS[1]} for networks without w]",
+    + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
 )
 @click.option(
     "--loss",
@@ -143,12 +149,12 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--init",
     type=UserPath(),
-    metavar="[mean|random|de|nearest|regression|FILE]",
+    metavar="[mean|random|de|encoder|nearest|regression|FILE]",
     help="Where the search starts. mean: the mean code. random: a random code. de: the code that the network's "
-    "discriminator finds, if it was trained to (direction embedding). nearest: the mean of those samples of the network "
-    "that come nearest to the target. regression: the code that a regression predicts, which is fitted to samples of "
-    "the network. FILE: a projected_w.npz, or the folder of an earlier run with the same targets.  [default: mean; "
-    "random for z and dense; regression for the fast methods]",
+    "discriminator finds, if it was trained to (direction embedding). encoder: the code that --encoder finds. nearest: "
+    "the mean of those samples of the network that come nearest to the target. regression: the code that a regression "
+    "predicts, which is fitted to samples of the network. FILE: a projected_w.npz, or the folder of an earlier run with "
+    "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
 @click.option(
@@ -166,6 +172,17 @@ def _listed(names: list[str]) -> str:
     "the cache]",
 )
 @z_prior_option
+@click.option(
+    "--encoder",
+    type=UserPath(),
+    metavar="FILE",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+)
+@click.option(
+    "--assume-encoder",
+    is_flag=True,
+    help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
+)
 @click.option(
     "--save-noise",
     is_flag=True,
@@ -274,7 +291,6 @@ def run(
         video: True also writes a video of each optimisation.
         options: further arguments of `projectors.project_each`.
     """
-    from ..generator import adapt
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
 
@@ -286,7 +302,7 @@ def run(
     check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
     net = open_network(network, quiet)
     net.G.to(device)
-    name = options.get("method") or default_method(adapt(net.G).spaces)
+    name = options.get("method") or _default(net)
     say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
     if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not find_method(name).one_pass:
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
@@ -328,6 +344,13 @@ def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
         head = f"{len(wrong)} of {len(pictures)} pictures cannot be read: " if len(pictures) > 1 else ""
         raise ImageFileError(f"{head}{'; '.join(wrong[:10])}{more}")
+
+
+def _default(net: Any) -> str:
+    from ..generator import adapt
+
+    generator = adapt(net.G)
+    return default_method(generator.spaces, generator.dense)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ COMMANDS = {
     "compression": "Wulff & Torralba: truncation and compression in V.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
+    "encoder": "Bayat: an encoder, optimisation, and both together.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
 }

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from ..projectors.methods import METHODS
-from .common import SEED, data_option, device_option, network_option, outdir_option, quiet_option
+from .common import SEED, UserPath, data_option, device_option, network_option, outdir_option, quiet_option
 from .reproduce import run_study
 
 WAYS = [name for name, method in METHODS.items() if name != "w" and not method.one_pass]
@@ -23,6 +23,11 @@ WAYS = [name for name, method in METHODS.items() if name != "w" and not method.o
 @click.option(
     "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps of the official projector."
 )
+@click.option(
+    "--vgg16", type=UserPath(), metavar="FILE",
+    help="The official vgg16.pt, or torchvision's state dict of VGG16; LPIPS is then computed with it.  [default: with "
+    "SqueezeNet]",
+)  # fmt: skip
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @outdir_option
 @device_option
@@ -33,8 +38,9 @@ def command(**options: Any) -> None:
     Each picture is projected by the official projector (method w), and then by each of the methods that are compared. After
     every step the picture that would be saved is measured, with the clock stopped. DIR gets table.md, results.json, and
     speed.png, LPIPS against time: evaluations and seconds until LPIPS and PSNR of the official projector's saved picture are
-    reached, and until its LPIPS with fitted noise maps is; the time that is paid once per network; and the prior in V and
-    the distance from the true w as measures of the codes. A study that was stopped goes on when it is called again with the
+    reached, and until its LPIPS with fitted noise maps is; the time that is paid once per network; and as measures of the
+    codes the prior in V, the distance from the true w, and both for points half-way between two codes. For a network
+    without w, method z stands in the official projector's place. A study that was stopped goes on when it is called again with the
     same options.
 
     \b

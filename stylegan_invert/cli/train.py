@@ -1,7 +1,9 @@
 """``stylegan-invert train``"""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -120,11 +122,9 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     """
     from ..training import distributed
     from ..training.gan import train
-    from ..training.loop import Stopped
 
     where = distributed.own_device(pick_device(device))
-    prints = distributed.prints()
-    quiet = quiet or not prints
+    quiet = quiet or not distributed.prints()
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     if resume is not None and os.path.isdir(resume):
         data, options, arguments = stopped_run(ctx, resume, on_line - GOING_ON, quiet, **chosen)
@@ -132,15 +132,28 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
         data, options, arguments = new_run(resume, where, on_line, quiet, **chosen)
     classes = f", {data.c_dim} classes" if data.c_dim else ""
     size = f"{data.resolution}x{data.resolution}"
-    say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}{distributed.about()}, for {options.kimg:g} thousand")
+    say(
+        quiet,
+        f"training on {len(data.names):,} pictures, {size}{classes}, on {where}{distributed.about()}, for {options.kimg:g} thousand",
+    )
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
-    try:
+    with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
-    except Stopped as e:
-        say(not prints, str(e))
-        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training import distributed
+    from ..training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as e:
+        say(not distributed.prints(), str(e))
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -280,6 +293,11 @@ class Watch:
             ("loss/D_real", "D real"),
             ("loss/D_fake", "D fake"),
             ("augment_p", "augment"),
+            ("loss/latent", "code"),
+            ("loss/generated", "generated"),
+            ("loss/real", "real"),
+            ("lpips_generated", "LPIPS of generated pictures"),
+            ("lpips_real", "of real ones"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

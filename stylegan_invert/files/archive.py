@@ -78,7 +78,7 @@ class Archive:
             self._zip = zipfile.ZipFile(_Bounded(file, max(limit_of(directory), PIECE)))
         except DAMAGE as e:
             raise kind.error(f"{name}: {damaged} ({printable(str(e), 100)})") from None
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         self.sizes = {info.filename: info.file_size for info in infos}
         if len(self.sizes) != len(infos):
             raise kind.error(f"{name}: {damaged} (a name occurs twice in it)")

@@ -15,7 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import CodeFileError, ImageFileError, NetworkFileError, StyleganInvertError, TrainingError, printable
+from ..errors import (
+    CodeFileError,
+    EncoderFileError,
+    ImageFileError,
+    NetworkFileError,
+    StyleganInvertError,
+    TrainingError,
+    printable,
+)
 
 HEAD = 512  # the number of first bytes that a check of the head is given
 
@@ -46,6 +54,7 @@ PICTURE = Kind("a picture", 2**28, ImageFileError)
 DATASET = Kind("a zip of pictures", 2**40, TrainingError)
 LABELS = Kind("a file of labels", 2**27, TrainingError)
 CODES = Kind("a file of codes", 2**28, CodeFileError)
+ENCODER = Kind("an encoder", 2**32, EncoderFileError)
 PART = Kind("a part of a study", 2**30, StyleganInvertError)
 CHECKPOINT = Kind("a checkpoint", 2**34, TrainingError)
 SETTINGS = Kind("a file of settings", 2**20, StyleganInvertError)

@@ -28,13 +28,27 @@ def read_saved(path: str | os.PathLike, kind: Kind, name: str | None = None) -> 
     Raises:
         kind.error: the file cannot be read (see `door.read_bytes`), is another kind of file, or is damaged.
     """
+    return contents(read_saved_bytes(path, kind, name), kind, os.fspath(path) if name is None else name)
+
+
+def read_saved_bytes(path: str | os.PathLike, kind: Kind, name: str | None = None) -> bytearray:
+    """The bytes of a file of torch.save. A file that does not begin as one is refused before the rest is read.
+
+    The arguments and errors are those of `read_saved`.
+    """
     shown = printable(os.fspath(path) if name is None else name, 300)
 
     def check(head: bytes) -> None:
         if head[:2] != b"PK" and head[:1] != b"\x80":
-            raise kind.error(f"{shown}: {looks_like(head, kind.words)}")
+            reason = looks_like(head, kind.words)
+            raise kind.error(f"{shown}: {reason}" + ("" if kind.words in reason else f"; expected {kind.words}"))
 
-    data = read_bytes(path, kind, name, check)
+    return read_bytes(path, kind, name, check)
+
+
+def contents(data: bytes | bytearray, kind: Kind, name: str) -> Any:
+    """What the bytes of a file of torch.save hold; see `read_saved`."""
+    shown = printable(name, 300)
     try:
         return read_object(memoryview(data), shown)
     except NetworkFileError as e:

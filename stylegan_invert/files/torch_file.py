@@ -6,7 +6,7 @@
 import struct
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,57 +153,88 @@ def _read_torch_stream(
     return root, pos
 
 
-def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
-    """The entries of a zip as views of it, by name.
+def is_torchscript(data: memoryview, file: object) -> bool:
+    """True if a file is a program that torch.jit.save wrote: a zip with a folder of source code. It is not run.
 
-    Refuses what torch does not write: compression, comments, 4 GiB or more.
+    Raises:
+        NetworkFileError: it is a damaged zip.
     """
+    return data[:2] == b"PK" and any(entry.name.split("/")[1:2] == ["code"] for entry in _zip_directory(data, file)[0])
 
-    def refuse(reason: str) -> NetworkFileError:
-        return NetworkFileError(
-            file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)"
-        )
 
+class _Entry(NamedTuple):
+    """What the directory of a zip says of an entry; ``local`` is the position of the entry's own header."""
+
+    name: str
+    method: int
+    crc: int
+    packed: int
+    unpacked: int
+    local: int
+
+
+def _refused_zip(file: object, reason: str) -> NetworkFileError:
+    return NetworkFileError(
+        file, "", f"a zip that {reason}; expected one as torch.save writes it (is the file complete?)"
+    )
+
+
+def _zip_directory(data: memoryview, file: object) -> tuple[list[_Entry], int]:
+    """The directory at the end of a zip, without a look at the entries themselves; and where it begins."""
     try:
         end = len(data) - 22
         if end < 0 or data[end : end + 4] != b"PK\x05\x06":
-            raise refuse("has no directory at its end")
+            raise _refused_zip(file, "has no directory at its end")
         count, size, start = struct.unpack_from("<HLL", data, end + 10)
         if (
             end >= 20 and data[end - 20 : end - 16] == b"PK\x06\x07"
         ):  # the directory of zip64, which torch always writes
             (at,) = struct.unpack_from("<Q", data, end - 12)
             if at > end or data[at : at + 4] != b"PK\x06\x06":
-                raise refuse("has a broken directory")
+                raise _refused_zip(file, "has a broken directory")
             count, size, start = struct.unpack_from("<QQQ", data, at + 32)
         if count > MAX_ZIP_ENTRIES or start + size > end:
-            raise refuse(f"claims a directory of {count} entries and {size} bytes")
-        entries: dict[str, memoryview] = {}
-        pos, total = start, 0
+            raise _refused_zip(file, f"claims a directory of {count} entries and {size} bytes")
+        entries, pos = [], start
         for _ in range(count):
             if data[pos : pos + 4] != b"PK\x01\x02":
-                raise refuse("has a broken directory")
+                raise _refused_zip(file, "has a broken directory")
             method, crc, packed, unpacked, n_name, n_extra, n_comment, local = struct.unpack_from(
                 "<10xH4xLLLHHH8xL", data, pos
             )
             name = bytes(data[pos + 46 : pos + 46 + n_name]).decode()
+            entries.append(_Entry(name, method, crc, packed, unpacked, local))
             pos += 46 + n_name + n_extra + n_comment
-            if method != 0 or packed != unpacked or packed == 0xFFFFFFFF:
-                raise refuse(f"holds {name!r} compressed or above 4 GiB")
-            if data[local : local + 4] != b"PK\x03\x04":
-                raise refuse(f"has a broken entry {name!r}")
-            n_name, n_extra = struct.unpack_from("<HH", data, local + 26)
-            first = local + 30 + n_name + n_extra
-            content = data[first : first + packed]
-            if len(content) != packed or name in entries or first + packed > start:
-                raise refuse(f"has a broken entry {name!r}")
-            # If entries could overlap, a small file could make this compute very many checksums of the same bytes.
-            total += packed
-            if total > len(data):
-                raise refuse("has entries that overlap")
-            if zlib.crc32(content) != crc:
-                raise refuse(f"is damaged: the checksum of {name!r} does not match")
-            entries[name] = content
     except (struct.error, UnicodeDecodeError):
-        raise refuse("has a broken directory") from None
+        raise _refused_zip(file, "has a broken directory") from None
+    return entries, start
+
+
+def _zip_entries(data: memoryview, file: object) -> dict[str, memoryview]:
+    """The entries of a zip as views of it, by name.
+
+    Refuses what torch does not write: compression, comments, 4 GiB or more.
+    """
+    directory, end = _zip_directory(data, file)
+    entries: dict[str, memoryview] = {}
+    total = 0
+    for name, method, crc, packed, unpacked, local in directory:
+        if method != 0 or packed != unpacked or packed == 0xFFFFFFFF:
+            raise _refused_zip(file, f"holds {name!r} compressed or above 4 GiB")
+        try:
+            n_name, n_extra = struct.unpack_from("<HH", data, local + 26)
+        except struct.error:
+            raise _refused_zip(file, f"has a broken entry {name!r}") from None
+        first = local + 30 + n_name + n_extra
+        content = data[first : first + packed]
+        broken = data[local : local + 4] != b"PK\x03\x04" or len(content) != packed or name in entries
+        if broken or first + packed > end:
+            raise _refused_zip(file, f"has a broken entry {name!r}")
+        # If entries could overlap, a small file could make this compute very many checksums of the same bytes.
+        total += packed
+        if total > len(data):
+            raise _refused_zip(file, "has entries that overlap")
+        if zlib.crc32(content) != crc:
+            raise _refused_zip(file, f"is damaged: the checksum of {name!r} does not match")
+        entries[name] = content
     return entries

@@ -93,6 +93,10 @@ class Adapter:
         """A hash of everything that the Gaussian of V depends on."""
         raise ValueError(NO_V)
 
+    def v_slope(self) -> float | None:
+        """The slope of the leaky ReLU between V and W; None for a network without V."""
+        return None
+
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device

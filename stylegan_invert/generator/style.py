@@ -81,7 +81,7 @@ class StyleAdapter(Adapter):
         self.w_avg_samples = w_avg_samples
         self._statistics: dict[tuple[float, ...], Statistics] = {}  # by class, see `_key`
         self._gaussians: dict[tuple[float, ...], Gaussian] = {}  # by class, see `_key`
-        self.spaces = ("z", "w", "w+", *(("v", "v+") if self._slope() else ()))
+        self.spaces = ("z", "w", "w+", *(("v", "v+") if self.v_slope() else ()))
 
     def info(self) -> Mapping[str, Any]:
         g = self.network
@@ -111,7 +111,7 @@ class StyleAdapter(Adapter):
         last = getattr(mapping, f"fc{mapping.num_layers - 1}", None)
         return last.activation if last is not None else None
 
-    def _slope(self) -> float | None:
+    def v_slope(self) -> float | None:
         """The slope of the leaky ReLU that ends the mapping network; None if it ends otherwise."""
         ending = self._ending()
         return ACTIVATIONS[ending].slope if ending is not None else None
@@ -150,7 +150,7 @@ class StyleAdapter(Adapter):
     def fit_gaussian(
         self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
     ) -> Gaussian:
-        slope = self._slope()
+        slope = self.v_slope()
         if slope is None:
             ends = f"ends in {self._ending()!r}" if self._ending() is not None else "has no layers"
             raise ValueError(

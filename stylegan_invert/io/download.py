@@ -22,6 +22,7 @@ from ..cache import cache_dir
 from ..errors import DownloadError, StyleganInvertError
 from ..files import plain
 from ..files.door import SETTINGS, Kind, limit_of, opened
+from ..files.official import VGG16_SHA256
 from ..files.writing import atomic, locked, safe_name, sha256_of_file
 from .progress import bar
 
@@ -441,7 +442,7 @@ def vgg16_file(file: str | os.PathLike | None = None) -> Path:
     if named:
         return Path(named)
     try:
-        return download(VGG16_URL)
+        return download(VGG16_URL, VGG16_SHA256)
     except DownloadError as e:
         raise DownloadError(
             f"{e}. Or name a file with --vgg16 or STYLEGAN_INVERT_VGG16, or use --loss lpips-squeeze, which needs none"

@@ -16,12 +16,23 @@ import safetensors.torch
 import torch
 
 from ..cache import cache_dir
-from ..errors import CodeFileError
+from ..errors import CodeFileError, printable
+from ..files import door, plain
+from ..files.plain import Misfit
+from ..files.saved import tensor
 from ..files.writing import atomic
 from ..generator import Gaussian, GeneratorAdapter
 
 FORMAT = "stylegan-invert V statistics 1"
-MAX_BYTES = 2**30  # larger files are refused
+
+_STATISTICS = door.Kind("a file of statistics of V, which 'stylegan-invert stats' makes", 2**28, CodeFileError)
+_TENSORS = ("mean", "variances", "axes")
+_FACTS = {
+    "class": plain.maybe(plain.whole(0, 10**6)),
+    "slope": plain.number(0, 1e6, above=True),
+    "samples": plain.whole(2),
+    "error": plain.number(0, 1e6),
+}  # each a JSON text in the header of the file
 
 
 def statistics_path(generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Path:
@@ -106,30 +117,53 @@ def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch
     Raises:
         CodeFileError: the file is missing or damaged, or belongs to another network or class.
     """
-    file = os.fspath(path)
+    file = printable(os.fspath(path), 300)
+    about, tensors = _read(path)
     try:
-        if os.path.getsize(file) > MAX_BYTES:
-            raise CodeFileError(f"{file}: it has {os.path.getsize(file):,} bytes; such files are far smaller")
-        with safetensors.safe_open(file, "pt") as opened:
+        if about.get("format") != FORMAT:
+            raise Misfit("it holds no statistics of V; 'stylegan-invert stats' makes such files")
+        if about.get("mapping_sha256") != generator.mapping_sha256():
+            raise Misfit("it is of another network; make one for this network with 'stylegan-invert stats'")
+        texts = plain.table(dict.fromkeys(_FACTS, plain.text(limit=100)), more=plain.unchecked)(about, "")
+        facts = {name: plain.parse_json(texts[name], form, name) for name, form in _FACTS.items()}
+        expected = None if c is None else int(c.argmax())
+        if facts["class"] != expected:
+            raise Misfit(f"it is of class {facts['class']}, and {expected} was asked for")
+        slope = generator.v_slope()
+        if facts["slope"] != slope:
+            raise Misfit(f"slope is {facts['slope']:g}; the network has {slope:g}")
+        (d,) = generator.code_shapes("w")["w"]
+        return Gaussian(**_checked(tensors, d), **{name: facts[name] for name in ("slope", "samples", "error")})
+    except Misfit as e:
+        raise CodeFileError(f"{file}: {e}") from None
+
+
+def _read(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """The texts and the tensors of a file of statistics."""
+    file = printable(os.fspath(path), 300)
+    with door.opened(path, _STATISTICS):  # refuses what is no regular file, or too large
+        pass
+    try:
+        with safetensors.safe_open(os.fspath(path), "pt") as opened:
             about = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in ("mean", "variances", "axes")} if about else {}
-        facts = {name: json.loads(about[name]) for name in ("class", "slope", "samples", "error")} if about else {}
-    except FileNotFoundError:
-        raise CodeFileError(f"{file}: there is no such file; 'stylegan-invert stats' makes it") from None
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
-        raise CodeFileError(f"{file}: it holds no statistics of V, or is damaged ({str(e)[:120]})") from None
-    if about.get("format") != FORMAT:
-        raise CodeFileError(f"{file}: it holds no statistics of V; 'stylegan-invert stats' makes such files")
-    if about.get("mapping_sha256") != generator.mapping_sha256():
-        raise CodeFileError(f"{file}: it is of another network; make one for this network with 'stylegan-invert stats'")
-    expected = None if c is None else int(c.argmax())
-    if facts["class"] != expected:
-        raise CodeFileError(f"{file}: it is of class {facts['class']}, and {expected} was asked for")
-    (d,) = generator.code_shapes("w")["w"]
-    shapes = {"mean": (d,), "variances": (d,), "axes": (d, d)}
-    for name, value in tensors.items():
-        if tuple(value.shape) != shapes[name] or value.dtype != torch.float64 or not torch.isfinite(value).all():
-            raise CodeFileError(
-                f"{file}: {name!r} is not a finite float64 tensor of shape {shapes[name]}; the file is damaged"
-            )
-    return Gaussian(**tensors, slope=float(facts["slope"]), samples=int(facts["samples"]), error=float(facts["error"]))
+            return about, {name: opened.get_tensor(name) for name in _TENSORS} if about.get("format") == FORMAT else {}
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as e:
+        raise CodeFileError(f"{file}: it holds no statistics of V, or is damaged ({printable(str(e), 120)})") from None
+
+
+def _checked(tensors: dict[str, torch.Tensor], d: int) -> dict[str, torch.Tensor]:
+    """The tensors of a Gaussian in d dimensions, after their check.
+
+    Raises:
+        Misfit: a tensor has another shape, the variances are no variances, or the axes are not at right angles.
+    """
+    shapes = {"mean": [d], "variances": [d], "axes": [d, d]}
+    like = {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}
+    forms = {name: tensor(value, low=0 if name == "variances" else None) for name, value in like.items()}
+    made = plain.table(forms)(tensors, "")
+    variances, axes = made["variances"], made["axes"]
+    if not variances[0] > 0 or (variances[1:] > variances[:-1]).any():
+        raise Misfit("variances are not positive numbers from the largest on; the file is damaged")
+    if (axes.t() @ axes - torch.eye(d, dtype=axes.dtype)).abs().max() > 1e-6:
+        raise Misfit("axes are not at right angles to each other, or not of length one; the file is damaged")
+    return made

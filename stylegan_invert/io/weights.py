@@ -32,7 +32,7 @@ WEIGHTS: dict[str, WeightFile] = {
     "vgg16": WeightFile(
         "a VGG16",
         vgg16_file,
-        "Weights of VGG16 for lpips-vgg: a TorchScript file like the official vgg16.pt, or torchvision's state dict.  "
+        "Weights of VGG16 for lpips-vgg: the official vgg16.pt, or torchvision's state dict.  "
         "[default: $STYLEGAN_INVERT_VGG16, else the official file, downloaded at the first use]",
     ),
     "inception": WeightFile(
@@ -44,3 +44,12 @@ WEIGHTS: dict[str, WeightFile] = {
     ),
 }
 """The weight files by name. The name is that of the option (``--vgg16``) and of the keyword in Python (``vgg16=``)."""
+
+RUNNABLE = {"vgg16"}
+"""The weight files that may be a program, in TorchScript."""
+
+RUN_TORCHSCRIPT = (
+    "Run the --vgg16 file if it is a TorchScript program. It can do what torch can, such as writing files. Without this "
+    "option only the official vgg16.pt is run, which is known by its SHA-256."
+)
+"""The help text of ``--run-torchscript``."""

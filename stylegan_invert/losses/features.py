@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from .. import pretrained
+from ..files import plain
+from ..files.door import Kind
+from ..files.saved import read_saved, tensor
 from ..networks.backbones import SqueezeNet
 from ..networks.inception import InceptionV3
 from .base import Distance, as_rgb
@@ -17,6 +20,8 @@ from .lpips import with_weights
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, on the scale [0, 1]
 _STD = (0.229, 0.224, 0.225)
+_INCEPTION = Kind("torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)", 2**31, ValueError)
+_COUNTER = "num_batches_tracked"  # entries that matter only in training
 
 
 class FeatureDistance(Distance):
@@ -92,20 +97,14 @@ def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureD
     Raises:
         ValueError: there is no such file, or it is not a state dict of InceptionV3.
     """
-    expected = "expected torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)"
-    if not os.path.isfile(file):
-        raise ValueError(f"{file}: there is no such file; {expected}")
     with torch.device("meta"):
         network = InceptionV3()
+    own = network.state_dict()
+    counters = {name: torch.zeros_like(value, device="cpu") for name, value in own.items() if name.endswith(_COUNTER)}
+    needed = {name: tensor(value, cast=True) for name, value in own.items() if name not in counters}
     try:
-        stored = torch.load(file, map_location="cpu", weights_only=True)
-        values = {
-            name: torch.zeros([], dtype=torch.int64)
-            if name.endswith("num_batches_tracked")
-            else stored[name].to(value.dtype)
-            for name, value in network.state_dict().items()
-        }
-        network.load_state_dict(values, assign=True)
-    except Exception:  # torch.load and load_state_dict raise many kinds, with advice that does not apply here
-        raise ValueError(f"{file}: it is no state dict of InceptionV3; {expected}") from None
+        stored = plain.table(needed, more=plain.unchecked)(read_saved(file, _INCEPTION), "")
+    except plain.Misfit as e:
+        raise ValueError(f"{os.fspath(file)}: {e}; expected {_INCEPTION.words}") from None
+    network.load_state_dict({name: stored[name] for name in needed} | counters, assign=True)
     return FeatureDistance(network, 299, (0.5,) * 3, (0.5,) * 3, 1.0, total, "inception_v3 Mixed_7a")

@@ -17,26 +17,27 @@ class Loss(NamedTuple):
     """One loss.
 
     Attributes:
-        make: a function that takes the path of the weight file, or None, and returns the distance.
+        make: a function that takes the path of the weight file, or None, and whether a TorchScript file may be run, and
+            returns the distance.
         weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without a weight file.
         required: True if the loss cannot be computed without its weight file.
     """
 
-    make: Callable[[File], Distance]
+    make: Callable[[File, bool], Distance]
     weights: str | None = None
     required: bool = False
 
 
-def _features(total: bool) -> Callable[[File], Distance]:
-    return lambda file: squeezenet_features(total) if file is None else inception_features(file, total)
+def _features(total: bool) -> Callable[[File, bool], Distance]:
+    return lambda file, run: squeezenet_features(total) if file is None else inception_features(file, total)
 
 
 LOSSES: dict[str, Loss] = {
-    "lpips-squeeze": Loss(lambda file: SqueezeLPIPS()),
+    "lpips-squeeze": Loss(lambda file, run: SqueezeLPIPS()),
     "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
-    "mse": Loss(lambda file: MSE()),
-    "l1": Loss(lambda file: L1()),
-    "sse": Loss(lambda file: SSE()),
+    "mse": Loss(lambda file, run: MSE()),
+    "l1": Loss(lambda file, run: L1()),
+    "sse": Loss(lambda file, run: SSE()),
     "features": Loss(_features(total=False), "inception"),
     "features-sum": Loss(_features(total=True), "inception"),
 }
@@ -81,11 +82,12 @@ def weights_of(text: str) -> set[str]:
     return {LOSSES[name].weights for _, name in parse_terms(text)} - {None}
 
 
-def parse(text: str, **files: File) -> WeightedSum:
+def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSum:
     """The weighted sum of losses that a text describes.
 
     Args:
         text: names from `LOSSES`, with weights; see `parse_terms`.
+        run_torchscript: see `load_vgg_lpips`.
         files: the paths of weight files, by their name in `io.weights.WEIGHTS`: ``vgg16`` for "lpips-vgg" (see
             `load_vgg_lpips`), ``inception`` for "features" and "features-sum" (see `inception_features`).
 
@@ -97,4 +99,6 @@ def parse(text: str, **files: File) -> WeightedSum:
         loss = LOSSES[name]
         if loss.required and files.get(loss.weights) is None:
             raise ValueError(f"{name!r} needs the file of its network; name one (--{loss.weights})")
-    return WeightedSum([(value, LOSSES[name].make(files.get(LOSSES[name].weights or ""))) for value, name in terms])
+    return WeightedSum(
+        [(value, LOSSES[name].make(files.get(LOSSES[name].weights or ""), run_torchscript)) for value, name in terms]
+    )

@@ -18,7 +18,7 @@ from ..files.tensors import TensorRecord, tensor_call
 from ..files.writing import atomic, sha256
 from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
-from . import provenance, table
+from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
 from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
@@ -222,8 +222,7 @@ def from_bytes(
     if not records:
         networks, assumed = table.of_tensors(root, file, given, budget, beside or {})
         if not networks:
-            keys = ", ".join(map(str, list(root)[:10])) if isinstance(root, dict) else type(root).__name__
-            raise NetworkFileError(file, "", f"it holds no generator under 'G_ema' (found: {keys[:200]})")
+            raise NetworkFileError(file, "", unknown.in_words(root))
         return NetworkFile(networks, file, hashed, assumed=assumed)
     table.assumptions({}, given, file)
     unbuilt = {role: table.of_record(record, role, file, budget) for role, record in records.items()}
@@ -237,7 +236,9 @@ def from_bytes(
         training_set_kwargs = _plain(training_set_kwargs)
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
-    beside_D = getattr(records.get("D"), "attributes", {})  # written by a run inside an official loop, see training/official.py
+    beside_D = getattr(
+        records.get("D"), "attributes", {}
+    )  # written by a run inside an official loop, see training/official.py
     extra = _read_extra(rest.get(EXTRA_KEY, beside_D.get(EXTRA_KEY, {})), file, EXTRA_KEY, budget)
     net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here

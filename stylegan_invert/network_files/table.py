@@ -14,7 +14,18 @@ from ..errors import NetworkFileError
 from ..files.tensors import TensorRecord
 from .assemble import Budget
 from .checks import Assumptions, Known
-from .families import biggan, dcgan, psp, rosinality, stylegan2, stylegan3, tf_progan, tf_stylegan1, tf_stylegan2
+from .families import (
+    biggan,
+    dcgan,
+    official_state,
+    psp,
+    rosinality,
+    stylegan2,
+    stylegan3,
+    tf_progan,
+    tf_stylegan1,
+    tf_stylegan2,
+)
 from .machine import persistence, tensorflow
 from .machine.containers import read_records
 from .machine.persistence import ModuleRecord
@@ -97,6 +108,18 @@ FAMILIES = (
     ),
     Family("pytorch-pretrained-BigGAN", folder=HUGGING_FACE, assumed=biggan.FOLDER_ASSUMED),
     Family("pSp", rosinality.build, find=psp.find, assumed=rosinality.ASSUMED, globals=psp.GLOBALS),
+    Family(
+        "a state dict of StyleGAN3",
+        official_state.build_stylegan3,
+        find=partial(official_state.find, family="stylegan3"),
+        assumed=official_state.ASSUMED["stylegan3"],
+    ),
+    Family(
+        "a state dict of StyleGAN2",
+        official_state.build_stylegan2,
+        find=partial(official_state.find, family="stylegan2"),
+        assumed=official_state.ASSUMED["stylegan2"],
+    ),
     Family("rosinality/stylegan2-pytorch", rosinality.build, find=rosinality.find, assumed=rosinality.ASSUMED),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
 )

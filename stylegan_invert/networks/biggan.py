@@ -9,7 +9,7 @@ the results.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,42 @@ from .dcgan import DenseMap
 from .layers import RecordedModule, check_shape
 
 GAINS = ("multiply", "add")
+ACTIVATIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "relu": lambda x, slope: torch.relu(x),
+    "leaky_relu": lambda x, slope: torch.nn.functional.leaky_relu(x, slope),
+    "elu": lambda x, slope: torch.nn.functional.elu(x, slope),
+    "selu": lambda x, slope: torch.nn.functional.selu(x),
+    "gelu": lambda x, slope: torch.nn.functional.gelu(x),
+    "silu": lambda x, slope: torch.nn.functional.silu(x),
+}
+"""Activations of (x, slope), where the slope of ``leaky_relu`` is that for negative numbers, and that of ``elu`` its
+alpha."""
+SLOPE = 0.2
 OUTPUT_EPS = 1e-5  # of the last normalisation in BigGAN-PyTorch, which does not depend on its --BN_eps
+
+
+class Activation(torch.nn.Module):
+    """One of `ACTIVATIONS`.
+
+    Raises:
+        ValueError: there is none of this name, or the slope is no number.
+    """
+
+    def __init__(self, name: str, slope: float):
+        if name not in ACTIVATIONS:
+            raise ValueError(f"the activation is {name!r}; expected one of {', '.join(ACTIVATIONS)}")
+        if not isinstance(slope, (int, float)) or not -100 <= slope <= 100:
+            raise ValueError(f"the slope of the activation is {slope!r}; expected a number from -100 to 100")
+        super().__init__()
+        self.name, self.slope = name, float(slope)
+
+    @property
+    def in_words(self) -> str:
+        named = {"relu": "ReLU"}.get(self.name, self.name)
+        return f"{named} with slope {self.slope:g}" if self.name in ("leaky_relu", "elu") else named
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ACTIVATIONS[self.name](x, self.slope)
 
 
 class Statistics(torch.nn.Module):
@@ -126,8 +161,9 @@ class Attention(torch.nn.Module):
 class GeneratorBlock(torch.nn.Module):
     """A residual block of BigGAN, which doubles the resolution, from (N, in, H, W) to (N, out, 2 H, 2 W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, **norm: Any):
+    def __init__(self, in_channels: int, out_channels: int, act: "Activation", **norm: Any):
         super().__init__()
+        self.act = act
         self.bn1 = ConditionalNorm(in_channels, **norm)
         self.conv1 = torch.nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.bn2 = ConditionalNorm(out_channels, **norm)
@@ -144,8 +180,8 @@ class GeneratorBlock(torch.nn.Module):
         }
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
-        h = self.conv1(_double(torch.relu(self.bn1(x, condition, truncation))))
-        h = self.conv2(torch.relu(self.bn2(h, condition, truncation)))
+        h = self.conv1(_double(self.act(self.bn1(x, condition, truncation))))
+        h = self.conv2(self.act(self.bn2(h, condition, truncation)))
         # A 1x1 convolution keeps equal pixels equal, so doubling after it gives the same, and costs a quarter.
         return h + _double(self.conv_sc(x))
 
@@ -157,12 +193,12 @@ class DeepGeneratorBlock(torch.nn.Module):
     most in.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool, **norm: Any):
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool, act: "Activation", **norm: Any):
         if not 4 <= in_channels >= out_channels:
             raise ValueError(f"a block from {in_channels} to {out_channels} channels; it needs 4, and cannot add any")
         super().__init__()
         hidden = in_channels // 4
-        self.out_channels, self.upsample = out_channels, upsample
+        self.out_channels, self.upsample, self.act = out_channels, upsample, act
         self.bn1 = ConditionalNorm(in_channels, **norm)
         self.conv1 = torch.nn.Conv2d(in_channels, hidden, 1)
         self.bn2 = ConditionalNorm(hidden, **norm)
@@ -183,13 +219,13 @@ class DeepGeneratorBlock(torch.nn.Module):
         }
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
-        h = self.conv1(torch.relu(self.bn1(x, condition, truncation)))
-        h = torch.relu(self.bn2(h, condition, truncation))
+        h = self.conv1(self.act(self.bn1(x, condition, truncation)))
+        h = self.act(self.bn2(h, condition, truncation))
         x = x[:, : self.out_channels]
         if self.upsample:
             h, x = _double(h), _double(x)
-        h = self.conv3(torch.relu(self.bn3(self.conv2(h), condition, truncation)))
-        return self.conv4(torch.relu(self.bn4(h, condition, truncation))) + x
+        h = self.conv3(self.act(self.bn3(self.conv2(h), condition, truncation)))
+        return self.conv4(self.act(self.bn4(h, condition, truncation))) + x
 
 
 class _Generator(RecordedModule):
@@ -212,8 +248,10 @@ class _Generator(RecordedModule):
         in_features: int,
         norm: Norm,
         truncation: float,
+        act: Activation,
     ):
         super().__init__()
+        self.act = act
         self.z_dim, self.c_dim, self.img_channels = z_dim, c_dim, img_channels
         self.num_stats = len(norm.mean)
         self.truncation = truncation
@@ -227,6 +265,8 @@ class _Generator(RecordedModule):
 
         side = bottom_width
         self.layer_shapes: dict[str, tuple[int, int, int]] = {"linear": (channels[0], side, side)}
+        if "-1" in self.attention:
+            self.layer_shapes["attention.-1"] = (channels[0], side, side)
         for i, block in enumerate(blocks):
             inner = block.shapes(side)
             side = max(height for _, height, _ in inner.values())
@@ -239,7 +279,7 @@ class _Generator(RecordedModule):
         native.made_network(side)
 
         eps = blocks[0].bn1.eps
-        self.assumed = f"ReLU, batch normalisation with eps {eps:g}" if self.num_stats == 1 else ""
+        self.assumed = f"{act.in_words}, batch normalisation with eps {eps:g}" if self.num_stats == 1 else ""
         if norm.mode == "add":
             self.assumed += ", whose gain is added as official code does with statistics of several GPUs"
 
@@ -273,11 +313,12 @@ class _Generator(RecordedModule):
 
     def _render(self, dense: torch.Tensor, conditions: Sequence[torch.Tensor]) -> torch.Tensor:
         x = self.linear(dense)
+        x = self.attention["-1"](x) if "-1" in self.attention else x
         for i, (block, condition) in enumerate(zip(self.blocks, conditions)):
             x = block(x, condition, self.truncation)
             if str(i) in self.attention:
                 x = self.attention[str(i)](x)
-        return torch.tanh(self.output(torch.relu(self.bn(x, self.truncation))))
+        return torch.tanh(self.output(self.act(self.bn(x, self.truncation))))
 
 
 class BigGAN(_Generator):
@@ -289,7 +330,8 @@ class BigGAN(_Generator):
         shared_dim: size of the class embedding that all blocks share; 0 for none. Every block then has its own gain and
             bias for each class, and ``hier`` must be False.
         channels: of the first map, then of the output of each block.
-        attention: numbers of the blocks that attention comes after; those have at least 8 channels.
+        attention: numbers of the blocks that attention comes after, or -1 for before the first; the map there has at
+            least 8 channels.
         bottom_width: side of the first map; each block doubles it.
         img_channels: of the pictures.
         hier: True to cut z into one chunk for the first map and one for every block.
@@ -298,6 +340,8 @@ class BigGAN(_Generator):
             BigGAN-PyTorch computes in evaluation mode for networks trained with --cross_replica (its
             sync_batchnorm/batchnorm.py).
         truncation: 1, because there is one row of statistics.
+        activation: a key of `ACTIVATIONS`.
+        slope: of "leaky_relu" or "elu".
 
     It is called with z (N, z_dim) from N(0, 1) and c (N, c_dim), which may be soft labels, and gives pictures (N,
     img_channels, R, R) in [-1, 1], float32. Layers are named ``linear``, ``blocks.0.conv1``, ..., ``blocks.0``,
@@ -319,16 +363,19 @@ class BigGAN(_Generator):
         bn_eps: float = 1e-5,
         gain: str = "multiply",
         truncation: float = 1.0,
+        activation: str = "relu",
+        slope: float = SLOPE,
     ):
         slots = len(channels) if hier else 1
         if z_dim % slots or (hier and not shared_dim):
             raise ValueError(f"z of {z_dim} entries cannot be cut into {slots} chunks that blocks read with a class")
         chunk = z_dim // slots
         norm = {"condition": shared_dim + chunk * hier if shared_dim else c_dim, "eps": bn_eps, "gain": gain}
-        blocks = [GeneratorBlock(i, o, **norm) for i, o in zip(channels, channels[1:])]
+        act = Activation(activation, slope)
+        blocks = [GeneratorBlock(i, o, act, **norm) for i, o in zip(channels, channels[1:])]
         last = Norm(channels[-1], OUTPUT_EPS, gain=gain)
         sizes = (z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels)
-        super().__init__(*sizes, blocks, chunk, last, truncation)
+        super().__init__(*sizes, blocks, chunk, last, truncation, act)
         self.hier = hier
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -370,12 +417,15 @@ class BigGANDeep(_Generator):
         gain: str = "multiply",
         num_stats: int = 1,
         truncation: float = 1.0,
+        activation: str = "relu",
+        slope: float = SLOPE,
     ):
+        act = Activation(activation, slope)
         norm = {"condition": shared_dim + z_dim, "eps": bn_eps, "num_stats": num_stats, "gain": gain}
-        blocks = [DeepGeneratorBlock(i, o, up, **norm) for i, o, up in zip(channels, channels[1:], upsample)]
+        blocks = [DeepGeneratorBlock(i, o, up, act, **norm) for i, o, up in zip(channels, channels[1:], upsample)]
         last = Norm(channels[-1], output_eps, num_stats, gain)
         sizes = (z_dim, c_dim, shared_dim, channels, attention, bottom_width, img_channels)
-        super().__init__(*sizes, blocks, shared_dim + z_dim, last, truncation)
+        super().__init__(*sizes, blocks, shared_dim + z_dim, last, truncation, act)
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         z, y = self._inputs(z, c)
@@ -389,8 +439,9 @@ class DiscriminatorBlock(torch.nn.Module):
     With ``first``, in the block that takes the picture, there is no activation before the first convolution.
     """
 
-    def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool, first: bool):
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool, act: Activation, first: bool):
         super().__init__()
+        self.act = act
         self.down, self.first = down, first
         self.conv1 = torch.nn.Conv2d(in_channels, hidden, 3, padding=1)
         self.conv2 = torch.nn.Conv2d(hidden, out_channels, 3, padding=1)
@@ -398,7 +449,8 @@ class DiscriminatorBlock(torch.nn.Module):
             self.conv_sc = torch.nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.conv2(torch.relu(self.conv1(x if self.first else torch.relu(x))))
+        # Official code has a ReLU here whatever its activation is.
+        h = self.conv2(self.act(self.conv1(x if self.first else torch.relu(x))))
         if self.down:
             h, x = avg_pool2d(h, 2), avg_pool2d(x, 2)
         # Official code may take the average after this 1x1 convolution, which gives the same, because both are linear.
@@ -411,9 +463,9 @@ class DeepDiscriminatorBlock(torch.nn.Module):
     One path is a bottleneck. The other adds the channels that are missing.
     """
 
-    def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool):
+    def __init__(self, in_channels: int, hidden: int, out_channels: int, down: bool, act: Activation):
         super().__init__()
-        self.down = down
+        self.down, self.act = down, act
         self.conv1 = torch.nn.Conv2d(in_channels, hidden, 1)
         self.conv2 = torch.nn.Conv2d(hidden, hidden, 3, padding=1)
         self.conv3 = torch.nn.Conv2d(hidden, hidden, 3, padding=1)
@@ -422,8 +474,8 @@ class DeepDiscriminatorBlock(torch.nn.Module):
             self.conv_sc = torch.nn.Conv2d(in_channels, out_channels - in_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.conv2(torch.relu(self.conv1(torch.relu(x))))
-        h = torch.relu(self.conv3(torch.relu(h)))
+        h = self.conv2(self.act(self.conv1(torch.relu(x))))  # official code has a ReLU here whatever its activation is
+        h = self.act(self.conv3(self.act(h)))
         if self.down:
             h, x = avg_pool2d(h, 2), avg_pool2d(x, 2)
         if hasattr(self, "conv_sc"):
@@ -441,6 +493,8 @@ class Discriminator(RecordedModule):
         blocks: for each block, [in channels, hidden channels, out channels, True if it halves the resolution].
         attention: numbers of the blocks that attention comes after.
         deep: True for blocks of BigGAN-deep, with a convolution of the picture before the first.
+        activation: a key of `ACTIVATIONS`.
+        slope: of "leaky_relu" or "elu".
 
     It is called with pictures (N, img_channels, R, R) in [-1, 1] and c (N, c_dim), which may be soft labels, and gives
     (N, 1), float32.
@@ -456,14 +510,17 @@ class Discriminator(RecordedModule):
         blocks: Sequence[Sequence[int | bool]],
         attention: Sequence[int] = (),
         deep: bool = False,
+        activation: str = "relu",
+        slope: float = SLOPE,
     ):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
         self.num_features = blocks[-1][2]
+        self.act = Activation(activation, slope)
         if deep:
             self.input_conv = torch.nn.Conv2d(img_channels, blocks[0][0], 3, padding=1)
         self.blocks = torch.nn.ModuleList(
-            DeepDiscriminatorBlock(*block) if deep else DiscriminatorBlock(*block, first=i == 0)
+            DeepDiscriminatorBlock(*block, self.act) if deep else DiscriminatorBlock(*block, self.act, first=i == 0)
             for i, block in enumerate(blocks)
         )
         self.attention = torch.nn.ModuleDict({str(i): Attention(blocks[i][2]) for i in sorted(attention)})
@@ -480,7 +537,7 @@ class Discriminator(RecordedModule):
             x = block(x)
             if str(i) in self.attention:
                 x = self.attention[str(i)](x)
-        return torch.relu(x).sum(dim=[2, 3])
+        return self.act(x).sum(dim=[2, 3])
 
     def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         check_shape("c", c, [len(img), self.c_dim], "One row of class weights per picture, one-hot or soft.")

@@ -154,11 +154,15 @@ class Conv2dLayer(RecordedModule):
                 self.register_buffer(name, value)
 
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
-        w = (self.weight * self.weight_gain).to(x.dtype)
-        b = self.bias.to(x.dtype) if self.bias is not None else None
+        # A layer without bias, activation and clamp only has a gain left, which costs nothing in the weight.
+        is_linear = self.bias is None and self.activation == "linear" and self.conv_clamp is None
+        w = (self.weight * (self.weight_gain * (gain if is_linear else 1))).to(x.dtype)
         x = conv2d_resample(
             x, w, f=self.resample_filter, up=self.up, down=self.down, padding=self.padding, flip_weight=self.up == 1
         )
+        if is_linear:
+            return x
+        b = self.bias.to(x.dtype) if self.bias is not None else None
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act(x, b, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 

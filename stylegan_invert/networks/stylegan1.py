@@ -71,7 +71,7 @@ class Blur(torch.nn.Module):
         super().__init__()
         # Official code computes a correlation and upfirdn2d a convolution, so the taps are turned.
         f = setup_filter(taps) if taps else None
-        self.register_buffer("filter", None if f is None else f.flip(list(range(f.ndim))))
+        self.register_buffer("filter", f if f is None or f.is_meta else f.flip(list(range(f.ndim))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.filter is None:

@@ -156,6 +156,7 @@ class SynthesisBlock(RecordedModule):
         conv_clamp: float | None = None,
         use_fp16: bool = False,
         fp16_channels_last: bool = False,
+        img_filter: Sequence[float] | None = None,
         **layer_kwargs: Any,
     ):
         if architecture not in ARCHITECTURES:
@@ -169,7 +170,8 @@ class SynthesisBlock(RecordedModule):
         self.architecture = architecture
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
-        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        # The filter by which the picture of the block before is doubled; the layers have their own.
+        self.register_buffer("resample_filter", setup_filter(resample_filter if img_filter is None else img_filter))
         self.num_conv = 0
         self.num_torgb = 0
         common = dict(w_dim=w_dim, conv_clamp=conv_clamp, channels_last=self.channels_last)
@@ -250,8 +252,9 @@ class SynthesisNetwork(RecordedModule):
         channel_base: a block of the resolution r has min(channel_base // r, channel_max) channels.
         channel_max: the largest number of channels.
         num_fp16_res: how many of the highest resolutions compute in half precision on CUDA.
-        block_kwargs: for `SynthesisBlock` (architecture, resample_filter, conv_clamp, fp16_channels_last) and
-            `SynthesisLayer` (kernel_size, use_noise, activation).
+        block_kwargs: for `SynthesisBlock` (architecture, resample_filter, conv_clamp, fp16_channels_last, img_filter)
+            and `SynthesisLayer` (kernel_size, use_noise, activation). ``img_filter`` doubles pictures where it is not
+            ``resample_filter``; official code has no such argument, but goes by the filters in a file.
     """
 
     def __init__(

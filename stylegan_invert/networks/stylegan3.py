@@ -106,15 +106,18 @@ class SynthesisInput(RecordedModule):
         self.bandwidth = bandwidth
         # Frequencies of a disc: a random direction, and a radius whose square is spread evenly.
         freqs = layers.normal([channels, 2])
-        squares = freqs.square().sum(dim=1, keepdim=True)
+        if not freqs.is_meta:  # arithmetic on the meta device would import torch._dynamo, which takes a second
+            squares = freqs.square().sum(dim=1, keepdim=True)
+            freqs = bandwidth * freqs / (squares.sqrt() * (squares / 4).exp())
         self.weight = torch.nn.Parameter(layers.normal([channels, channels]))
         self.affine = FullyConnectedLayer(w_dim, 4)
         with torch.no_grad():  # at first nothing is moved
             self.affine.weight.zero_()
             self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
-        self.register_buffer("transform", torch.eye(3))
-        self.register_buffer("freqs", bandwidth * freqs / (squares.sqrt() * (squares / 4).exp()))
-        self.register_buffer("phases", torch.rand([channels]) - 0.5)
+        identity = torch.empty([3, 3]) if freqs.is_meta else torch.eye(3)
+        self.register_buffer("transform", identity)
+        self.register_buffer("freqs", freqs)
+        self.register_buffer("phases", torch.empty([channels]).uniform_(-0.5, 0.5))
 
     def forward(self, w: torch.Tensor) -> torch.Tensor:
         check_shape("w", w, [None, self.w_dim])

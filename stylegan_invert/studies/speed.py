@@ -1,9 +1,10 @@
 """How soon fast methods reach what the official projector reaches, measured side by side in one process.
 
-The official projector, method "w", is run to its end. It sets two marks. One is the saved picture, with its LPIPS and its
-PSNR: its fitted noise maps are dropped, as the official tool drops them. The other is the LPIPS of the picture that is
-rendered with the fitted noise maps, which is lower. Each other method is then run on the same picture. After every step the
-picture that would be saved at that moment is compared with the marks. The clock stands still while a picture is measured.
+The official projector, method "w", is run to its end; a network without w has method "z" in its place. It sets two marks.
+One is the saved picture, with its LPIPS and its PSNR: its fitted noise maps are dropped, as the official tool drops them. The
+other is the LPIPS of the picture that is rendered with the fitted noise maps, which is lower. Each other method is then run on
+the same picture. After every step the picture that would be saved at that moment is compared with the marks. The clock stands
+still while a picture is measured.
 """
 
 import os
@@ -18,7 +19,8 @@ from ..analysis.plots import distances_over_time, write_figure
 from ..cache import empty_cache
 from ..errors import StyleganInvertError
 from ..generator import Code, GeneratorAdapter
-from ..losses import Distance, SqueezeLPIPS
+from ..losses import DEFAULT_LOSS, Distance, SqueezeLPIPS
+from ..losses.lpips import load_vgg_lpips
 from ..media.medium import medium_of
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
@@ -31,6 +33,7 @@ from . import base
 from .direction import generated_pictures
 
 OFFICIAL = "w"
+WITHOUT_W = "z"  # the method that stands in its place for a network without w
 LOOKS = 100  # so many pictures of an official run are measured, for its line in the figure
 GOALS = {"saved": "the official saved picture", "fitted": "the official LPIPS with fitted noise maps"}
 """What is to be reached: the mark of the saved picture, and that of the picture with fitted noise maps."""
@@ -44,15 +47,22 @@ class Way(NamedTuple):
 
     method: str
     steps: int
+    reference: bool = False
+    vgg16: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the method is given beside its own preset."""
-        return {"steps": self.steps} if self.method == OFFICIAL else {}
+        """What the method is given beside its own preset: for the reference, its steps; with VGG16, that in place of SqueezeNet."""
+        options: dict[str, Any] = {"steps": self.steps} if self.reference else {}
+        if self.vgg16 is not None:
+            loss = find_method(self.method).preset.get("loss", DEFAULT_LOSS)
+            options["loss"] = loss.replace("lpips-squeeze", "lpips-vgg")
+            options |= {"vgg16": self.vgg16} if "lpips-vgg" in options["loss"] else {}
+        return options
 
 
-def way_of(method: str) -> Way:
-    """A method with the steps of its own preset.
+def way_of(method: str, vgg16: str | None = None) -> Way:
+    """A method with the steps of its own preset; ``vgg16`` as for `run`.
 
     Raises:
         ValueError: it takes no steps, or is unknown.
@@ -61,7 +71,7 @@ def way_of(method: str) -> Way:
     if known.one_pass:
         raise ValueError(f"method {method!r} takes no steps, so there is nothing to measure after each of them")
     preset = {key: value for key, value in known.preset.items() if key != "loss"}
-    return Way(method, known.options(**preset).total_steps(1))
+    return Way(method, known.options(**preset).total_steps(1), vgg16=vgg16)
 
 
 def run(
@@ -74,13 +84,14 @@ def run(
     ways: Sequence[str] = ("fast-w+", "fast-w"),
     steps: int = 1000,
     seed: int = 1,
+    vgg16: str | os.PathLike | None = None,
     device: torch.device | str = "cpu",
     counting: base.Counting = base.uncounted,
 ) -> dict[str, Any]:
     """Run the official projector and other methods on the same pictures, and compare their times.
 
     Args:
-        net: a network with a V space, without classes.
+        net: a network without classes.
         outdir: the study's folder; see `studies.base`. It also gets the figure.
         data: real pictures, as `base.picture_set` reads them; None leaves them out.
         generated: the number of generated pictures.
@@ -88,6 +99,7 @@ def run(
         ways: the methods that are compared, each with its own preset.
         steps: of the official projector.
         seed: of the generated pictures.
+        vgg16: the file of a VGG16, as for `projectors.Projector`; LPIPS is then computed with it, in all losses and tables.
         device: where to compute.
         counting: shows the progress.
 
@@ -97,18 +109,23 @@ def run(
 
     Raises:
         StyleganInvertError: the network has classes or is too small for LPIPS, or the folder holds another study.
-        ValueError: the network has no V, or a method is unknown or takes no steps.
+        ValueError: a method is unknown or takes no steps, or the network has not its space.
     """
     generator = base.generator_of(net, device)
-    lpips = SqueezeLPIPS().to(generator.device)
+    lpips = (SqueezeLPIPS() if vgg16 is None else load_vgg_lpips(vgg16)).to(generator.device)
     if generator.img_resolution < lpips.min_size:
         raise StyleganInvertError(f"{net.file}: LPIPS needs pictures of at least {lpips.min_size} pixels a side")
-    generator = base.find_gaussian(generator, counting)
+    generator = base.find_gaussian(generator, counting) if "v" in generator.spaces else generator
     made, z = generated_pictures(generator, generated, seed)
-    true = generator.styles(Code("z", {"z": z.to(generator.device)})).cpu()
+    true = None
+    if "w" in generator.spaces:
+        true = generator.styles(Code("z", {"z": z.to(generator.device)})).cpu()
     sets = {} if data is None else {"real": base.first_pictures(data, generator, real)}
     sets["generated"] = made
-    chosen = [Way(OFFICIAL, steps), *(way_of(method) for method in dict.fromkeys(ways) if method != OFFICIAL)]
+    reference = OFFICIAL if "w" in generator.spaces else WITHOUT_W
+    file = None if vgg16 is None else os.fspath(vgg16)
+    others = (way_of(method, file) for method in dict.fromkeys(ways) if method != reference)
+    chosen = [Way(reference, steps, True, file), *others]
     settings: dict[str, Any] = {"network": net.sha256, "data": base.hashes(sets), "seed": seed}
     settings |= {"device": str(torch.device(device)), "threads": torch.get_num_threads(), "steps": steps}
     loss = {"loss": medium_of(generator).default_loss}
@@ -128,7 +145,7 @@ def run(
         if part.way not in projectors:
             projectors[part.way] = set_up(base.generator_of(net, device), part)
         projector, setup = projectors[part.way]
-        target = true[part.first] if part.name == "generated" else None
+        target = true[part.first] if part.name == "generated" and true is not None else None
         return {**trace(projector, generator, part, lpips, target, progress), "setup": setup}
 
     found = base.find_parts(parts, folder / "parts", find, counting)
@@ -141,6 +158,10 @@ def run(
         official = found[name, chosen[0]]
         results["sets"][name] = {w.method: _values(found[name, w], official, results["clock"]) for w in chosen}
         results["curves"][name] = {w.method: _curve(found[name, w], results["clock"]) for w in chosen}
+        if true is not None:
+            for way in chosen:
+                known = true if name == "generated" else None
+                results["sets"][name][way.method] |= midpoints(generator, found[name, way], known, lpips)
     panels = {f"{len(pictures)} {name} pictures": results["curves"][name] for name, pictures in sets.items()}
     write_figure(folder / "speed.png", distances_over_time(panels, _seconds(results)))
     return base.finish(folder, results, table(results))
@@ -222,11 +243,12 @@ def trace(
     Returns:
         One row per measured step: "evaluations", "cpu" and "wall" until then, and "lpips" and "psnr" of the picture. And
         single numbers: "total_cpu", "total_wall" and "total_evaluations" of the whole run, "fitted", the LPIPS of the last
-        picture with its noise maps, if they were fitted, "prior", the value of the prior in V per dimension, and "w", the
-        root mean square over layers of the distance from the true w (nan if there is none).
+        picture with its noise maps, if they were fitted, "prior", the value of the prior in V per dimension (nan without
+        V), and "w", the root mean square over layers of the distance from the true w (nan if there is none). And "styles",
+        the w of the code (L, w_dim), empty for a network without w.
     """
     rows: list[list[float]] = []
-    every = max(1, part.way.steps // LOOKS) if part.way.method == OFFICIAL else 1
+    every = max(1, part.way.steps // LOOKS) if part.way.reference else 1
     told = 0
 
     def measure(code: Code) -> list[float]:
@@ -248,15 +270,57 @@ def trace(
     fit = projector.fit(shown, callback=look)
     clock.stop()
     progress(part.work - told)
-    with torch.no_grad():
-        w = projector.generator.styles(fit.code).cpu()
-        dimensions = w.shape[1] * generator.gaussian().rank
-        prior = float(v_prior(generator, Code("w+", {"w": w.to(generator.device)}))) / dimensions
-    away = np.nan if true is None else float((w[0] - true).cpu().double().square().sum(dim=1).mean().sqrt())
+    w = torch.zeros([1, 0, 0])
+    if "w" in generator.spaces:
+        with torch.no_grad():
+            w = projector.generator.styles(fit.code).cpu()
+    prior = prior_of(generator, w)
+    away = np.nan if true is None else float((w[0] - true).double().square().sum(dim=1).mean().sqrt())
     columns = zip(("evaluations", *CLOCKS, "lpips", "psnr"), np.array(rows, dtype=np.float64).T)
     totals = dict(zip(("total_cpu", "total_wall"), clock.seconds), total_evaluations=fit.notes["evaluations"][0])
     numbers = {**totals, "fitted": measure(fit.code)[0], "prior": prior, "w": away}
-    return {**dict(columns), **{key: np.float64(value) for key, value in numbers.items()}}
+    return {**dict(columns), **{key: np.float64(value) for key, value in numbers.items()}, "styles": w[0].numpy()}
+
+
+def prior_of(generator: GeneratorAdapter, w: torch.Tensor) -> float:
+    """The prior in V of one code (1, L, w_dim) per dimension; nan for a network without V."""
+    if "v" not in generator.spaces:
+        return np.nan
+    with torch.no_grad():
+        value = float(v_prior(generator, Code("w+", {"w": w.to(generator.device)})))
+    return value / (w.shape[1] * generator.gaussian().rank)
+
+
+def midpoints(
+    generator: GeneratorAdapter, runs: Sequence[base.Arrays], true: torch.Tensor | None, lpips: Distance
+) -> dict[str, list[float]]:
+    """How real the points half-way between the codes of two pictures are, for the pictures 1 and 2, 3 and 4, ...
+
+    Args:
+        generator: a network with w.
+        runs: what `trace` gave for each picture.
+        true: the w (N, 1, w_dim) of the pictures; None for real pictures.
+        lpips: the distance that is reported.
+
+    Returns:
+        A number for each pair: "mid_prior", the prior in V per dimension there; and "mid_lpips", the distance of the picture
+        there from the one half-way between the true w, if they are known.
+    """
+    found: dict[str, list[float]] = {"mid_prior": []} | ({} if true is None else {"mid_lpips": []})
+
+    def picture(w: torch.Tensor) -> torch.Tensor:
+        ws = w.expand(-1, generator.code_shapes("w+")["w"][0], -1).to(generator.device)
+        with torch.no_grad():
+            return generator.render(Code("w+", {"w": ws})).clamp(-1, 1)
+
+    for i in range(0, len(runs) - 1, 2):
+        middle = torch.from_numpy((runs[i]["styles"] + runs[i + 1]["styles"]) / 2)[None]
+        found["mid_prior"].append(prior_of(generator, middle))
+        if true is not None:
+            wanted = picture((true[i] + true[i + 1])[None] / 2)
+            with torch.no_grad():
+                found["mid_lpips"].append(float(lpips.between(wanted, picture(middle))))
+    return found
 
 
 # What is made of the measurements
@@ -295,7 +359,7 @@ def _values(runs: Sequence[base.Arrays], official: Sequence[base.Arrays], clock:
         picture, None if it was not reached. It is not there for the official runs themselves.
     """
     result: dict[str, Any] = {key: [float(run[key][-1]) for run in runs] for key in ("lpips", "psnr")}
-    result |= {key: [float(run[key]) for run in runs] for key in ("fitted", "prior")}
+    result |= {key: [float(run[key]) for run in runs] for key in ("fitted", "prior") if not np.isnan(runs[0][key])}
     result |= {key: [float(run[f"total_{key}"]) for run in runs] for key in ("evaluations", *CLOCKS)}
     if not np.isnan(runs[0]["w"]):
         result["w"] = [float(run["w"]) for run in runs]
@@ -365,7 +429,9 @@ def table(results: dict[str, Any]) -> str:
     for name, ways in results["sets"].items():
         columns = {"lpips": ("LPIPS", 5), "psnr": ("PSNR, dB", 2), "fitted": ("LPIPS with fitted noise maps", 5)}
         columns |= {"evaluations": ("evaluations", 0), clock: (seconds, 2), "prior": ("prior per dimension", 1)}
-        columns |= {"w": ("distance from the true w", 2)} if "w" in ways[OFFICIAL] else {}
+        columns |= {"w": ("distance from the true w", 2), "mid_prior": ("prior per dimension of midpoints", 1)}
+        columns |= {"mid_lpips": ("LPIPS of midpoints from the true ones", 4)}
+        columns = {key: about for key, about in columns.items() if all(key in values for values in ways.values())}
         titles = " | ".join(title for title, _ in columns.values())
         lines += [f"| {results['pictures'][name]} {name} pictures, whole runs: median (quartiles) | {titles} |"]
         lines += ["|---" + "|---:" * len(columns) + "|"]
@@ -387,4 +453,8 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _title(method: str, results: dict[str, Any]) -> str:
-    return f"{method}, official, {results['steps']:,} steps" if method == OFFICIAL else method
+    return (
+        f"{method}, {'official, ' if method == OFFICIAL else ''}{results['steps']:,} steps"
+        if method in (OFFICIAL, WITHOUT_W)
+        else method
+    )

@@ -18,7 +18,7 @@ def fit_head(D: AttachedDirection, latents: Callable[[int], tuple[torch.Tensor, 
 
     What softplus must be given so that it returns a coordinate of the point on the sphere is nearly linear in z. So a linear
     layer that finds z gives a linear layer that finds the point, exactly for small z. Gradient descent from random weights
-    would take far longer to find it, because the maps of a trained discriminator vary by very different amounts in different
+    takes far longer to find it, because the maps of a trained discriminator vary by very different amounts in different
     directions.
 
     Args:

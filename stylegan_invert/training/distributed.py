@@ -93,8 +93,8 @@ def _answered() -> Iterator[None]:
     except RuntimeError as e:  # torch.distributed raises nothing more special
         reason = str(e).strip().split("\n")[0][:200]
         raise TrainingError(
-            f"process {os.environ.get('RANK')} stops, because another process of this run has ended or does not answer; the message of that "
-            f"process says why ({reason})"
+            f"process {os.environ.get('RANK')} stops, because another process of this run has ended or does not answer; the "
+            f"message of that process says why ({reason})"
         ) from None
 
 
@@ -182,25 +182,25 @@ def in_rounds(
         averages: tensors; afterwards each has changed by the mean of the changes that the rounds made.
         statistics: they get the values of all rounds.
     """
-    if rounds == 1:
-        return compute(0)
+    device = parameters[0].device
     seed = int(torch.randint(2**62, []))  # the same in all processes
     earlier = [s.sums for s in statistics]
     before = [a.clone() for a in averages]
     flat: torch.Tensor | None = None
-    device = averages[0].device if averages else parameters[0].device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for i in share(rounds):
+            torch.manual_seed(seed + i)
+            if rounds == 1:
+                return compute(i)
             for average, value in zip(averages, before):
                 average.copy_(value)
             for s in statistics:
                 s.sums = {}
-            torch.manual_seed(seed + i)
             compute(i)
             grown = [p for p in parameters if p.grad is not None]
             changes = [(a - b) / rounds for a, b in zip(averages, before)]
             sums = [total for s in statistics for total, _ in s.sums.values()]
-            parts = torch.cat([x.detach().to(device).reshape(-1) for x in [*[p.grad for p in grown], *changes, *sums]])
+            parts = torch.cat([x.detach().reshape(-1) for x in [*[p.grad for p in grown], *changes, *sums]])
             flat = parts if flat is None else flat.add_(parts)
             for p in grown:
                 p.grad = None

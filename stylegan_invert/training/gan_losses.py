@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..networks.direction import Embedding, angle_degrees, embedding_loss
+from ..ops import no_weight_gradients
 from .means import Statistics
 
 PHASES = ("Gmain", "Greg", "Gboth", "Dmain", "Dreg", "Dboth")
@@ -194,7 +195,8 @@ class StyleGAN2Loss:
                 loss = self.adversarial.D_real(logits)
                 self.stats.add("loss/D_real", loss)
             if r1:
-                (slope,) = torch.autograd.grad(logits.sum(), real_img, create_graph=True)
+                with no_weight_gradients():
+                    (slope,) = torch.autograd.grad(logits.sum(), real_img, create_graph=True)
                 penalty = slope.square().sum(dim=[1, 2, 3])[:, None]
                 self.stats.add("r1_penalty", penalty)
                 loss = loss + penalty * (self.r1_gamma / 2)
@@ -224,7 +226,8 @@ class StyleGAN2Loss:
         n = max(1, len(z) // self.pl_batch_shrink)
         img, ws = self.run_G(z[:n], c[:n])
         noise = torch.randn_like(img) / math.sqrt(img.shape[2] * img.shape[3])
-        (slope,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+        with no_weight_gradients():
+            (slope,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
         lengths = slope.square().sum(dim=2).mean(dim=1).sqrt()
         mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
         self.pl_mean.copy_(mean.detach())

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -55,7 +54,7 @@ class Trainer(Protocol):
     """The interface that the loop needs.
 
     Attributes:
-        data: the training set; ``data.check()`` has been called.
+        data: the training set, for which ``data.check()`` has been called; None if there is none.
         nimg: the pictures that were shown so far.
         total: the pictures to show in all.
         ticks: the ticks of the run so far. The loop sets it.
@@ -65,7 +64,7 @@ class Trainer(Protocol):
             that of process 0 is asked to write.
     """
 
-    data: PictureSet
+    data: PictureSet | None
     nimg: int
     ticks: int
     seconds: float
@@ -180,12 +179,16 @@ def train(
         Stopped: a signal ended the run, and its checkpoint was written.
     """
     outdir = Path(outdir)
-    if Path(trainer.data.path).is_dir() and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve()):
+    if (
+        trainer.data is not None
+        and Path(trainer.data.path).is_dir()
+        and outdir.resolve().is_relative_to(Path(trainer.data.path).resolve())
+    ):
         raise TrainingError(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
             "choose an --outdir outside the data"
         )
-    if distributed.count() > 1 and not getattr(trainer, "shared", False):
+    if distributed.launched() and not (distributed.count() > 1 and getattr(trainer, "shared", False)):
         raise TrainingError("this kind of training works with one process only; start it without torchrun")
     tick, first = None, distributed.rank() == 0
     if resume:
@@ -218,7 +221,7 @@ def _meet(trainer: Trainer) -> None:
     """Check that all processes were started for the same run, and give all of them the numbers of process 0."""
     if distributed.count() > 1:
         record = trainer.record()
-        about = {**record, "data": {**record["data"], "path": None}, "nimg": trainer.nimg}
+        about = {**record, "data": {**(record["data"] or {}), "path": None}, "nimg": trainer.nimg}
         distributed.check_same(json.dumps(about, sort_keys=True, default=str))
         distributed.copy_from_first(trainer.state())
 
@@ -326,26 +329,17 @@ class _Run:
         """Write the checkpoint; of several processes the first one does.
 
         Raises:
-            TrainingError: a loss was NaN or infinite since the tick began, or the file cannot be written.
+            TrainingError: a loss was NaN or infinite since the tick began.
+            OSError: the file cannot be written; an earlier checkpoint stays.
         """
         self.trainer.check_numbers()
         path = self.outdir / CHECKPOINT
         if distributed.rank() == 0:
-            self._write(path)
-        self.due = time.perf_counter() + LATER_SECONDS
-        return path
-
-    def _write(self, path: Path) -> None:
-        tick = {"first": self.first, "seconds": self._spent()}
-        try:
+            tick = {"first": self.first, "seconds": self._spent()}
             with atomic(path) as temporary:
                 torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
-        except RuntimeError as e:  # torch says so when the disk is full
-            free = shutil.disk_usage(self.outdir).free
-            raise TrainingError(
-                f"{path}: the checkpoint cannot be written, and an earlier one stays; {free / 1e6:,.0f} MB are free there "
-                f"({str(e).splitlines()[0][:120]})"
-            ) from None
+        self.due = time.perf_counter() + LATER_SECONDS
+        return path
 
 
 @contextlib.contextmanager
@@ -422,8 +416,8 @@ def read_options(
                 {field.name: plain.anything for field in fields},
                 None if fields else plain.anything,
             ),
-            "data": _DATA,
-            "pictures": plain.whole(1),
+            "data": plain.maybe(_DATA),
+            "pictures": plain.whole(),
             "rhythm": plain.table(intervals, rhythm),
         },
         more=plain.anything,
@@ -435,8 +429,10 @@ def read_options(
         raise TrainingError(f"{path}: options: {e}") from None
 
 
-def about_data(data: PictureSet) -> dict[str, Any]:
+def about_data(data: PictureSet | None) -> dict[str, Any]:
     """The part of `Trainer.record` about the training set."""
+    if data is None:
+        return {"data": None, "pictures": 0, "left_out": {}}
     arguments = {**data.arguments, "path": os.path.abspath(data.path)}
     return {"data": arguments, "pictures": len(data.names), "left_out": data.broken}
 
@@ -490,12 +486,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise TrainingError(f"{path}: line {number}: {e}; delete this line to go on") from None
 
 
-def _logged(value: Any, place: str) -> Any:
-    """A form: a value of a line of the log."""
-    entries = value if isinstance(value, list) else [value]  # "samples" is a list of two numbers
-    if not all(entry is None or isinstance(entry, (bool, int, float, str)) for entry in entries):
-        raise plain.misfit(value, place, "a number, a text or a list of these")
-    return value
-
-
-_LINE = plain.table({"nimg": COUNT}, more=_logged)
+_LINE = plain.table({"nimg": COUNT}, more=plain.anything)

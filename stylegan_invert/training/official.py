@@ -14,8 +14,8 @@ import torch
 
 from ..errors import TrainingError
 from ..files.pickled import Call, Name
-from ..network_files.file import EXTRA_KEY, load, written_tables
 from ..network_files.families.direction_head import KEY, direction_tensors
+from ..network_files.file import EXTRA_KEY, load, written_tables
 from ..network_files.machine.persistence import module_call
 from ..networks.direction import DirectionDiscriminator, latent_weights
 from ..networks.discriminators import Discriminator
@@ -56,13 +56,17 @@ class HeadDiscriminator(DirectionDiscriminator):
     def _start_from(self, start: str) -> None:
         net = load(start)
         if net.direction is None:
-            raise TrainingError(f"{start}: it has no direction head; --resume needs a file of such a run, or leave it out")
+            raise TrainingError(
+                f"{start}: it has no direction head; --resume needs a file of such a run, or leave it out"
+            )
         trunk, average = net["D"].state_dict(), net.direction
         try:
             self.trunk.load_state_dict(trunk)
             self.outputs.load_state_dict(dict(net.extra[KEY]["outputs"]))
         except RuntimeError as e:
-            raise TrainingError(f"{start}: its discriminator is of other sizes ({str(e).splitlines()[-1].strip()})") from None
+            raise TrainingError(
+                f"{start}: its discriminator is of other sizes ({str(e).splitlines()[-1].strip()})"
+            ) from None
         self.__dict__["average"] = average
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "HeadDiscriminator":
@@ -154,7 +158,9 @@ class HeadLoss:
         if not isinstance(D, HeadDiscriminator):
             raise TrainingError(f"D is a {type(D).__name__}; expected D_kwargs.class_name to be {D_CLASS}, on one GPU")
         if options.pop("blur_init_sigma", 0):
-            raise TrainingError("blurring at the start of training (--cfg stylegan3-r) is not in this loss; choose another --cfg")
+            raise TrainingError(
+                "blurring at the start of training (--cfg stylegan3-r) is not in this loss; choose another --cfg"
+            )
         self.D, self.processes, self.D_ema_kimg = D, processes, D_ema_kimg
         self.weights = embedding_weight, embedding_weight_later, embedding_later_kimg
         self.nimg = 0
@@ -239,5 +245,7 @@ def replaced(arguments: Mapping[str, Any], **embedding: float) -> Any:
         )
     new["D_kwargs"].update(class_name=D_CLASS, z_dim=new["G_kwargs"].get("z_dim", 512), start=start)
     ema_kimg = new.get("ema_kimg", 10)
-    new["loss_kwargs"].update(class_name=LOSS_CLASS, fresh=start is None, processes=processes, D_ema_kimg=ema_kimg, **embedding)
+    new["loss_kwargs"].update(
+        class_name=LOSS_CLASS, fresh=start is None, processes=processes, D_ema_kimg=ema_kimg, **embedding
+    )
     return new

@@ -13,6 +13,7 @@ iteration from the stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from ...errors import NetworkFileError
 from ...files.pickled import Machine, Refusal, show
 from ...files.tensors import TensorRecord, tables, unwrapped
-from ...networks.biggan import GAINS, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
+from ...networks.biggan import ACTIVATIONS, GAINS, SLOPE, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
 from ..checks import (
     COMMON_SIZES,
@@ -49,6 +50,8 @@ ASSUMED: Assumptions = {
     "bn_eps": (None, none_or(_eps)),
     "sn_eps": (None, none_or(_eps)),
     "cross_replica_gain": ("add", one_of(GAINS)),
+    "activation": ("relu", one_of(ACTIVATIONS)),
+    "slope": (SLOPE, number(-100, 100)),
 }
 """Values that a state dict alone does not state: by name, the default and the check.
 
@@ -60,6 +63,8 @@ sn_eps: the smallest length by which a vector of the power iteration is divided 
 cross_replica_gain: how the gain of a normalisation is applied in networks that were trained with --cross_replica.
     Official code adds it in evaluation mode ("add"; its issue 96 shows the pictures). In training on several GPUs it
     multiplies by it ("multiply"), and such networks need that for good pictures.
+activation: of generator and discriminator.
+slope: of the activation, where it is "leaky_relu" (for negative numbers) or "elu" (alpha).
 """
 
 DEFAULT_EPS = {"bn_eps": 1e-5, "sn_eps": 1e-6}
@@ -73,18 +78,34 @@ STATISTICS = {
 
 
 class Activation:
-    """A ReLU module, by which a state_dict*.pth says that the activation is ReLU."""
+    """An activation module of a state_dict*.pth.
+
+    Attributes:
+        name: a key of `ACTIVATIONS`.
+        slope: the attribute of the module that `ACTIVATIONS` call so; None if it has none.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.slope: float | None = None
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, dict) or any(state.get(k) for k in state if "_hook" in str(k)):
             raise Refusal("an activation with hooks; hooks are code, and are refused")
+        if self.name == "gelu" and state.get("approximate", "none") != "none":
+            raise Refusal("an activation that is an approximation of GELU")
+        slope = state.get({"leaky_relu": "negative_slope", "elu": "alpha"}.get(self.name))
+        if slope is not None:
+            if type(slope) not in (int, float) or not -100 <= slope <= 100:
+                raise Refusal(f"an activation with the slope {show(slope)}; expected a number from -100 to 100")
+            self.slope = float(slope)
 
 
-def _relu(machine: Machine, args: tuple) -> Activation:
+def _activation(machine: Machine, args: tuple, name: str) -> Activation:
     if args:
         raise Refusal("an activation made from arguments")
     machine.charge(3)
-    return Activation()
+    return Activation(name)
 
 
 def _no_backend(machine: Machine, args: tuple) -> None:
@@ -92,7 +113,17 @@ def _no_backend(machine: Machine, args: tuple) -> None:
 
 
 GLOBALS = {
-    ("torch.nn.modules.activation", "ReLU"): _relu,
+    **{
+        ("torch.nn.modules.activation", kind): partial(_activation, name=name)
+        for kind, name in (
+            ("ReLU", "relu"),
+            ("LeakyReLU", "leaky_relu"),
+            ("ELU", "elu"),
+            ("SELU", "selu"),
+            ("GELU", "gelu"),
+            ("SiLU", "silu"),
+        )
+    },  # fmt: skip
     ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _no_backend,  # every module had one until torch 1.1
 }
 """The names that the pickle of a state_dict*.pth mentions besides tensors and dictionaries."""
@@ -152,18 +183,32 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
     """The values that a state_dict*.pth states for names in `ASSUMED`; None if the file is not a state_dict*.pth.
 
     Raises:
-        NetworkFileError: its settings are not numbers, or ask for another activation than ReLU.
+        NetworkFileError: its settings are not numbers, or ask for an activation that is not in `ACTIVATIONS`, or for one
+            in the generator and another in the discriminator.
     """
     config = root.get("config") if isinstance(root, dict) else None
     if not isinstance(config, dict) or not {"BN_eps", "SN_eps"} <= config.keys():
         return None
-    for name in ("G_activation", "D_activation"):
+    activations = {}
+    for name in ("D_activation", "G_activation"):
         if name in config and not isinstance(config[name], Activation):
-            raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; expected a ReLU")
-    return {
+            expected = f"expected a module of one of {', '.join(ACTIVATIONS)}"
+            raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; {expected}")
+        if name in config:
+            activations[name] = config[name]
+    told: dict[str, Any] = {}
+    if activations:
+        G = activations.get("G_activation", Activation("relu"))
+        D = activations.get("D_activation", G)
+        if (D.name, D.slope) != (G.name, G.slope):
+            reason = f"it is {D.name}, and that of the generator {G.name}, or their slopes differ; one for both is read"
+            raise NetworkFileError(file, "config.D_activation", reason)
+        told = {"activation": G.name, **({"slope": G.slope} if G.slope is not None else {})}
+    eps = {
         name: checked(config[key], _eps, file, f"config.{key}")
         for name, key in (("bn_eps", "BN_eps"), ("sn_eps", "SN_eps"))
     }
+    return {**eps, **told}
 
 
 def build(
@@ -196,7 +241,8 @@ def build(
         )
     gain = assumed["cross_replica_gain"] if spelling == "cross_replica" else "multiply"
     deep = "blocks.0.0.conv3.weight" in source.tensors
-    arguments = {"bn_eps": eps["bn_eps"], "gain": gain, **(_deep if deep else _plain)(source)}
+    acts = {name: assumed.get(name, default) for name, default in (("activation", "relu"), ("slope", SLOPE))}
+    arguments = {"bn_eps": eps["bn_eps"], "gain": gain, **acts, **(_deep if deep else _plain)(source)}
     network = source.make(BigGANDeep if deep else BigGAN, arguments)
 
     if "shared.weight" in source.tensors:
@@ -204,6 +250,8 @@ def build(
     source.layer("linear", "linear")
     for i, block in enumerate(network.blocks):
         for name, part in block.named_children():
+            if not part.state_dict():
+                continue
             if isinstance(part, ConditionalNorm):
                 _conditional(source, f"blocks.{i}.{name}", f"blocks.{i}.0.{name}", bool(arguments["shared_dim"]))
                 _statistics(source, f"blocks.{i}.{name}", f"blocks.{i}.0.{name}", spelling)
@@ -234,12 +282,14 @@ def build_discriminator(
         "blocks": blocks,
         "attention": list(attention),
         "deep": deep,
+        "activation": assumed.get("activation", "relu"),
+        "slope": assumed.get("slope", SLOPE),
     }
     network = source.make(Discriminator, arguments)
     if deep:
         source.layer("input_conv", "input_conv")
     for i, block in enumerate(network.blocks):
-        for name, _ in block.named_children():
+        for name in (name for name, part in block.named_children() if part.state_dict()):
             source.layer(f"blocks.{i}.{name}", f"{names[i]}.{name}")
     for i, name in attention.items():
         _attention(source, f"attention.{i}", name)
@@ -526,7 +576,7 @@ CONFIG: dict[str, tuple[Any, Check]] = {
     "channel_width": (128, whole(1, 4096)),
     "num_classes": (1000, whole(1, MAX_DIMENSION)),
     "layers": (None, ("a list of blocks [upsample, in, out] whose channels go from 16 to 1, kept or halved", _blocks)),
-    "attention_layer_position": (8, whole(1, MAX_LAYERS)),
+    "attention_layer_position": (8, whole(-(2**31), 2**31)),
     "eps": (1e-4, _eps),
     "n_stats": (51, whole(2, MAX_STATS)),
 }  # the settings in config.json: name to default and check
@@ -570,13 +620,14 @@ def build_folder(
     source = _Source(tensors, file, "")
     width, layers, z_dim = settings["channel_width"], settings["layers"], settings["z_dim"]
     before = settings["attention_layer_position"]  # the number of blocks before the attention
+    before = before if 0 <= before < len(layers) else len(layers)
     arguments = {
         "z_dim": z_dim,
         "c_dim": settings["num_classes"],
         "shared_dim": z_dim,
         "channels": [16 * width, *(width * block[2] for block in layers)],
         "upsample": [block[0] for block in layers],
-        "attention": [before - 1] if before < len(layers) else [],
+        "attention": [before - 1] if 0 <= before < len(layers) else [],  # elsewhere their code puts none
         "img_channels": min(3, width),
         "bn_eps": settings["eps"],
         "output_eps": settings["eps"],
@@ -628,6 +679,8 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
     for i, block in enumerate(network.blocks):
         name = f"generator.layers.{i + (i >= before)}"
         for part, child in block.named_children():
+            if not child.state_dict():
+                continue
             target, other = f"blocks.{i}.{part}", f"{name}.{part[:-1]}_{int(part[-1]) - 1}"  # bn1 is called bn_0
             if isinstance(child, ConditionalNorm):
                 weight(f"{target}.gain.weight", f"{other}.scale", change=reordered)

@@ -20,6 +20,7 @@ from ...files.tensors import TensorRecord, tables
 from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, UPSAMPLING, Layer
 from ..assemble import EXPECTED, Budget, Source, assemble, constructing
 from ..checks import MAX_LAYERS, Assumptions, Check, Known, none_or, number, one_of
+from ..unknown import kind
 
 KINDS = ("transposed", "conv")
 YES, NO = (True, 1, "yes", "true", "True"), (False, 0, "no", "false", "False")
@@ -95,7 +96,11 @@ def find_generator(root: Any) -> tuple[str, dict[str, TensorRecord]] | None:
     If there are several, one whose key does not name a discriminator is taken; among these, averaged weights ("ema")
     come first, and then keys that name a generator ("netG", "generator", ...).
     """
-    dicts = [(place, tensors) for place, tensors, _ in tables(root) if any(len(v.shape) == 4 for v in tensors.values())]
+    dicts = [
+        (place, tensors)
+        for place, tensors, _ in tables(root)
+        if any(len(v.shape) == 4 for v in tensors.values()) and not kind(tensors)
+    ]
     if not dicts:
         return None
 

@@ -199,6 +199,10 @@ def build_generator(
     taps = reader.taps("convs.0.conv.blur.kernel", 4) if len(resolutions) > 1 else None
     if taps is not None:
         synthesis_kwargs["resample_filter"] = taps
+    # Their ToRGB has a filter of its own, which is the usual one whatever blur_kernel the convolutions have.
+    img_taps = reader.taps("to_rgbs.0.upsample.kernel", 4) if len(resolutions) > 1 else None
+    if img_taps != taps:
+        synthesis_kwargs["img_filter"] = list(STANDARD_FILTER) if img_taps is None else img_taps
     mapping_kwargs = {"num_layers": num_layers, "lr_multiplier": assumed["lr_mlp"]}
     if num_layers > 1 and layer_features != w_dim:
         mapping_kwargs["layer_features"] = layer_features
@@ -361,7 +365,9 @@ def _unused_filters(network: torch.nn.Module, taps: list[list[float]] | None) ->
     for name in network.state_dict():
         if name.endswith("resample_filter"):
             plain = isinstance(network.get_submodule(name.rpartition(".")[0]), Conv2dLayer)
-            sources[name] = Source({}, partial(setup_filter, STANDARD_FILTER if plain or taps is None else taps))
+            shape = network.get_buffer(name).shape
+            standard = plain or taps is None or tuple(shape) != (len(taps), len(taps))
+            sources[name] = Source({}, partial(setup_filter, STANDARD_FILTER if standard else taps))
     return sources
 
 

@@ -51,6 +51,7 @@ SYNTHESIS_ARGS: dict[str, Check] = {
     "num_fp16_res": whole(0, 64),
     "architecture": one_of(ARCHITECTURES),
     "resample_filter": ("a short list of numbers", lambda v: v is None or is_filter(v)),
+    "img_filter": ("a short list of numbers", lambda v: v is None or is_filter(v)),
     "conv_clamp": ATTRIBUTES["conv_clamp"],
     "fp16_channels_last": flag,
     "kernel_size": ("an odd integer from 1 to 31", lambda v: type(v) is int and v % 2 == 1 and 1 <= v <= 31),

@@ -192,7 +192,7 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
     return {
         "conv": conv,
         "rgb": conv,
-        "down": lambda w: widen(conv(w)) * 0.25,  # the mean of 2x2 pixels; `widen` alone gives their sum
+        "down": lambda w: _times(widen(conv(w)), 0.25),  # the mean of 2x2 pixels; `widen` alone gives their sum
         "up": (lambda w: widen(fused_up(w))) if fused else lambda w: widen(turned(w).flip(2, 3)),
         "dense": torch.t,
         "linear": torch.t,
@@ -203,12 +203,19 @@ def _layouts(version: int, fused: bool) -> dict[str, Make]:
 # them here. "up" does not: the module's transposed convolution turns its kernel as Theano does. "dense" does not: a
 # full convolution of a single pixel gives the kernel as it is. "rgb" has kernels of one pixel.
 THEANO_LAYOUTS: dict[str, Make] = {
-    "conv": lambda w: w.flip(2, 3),
+    "conv": lambda w: w if w.is_meta else w.flip(2, 3),
     "rgb": lambda w: w.t()[:, :, None, None],
     "up": lambda w: widen(w.transpose(0, 1)),
     "dense": lambda w: w.permute(0, 2, 3, 1).flatten(0, 2),
-    "linear": lambda w: w.t() if w.ndim == 2 else w.flip(2, 3).flatten(1),  # Dense1, and Dense0: a convolution to 1x1
+    "linear": lambda w: (
+        w.t() if w.ndim == 2 else (w if w.is_meta else w.flip(2, 3)).flatten(1)
+    ),  # Dense1, and Dense0: a convolution to 1x1
 }
+
+
+def _times(w: torch.Tensor, factor: float) -> torch.Tensor:
+    """A product. On the meta device, where shapes are compared, it would import torch._dynamo, which takes a second."""
+    return w if w.is_meta else w * factor
 
 
 def _pair(
@@ -218,7 +225,7 @@ def _pair(
     kind = _kind(network.get_submodule(layer.module))
     layout = layouts[kind]
     return {
-        f"{layer.module}.weight": Source({"weight": (weight, None)}, lambda w: layout(w * scale)),
+        f"{layer.module}.weight": Source({"weight": (weight, None)}, lambda w: layout(_times(w, scale))),
         # In the file the dense layer has one number of its bias per map, and here one per output.
         f"{layer.module}.bias": Source(
             {"bias": (bias, None)}, lambda b: b.repeat_interleave(16) if kind == "dense" else b

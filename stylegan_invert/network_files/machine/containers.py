@@ -6,6 +6,7 @@ from typing import Any
 from ...errors import NetworkFileError
 from ...files.pickled import Refusal
 from ...files.torch_file import read_object
+from ..unknown import WHOLE, is_whole_module
 from . import persistence, tensorflow
 
 
@@ -21,7 +22,12 @@ def read_records(data: memoryview, file: object, more: Mapping[tuple[str, str], 
         NetworkFileError: the file is neither a pickle nor a torch zip, is damaged, or holds objects that no network
             file needs.
     """
-    root = read_object(data, file, {**persistence.GLOBALS, **tensorflow.GLOBALS, **(more or {})})
+    try:
+        root = read_object(data, file, {**persistence.GLOBALS, **tensorflow.GLOBALS, **(more or {})})
+    except NetworkFileError as e:
+        if "no network file needs" in e.reason and is_whole_module(data):
+            raise NetworkFileError(file, e.place, e.reason + WHOLE) from None
+        raise
     try:
         persistence.parse_all(root)
     except Refusal as e:

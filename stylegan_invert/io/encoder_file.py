@@ -1,0 +1,132 @@
+"""Files of encoders: safetensors with the encoder's weights, and in its header what it is and of which network."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ..errors import EncoderFileError
+from ..files import plain
+from ..files.door import ENCODER, opened
+from ..files.writing import atomic
+from ..generator import GeneratorAdapter
+from ..generator.encoding import SPACES, Encoding, entries
+from ..networks.encoder import Encoder
+
+FORMAT = "stylegan-invert encoder 1"
+HEADER = "stylegan_invert"  # the entry of the metadata that describes the encoder, as JSON
+ENCODER_FILE = "encoder.safetensors"  # in the folder of a run
+SETTINGS = plain.table(
+    {
+        "img_channels": plain.whole(1, 4),
+        "input_size": plain.whole(1, 1024),
+        "outputs": plain.whole(1, 2**17),
+        "c_dim": plain.whole(0, 10**5),
+        "width": plain.whole(1, 256),
+        "iterative": plain.flag,
+    }
+)
+ABOUT = plain.table(
+    {
+        "space": plain.text(*SPACES),
+        "network_sha256": plain.text(limit=64),
+        "images": plain.whole(0, 10**12),
+        "passes": plain.whole(1, 1000),
+        "losses": plain.anything,
+    }
+)
+DESCRIPTION = plain.table({"format": plain.text(FORMAT), "encoder": SETTINGS, "about": ABOUT})
+
+
+@dataclass(frozen=True)
+class About:
+    """What an encoder's file says of it.
+
+    Attributes:
+        space: the space of its codes.
+        network_sha256: the hash of the network that it belongs to, see `GeneratorAdapter.sha256`.
+        images: the pictures that it was shown in its training.
+        passes: the passes over a picture in its training; 1 unless it is iterative.
+        losses: the terms of its training, by name.
+    """
+
+    space: str
+    network_sha256: str
+    images: int
+    passes: int
+    losses: dict[str, Any]
+
+
+def write_encoder(path: str | os.PathLike, encoder: Encoder, about: About) -> None:
+    """Write an encoder. A failure leaves no half-written file."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    header = {"format": FORMAT, "encoder": encoder.settings, "about": asdict(about)}
+    with atomic(path) as temporary:
+        # One entry, because the library writes several in an order that changes from run to run.
+        safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header)})
+
+
+def read_encoder(
+    path: str | os.PathLike, generator: GeneratorAdapter, any_network: bool = False
+) -> tuple[Encoding, About]:
+    """Read an encoder for a generator, in eval mode, without gradients, on the generator's device.
+
+    Args:
+        path: the file, or the folder of the run that trained it.
+        generator: the adapter of the network.
+        any_network: True takes an encoder that was trained for another network, if its code has the same size.
+
+    Raises:
+        EncoderFileError: the file is missing or damaged, or the encoder belongs to another network.
+    """
+    file = os.fspath(path)
+    if os.path.isdir(file):
+        file = os.path.join(file, ENCODER_FILE)
+    settings, about, tensors = _read(file)
+    if about.space not in generator.spaces or settings["outputs"] != entries(generator, about.space):
+        raise EncoderFileError(
+            f"{file}: its codes are {settings['outputs']} numbers in {about.space!r}, which this network's are not; "
+            "make an encoder for this network with 'stylegan-invert train-encoder'"
+        )
+    if settings["img_channels"] != generator.output_shape[0] or settings["c_dim"] != generator.c_dim:
+        raise EncoderFileError(
+            f"{file}: it is for pictures of {settings['img_channels']} channels and {settings['c_dim']} "
+            f"classes; this network has {generator.output_shape[0]} and {generator.c_dim}"
+        )
+    if about.network_sha256 != generator.sha256() and not any_network:
+        raise EncoderFileError(
+            f"{file}: it was trained for another network; make one for this network with 'stylegan-invert "
+            "train-encoder', or use it all the same with --assume-encoder"
+        )
+    encoder = Encoder(**settings)
+    shapes = {name: (tuple(value.shape), value.dtype) for name, value in encoder.state_dict().items()}
+    if shapes != {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}:
+        raise EncoderFileError(f"{file}: its tensors are not those of the encoder that its header describes")
+    bad = next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
+    if bad is not None:
+        raise EncoderFileError(f"{file}: {bad} has numbers that are not finite; the file is damaged")
+    encoder.load_state_dict(tensors)
+    encoder = encoder.eval().requires_grad_(False).to(generator.device)
+    return Encoding(encoder, about.space, generator), about
+
+
+def _read(file: str) -> tuple[dict[str, Any], About, dict[str, torch.Tensor]]:
+    """The settings of the encoder, what the file says of it, and its tensors."""
+    with opened(file, ENCODER):
+        pass  # refuses what is not a regular file of a possible size
+    try:
+        with safetensors.safe_open(file, "pt") as source:
+            header = source.metadata() or {}
+            if HEADER not in header:
+                raise EncoderFileError(f"{file}: it is not an encoder; 'stylegan-invert train-encoder' makes them")
+            described = plain.parse_json(header[HEADER], DESCRIPTION)
+            tensors = {name: source.get_tensor(name) for name in source.keys()}
+    except EncoderFileError:
+        raise
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
+        raise EncoderFileError(f"{file}: it is no encoder, or is damaged ({str(e)[:120]})") from None
+    return described["encoder"], About(**described["about"]), tensors
