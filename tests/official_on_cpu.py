@@ -1,9 +1,11 @@
 """Runs ``stylegan_invert.official_train`` where there is no CUDA: python tests/official_on_cpu.py REPO ARGUMENTS...
 
 The training loops of NVIDIA's repositories choose CUDA by name, and were written for older versions of torch. The names are
-replaced here in the module of the loop alone; everything else is that of the checkout.
+replaced here in the module of the loop alone. stylegan2-ada-pytorch has no option for the number of channels, which is made
+small here, too. Everything else is that of the checkout.
 """
 
+import functools
 import sys
 import types
 from pathlib import Path
@@ -65,7 +67,24 @@ def missing(name, **contents):
 def train_of(repo, original=official_train.train_of):
     train = original(repo)
     train.training_loop.torch = Torch("torch")
+    if hasattr(train, "setup_training_loop_kwargs"):
+        train.setup_training_loop_kwargs = functools.partial(small, train.setup_training_loop_kwargs)
+    else:
+        train.launch_training = functools.partial(with_floats, train.launch_training)
     return train
+
+
+def with_floats(launch, c, **others):
+    for kwargs in (c.G_opt_kwargs, c.D_opt_kwargs):
+        kwargs.betas = [float(beta) for beta in kwargs.betas]  # newer versions of torch refuse 0 for 0.0
+    launch(c=c, **others)
+
+
+def small(make, **options):
+    name, arguments = make(**options)
+    for kwargs in (arguments.G_kwargs.synthesis_kwargs, arguments.D_kwargs):
+        kwargs.update(channel_base=1024, channel_max=32)
+    return name, arguments
 
 
 process = types.SimpleNamespace(memory_info=lambda: types.SimpleNamespace(rss=0))
