@@ -61,7 +61,7 @@ def main() -> None:
     args += ["--mixing", "0", "--pl-weight", "0", "--batch", "32"]
     pictures = round((LONG - SHORT) * 1000)
     walls, cpus = ({name: [] for name in WAYS} for _ in range(2))
-    for repeat in range(options.repeats):
+    for _ in range(options.repeats):
         for name, (launcher, threads) in WAYS.items():
             (short, short_cpu), (long, long_cpu) = (measure(launcher, threads, k, args) for k in (SHORT, LONG))
             walls[name].append((long - short) / pictures)
