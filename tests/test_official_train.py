@@ -167,6 +167,19 @@ def test_a_snapshot_of_an_official_loop_opens_here_with_its_head_and_resumes(loo
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"), [("text", "not a table of tensors"), ({"direction": {}}, "expected ema and outputs")]
+)
+def test_a_damaged_head_beside_the_discriminator_is_refused(wrong, says, repository, tmp_path):
+    G, D, _ = run("stylegan3", steps=0)
+    record = module_call(D.trunk)
+    record.args[0]["state"]["stylegan_invert"] = wrong
+    with open(tmp_path / "x.pkl", "wb") as f:
+        pickle.dump({"G": None, "D": official._Written(record), "G_ema": official._Written(module_call(G))}, f)
+    with pytest.raises(si.NetworkFileError, match=says):
+        assert si.load(str(tmp_path / "x.pkl")).direction
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_values_are_reported_where_the_official_loop_reads_them(loop, repository):
     G, D, loss = run(loop, steps=1)
