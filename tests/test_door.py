@@ -27,7 +27,7 @@ from stylegan_invert.files import door
 from stylegan_invert.files.arrays import read_npy, read_npz
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io import codes
-from stylegan_invert.media import decoding, pictures
+from stylegan_invert.media import decoding, labels, pictures
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import find_pictures, projector_pixels, read_picture
 from stylegan_invert.network_files import sources
@@ -604,6 +604,21 @@ def test_bad_labels_are_refused_in_a_sentence(tmp_path, case):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": BAD_LABELS[case]}))
     with pytest.raises(si.TrainingError, match="dataset.json"):
         PictureSet(tmp_path, use_labels=True)
+
+
+def test_labels_that_would_take_much_memory_are_refused_unread(tmp_path, monkeypatch):
+    names = [f"{i}.png" for i in range(100)]
+    fitting = json.dumps({"labels": [[name, [0.5] * 8] for name in names]}).encode()
+    monkeypatch.setattr(door, "LIMIT_VARIABLE", "UNSET")
+    limit = door.LABELS.limit
+    texts = [b'{"labels":[' + piece * (limit // per + 1) + b"]}" for piece, per in ((b"[],", 64), (b"1,", 8))]
+    texts.append(b"{" + b'"":1,' * (limit // 64) + b'"labels":[]}')
+    monkeypatch.setattr(labels.json, "loads", lambda text: pytest.fail("it was parsed"))
+    for text in texts:
+        with pytest.raises(si.TrainingError, match="holds more than 2,097,152 labels or 16,777,216 numbers"):
+            labels.parse_labels(text, names, "x.zip: dataset.json")
+    monkeypatch.undo()
+    assert labels.parse_labels(fitting, names, "dataset.json").shape == (100, 8)
 
 
 def test_labels_that_are_no_json_are_refused(tmp_path):

@@ -14,6 +14,7 @@ import torch
 from ..errors import NetworkFileError, printable
 from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
+from ..files.safetensors_file import is_safetensors
 from ..files.tensors import TensorRecord, tensor_call
 from ..files.writing import atomic, sha256
 from ..generator import adapt
@@ -181,15 +182,17 @@ def _bytes(path: Path, name: str) -> bytearray:
 def _check_head(head: bytes, path: Path, name: str) -> None:
     """Refuse first bytes with which no network file begins, so that the rest need not be read.
 
-    The records of a large pickle are looked at in the file, too, before gigabytes are read that hold no network.
+    The records of a large file are looked at in the file, too, before gigabytes are read that hold no network.
     """
-    if network_safetensors.is_safetensors(head):
-        return
-    if head[:1] != b"\x80" and head[:2] != b"PK":
+    if head[:1] != b"\x80" and head[:2] != b"PK" and not is_safetensors(head):
         read_records(memoryview(head), name)  # raises the error that says what it may be
     if path.stat().st_size > LARGE:
         with opened(path, NETWORK, name) as file:
-            read_records(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), name, table.GLOBALS)
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            if is_safetensors(view):
+                network_safetensors.described(view, name)
+            else:
+                read_records(view, name, table.GLOBALS)
 
 
 def from_bytes(
@@ -212,7 +215,7 @@ def from_bytes(
     """
     view, given = memoryview(data), assume or {}
     budget = Budget(file, 2 * len(view))
-    if network_safetensors.is_safetensors(view):
+    if is_safetensors(view):
         table.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
         return NetworkFile(contents.networks, file, sha256(view), contents.training_set_kwargs, contents.extra)
