@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,9 +37,9 @@ from stylegan_invert.ops import native
 from stylegan_invert.projectors import Projector
 from stylegan_invert.training.gan_losses import StyleGAN2Loss
 
-PARTS = ("ops", "step", "memory", "training", "where", "project")
+PARTS = ("ops", "step", "share", "memory", "training", "where", "project")
 FORMS = ("reference", "native")  # of this project; the official code is a third
-BASES = {32: 1024, 256: 16384, 1024: 32768}  # channel_base by resolution
+BASES = {32: 1024, 64: 16384, 256: 16384, 1024: 32768}  # channel_base by resolution
 Timed = dict[str, float]
 
 
@@ -280,6 +281,42 @@ def bench_step(
         result["matrix_product_gigaflop_per_second"] = rate
         result["share_of_matrix_product"] = result["gigaflop"] / result["native"] / rate
     return result
+
+
+class ConvolutionTime(TorchDispatchMode):
+    """While it is active, adds up the processor time of convolutions, forward and backward, in ``seconds``."""
+
+    seconds = 0.0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(function)
+        if "conv" not in name and "winograd" not in name:
+            return function(*args, **(kwargs or {}))
+        start = time.process_time()
+        result = function(*args, **(kwargs or {}))
+        self.seconds += time.process_time() - start
+        return result
+
+
+def bench_share(resolution: int, rounds: int) -> dict[str, Any]:
+    """Processor seconds of a step of the official search (method w, LPIPS with SqueezeNet) on a CPU, and the share of it that
+    is not convolution: medians of steps."""
+    G = generators(resolution, False, torch.device("cpu"))["ours"]
+    target = torch.rand([1, 3, resolution, resolution]) * 2 - 1
+
+    def steps(form: str, mode: Any) -> list[float]:
+        """What a clock shows after each step."""
+        seen: list[float] = []
+        with native.using(form), mode or contextlib.nullcontext():
+            projector = Projector(G, "w", loss="lpips-squeeze=1", steps=rounds + 2)
+            projector.fit(target, callback=lambda _: seen.append(mode.seconds if mode else time.process_time()))
+        return np.diff(seen)[1:].tolist()
+
+    found: dict[str, Any] = {}
+    for form in FORMS:
+        found[form] = statistics.median(steps(form, None))
+        found[f"{form}_not_convolution"] = 1 - statistics.median(steps(form, ConvolutionTime())) / found[form]
+    return found
 
 
 def bench_memory(resolution: int, official: str | None, device: torch.device) -> dict[str, Any]:
@@ -547,6 +584,10 @@ def table(results: dict[str, Any]) -> str:
         for name, r in results.get("bandwidth", {}).items()
     ]
     lines += [
+        f"* {name}: not convolution {r['reference_not_convolution']:.0%} (reference), {r['native_not_convolution']:.0%} (native)."
+        for name, r in results["rows"].items() if "native_not_convolution" in r
+    ]  # fmt: skip
+    lines += [
         f"* Memory of a step at {resolution}, {form}: {m['one_target'] / 1e6:.0f} MB with one target, "
         f"{m['each_more'] / 1e6:.0f} MB for each more."
         for resolution, found in results.get("memory", {}).items() for form, m in found.items()
@@ -612,6 +653,9 @@ def main(
                 if there:  # the official code takes one after another
                     many["official"] = batch * bench_step(256, True, where, rounds, *features)["official"]
                 keep(f"{batch} targets of 256, VGG16 of its own", row(many))
+        if "share" in parts and where.type == "cpu":
+            for resolution in (32, 64, 256):
+                keep(f"processor time of an official step {resolution}", bench_share(resolution, rounds))
         if "memory" in parts:
             found = {r: bench_memory(int(r), official, where) for r in resolutions.split(",")}
             results["memory"] = found

@@ -116,7 +116,7 @@ METHODS = {
         DENSE,
         DenseOptions,
         "regression",
-        preset={**_FAST_Z, "steps": 60, "layer_steps": 60, "layer_optimizer": "lbfgs"},
+        preset={**_FAST_Z, "steps": 60, "layer_steps": 60, "layer_optimizer": "lbfgs", "lambda_delta": 0.1},
         about="dense in the same way",
     ),
     "v": Method("v", W, WOptions, about="w in whitened coordinates of V"),

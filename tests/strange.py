@@ -100,12 +100,22 @@ def targets(generator: Any, c: torch.Tensor | None) -> torch.Tensor:
     return torch.cat([made, torch.nn.functional.interpolate(small, size=made.shape[-1], mode="bilinear")])
 
 
+def steps_within(seconds: float, net: NetworkFile, arguments: dict[str, Any], target: torch.Tensor) -> int:
+    """The steps of a projector that fit into so many processor seconds; at least 5."""
+    projector = Projector(net, steps=5, **arguments)
+    projector.fit(target)  # set-up
+    began = time.process_time()
+    projector.fit(target)
+    return max(5, round(5 * seconds / (time.process_time() - began)))
+
+
 def compare(net: NetworkFile, steps: int | None = None) -> dict[str, Any]:
-    """The default beside the official search, or beside that for z, in the same time, on two targets.
+    """The default beside the official search, or beside that for z, on two targets.
 
     Args:
         net: the network.
-        steps: of the default; None takes its own.
+        steps: of the default; the other gets a step for each of its evaluations, which takes it longer. None takes the
+            default's own, and gives the other as many steps as fit into its processor time.
 
     Returns:
         "method", the default's; for each target, in lists: "evaluations"; "fast" and "other", the final distance by the
@@ -130,11 +140,7 @@ def compare(net: NetworkFile, steps: int | None = None) -> dict[str, Any]:
         fit = projector.fit(target)
         took = time.process_time() - began
         one = {**other, **some, "loss": copy.copy(projector.distance)}
-        short = Projector(net, steps=5, **one)
-        short.fit(target)  # set-up
-        began = time.process_time()
-        short.fit(target)
-        count = max(5, round(5 * took / (time.process_time() - began)))
+        count = fit.notes["evaluations"][0] if steps is not None else steps_within(took, net, one, target)
         found["evaluations"].append(fit.notes["evaluations"][0])
         found["fast"].append(reached(fit.code))
         found["other"].append(reached(Projector(net, steps=count, **one).fit(target).code))

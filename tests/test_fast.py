@@ -253,7 +253,7 @@ def test_the_fast_presets_come_closer_than_a_hundred_official_steps(cache):
 
 @pytest.mark.parametrize("name", [name for name in strange.NETWORKS if name[0].islower()])
 def test_strange_networks_get_through_with_the_defaults(name, cache):
-    """No NaN, and no farther from either target than the official search in the same time."""
+    """No NaN, and no farther from either target than the official search with as many evaluations."""
     found = strange.compare(strange.NETWORKS[name](), steps=12)
     assert found["method"] == "fast-w+"
     for fast, other in zip(found["fast"], found["other"]):
