@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from dataclasses import replace
@@ -436,6 +437,16 @@ def test_pictures_of_too_many_pixels_are_refused_by_their_header(tmp_path, monke
         with pytest.raises(si.ImageFileError, match="pixels, and a .* picture may have"):
             (tmp_path / kind).write_bytes(data)
             read_picture(tmp_path / kind, 8, 3)
+
+
+def test_pillow_warns_of_nothing(tmp_path):
+    entries = [struct.pack("<HHII", tag, 7, 2**31, 8) for tag in range(1000)]  # each is larger than the file
+    (tmp_path / "a.tif").write_bytes(
+        b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    )
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(si.ImageFileError, match="a.tif: "):
+        read_picture(tmp_path / "a.tif", 8, 3)
+    assert caught == []
 
 
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path, monkeypatch):
