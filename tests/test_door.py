@@ -578,6 +578,22 @@ def test_entries_of_a_zip_are_limited(tmp_path, monkeypatch):
             PictureSet(tmp_path / name)
 
 
+def test_an_entry_without_a_name_is_no_array_and_no_picture(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros(3, np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as file:
+        file.writestr("y", b"")
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    for mark, name_length in ((b"PK\3\4", 26), (b"PK\1\2", 28)):
+        at = data.rindex(mark) + name_length
+        data[at : at + 4] = struct.pack("<HH", 0, 1)  # the name's one character becomes an extra field
+    (tmp_path / "x.npz").write_bytes(data)
+    assert "" in zipfile.ZipFile(tmp_path / "x.npz").namelist()
+    with pytest.raises(si.CodeFileError, match="x.npz: it has no array 'w' or 'z'"):
+        codes.read_codes(tmp_path / "x.npz")
+    with pytest.raises(si.TrainingError, match="there are no pictures in it"):
+        PictureSet(tmp_path / "x.npz")
+
+
 def test_the_list_of_a_zip_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("stylegan_invert.media.picture_set.DIRECTORY", replace(door.DATASET, limit=2**20))
     archive(tmp_path / "a.zip", zipfile.ZIP_STORED, **{f"{'x' * 60000}{i}": b"" for i in range(20)})

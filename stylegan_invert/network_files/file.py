@@ -51,6 +51,8 @@ class NetworkFile:
     in eval mode, without gradients, on the CPU. `provenance.provenance_of` tells its origin.
     """
 
+    _source: str | os.PathLike = ""  # what `load` was given, for errors of networks that are built later
+
     def __init__(
         self,
         networks: Mapping[str, torch.nn.Module | Unbuilt | None],
@@ -76,7 +78,9 @@ class NetworkFile:
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, Unbuilt):
-            unbuilt, value = value, value.build()
+            unbuilt = value
+            with downloaded(self._source):
+                value = unbuilt.build()
             for same in ROLES:  # one generator may stand under two keys
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
@@ -107,7 +111,9 @@ class NetworkFile:
             NetworkFileError: the file's tensors for it do not fit.
         """
         if self._direction is None and "direction" in self.extra:
-            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.G.mapping.normalize_z, self.file)
+            G, D = self.G, self["D"]
+            with downloaded(self._source):
+                self._direction = read_direction(self.extra, D, G.z_dim, G.mapping.normalize_z, self.file)
         return self._direction
 
     @property
@@ -171,7 +177,9 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
     with downloaded(source):
-        return from_bytes(_bytes(path, name), name, assume, beside)
+        net = from_bytes(_bytes(path, name), name, assume, beside)
+    net._source = source
+    return net
 
 
 def _bytes(path: Path, name: str) -> bytearray:
