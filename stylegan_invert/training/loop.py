@@ -31,7 +31,7 @@ LATER_SECONDS = 600.0  # after a checkpoint, another one is written with the nex
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 _OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
-_LOG_FILE = door.Kind("the log of a run", 2**28, TrainingError)
+_LOG_FILE = door.Kind("the log of a run", 2**24, TrainingError)  # a line has 600 bytes
 _DATA = plain.table(
     {"path": plain.text()},
     {
@@ -447,9 +447,9 @@ class _Log(contextlib.AbstractContextManager):
 
     def __init__(self, outdir: Path, nimg: int):
         path = outdir / LOG
-        lines = [line for line in _lines(path) if line["nimg"] <= nimg]
+        lines = [json.dumps(line) + "\n" for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            temporary.write_text("".join(lines))
         self._path = path
         try:
             from torch.utils.tensorboard import SummaryWriter
