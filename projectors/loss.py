@@ -44,14 +44,14 @@ def build_loss(
         named = files.get(name)
         if name in needed:
             paths[name] = weights.find(named)
-            if paths[name] is not None:
-                sha256 = sha256_of_file(paths[name]) if paths[name].is_file() else None
-                record[name] = {"file": str(paths[name]), "sha256": sha256}
         elif named is not None:
             user = next(key for key, entry in LOSSES.items() if entry.weights == name)
             raise ProjectionError(
                 f"{weights.title} was named ({os.fspath(named)}), and the loss {loss!r} has no {user} to use it"
             )
     distance = parse(loss, run_torchscript, **paths)
+    for name, path in paths.items():  # only now, so that no file is hashed that is refused
+        if path is not None:
+            record[name] = {"file": str(path), "sha256": sha256_of_file(path)}
     names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
     return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}

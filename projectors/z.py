@@ -56,7 +56,7 @@ def fit(
         history = torch.cat([history, descend(search, of_round, steps, options.optimizer, options)])
         with torch.no_grad():
             total, distance = evaluate(search, of_round)
-        scores[left] = torch.where(torch.isfinite(total), total, torch.inf)
+        scores[left] = torch.where(torch.isfinite(total), total, torch.inf).to(scores.dtype)
     with torch.no_grad():
         code = search.code()
     history = torch.cat([history, distance[None].cpu()])

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .errors import printable
+
 
 class Check(NamedTuple):
     """The values that an option accepts: a number in a range, one of several words, or any text.
@@ -36,7 +38,9 @@ class Check(NamedTuple):
         if self.words:
             return isinstance(value, str) and (value in self.words or self.words == ("",))
         kinds = int if self.whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         return self.low <= value <= self.high and not (self.above and value == self.low)
 
@@ -113,11 +117,20 @@ def check_options(cls: type, values: Mapping[str, Any], error: type[Exception]) 
     unknown = sorted(set(values) - set(fields))
     if unknown:
         names = ", ".join(fields) or "none"
-        raise error(f"option {', '.join(unknown)} is unknown to this method; there are: {names}")
+        raise error(f"option {printable(', '.join(unknown), 200)} is unknown to this method; there are: {names}")
     for name, value in values.items():
         check = fields[name].metadata["check"]
         if not check.accepts(value):
-            raise error(f"{name} is {value!r}; expected {check}")
+            raise error(f"{name} is {_shown(value)}; expected {check}")
+
+
+def _shown(value: Any) -> str:
+    """A value for an error. Options are read from files, too, where a text or number can be very long."""
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        return f"a {type(value).__name__}"
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of more than 30 digits"
+    return printable(repr(value), 80)
 
 
 SEED = dict(low=0, high=2**32 - 1, whole=True)

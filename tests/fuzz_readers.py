@@ -14,7 +14,14 @@ import safetensors.torch
 import torch
 
 import stylegan_invert as si
-from stylegan_invert.errors import CodeFileError, DownloadError, ImageFileError, NetworkFileError, TrainingError
+from stylegan_invert.errors import (
+    CodeFileError,
+    DownloadError,
+    EncoderFileError,
+    ImageFileError,
+    NetworkFileError,
+    TrainingError,
+)
 from stylegan_invert.generator import Code, adapt
 from stylegan_invert.network_files.file import load
 from stylegan_invert.networks.stylegan2 import Generator
@@ -161,6 +168,23 @@ def use_statistics(path: Path) -> None:
     from stylegan_invert.io.gaussian_file import read_gaussian
 
     GENERATOR.with_gaussian(None, read_gaussian(path, GENERATOR)).convert(GENERATOR.center("w"), "v")
+
+
+def encoder(folder: Path) -> Path:
+    from stylegan_invert.generator.encoding import entries
+    from stylegan_invert.io.encoder_file import About, write_encoder
+    from stylegan_invert.networks.encoder import Encoder
+
+    about = About("w+", GENERATOR.sha256(), 0, 1, {"loss": "mse"})
+    write_encoder(folder / "encoder.safetensors", Encoder(1, 8, entries(GENERATOR, "w+"), width=1), about)
+    return folder / "encoder.safetensors"
+
+
+def use_encoder(path: Path) -> None:
+    from stylegan_invert.io.encoder_file import read_encoder
+
+    encoding, _ = read_encoder(path, GENERATOR, any_network=True)
+    encoding.encode(torch.zeros([1, 1, 8, 8]))
 
 
 def projection(folder: Path) -> Path:
@@ -362,6 +386,7 @@ READERS = {
     "codes": Reader(codes, use_codes, CodeFileError, 2),
     "packed codes": Reader(packed_codes, use_codes, CodeFileError),
     "statistics": Reader(statistics, use_statistics, CodeFileError),
+    "encoder": Reader(encoder, use_encoder, EncoderFileError),
     "result": Reader(projection, use_projection, CodeFileError),
     "dataset": Reader(dataset, use_dataset, TrainingError, 2),
     "labels": Reader(labels, use_dataset, TrainingError),

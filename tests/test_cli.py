@@ -173,7 +173,7 @@ def test_the_official_projector_flags_and_files(cli, features, tmp_path):
         "target.png",
     ]
     arrays = load_npz(tmp_path / "out" / "projected_w.npz")
-    assert list(arrays) == ["w"] and arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
+    assert list(arrays) == ["w", "network"] and arrays["w"].shape == (1, 8, 128) and arrays["w"].dtype == np.float32
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["metrics"]["lpips_network"] == "vgg" and record["options"]["vgg16"]["file"] == str(features)
     defaults = {p.name: p.default for p in projector.params}

@@ -259,7 +259,7 @@ def test_method_de_is_one_pass(tmp_path):
         torch.testing.assert_close(alone.image.int(), one.image.int(), rtol=0, atol=1)  # batches round otherwise
     several[0].save(tmp_path)
     saved = load_npz(tmp_path / "projected_w.npz")
-    assert set(saved) == {"w", "z"}
+    assert set(saved) == {"w", "z", "network"}
     torch.testing.assert_close(torch.from_numpy(saved["w"]), net.G.mapping(torch.from_numpy(saved["z"])))
 
 

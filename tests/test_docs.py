@@ -15,6 +15,7 @@ import pytest
 
 from stylegan_invert.cli import main as cli_main
 from stylegan_invert.cli.official_projector import command as projector
+from stylegan_invert.cli.official_train import command as official_train
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -61,6 +62,7 @@ def cli_reference():
 
     parts += below(top)
     parts.append(section(context(projector, "python -m stylegan_invert.projector")))
+    parts.append(section(context(official_train, "python -m stylegan_invert.official_train")))
     return "\n".join(parts)
 
 

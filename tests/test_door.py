@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from dataclasses import replace
@@ -27,7 +28,7 @@ from stylegan_invert.files import door
 from stylegan_invert.files.arrays import read_npy, read_npz
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io import codes
-from stylegan_invert.media import decoding, pictures
+from stylegan_invert.media import decoding, labels, pictures
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import find_pictures, projector_pixels, read_picture
 from stylegan_invert.network_files import sources
@@ -438,6 +439,16 @@ def test_pictures_of_too_many_pixels_are_refused_by_their_header(tmp_path, monke
             read_picture(tmp_path / kind, 8, 3)
 
 
+def test_pillow_warns_of_nothing(tmp_path):
+    entries = [struct.pack("<HHII", tag, 7, 2**31, 8) for tag in range(1000)]  # each is larger than the file
+    (tmp_path / "a.tif").write_bytes(
+        b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    )
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(si.ImageFileError, match="a.tif: "):
+        read_picture(tmp_path / "a.tif", 8, 3)
+    assert caught == []
+
+
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path, monkeypatch):
     y, x = np.mgrid[:256, :512]
     smooth = PIL.Image.fromarray(np.stack([x // 2, y, (x + y) // 3], -1).astype(np.uint8))
@@ -567,6 +578,22 @@ def test_entries_of_a_zip_are_limited(tmp_path, monkeypatch):
             PictureSet(tmp_path / name)
 
 
+def test_an_entry_without_a_name_is_no_array_and_no_picture(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros(3, np.float32))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as file:
+        file.writestr("y", b"")
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    for mark, name_length in ((b"PK\3\4", 26), (b"PK\1\2", 28)):
+        at = data.rindex(mark) + name_length
+        data[at : at + 4] = struct.pack("<HH", 0, 1)  # the name's one character becomes an extra field
+    (tmp_path / "x.npz").write_bytes(data)
+    assert "" in zipfile.ZipFile(tmp_path / "x.npz").namelist()
+    with pytest.raises(si.CodeFileError, match="x.npz: it has no array 'w' or 'z'"):
+        codes.read_codes(tmp_path / "x.npz")
+    with pytest.raises(si.TrainingError, match="there are no pictures in it"):
+        PictureSet(tmp_path / "x.npz")
+
+
 def test_the_list_of_a_zip_is_limited(tmp_path, monkeypatch):
     monkeypatch.setattr("stylegan_invert.media.picture_set.DIRECTORY", replace(door.DATASET, limit=2**20))
     archive(tmp_path / "a.zip", zipfile.ZIP_STORED, **{f"{'x' * 60000}{i}": b"" for i in range(20)})
@@ -604,6 +631,21 @@ def test_bad_labels_are_refused_in_a_sentence(tmp_path, case):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": BAD_LABELS[case]}))
     with pytest.raises(si.TrainingError, match="dataset.json"):
         PictureSet(tmp_path, use_labels=True)
+
+
+def test_labels_that_would_take_much_memory_are_refused_unread(tmp_path, monkeypatch):
+    names = [f"{i}.png" for i in range(100)]
+    fitting = json.dumps({"labels": [[name, [0.5] * 8] for name in names]}).encode()
+    monkeypatch.setattr(door, "LIMIT_VARIABLE", "UNSET")
+    limit = door.LABELS.limit
+    texts = [b'{"labels":[' + piece * (limit // per + 1) + b"]}" for piece, per in ((b"[],", 64), (b"1,", 8))]
+    texts.append(b"{" + b'"":1,' * (limit // 64) + b'"labels":[]}')
+    monkeypatch.setattr(labels.json, "loads", lambda text: pytest.fail("it was parsed"))
+    for text in texts:
+        with pytest.raises(si.TrainingError, match="holds more than 2,097,152 labels or 16,777,216 numbers"):
+            labels.parse_labels(text, names, "x.zip: dataset.json")
+    monkeypatch.undo()
+    assert labels.parse_labels(fitting, names, "dataset.json").shape == (100, 8)
 
 
 def test_labels_that_are_no_json_are_refused(tmp_path):

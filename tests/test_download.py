@@ -270,6 +270,16 @@ def test_a_damaged_record_is_made_anew(server, record):
     assert download(f"{server[0]}/a") == path and kept.read_text() == good
 
 
+def test_a_network_that_is_built_later_names_the_downloaded_file(server, tiny_file):
+    (server[1] / "net.pkl").write_bytes(tiny_file.read_bytes().replace(b"Discriminator", b"Dascriminator"))
+    net = si.load(f"{server[0]}/net.pkl")
+    assert net.G.img_resolution == 8
+    with pytest.raises(
+        si.NetworkFileError, match="of class 'Dascriminator'.*It was downloaded to .*; delete that file"
+    ):
+        _ = net.D
+
+
 SECRET = "http://user:hunter2@127.0.0.1:{}/net.pkl?token=hunter2#hunter2"
 
 

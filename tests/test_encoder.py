@@ -12,9 +12,11 @@ from test_training import jpeg
 
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
+from stylegan_invert.cli.train_encoder import resnet
 from stylegan_invert.errors import EncoderFileError, TrainingError
 from stylegan_invert.generator import Code, adapt, with_prior
 from stylegan_invert.generator.encoding import Encoding, entries
+from stylegan_invert.io import encoder_file
 from stylegan_invert.io.encoder_file import HEADER, About, read_encoder, write_encoder
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import as_images, write_png
@@ -222,6 +224,39 @@ def test_damaged_files_are_refused_in_a_sentence(tmp_path, change):
             read_encoder(file, generator)
 
 
+def test_an_encoder_takes_no_memory_before_its_tensors_are_compared(tmp_path, monkeypatch):
+    generator = adapt(make_network().G)
+    encoder = Encoder(3, 16, entries(generator, "w+"), width=4)
+    encoder.settings["width"] = 256  # the modules of this width take 1 GB
+    write_encoder(tmp_path / "e.safetensors", encoder, About("w+", generator.sha256(), 0, 1, {}))
+    made = []
+    monkeypatch.setattr(encoder_file, "Encoder", lambda **settings: made.append(Encoder(**settings)) or made[0])
+    with pytest.raises(EncoderFileError, match="not those of the encoder that its header describes"):
+        read_encoder(tmp_path / "e.safetensors", generator)
+    assert {value.device.type for value in made[0].state_dict().values()} == {"meta"}
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    trainer = EncoderTrainer(EncoderOptions(**QUICK), adapt(make_network().G))
+    shared = torch.zeros([10**6])  # a thousand views of it would take 4 GB
+    nan = {
+        name: value * torch.nan if value.is_floating_point() else value
+        for name, value in trainer.encoder.state_dict().items()
+    }
+    for content, reason in (
+        ({"epoch": 1}, "is missing or of another size"),
+        ({f"layer{i}": shared for i in range(1000)}, "is missing or of another size"),
+        (nan, "has numbers that are nan"),
+        ([1], "is missing"),
+    ):
+        torch.save(content, tmp_path / "r.pt")
+        with pytest.raises(TrainingError, match=f"r.pt: .*{reason}"):
+            trainer.start_from(*resnet(str(tmp_path / "r.pt")))
+    (tmp_path / "r.pt").write_bytes(b"<html>")
+    with pytest.raises(TrainingError, match="r.pt: .*ResNet-18"):
+        resnet(str(tmp_path / "r.pt"))
+
+
 def test_the_commands(tiny_file, tmp_path):
     write_png(tmp_path / "t.png", np.zeros([3, 8, 8], np.uint8))
     train = [
@@ -262,7 +297,6 @@ def test_a_resnet_can_be_the_beginning(tmp_path):
     }
     state = {k: v for k, v in state.items() if not k.startswith("head")}
     torch.save(state, tmp_path / "resnet.pth")
-    from stylegan_invert.cli.train_encoder import resnet
 
     trainer = EncoderTrainer(EncoderOptions(**{**QUICK, "width": 64}), adapt(make_network().G))
     trainer.start_from(*resnet(str(tmp_path / "resnet.pth")))

@@ -356,7 +356,11 @@ def test_files_of_others_are_refused(tmp_path):
     net, other = make_network(), make_network(classes=2)
     path = tmp_path / "v.safetensors"
     statistics.keep_gaussian(adapt(net.G), path=path)
-    for data, match in ((path.read_bytes(), "another network"), (path.read_bytes()[:500], "damaged"), (b"", "damaged")):
+    for data, match in (
+        (path.read_bytes(), "another network"),
+        (path.read_bytes()[:500], "it lies at .*statistics of V"),
+        (b"", "not a safetensors"),
+    ):
         path.write_bytes(data)
         with pytest.raises(si.CodeFileError, match=match):
             statistics.keep_gaussian(adapt(other.G), label(2, 0), path)
@@ -403,7 +407,7 @@ def rewritten(path, about=(), **tensors):
         ({"axes": lambda a: a * 2}, "axes are not at right angles"),
         ({"axes": lambda a: a[:3]}, r"axes has the shape \(3, 8\); expected \(8, 8\)"),
         ({"mean": lambda m: m.float()}, "mean has numbers of torch.float32; expected torch.float64"),
-        ({"mean": lambda m: None}, "damaged"),
+        ({"mean": lambda m: None}, "mean is missing"),
     ],
 )
 def test_changed_statistics_are_refused_and_in_the_cache_made_anew(cache, one_gaussian, change, error):

@@ -108,7 +108,7 @@ def test_every_room_imports_only_from_rooms_above():
 
     order = ["options", "ops", "files", "networks", "generator", "losses", "io", "network_files", "media", "projectors"]
     order += ["analysis", "training", "studies", "cli"]
-    alias = {"projector": "cli", "__main__": "cli"}
+    alias = {"projector": "cli", "official_train": "cli", "__main__": "cli"}
     root = HERE.parent
     files = [*root.glob("stylegan_invert/**/*.py"), *root.glob("ops/*.py"), *root.glob("projectors/*.py")]
     assert len(files) > 30

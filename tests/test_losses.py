@@ -13,6 +13,7 @@ from stylegan_invert.files.writing import sha256_of_file
 from stylegan_invert.losses import parse
 from stylegan_invert.networks.backbones import VGG16
 from stylegan_invert.networks.inception import InceptionV3
+from stylegan_invert.projectors.loss import build_loss
 
 from official import HERE
 
@@ -239,6 +240,17 @@ def test_a_program_is_run_only_when_it_is_allowed(module, error, tmp_path):
     with pytest.raises(ValueError, match=f"vgg.pt: {error}") as refused:
         losses.parse("lpips-vgg", run_torchscript=True, vgg16=path)
     assert str(refused.value).isprintable() and "\n" not in str(refused.value)
+
+
+def test_no_file_of_weights_is_hashed_that_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("stylegan_invert.projectors.loss.sha256_of_file", lambda path: pytest.fail("it was hashed"))
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "other").write_bytes(b"<html>")
+    for name in ("large", "other"):
+        for loss, option in (("lpips-vgg", "vgg16"), ("features", "inception")):
+            with pytest.raises(ValueError, match=f"{name}: .*expected|{name}: .*has at most"):
+                build_loss(loss, {option: tmp_path / name}, torch.device("cpu"))
 
 
 def test_the_official_program_is_known_by_its_checksum(features, monkeypatch):

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylegan_invert.errors import CodeFileError
+from stylegan_invert.errors import CodeFileError, TrainingError
 from stylegan_invert.files import door, plain
 from stylegan_invert.files.plain import Misfit, flag, items, maybe, named, number, parse_json, table, text, whole
+from stylegan_invert.options import check_options
+from stylegan_invert.training.encoder_options import EncoderOptions
 
 RUN = table(
     {
@@ -84,6 +86,8 @@ def test_what_does_not_fit_is_one_sentence_with_its_place(change, error):
         (b"[1e400]", "[0] is Infinity; expected a finite number"),
         (b'{"a": [NaN]}', "a[0] is NaN; expected a finite number"),
         (b"1" * 5000, "a number of thousands of digits"),
+        (b"[" + b"[]," * 2**20 + b"[]]", "more than 1,048,576 values"),
+        (b"{" + b'"a":{},' * 2**19 + b'"b":1}', "more than 1,048,576 values"),
     ],
 )
 def test_what_is_no_json_is_one_sentence(data, error):
@@ -104,6 +108,17 @@ def test_a_file_is_named_and_has_a_limit(tmp_path):
     path.unlink()
     with pytest.raises(CodeFileError, match="the record: there is no such file"):
         plain.read_json(path, kind, table({}), name="the record")
+
+
+def test_an_option_of_a_file_is_shown_in_short():
+    for value in ("x" * 5000, "\x1b[2J" * 1000, 10**5000, [0] * 10**5, {"a": "b" * 10**5}):
+        for options in ({"seed": value}, {"kimg": value}):
+            with pytest.raises(TrainingError, match=f"{next(iter(options))} is .*; expected") as refused:
+                EncoderOptions(**options)
+            assert len(refused.value.args[0]) < 250 and refused.value.args[0].isprintable()
+    with pytest.raises(TrainingError, match="unknown") as refused:
+        check_options(EncoderOptions, {"y" * 5000: 1, "\x1b": 2}, TrainingError)
+    assert len(refused.value.args[0]) < 700 and refused.value.args[0].isprintable()
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=30)

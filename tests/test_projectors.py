@@ -252,7 +252,7 @@ def test_a_distance_that_is_no_number_ends_the_run(cats):
     with pytest.raises(
         si.ProjectionError, match="the distance of target 2 became nan at step 3 of 5; try a lower learning rate"
     ):
-        Projector(generator, loss=Broken(), steps=5).fit(shown, start)
+        Projector(generator, "w", loss=Broken(), steps=5).fit(shown, start)
 
 
 @pytest.mark.parametrize(

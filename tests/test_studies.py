@@ -1,6 +1,7 @@
 """What all studies share: they are called from Python, go on where they stopped, and say what is wrong with a folder."""
 # Takes at most 15 CPU seconds.
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.reproduce import COMMANDS
 from stylegan_invert.media.pictures import write_png
-from stylegan_invert.studies import base, clipping, dense
+from stylegan_invert.studies import base, clipping, compression, dense
 
 from conftest import make_network
 
@@ -69,13 +70,30 @@ def test_settings_are_compared_and_a_damaged_file_is_named(tmp_path):
     base.begin(tmp_path / "a", {"seed": 1, "weights": [1e-4], "network": None})
     with pytest.raises(si.StyleganInvertError, match="other options .*different: seed.*--outdir"):
         base.begin(tmp_path / "a", {"seed": 2, "weights": [1e-4], "network": None})
-    for content in (b"", b'{"seed": 1', b"\xff\xfe", b"[1, 2]", b"null"):
+    for content in (b"", b'{"seed": 1', b"\xff\xfe", b"[1, 2]", b"null", b'[["seed", 1]]', b'{"seed": NaN}'):
         (tmp_path / "a" / "settings.json").write_bytes(content)
-        with pytest.raises(si.StyleganInvertError, match="settings.json: it is damaged.* delete the folder or choose"):
+        with pytest.raises(si.StyleganInvertError, match="settings.json: .* delete the folder or choose"):
             base.begin(tmp_path / "a", {"seed": 1})
     (tmp_path / "part.npz").write_bytes(b"PK")
-    with pytest.raises(si.StyleganInvertError, match="part.npz: it is damaged.*computes it again"):
+    with pytest.raises(si.StyleganInvertError, match="part.npz: .*is damaged.*computes it again"):
         base.read_part(tmp_path / "part.npz")
+    with pytest.raises(si.StyleganInvertError) as refused:
+        (tmp_path / "a" / "settings.json").write_text(json.dumps({"x" * 10**5: 1}))
+        base.begin(tmp_path / "a", {"seed": 1})
+    assert len(str(refused.value)) < 1000
+
+
+@contextlib.contextmanager
+def no_bar(count, label):
+    yield lambda done: None
+
+
+@pytest.mark.parametrize("content", ["[" * 10**5, '"x"', "NaN", "", '{"a": 1}'])
+def test_a_damaged_distance_of_a_compression_study_is_named(tmp_path, content):
+    np.save(tmp_path / "real.npy", np.zeros([8, 3], np.float32))
+    (tmp_path / "truncation-0.5.json").write_text(content)
+    with pytest.raises(si.StyleganInvertError, match="truncation-0.5.json: "):
+        compression._measure(None, None, None, {"truncation": [0.5]}, None, tmp_path, no_bar)
 
 
 def test_networks_and_pictures_that_do_not_fit_are_refused(tmp_path):
@@ -90,16 +108,20 @@ def test_networks_and_pictures_that_do_not_fit_are_refused(tmp_path):
         dense.run(large, tmp_path / "out", data, generated=2, layer="b8.conv1")
 
 
+NEEDED = {"compression": ["--data", "z"], "encoder": ["--encoder", "z"]}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_defaults_of_commands_and_functions_are_the_same(name, monkeypatch):
     module = importlib.import_module(f"stylegan_invert.cli.reproduce_{name}")
     study = importlib.import_module(f"stylegan_invert.studies.{name}")
     seen = {}
     monkeypatch.setattr(module, "run_study", lambda study, figures="", **options: seen.update(options))
-    arguments = ["-n", "cats32", "-o", "y", *(["--data", "z"] if name == "compression" else [])]
+    arguments = ["-n", "cats32", "-o", "y", *NEEDED.get(name, [])]
     assert CliRunner().invoke(module.command, arguments).exit_code == 0
     shared = {"network", "outdir", "quiet", "data", "pictures", "device", "counting"}
     parameters = inspect.signature(study.run).parameters.values()
+    shared |= {p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is p.empty}  # callers choose them
     defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in shared}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in seen.items() if k not in shared}
     assert given == defaults

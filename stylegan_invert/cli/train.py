@@ -110,18 +110,21 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
 
     DIR gets log.jsonl, sample grids, official network files and a checkpoint. A run that was stopped, however it was,
     goes on with --resume DIR as if it had not been. Ctrl-C and SIGTERM write a checkpoint first; a second Ctrl-C ends
-    the run at once.
+    the run at once. With torchrun several processes share each batch, and the networks become the same as with one.
 
     \b
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --resume runs/cats
     stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
+    torchrun --nproc-per-node 2 -m stylegan_invert train --data cats.zip --outdir runs/cats --mirror
     stylegan-invert train --resume cats32 --head direction --train head --data cats.zip --outdir runs/attached --kimg 100
     """
+    from ..training import distributed
     from ..training.gan import train
 
-    where = pick_device(device)
+    where = distributed.own_device(pick_device(device))
+    quiet = quiet or not distributed.prints()
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     if resume is not None and os.path.isdir(resume):
         data, options, arguments = stopped_run(ctx, resume, on_line - GOING_ON, quiet, **chosen)
@@ -129,7 +132,10 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
         data, options, arguments = new_run(resume, where, on_line, quiet, **chosen)
     classes = f", {data.c_dim} classes" if data.c_dim else ""
     size = f"{data.resolution}x{data.resolution}"
-    say(quiet, f"training on {len(data.names):,} pictures, {size}{classes}, on {where}, for {options.kimg:g} thousand")
+    say(
+        quiet,
+        f"training on {len(data.names):,} pictures, {size}{classes}, on {where}{distributed.about()}, for {options.kimg:g} thousand",
+    )
     if not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
     with stopping():
@@ -140,12 +146,13 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
+    from ..training import distributed
     from ..training.loop import Stopped
 
     try:
         yield
     except Stopped as e:
-        say(False, str(e))
+        say(not distributed.prints(), str(e))
         raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 

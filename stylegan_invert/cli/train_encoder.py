@@ -145,11 +145,12 @@ def stopped_run(folder: str, chosen: dict[str, Any], quiet: bool) -> tuple[Any, 
 
 
 def resnet(path: str) -> tuple[dict[str, Any], str]:
-    """The tensors of a state dict, by name, and the name of its file."""
-    from ..files.door import NETWORK
+    """The tensors of a state dict by name, as records, and the name of its file."""
+    from ..errors import TrainingError
+    from ..files.door import Kind
     from ..files.saved import read_saved
     from ..files.tensors import tables
 
-    _, tensors, _ = max(tables(read_saved(path, NETWORK)), key=lambda table: len(table[1]))
-    read = {name: t.to_float32() if t.dtype.is_floating_point else t.to_tensor() for name, t in tensors.items()}
-    return read, path
+    kind = Kind("torchvision's state dict of a ResNet-18", 2**30, TrainingError)
+    found = [tensors for _, tensors, _ in tables(read_saved(path, kind))]
+    return max(found, key=len, default={}), path

@@ -22,6 +22,7 @@ from ..errors import printable
 from .door import Kind, read_bytes
 
 Form = Callable[[Any, str], Any]
+MAX_VALUES = 2**20  # values in a JSON text, each of which takes up to 250 bytes: records of this package have far fewer
 MAX_DEPTH = 32  # of lists and tables in one another, where a form accepts anything
 
 
@@ -53,16 +54,18 @@ def parse_json(data: bytes | bytearray | str, form: Form, place: str = "") -> An
     """The value in a JSON text, after its check.
 
     Args:
-        data: the text, or its UTF-8 bytes. The caller limits the length: the value may take twenty times as much memory.
+        data: the text, or its UTF-8 bytes. The caller limits the length.
         form: what the value should be.
         place: put in front of the places in errors.
 
     Raises:
-        Misfit: it is not JSON, a table has a name twice, or the value does not fit.
+        Misfit: it is not JSON, holds more than `MAX_VALUES` values, has a name twice in a table, or does not fit.
     """
     where = f"{place}: " if place else ""
     try:
         text = data if isinstance(data, str) else bytes(data).decode("utf-8-sig")
+        if sum(map(text.count, "[{,")) > MAX_VALUES:  # at least as many as there are values
+            raise Misfit(f"it holds more than {MAX_VALUES:,} values")
         value = json.loads(text, object_pairs_hook=_table)
     except RecursionError:
         raise Misfit(f"{where}its lists and tables are nested too deeply") from None

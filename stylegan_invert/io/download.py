@@ -290,7 +290,7 @@ def _check_answer(answer: _Answer, url: str, done: int) -> int | None:
     if url.lower().startswith("https:") and not answer.url.lower().startswith("https:"):
         raise DownloadError("it leads from https to http, which is not secure")
     if headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")):
-        raise DownloadError("the server sent a page in place of a file; is a login needed?")
+        raise DownloadError("the server sent a page in place of a file (perhaps a login is needed)")
     length = headers.get("Content-Length")
     if length is not None and not re.fullmatch("[0-9]{1,18}", length):
         raise DownloadError(f"the server's Content-Length is {length[:40]!r}; expected a number of bytes")
@@ -352,7 +352,7 @@ def _check_contents(file: BinaryIO, sha256: str | None) -> None:
     if not head:
         raise DownloadError("the server sent nothing")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
-        raise DownloadError("the server sent a page or a message in place of a file; is a login needed?")
+        raise DownloadError("the server sent a page or a message in place of a file (perhaps a login is needed)")
     file.seek(0)
     actual = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 and not actual.startswith(sha256):

@@ -5,13 +5,14 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
-from ..errors import EncoderFileError
+from ..errors import EncoderFileError, printable
 from ..files import plain
-from ..files.door import ENCODER, opened
+from ..files.door import ENCODER
+from ..files.safetensors_file import read_safetensors
+from ..files.tensors import TensorRecord
 from ..files.writing import atomic
 from ..generator import GeneratorAdapter
 from ..generator.encoding import SPACES, Encoding, entries
@@ -83,10 +84,9 @@ def read_encoder(
     Raises:
         EncoderFileError: the file is missing or damaged, or the encoder belongs to another network.
     """
-    file = os.fspath(path)
-    if os.path.isdir(file):
-        file = os.path.join(file, ENCODER_FILE)
-    settings, about, tensors = _read(file)
+    path = os.path.join(path, ENCODER_FILE) if os.path.isdir(path) else path
+    file = printable(os.fspath(path), 300)
+    settings, about, records = _read(path, file)
     if about.space not in generator.spaces or settings["outputs"] != entries(generator, about.space):
         raise EncoderFileError(
             f"{file}: its codes are {settings['outputs']} numbers in {about.space!r}, which this network's are not; "
@@ -102,31 +102,27 @@ def read_encoder(
             f"{file}: it was trained for another network; make one for this network with 'stylegan-invert "
             "train-encoder', or use it all the same with --assume-encoder"
         )
-    encoder = Encoder(**settings)
+    with torch.device("meta"):  # no memory until the file's tensors have been compared
+        encoder = Encoder(**settings)
     shapes = {name: (tuple(value.shape), value.dtype) for name, value in encoder.state_dict().items()}
-    if shapes != {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}:
+    if shapes != {name: (record.shape, record.dtype) for name, record in records.items()}:
         raise EncoderFileError(f"{file}: its tensors are not those of the encoder that its header describes")
+    tensors = {name: record.to_tensor() for name, record in records.items()}
     bad = next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
     if bad is not None:
         raise EncoderFileError(f"{file}: {bad} has numbers that are not finite; the file is damaged")
-    encoder.load_state_dict(tensors)
+    encoder.load_state_dict(tensors, assign=True)
     encoder = encoder.eval().requires_grad_(False).to(generator.device)
     return Encoding(encoder, about.space, generator), about
 
 
-def _read(file: str) -> tuple[dict[str, Any], About, dict[str, torch.Tensor]]:
+def _read(path: str | os.PathLike, file: str) -> tuple[dict[str, Any], About, dict[str, TensorRecord]]:
     """The settings of the encoder, what the file says of it, and its tensors."""
-    with opened(file, ENCODER):
-        pass  # refuses what is not a regular file of a possible size
+    records, texts = read_safetensors(path, ENCODER)
+    if HEADER not in texts:
+        raise EncoderFileError(f"{file}: it is not an encoder; 'stylegan-invert train-encoder' makes them")
     try:
-        with safetensors.safe_open(file, "pt") as source:
-            header = source.metadata() or {}
-            if HEADER not in header:
-                raise EncoderFileError(f"{file}: it is not an encoder; 'stylegan-invert train-encoder' makes them")
-            described = plain.parse_json(header[HEADER], DESCRIPTION)
-            tensors = {name: source.get_tensor(name) for name in source.keys()}
-    except EncoderFileError:
-        raise
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as e:
-        raise EncoderFileError(f"{file}: it is no encoder, or is damaged ({str(e)[:120]})") from None
-    return described["encoder"], About(**described["about"]), tensors
+        described = plain.parse_json(texts[HEADER], DESCRIPTION)
+    except plain.Misfit as e:
+        raise EncoderFileError(f"{file}: {e}; the file is damaged, or of another version of stylegan-invert") from None
+    return described["encoder"], About(**described["about"]), records

@@ -19,14 +19,15 @@ from ..cache import cache_dir
 from ..errors import CodeFileError, printable
 from ..files import door, plain
 from ..files.plain import Misfit
+from ..files.safetensors_file import read_safetensors
 from ..files.saved import tensor
+from ..files.tensors import TensorRecord
 from ..files.writing import atomic
 from ..generator import Gaussian, GeneratorAdapter
 
 FORMAT = "stylegan-invert V statistics 1"
 
 _STATISTICS = door.Kind("a file of statistics of V, which 'stylegan-invert stats' makes", 2**28, CodeFileError)
-_TENSORS = ("mean", "variances", "axes")
 _FACTS = {
     "class": plain.maybe(plain.whole(0, 10**6)),
     "slope": plain.number(0, 1e6, above=True),
@@ -118,7 +119,7 @@ def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch
         CodeFileError: the file is missing or damaged, or belongs to another network or class.
     """
     file = printable(os.fspath(path), 300)
-    about, tensors = _read(path)
+    tensors, about = read_safetensors(path, _STATISTICS)
     try:
         if about.get("format") != FORMAT:
             raise Misfit("it holds no statistics of V; 'stylegan-invert stats' makes such files")
@@ -138,20 +139,7 @@ def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch
         raise CodeFileError(f"{file}: {e}") from None
 
 
-def _read(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """The texts and the tensors of a file of statistics."""
-    file = printable(os.fspath(path), 300)
-    with door.opened(path, _STATISTICS):  # refuses what is no regular file, or too large
-        pass
-    try:
-        with safetensors.safe_open(os.fspath(path), "pt") as opened:
-            about = opened.metadata() or {}
-            return about, {name: opened.get_tensor(name) for name in _TENSORS} if about.get("format") == FORMAT else {}
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as e:
-        raise CodeFileError(f"{file}: it holds no statistics of V, or is damaged ({printable(str(e), 120)})") from None
-
-
-def _checked(tensors: dict[str, torch.Tensor], d: int) -> dict[str, torch.Tensor]:
+def _checked(tensors: dict[str, TensorRecord], d: int) -> dict[str, torch.Tensor]:
     """The tensors of a Gaussian in d dimensions, after their check.
 
     Raises:

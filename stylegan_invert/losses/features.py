@@ -20,7 +20,7 @@ from .lpips import with_weights
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, on the scale [0, 1]
 _STD = (0.229, 0.224, 0.225)
-_INCEPTION = Kind("torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)", 2**31, ValueError)
+_INCEPTION = Kind("torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)", 2**30, ValueError)
 _COUNTER = "num_batches_tracked"  # entries that matter only in training
 
 

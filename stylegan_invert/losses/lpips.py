@@ -25,7 +25,7 @@ from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
-_VGG16 = Kind("a TorchScript file like the official vgg16.pt, or torchvision's state dict of VGG16", 2**32, ValueError)
+_VGG16 = Kind("a TorchScript file like the official vgg16.pt, or torchvision's state dict of VGG16", 2**30, ValueError)
 _EXPECTED = f"expected {_VGG16.words}"
 
 

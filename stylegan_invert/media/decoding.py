@@ -7,6 +7,7 @@ picture of too many is refused before it is decoded.
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -64,6 +65,9 @@ NO_HEIF = (
 NO_PICTURE = (
     "it is not a picture of a kind that is read; expected PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, AVIF or JPEG 2000"
 )
+# A damaged picture can cause tens of thousands of warnings; what matters is said by the error. The filter is for the whole
+# process, because warnings.catch_warnings works in one thread only.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 _one_big_picture = threading.Lock()
 _no_picture_is_big = contextlib.nullcontext()
 

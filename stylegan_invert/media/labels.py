@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import TrainingError, printable
+from ..files.door import LABELS as LABELS_KIND
+from ..files.door import limit_of
 
 LABELS = "dataset.json"
 MAX_CLASSES = 2**16
 MAX_BYTES = 2**32  # of all labels as float32
+# The file's largest size over these is how many lists and tables, and how many values, it may hold. Without such limits
+# a file of 128 MiB can take 3 GB as Python's objects.
+BYTES_PER_LIST = 64
+BYTES_PER_VALUE = 8
 
 
 def parse_labels(text: bytes | bytearray, names: Sequence[str], place: str) -> np.ndarray:
@@ -24,6 +30,13 @@ def parse_labels(text: bytes | bytearray, names: Sequence[str], place: str) -> n
     Raises:
         TrainingError: it is not as expected, or a label is missing, no class number, or not finite.
     """
+    limit = limit_of(LABELS_KIND)
+    lists = text.count(b"[") + text.count(b"{") + text.count(b":")
+    if lists > limit // BYTES_PER_LIST or text.count(b",") > limit // BYTES_PER_VALUE:
+        raise TrainingError(
+            f"{place} holds more than {limit // BYTES_PER_LIST:,} labels or {limit // BYTES_PER_VALUE:,} numbers; leave out "
+            "the labels of pictures that are not used, or allow more with --max-file-size"
+        )
     try:
         table = json.loads(text)["labels"]
         labels = {str(name).replace("\\", "/"): label for name, label in ([] if table is None else table)}

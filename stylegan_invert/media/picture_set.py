@@ -129,7 +129,7 @@ class PictureSet:
         return np.stack([p[:, :, ::-1] if i >= n else p for i, p in zip(indices, plain)])
 
     def batches(
-        self, batch: int, seed: int, start: int = 0, pinned: bool = False
+        self, batch: int, seed: int, start: int = 0, pinned: bool = False, rows: range | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shuffled batches without end, read ahead by other threads.
 
@@ -141,9 +141,10 @@ class PictureSet:
             seed: the seed of the shuffling; every pass over the set has another order.
             start: the number of pictures of the stream to skip.
             pinned: True puts them into pinned memory, from which CUDA copies while the program goes on.
+            rows: the rows of each batch that are read; None for all.
 
         Yields:
-            Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32.
+            Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32; of ``rows`` only, if they are given.
         """
         order: dict[int, np.ndarray] = {}  # the shuffled indices of a pass (epoch) over the set
 
@@ -165,7 +166,7 @@ class PictureSet:
             waiting, k = [], start
             while True:
                 while len(waiting) <= ahead:
-                    waiting.append(pool.submit(load, [index(k + i) for i in range(batch)]))
+                    waiting.append(pool.submit(load, [index(k + i) for i in rows or range(batch)]))
                     k += batch
                 yield waiting.pop(0).result()
 

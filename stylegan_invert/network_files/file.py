@@ -14,6 +14,7 @@ import torch
 from ..errors import NetworkFileError, printable
 from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
+from ..files.safetensors_file import is_safetensors
 from ..files.tensors import TensorRecord, tensor_call
 from ..files.writing import atomic, sha256
 from ..generator import adapt
@@ -50,6 +51,8 @@ class NetworkFile:
     in eval mode, without gradients, on the CPU. `provenance.provenance_of` tells its origin.
     """
 
+    _source: str | os.PathLike = ""  # what `load` was given, for errors of networks that are built later
+
     def __init__(
         self,
         networks: Mapping[str, torch.nn.Module | Unbuilt | None],
@@ -75,7 +78,9 @@ class NetworkFile:
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
         if isinstance(value, Unbuilt):
-            unbuilt, value = value, value.build()
+            unbuilt = value
+            with downloaded(self._source):
+                value = unbuilt.build()
             for same in ROLES:  # one generator may stand under two keys
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
@@ -106,7 +111,9 @@ class NetworkFile:
             NetworkFileError: the file's tensors for it do not fit.
         """
         if self._direction is None and "direction" in self.extra:
-            self._direction = read_direction(self.extra, self["D"], self.G.z_dim, self.G.mapping.normalize_z, self.file)
+            G, D = self.G, self["D"]
+            with downloaded(self._source):
+                self._direction = read_direction(self.extra, D, G.z_dim, G.mapping.normalize_z, self.file)
         return self._direction
 
     @property
@@ -170,7 +177,9 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
     with downloaded(source):
-        return from_bytes(_bytes(path, name), name, assume, beside)
+        net = from_bytes(_bytes(path, name), name, assume, beside)
+    net._source = source
+    return net
 
 
 def _bytes(path: Path, name: str) -> bytearray:
@@ -181,15 +190,17 @@ def _bytes(path: Path, name: str) -> bytearray:
 def _check_head(head: bytes, path: Path, name: str) -> None:
     """Refuse first bytes with which no network file begins, so that the rest need not be read.
 
-    The records of a large pickle are looked at in the file, too, before gigabytes are read that hold no network.
+    The records of a large file are looked at in the file, too, before gigabytes are read that hold no network.
     """
-    if network_safetensors.is_safetensors(head):
-        return
-    if head[:1] != b"\x80" and head[:2] != b"PK":
+    if head[:1] != b"\x80" and head[:2] != b"PK" and not is_safetensors(head):
         read_records(memoryview(head), name)  # raises the error that says what it may be
     if path.stat().st_size > LARGE:
         with opened(path, NETWORK, name) as file:
-            read_records(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), name, table.GLOBALS)
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            if is_safetensors(view):
+                network_safetensors.described(view, name)
+            else:
+                read_records(view, name, table.GLOBALS)
 
 
 def from_bytes(
@@ -212,7 +223,7 @@ def from_bytes(
     """
     view, given = memoryview(data), assume or {}
     budget = Budget(file, 2 * len(view))
-    if network_safetensors.is_safetensors(view):
+    if is_safetensors(view):
         table.assumptions({}, given, file)
         contents = network_safetensors.read(view, file)
         return NetworkFile(contents.networks, file, sha256(view), contents.training_set_kwargs, contents.extra)
@@ -236,7 +247,10 @@ def from_bytes(
         training_set_kwargs = _plain(training_set_kwargs)
     except Refusal as e:
         raise NetworkFileError(file, "training_set_kwargs", str(e)) from None
-    extra = _read_extra(rest.get(EXTRA_KEY, {}), file, EXTRA_KEY, budget)
+    beside_D = getattr(
+        records.get("D"), "attributes", {}
+    )  # written by a run inside an official loop, see training/official.py
+    extra = _read_extra(rest.get(EXTRA_KEY, beside_D.get(EXTRA_KEY, {})), file, EXTRA_KEY, budget)
     net = NetworkFile(unbuilt, file, hashed, training_set_kwargs, extra)
     net["G_ema"]  # built now, so that a file without a usable generator is refused here
     return net
@@ -327,7 +341,7 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         "augment_pipe": None,
     }
     if extra:
-        contents[EXTRA_KEY] = _write_extra(extra)
+        contents[EXTRA_KEY] = written_tables(extra)
     with atomic(path) as temporary, open(temporary, "wb") as f:
         dump(contents, f)
 
@@ -347,8 +361,9 @@ def _read_extra(tensors: Any, file: object, place: str, budget: Budget) -> dict[
     return result
 
 
-def _write_extra(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else _write_extra(v) for k, v in tensors.items()}
+def written_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of tensors, as `NetworkFile.extra`, in the form that is written."""
+    return {str(k): tensor_call(v) if isinstance(v, torch.Tensor) else written_tables(v) for k, v in tensors.items()}
 
 
 def _plain(value: Any, left: list[int] | None = None) -> Any:

@@ -11,16 +11,13 @@ JSON object under "stylegan_invert":
 - ``training_set_kwargs``: as in `file.NetworkFile`.
 - ``extra``: the table of extra tensors, in which the names of tensors stand for them.
 
-Nothing in such a file could be run. It is read here without the safetensors library, because that cannot give views of
-bytes in memory, and the tensors must be compared before memory is taken for them.
+Nothing in such a file could be run. Its header is read by `files.safetensors_file`.
 """
 
 import contextlib
 import inspect
 import json
-import math
 import os
-import struct
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -31,7 +28,8 @@ from torch.nn.modules import module as torch_modules
 
 from ..errors import NetworkFileError
 from ..files.pickled import show
-from ..files.tensors import MAX_DIMENSIONS, STORAGES, Storage, TensorRecord
+from ..files.safetensors_file import parsed, read_header
+from ..files.tensors import TensorRecord
 from ..files.writing import atomic
 from ..networks.layers import MappingNetwork
 from .assemble import Budget, assemble, by_name, constructing
@@ -41,17 +39,9 @@ from .table import CLASSES
 
 KEY = "stylegan_invert"
 FORMAT = 1
-MAX_HEADER = 4 * 2**20  # bytes; a StyleGAN2 of 1024x1024 with its discriminator takes 60,000
 MAX_VALUES = 10_000  # the most values in the arguments of a network
 MAX_NESTING = 8
 MAX_TEXT = 200
-
-DTYPES = {
-    **{"F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage"},
-    **{"I64": "LongStorage", "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage"},
-    **{"U8": "ByteStorage", "BOOL": "BoolStorage"},
-}
-"""Number type in the header to a key of `tensors.STORAGES`."""
 
 MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
@@ -165,11 +155,6 @@ def _extra_names(table: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> 
 # Reading
 
 
-def is_safetensors(data: bytes | bytearray | memoryview) -> bool:
-    """True if bytes begin as such a file does: with the length of the header, below 4 GiB, and the header's brace."""
-    return len(data) > 8 and bytes(data[4:9]) == b"\0\0\0\0{"
-
-
 def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | None = None) -> Contents:
     """The networks of a file that `write` wrote, in eval mode, without gradients, on the CPU.
 
@@ -183,18 +168,8 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
     """
     view = memoryview(data)
     budget = budget or Budget(file, 2 * len(view))
-    records, metadata = _header(view, file)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise NetworkFileError(
-            file, "", f"its header says nothing under {KEY!r}; expected networks that 'stylegan-invert convert' wrote"
-        )
-    about = _json(metadata[KEY], file, KEY)
-    if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
-        format_ = show(about.get("format")) if isinstance(about, dict) else show(about)
-        raise NetworkFileError(file, KEY, f"its format is {format_}; expected {FORMAT}")
-    described = about.get("networks")
-    if not isinstance(described, dict) or not described or not set(described) <= set(ROLES):
-        raise NetworkFileError(file, f"{KEY}.networks", f"expected a table with some of {', '.join(ROLES)}")
+    records, about = described(view, file)
+    networks_table = about["networks"]
     training_set_kwargs = about.get("training_set_kwargs")
     if not isinstance(training_set_kwargs, (dict, type(None))):
         raise NetworkFileError(
@@ -202,15 +177,15 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
         )
     used: set[str] = set()
     networks: dict[str, torch.nn.Module] = {}
-    for role, what in described.items():
+    for role, what in networks_table.items():
         if isinstance(what, dict):
             prefix = f"{role}."
             own = {name.removeprefix(prefix): r for name, r in records.items() if name.startswith(prefix)}
             networks[role] = _build(what, own, file, role, budget)
             used |= {prefix + name for name in own}
-    for role, what in described.items():
+    for role, what in networks_table.items():
         if role not in networks:
-            if not isinstance(what, str) or not isinstance(described.get(what), dict):
+            if not isinstance(what, str) or not isinstance(networks_table.get(what), dict):
                 raise NetworkFileError(file, f"{KEY}.networks.{role}", f"it is {show(what)}; expected a network")
             networks[role] = networks[what]
     extra = _read_extra(about.get("extra", {}), records, file, f"{KEY}.extra", budget, used)
@@ -220,81 +195,25 @@ def read(data: bytes | bytearray | memoryview, file: object, budget: Budget | No
     return Contents(networks, training_set_kwargs, extra)
 
 
-def _header(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], Any]:
-    """The tensors of a safetensors file as views of it, and its metadata."""
-    if not is_safetensors(view):
+def described(view: memoryview, file: object) -> tuple[dict[str, TensorRecord], dict[str, Any]]:
+    """The tensors of a file by name, and the table that describes its networks. Only the file's header is looked at.
+
+    Raises:
+        NetworkFileError: the header is damaged, or describes no networks.
+    """
+    records, metadata = read_header(view, file)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise NetworkFileError(
-            file, "", "it is not a safetensors file; expected one that 'stylegan-invert convert' wrote"
+            file, "", f"its header says nothing under {KEY!r}; expected networks that 'stylegan-invert convert' wrote"
         )
-    (length,) = struct.unpack("<Q", view[:8])
-    if length > len(view) - 8:
-        raise NetworkFileError(file, "", f"it ends in its header of {length:,} bytes (is it complete?)")
-    if length > MAX_HEADER:
-        raise NetworkFileError(file, "", f"its header has {length:,} bytes; those of networks have far fewer")
-    try:
-        text = str(view[8 : 8 + length], "utf-8")
-    except UnicodeDecodeError:
-        raise NetworkFileError(file, "", "its header is not UTF-8 (is the file damaged?)") from None
-    header = _json(text, file, "")
-    if not isinstance(header, dict):
-        raise NetworkFileError(file, "", "its header is not a table")
-    metadata = header.pop("__metadata__", None)
-    body = view[8 + length :]
-    records: dict[str, TensorRecord] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        records[name] = record = _record(entry, body, file, name)
-        spans.append((entry["data_offsets"][0], record.nbytes))
-    end = 0
-    for start, nbytes in sorted(spans):  # each begins where the last one ends, so that no two share memory
-        if start != end:
-            raise NetworkFileError(file, f"byte {8 + length + end}", "its tensors overlap, or leave bytes between them")
-        end += nbytes
-    if end != len(body):
-        raise NetworkFileError(
-            file, "", f"its tensors take {end:,} bytes and the file has {len(body):,} (is it complete?)"
-        )
-    return records, metadata
-
-
-def _record(entry: Any, body: memoryview, file: object, name: str) -> TensorRecord:
-    fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, span = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise NetworkFileError(file, name, f"its numbers are {show(dtype)}; expected one of {', '.join(DTYPES)}")
-    for value, most in ((shape, MAX_DIMENSIONS), (span, 2)):
-        if (
-            not isinstance(value, list)
-            or len(value) > most
-            or not all(type(n) is int and 0 <= n < 2**48 for n in value)
-        ):
-            raise NetworkFileError(file, name, "its shape or place in the file makes no sense")
-    numel = math.prod(shape)
-    if len(span) != 2 or math.prod(max(n, 1) for n in shape) >= 2**48:
-        raise NetworkFileError(file, name, "its shape or place in the file makes no sense")
-    nbytes = numel * STORAGES[DTYPES[dtype]][1].itemsize
-    if span[1] - span[0] != nbytes or span[1] > len(body):
-        raise NetworkFileError(
-            file,
-            name,
-            f"its shape {tuple(shape)} takes {nbytes:,} bytes, and it lies at {span[0]} to {span[1]} of {len(body):,}",
-        )
-    stride = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-    return TensorRecord(Storage(DTYPES[dtype], body[span[0] : span[1]]), 0, tuple(shape), stride)
-
-
-def _json(text: str, file: object, place: str) -> Any:
-    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ValueError("a name occurs twice")
-        return result
-
-    try:
-        return json.loads(text, object_pairs_hook=table)
-    except (ValueError, RecursionError) as e:
-        reason = "it is nested too deeply" if isinstance(e, RecursionError) else str(e)[:100]
-        raise NetworkFileError(file, place, f"its JSON is broken: {reason}") from None
+    about = parsed(metadata[KEY], file, KEY)
+    if not isinstance(about, dict) or type(about.get("format")) is not int or about["format"] != FORMAT:
+        format_ = show(about.get("format")) if isinstance(about, dict) else show(about)
+        raise NetworkFileError(file, KEY, f"its format is {format_}; expected {FORMAT}")
+    networks = about.get("networks")
+    if not isinstance(networks, dict) or not networks or not set(networks) <= set(ROLES):
+        raise NetworkFileError(file, f"{KEY}.networks", f"expected a table with some of {', '.join(ROLES)}")
+    return records, about
 
 
 def _build(

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from ..analysis.paths import between
-from ..errors import StyleganInvertError
+from ..errors import StyleganInvertError, printable
+from ..files import plain
 from ..files.arrays import read_npz
-from ..files.door import PART, SETTINGS, read_bytes
+from ..files.door import PART, SETTINGS
 from ..files.writing import atomic, sha256
 from ..generator import Code, GeneratorAdapter, Prior, adapt
 from ..io.codes import write_codes
@@ -299,17 +300,17 @@ def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
         _write(path, json.dumps(settings, indent=2) + "\n")
         return folder
     try:
-        earlier = dict(json.loads(read_bytes(path, SETTINGS)))
-    except (ValueError, TypeError, RecursionError):
+        earlier = plain.read_json(path, SETTINGS, plain.named(plain.anything))
+    except StyleganInvertError as e:
         raise StyleganInvertError(
-            f"{path}: it is damaged, so the settings of this study are unknown; delete the folder or choose another "
-            "--outdir"
+            f"{e}. The settings of this study are unknown; delete the folder or choose another --outdir"
         ) from None
     now = json.loads(json.dumps(settings))
     different = [key for key in {**now, **earlier} if now.get(key) != earlier.get(key)]
     if different:
         raise StyleganInvertError(
-            f"{folder}: it holds a study with other options or of another network (different: {', '.join(different)}); "
+            f"{folder}: it holds a study with other options or of another network (different: "
+            f"{printable(', '.join(different), 200)}); "
             "choose another --outdir"
         )
     return folder

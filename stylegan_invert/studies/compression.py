@@ -19,6 +19,7 @@ from ..analysis.distribution import BATCH, PictureFeatures, frechet_distance, lo
 from ..analysis.plots import figure, write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
+from ..files import plain
 from ..files.arrays import read_npy
 from ..files.door import PART
 from ..files.writing import atomic
@@ -180,7 +181,7 @@ def _measure(
                 path.write_text(json.dumps(frechet_distance(real, features_of(generator, code, correction, features))))
 
             path = _made(folder / f"{correction.kind}-{correction.value:g}.json", distance)
-            curves[correction.kind].append((correction.value, json.loads(path.read_text())))
+            curves[correction.kind].append((correction.value, plain.read_json(path, PART, plain.number())))
             progress(1)
     return real, curves
 

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from ..analysis.sheets import grid
 from ..errors import TrainingError
 from ..files import plain
+from ..files.saved import tensor
+from ..files.tensors import TensorRecord
 from ..generator import Code, GeneratorAdapter
 from ..generator.encoding import Encoding, entries
 from ..io.encoder_file import ENCODER_FILE, About, write_encoder
@@ -113,14 +115,18 @@ class EncoderTrainer:
         """The pictures to show in all."""
         return max(1, round(self.options.kimg * 1000))
 
-    def start_from(self, weights: dict[str, torch.Tensor], file: str) -> None:
+    def start_from(self, weights: Mapping[str, torch.Tensor | TensorRecord], file: str) -> None:
         """Begin with the weights of a ResNet-18 under torchvision's names; the first convolution and the head may differ.
 
         Raises:
-            TrainingError: they are of another network.
+            TrainingError: they are of another network, or not finite.
         """
         own = self.encoder.state_dict()
-        fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+        alike = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+        try:  # memory is taken only for what fits
+            fitting = {name: tensor(own[name], cast=True)(value, name) for name, value in alike.items()}
+        except plain.Misfit as e:
+            raise TrainingError(f"{file}: {e}") from None
         missing = [name for name in own if name.startswith("layer") and name not in fitting]
         if missing:
             raise TrainingError(
@@ -355,7 +361,7 @@ def train_encoder(
     data: PictureSet | None = None,
     *,
     resume: bool = False,
-    start: tuple[dict[str, torch.Tensor], str] | None = None,
+    start: tuple[Mapping[str, torch.Tensor | TensorRecord], str] | None = None,
     files: dict[str, Any] | None = None,
     tick_kimg: float = 1,
     snapshot_ticks: int = 10,

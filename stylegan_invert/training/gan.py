@@ -27,7 +27,7 @@ from ..networks.direction import AttachedDirection, DirectionDiscriminator, late
 from ..networks.discriminators import Discriminator
 from ..networks.stylegan2 import Generator
 from ..ops import native
-from . import loop
+from . import distributed, loop
 from .attaching import fit_head
 from .augment import AugmentPipe
 from .configs import Options
@@ -162,9 +162,12 @@ class GANTrainer:
         ticks: see `loop.Trainer`.
         seconds: see `loop.Trainer`.
         loss: the loss object; ``loss.stats`` has the means of its values.
+        round: the pictures per round; ``batch_gpu``, or the share of one process in a batch if that is less.
         labels: the labels (N, c_dim) of the pictures, on ``device``.
         started_from: the name of the network file that `start_from` took weights from, or None.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -180,6 +183,9 @@ class GANTrainer:
         self.labels = torch.from_numpy(data.labels).to(device)
         # A training is long enough for a build to pay at every size: at 32x32 it needs seven tenths of the time.
         native.made_network(native.PAYING_RESOLUTION)
+        self.round = distributed.round_size(o.batch, o.batch_gpu)
+        if self.round != o.batch_gpu:
+            dataclasses.replace(o, batch_gpu=self.round)  # raises if the discriminator cannot compare so many pictures
         torch.manual_seed(o.seed)
         G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
         self.G, self.D = G, D
@@ -302,25 +308,34 @@ class GANTrainer:
         Raises:
             TrainingError: a loss is NaN or infinite.
         """
-        o = self.options
+        o, rounds = self.options, self.options.batch // self.round
+        own = distributed.share(rounds)
         if self._batches is None:
-            self._batches = self.data.batches(o.batch, o.seed, self.nimg, pinned=self.on_cuda)
+            rows = range(own.start * self.round, own.stop * self.round)
+            self._batches = self.data.batches(o.batch, o.seed, self.nimg, self.on_cuda, rows)
         img, c = next(self._batches)
         # Pinned memory is copied to a GPU while the program goes on.
-        img = as_images(img.to(self.device, non_blocking=self.on_cuda), self.device).split(o.batch_gpu)
-        c = c.to(self.device, non_blocking=self.on_cuda).split(o.batch_gpu)
+        img = as_images(img.to(self.device, non_blocking=self.on_cuda), self.device).split(self.round)
+        c = c.to(self.device, non_blocking=self.on_cuda).split(self.round)
         if isinstance(self.loss, DirectionLoss):
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
         for phase in self.phases:
             if self.steps % phase.interval:
                 continue
-            z = torch.randn([o.batch, o.z_dim], device=self.device).split(o.batch_gpu)
+            z = torch.randn([o.batch, o.z_dim], device=self.device).split(self.round)
             drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
-            gen_c = self.labels[drawn].split(o.batch_gpu)
+            gen_c = self.labels[drawn].split(self.round)
+
+            def compute(i: int, phase: Phase = phase, z: Any = z, gen_c: Any = gen_c) -> None:
+                real = img[i - own.start], c[i - own.start]
+                self.loss.accumulate_gradients(phase.name, *real, z[i], gen_c[i], gain=phase.interval / rounds)
+
             phase.optimiser.zero_grad(set_to_none=True)
             phase.module.requires_grad_(True)
-            for i in range(len(img)):
-                self.loss.accumulate_gradients(phase.name, img[i], c[i], z[i], gen_c[i], gain=phase.interval / len(img))
+            w_avg = getattr(self.loss.G_mapping, "w_avg", None)  # a mapping network of a file may have none
+            averages = [self.loss.pl_mean, *([] if w_avg is None else [w_avg])]
+            statistics = [self.loss.stats, self.loss.real_signs]
+            distributed.in_rounds(compute, rounds, list(phase.module.parameters()), averages, statistics)
             phase.module.requires_grad_(False)
             for p in phase.module.parameters():
                 if p.grad is not None:  # half precision may overflow now and then
@@ -580,7 +595,7 @@ def train(
         # The averages of a file count from the beginning, as in official code; a new head has none.
         options = dataclasses.replace(options, ema_rampup=0)
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
-    with training_settings(device):
+    with training_settings(device), distributed.joined(device):
         trainer = GANTrainer(options, data, device, metric_samples)
         if start is not None and not resume:
             trainer.start_from(start)

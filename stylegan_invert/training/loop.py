@@ -19,6 +19,7 @@ from ..files import door, plain
 from ..files.saved import read_saved
 from ..files.writing import append, atomic
 from ..media.picture_set import PictureSet
+from . import distributed
 from .state import COUNT, SECONDS
 
 CHECKPOINT = "checkpoint.pt"
@@ -30,7 +31,7 @@ LATER_SECONDS = 600.0  # after a checkpoint, another one is written with the nex
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 _OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
-_LOG_FILE = door.Kind("the log of a run", 2**28, TrainingError)
+_LOG_FILE = door.Kind("the log of a run", 2**24, TrainingError)  # a line has 600 bytes
 _DATA = plain.table(
     {"path": plain.text()},
     {
@@ -58,6 +59,9 @@ class Trainer(Protocol):
         total: the pictures to show in all.
         ticks: the ticks of the run so far. The loop sets it.
         seconds: the time of the run so far. The loop sets it.
+        shared: True if `step` shares its batch among the processes of torchrun, as `distributed` describes; a trainer without
+            this attribute is for one process. Every process has a trainer, which is in the same state after each step; only
+            that of process 0 is asked to write.
     """
 
     data: PictureSet | None
@@ -152,7 +156,8 @@ def train(
     """Run a trainer to its end, and write its log, networks, samples and checkpoints.
 
     Ctrl-C, SIGTERM and SIGHUP end the run after the current step, when a checkpoint was written; a second signal ends
-    it at once.
+    it at once. Several processes of torchrun call this together inside `distributed.joined`. Process 0 writes the files
+    and calls ``callback``, and a signal that reaches one of them ends all.
 
     Args:
         trainer: a new `Trainer`.
@@ -183,26 +188,42 @@ def train(
             f"{outdir}: it lies in the training set's folder, and its sample grids would be taken for pictures; "
             "choose an --outdir outside the data"
         )
-    tick = None
+    if distributed.launched() and not (distributed.count() > 1 and getattr(trainer, "shared", False)):
+        raise TrainingError("this kind of training works with one process only; start it without torchrun")
+    tick, first = None, distributed.rank() == 0
     if resume:
         tick = _resume(trainer, outdir)
-    else:
+    elif first:
         _begin(trainer, outdir, {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks})
+    _meet(trainer)
     run = _Run(trainer, outdir, tick)
     network = trainer.network_path(outdir)
-    with _Log(outdir, trainer.nimg) as log, signals_wait() as arrived:
+    with _Log(outdir, trainer.nimg) if first else contextlib.nullcontext() as log, signals_wait() as arrived:
         while run.unfinished:
             values, written = run.tick(tick_kimg, arrived), []
-            if trainer.nimg >= trainer.total or trainer.ticks % snapshot_ticks == 0:
+            due = trainer.nimg >= trainer.total or trainer.ticks % snapshot_ticks == 0
+            if due:
                 network = trainer.network_path(outdir)
+            if due and first:
                 written, measured = trainer.snapshot(outdir)
                 values |= measured
-            log.write(values)
-            if written:  # the checkpoint comes last: the files and the log that belong to it are there already
+            if first:
+                log.write(values)
+            if due:  # the checkpoint comes last: the files and the log that belong to it are there already
                 written = [*written, run.save()]
-            if callback is not None:
+            if first and callback is not None:
                 callback(Report(values, written))
+        distributed.agree(0)  # the others end when process 0 has written everything
     return network
+
+
+def _meet(trainer: Trainer) -> None:
+    """Check that all processes were started for the same run, and give all of them the numbers of process 0."""
+    if distributed.count() > 1:
+        record = trainer.record()
+        about = {**record, "data": {**(record["data"] or {}), "path": None}, "nimg": trainer.nimg}
+        distributed.check_same(json.dumps(about, sort_keys=True, default=str))
+        distributed.copy_from_first(trainer.state())
 
 
 def _begin(trainer: Trainer, outdir: Path, rhythm: dict[str, Any]) -> None:
@@ -291,18 +312,21 @@ class _Run:
         return values
 
     def _pause(self, arrived: list[int]) -> None:
-        """Write the checkpoint if it is due, and stop if a signal has arrived."""
-        if arrived or time.perf_counter() > self.due:
+        """Write the checkpoint if it is due, and stop if a signal has arrived in any process."""
+        due = distributed.rank() == 0 and time.perf_counter() > self.due
+        number, due = distributed.agree(arrived[0] if arrived else 0, int(due))
+        if number or due:
             self.save()
-        if arrived:
-            raise Stopped(arrived[0], self.trainer.nimg, self.outdir)
+        if number:
+            distributed.agree(0)  # no process ends before the checkpoint is written
+            raise Stopped(number, self.trainer.nimg, self.outdir)
 
     def _spent(self) -> float:
         """The seconds that the current tick took so far."""
         return self.spent + (0 if self.began is None else time.perf_counter() - self.began)
 
     def save(self) -> Path:
-        """Write the checkpoint.
+        """Write the checkpoint; of several processes the first one does.
 
         Raises:
             TrainingError: a loss was NaN or infinite since the tick began.
@@ -310,9 +334,10 @@ class _Run:
         """
         self.trainer.check_numbers()
         path = self.outdir / CHECKPOINT
-        tick = {"first": self.first, "seconds": self._spent()}
-        with atomic(path) as temporary:
-            torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
+        if distributed.rank() == 0:
+            tick = {"first": self.first, "seconds": self._spent()}
+            with atomic(path) as temporary:
+                torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
         self.due = time.perf_counter() + LATER_SECONDS
         return path
 
@@ -422,9 +447,9 @@ class _Log(contextlib.AbstractContextManager):
 
     def __init__(self, outdir: Path, nimg: int):
         path = outdir / LOG
-        lines = [line for line in _lines(path) if line["nimg"] <= nimg]
+        lines = [json.dumps(line) + "\n" for line in _lines(path) if line["nimg"] <= nimg]
         with atomic(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            temporary.write_text("".join(lines))
         self._path = path
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -16,8 +16,13 @@ class Statistics:
     def add(self, name: str, values: torch.Tensor) -> None:
         """Add the entries of a tensor to the mean of ``name``."""
         values = values.detach()
-        total, count = self.sums.get(name, (0.0, 0))
-        self.sums[name] = (total + values.sum(dtype=torch.float32), count + values.numel())
+        self.merge({name: (values.sum(dtype=torch.float32), values.numel())})
+
+    def merge(self, sums: dict[str, tuple[torch.Tensor, int]]) -> None:
+        """Add sums and numbers of values, by name."""
+        for name, (more, number) in sums.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + more, count + number)
 
     def finite(self) -> bool:
         """True if all sums are finite numbers."""
