@@ -4,6 +4,7 @@ import atexit
 import os
 import re
 import shutil
+import signal
 import tempfile
 
 import PIL.Image
@@ -31,6 +32,10 @@ if os.environ["STYLEGAN_INVERT_OPS"] != "reference":
         atexit.register(shutil.rmtree, os.environ["STYLEGAN_INVERT_TESTS_CACHE"], ignore_errors=True)
     os.environ["STYLEGAN_INVERT_CACHE"] = os.environ["STYLEGAN_INVERT_TESTS_CACHE"]
 os.environ.pop("STYLEGAN_INVERT_VGG16", None)
+# A shell starts what runs in the background with signals ignored. Tests send these signals, also to programs that they start.
+for _number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 def make_network(resolution=16, channels=3, classes=0, **synthesis):
