@@ -70,6 +70,13 @@ class Simulated(torch.Tensor):
     def __repr__(self, *, tensor_contents=None):
         return f"Simulated({self.inner!r}, device={place})"
 
+    # For a list of rows torch fills a tensor by its address, which a simulated tensor does not have.
+    def __getitem__(self, index):
+        return super().__getitem__(_without_lists(index))
+
+    def __setitem__(self, index, value):
+        super().__setitem__(_without_lists(index), value)
+
     def numpy(self, *, force=False):
         raise WrongDevice(f"the numbers of a tensor on {place} were asked for without a copy to the CPU")
 
@@ -90,6 +97,13 @@ class Simulated(torch.Tensor):
 
     def __reduce_ex__(self, protocol):  # in a file, as after torch.load(..., map_location="cpu")
         return self.inner.detach().clone().__reduce_ex__(protocol)
+
+
+def _without_lists(index):
+    """An index with tensors in place of lists."""
+    if isinstance(index, tuple):
+        return tuple(map(_without_lists, index))
+    return torch.tensor(index, device=place) if isinstance(index, list) else index
 
 
 def _is_parameter(x: torch.Tensor) -> bool:

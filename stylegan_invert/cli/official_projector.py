@@ -8,7 +8,7 @@ from .common import SEED, NetworkSource, UserPath, class_option, device_option, 
 from .project import run, run_torchscript_option
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--network", required=True, type=NetworkSource(), help="Network pickle filename or URL, or an official short name"
 )
