@@ -11,7 +11,7 @@ import click
 
 from .common import Number, UserPath
 
-SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["-h", "--help"]}
 
 
 @click.command(context_settings=SETTINGS)
