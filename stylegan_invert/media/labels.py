@@ -38,7 +38,7 @@ def parse_labels(text: bytes | bytearray, names: Sequence[str], place: str) -> n
             "the labels of pictures that are not used, or allow more with --max-file-size"
         )
     try:
-        table = json.loads(text)["labels"]
+        table = json.loads(text.decode("utf-8"))["labels"]
         labels = {str(name).replace("\\", "/"): label for name, label in ([] if table is None else table)}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise TrainingError(f'{place} is not as expected: {{"labels": [[name, class], ...]}}') from None

@@ -270,7 +270,7 @@ def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) 
     settings, weights = path / family.folder.settings, path / family.folder.weights
     text = read_bytes(settings, NETWORK_SETTINGS)
     try:
-        config = json.loads(text)
+        config = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         config = None
     if not family.folder.accepts(config):

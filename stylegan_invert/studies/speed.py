@@ -149,7 +149,22 @@ def run(
         return {**trace(projector, generator, part, lpips, target, progress), "setup": setup}
 
     found = base.find_parts(parts, folder / "parts", find, counting)
-    results: dict[str, Any] = {**settings, "setup": {}, "sets": {}, "curves": {}}
+    results = {**settings, **_results(generator, chosen, sets, found, true, lpips)}
+    panels = {f"{len(pictures)} {name} pictures": results["curves"][name] for name, pictures in sets.items()}
+    write_figure(folder / "speed.png", distances_over_time(panels, _seconds(results)))
+    return base.finish(folder, results, table(results))
+
+
+def _results(
+    generator: GeneratorAdapter,
+    chosen: Sequence[Way],
+    sets: dict[str, np.ndarray],
+    found: dict[tuple[str, Any], list[base.Arrays]],
+    true: torch.Tensor | None,
+    lpips: Distance,
+) -> dict[str, Any]:
+    """What results.json holds besides the settings: set-up, values and curves of each method on each set."""
+    results: dict[str, Any] = {"setup": {}, "sets": {}, "curves": {}}
     results["clock"] = "cpu" if generator.device.type == "cpu" else "wall"
     for way in chosen:
         paid = np.median([part["setup"] for name in sets for part in found[name, way]], axis=0)
@@ -162,9 +177,7 @@ def run(
             for way in chosen:
                 known = true if name == "generated" else None
                 results["sets"][name][way.method] |= midpoints(generator, found[name, way], known, lpips)
-    panels = {f"{len(pictures)} {name} pictures": results["curves"][name] for name, pictures in sets.items()}
-    write_figure(folder / "speed.png", distances_over_time(panels, _seconds(results)))
-    return base.finish(folder, results, table(results))
+    return results
 
 
 # What is measured of one picture
