@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import stylegan_invert as si
+from stylegan_invert.cli import main as cli_main
 from stylegan_invert.network_files.families.direction_head import direction_tensors
 from stylegan_invert.network_files.file import NetworkFile
 from stylegan_invert.networks.discriminators import Discriminator
@@ -78,6 +79,19 @@ def tiny_file(tmp_path_factory):
 def features():
     """A TorchScript feature network, called as the official vgg16.pt is."""
     return HERE / "golden" / "stub-features.pt"
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs a command in this process: (exit status, stdout, stderr)."""
+
+    def run(*args, command=cli_main.cli):
+        with pytest.raises(SystemExit) as e:
+            cli_main.run(command, [str(a) for a in args], "stylegan-invert")
+        out, err = capsys.readouterr()
+        return e.value.code, out, err
+
+    return run
 
 
 @pytest.fixture

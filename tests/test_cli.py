@@ -29,19 +29,6 @@ CHELSEA = str(PRETRAINED / "chelsea-face.png")
 
 
 @pytest.fixture
-def cli(capsys):
-    """Runs a command in this process: (exit status, stdout, stderr)."""
-
-    def run(*args, command=cli_main.cli):
-        with pytest.raises(SystemExit) as e:
-            cli_main.run(command, [str(a) for a in args], "stylegan-invert")
-        out, err = capsys.readouterr()
-        return e.value.code, out, err
-
-    return run
-
-
-@pytest.fixture
 def failing(cli, tmp_path):
     """Runs a command that must fail with one sentence and leave nothing behind in tmp_path/out; returns the sentence."""
 

@@ -28,19 +28,6 @@ BAD = "\x1b]0;OWNED\x07\x1b[2J\r\n\u202eend"
 
 
 @pytest.fixture
-def cli(capsys):
-    """Runs a command in this process: (exit status, stdout, stderr)."""
-
-    def run(*args, command=cli_main.cli):
-        with pytest.raises(SystemExit) as e:
-            cli_main.run(command, [str(a) for a in args], "stylegan-invert")
-        out, err = capsys.readouterr()
-        return e.value.code, out, err
-
-    return run
-
-
-@pytest.fixture
 def folder(tmp_path):
     """A folder with a network "net.pkl" of 16x16 pixels, which is the current folder."""
     si.save(make_network(), tmp_path / "net.pkl")

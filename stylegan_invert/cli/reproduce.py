@@ -1,6 +1,8 @@
 """``stylegan-invert reproduce``: the papers' experiments and a comparison of speed, one command for each."""
 
 import functools
+import importlib
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -21,6 +23,18 @@ COMMANDS = {
 @click.command(cls=Commands, table=COMMANDS, prefix="reproduce_")
 def command() -> None:
     """Run a paper's experiments, or compare methods, on a network, and write tables and figures."""
+
+
+def ways_of(study: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """A click callback that reads the rows of a study's table with the function ``read_ways`` of its module."""
+
+    def read(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
+        try:
+            return importlib.import_module(f"stylegan_invert.studies.{study}").read_ways(text)
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from None
+
+    return read
 
 
 def run_study(

@@ -13,16 +13,7 @@ from .common import (
     outdir_option,
     quiet_option,
 )
-from .reproduce import run_study
-
-
-def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
-    from ..studies.direction import read_ways
-
-    try:
-        return read_ways(text)
-    except ValueError as e:
-        raise click.BadParameter(str(e)) from None
+from .reproduce import run_study, ways_of
 
 
 @click.command()
@@ -34,7 +25,7 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @click.option(
     "--ways", default="de:0,de:50,mean:300,mean:1000:100,mean-near:300:100", show_default=True,
-    metavar="START:STEPS[:FIRST],...", callback=_ways,
+    metavar="START:STEPS[:FIRST],...", callback=ways_of("direction"),
     help="The rows: where to start (de, mean, mean-near, random), how many steps of W, and for how many pictures of each set.",
 )  # fmt: skip
 @outdir_option

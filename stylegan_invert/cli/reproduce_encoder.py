@@ -5,18 +5,9 @@ from typing import Any
 import click
 
 from .common import SEED, UserPath, data_option, device_option, loss_option, network_option, outdir_option, quiet_option
-from .reproduce import run_study
+from .reproduce import run_study, ways_of
 
 WAYS = "mean,random,nearest,regression,encoder,random:200,encoder:50,encoder:200,encoder:50:lbfgs,regression:50:lbfgs"
-
-
-def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
-    from ..studies.encoder import read_ways
-
-    try:
-        return read_ways(text)
-    except ValueError as e:
-        raise click.BadParameter(str(e)) from None
 
 
 @click.command()
@@ -30,7 +21,7 @@ def _ways(ctx: click.Context, param: click.Parameter, text: str) -> list[Any]:
 @loss_option("lpips-squeeze=1,mse=1")
 @click.option("--seed", type=SEED, default=1, show_default=True, help="Random seed of the generated pictures.")
 @click.option(
-    "--ways", default=WAYS, show_default=True, metavar="START[:STEPS[:OPTIMISER]],...", callback=_ways,
+    "--ways", default=WAYS, show_default=True, metavar="START[:STEPS[:OPTIMISER]],...", callback=ways_of("encoder"),
     help="The rows: where to start, how many steps from there, and by adam, lbfgs or clipped (Adam with clipping, for z).",
 )  # fmt: skip
 @outdir_option

@@ -326,3 +326,24 @@ def finish(folder: Path, results: dict[str, Any], table: str) -> dict[str, Any]:
 def _write(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text)
+
+
+def table_of_sets(results: Mapping[str, Any], columns: Mapping[str, tuple[str, int]]) -> str:
+    """Means of the ways of a study as Markdown: a table for each set, a row for each way.
+
+    Args:
+        results: "sets" has the rows of each set by name, with their values by name; "pictures" has the sizes of the sets.
+        columns: the title of each value, and its digits.
+    """
+    lines = []
+    for name, rows in results["sets"].items():
+        titles = " | ".join(title for title, _ in columns.values())
+        lines += [
+            f"| {results['pictures'][name]:,} {name} pictures | {titles} |",
+            "|---" + "|---:" * len(columns) + "|",
+        ]
+        for way, row in rows.items():
+            cells = [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in columns.items()]
+            lines.append(f"| {way} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

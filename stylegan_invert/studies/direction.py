@@ -268,15 +268,4 @@ def random_pairs_lpips(pictures: np.ndarray, loss: Distance) -> float:
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = []
-    for name, rows in results["sets"].items():
-        titles = " | ".join(title for title, _ in COLUMNS.values())
-        lines += [
-            f"| {results['pictures'][name]:,} {name} pictures | {titles} |",
-            "|---" + "|---:" * len(COLUMNS) + "|",
-        ]
-        for way, row in rows.items():
-            cells = [f"{row[key]:.{digits}f}" if key in row else "" for key, (_, digits) in COLUMNS.items()]
-            lines.append(f"| {way} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+    return base.table_of_sets(results, COLUMNS)
