@@ -268,8 +268,8 @@ class Projector:
                 whatever this says: for networks of official sizes that is about as fast, and the results are then those
                 of single runs to the last bit.
             callback: called with the index of the first target of the pass, and the `Step`.
-            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
-                ``background``, see `media.reading.PictureReading`).
+            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit``,
+                ``background`` and ``align``, see `media.reading.PictureReading`).
 
         Raises:
             ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and

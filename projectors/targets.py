@@ -32,6 +32,7 @@ class Targets:
     def __init__(self, targets: Sequence[Target], medium: Medium, reading: dict[str, Any]):
         check_options(medium.reading, reading, ProjectionError)
         self.targets, self.medium, self.options = list(targets), medium, medium.reading(**reading)
+        self.options.check(self.targets)
         self._kept: dict[int, tuple[np.ndarray, dict[str, Any] | str]] = {}
         room = KEEP_BYTES
         for i in range(len(self)):  # Read all now, so that a bad file fails before the long run.

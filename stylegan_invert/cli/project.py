@@ -299,7 +299,7 @@ def run(
     parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
+    check_pictures(pictures, quiet, **{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options})
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)
@@ -324,19 +324,21 @@ def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
     Args:
         pictures: the files.
         quiet: True shows no progress.
-        reading: arguments of `media.pictures.read_picture`.
+        reading: options of `media.reading.PictureReading`.
 
     Raises:
         ImageFileError: pictures cannot be read.
     """
     from ..errors import ImageFileError
-    from ..media.pictures import read_picture
+    from ..media.picture_medium import Pictures
 
-    wrong = []
+    options, wrong = PictureReading(**reading), []
+    options.check(pictures)
+    medium = Pictures((3, 8, 8))
     with counting(len(pictures), "checking pictures", quiet or len(pictures) < 10) as progress:
         for picture in pictures:
             try:
-                read_picture(picture, 8, 3, **reading)
+                medium.read(picture, options)
             except ImageFileError as e:
                 wrong.append(str(e))
             progress(1)

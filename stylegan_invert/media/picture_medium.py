@@ -10,6 +10,7 @@ import torch
 
 from ..errors import ImageFileError
 from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
+from .alignment import read_aligned
 from .pictures import as_images, projector_pixels, read_picture, read_png, write_png
 from .reading import PictureReading
 from .video import write_mp4
@@ -37,6 +38,10 @@ class Pictures:
 
     def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
         if isinstance(target, (str, os.PathLike)):
+            if options.align is not None:
+                face = options.landmarks.of(target)
+                pixels, aligned = read_aligned(target, face, self.shape[1], self.shape[0], options.background)
+                return pixels, aligned.as_dict()
             pixels, fitted = read_picture(target, self.shape[1], self.shape[0], options.fit, options.background)
             return pixels, fitted.as_dict()
         pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
