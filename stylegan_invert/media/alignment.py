@@ -327,8 +327,8 @@ def paste(
     corners = (place.corners + offset) * scale  # in the photograph; 0 is the edge of its first pixel
     side = float(np.hypot(*(corners[3] - corners[0])))
     face = edited.convert("L" if photograph.mode == "L" else "RGB")
-    if side < face.width:  # sampling does not average over what it leaves out
-        face = face.resize((max(1, round(side)),) * 2, PIL.Image.LANCZOS)
+    if 2 * side < face.width:  # sampling does not average over what it leaves out
+        face = face.resize((max(1, round(2 * side)),) * 2, PIL.Image.LANCZOS)
     to_face = np.linalg.inv(np.stack([corners[3] - corners[0], corners[1] - corners[0]], axis=1))
     start = -to_face @ corners[0]
     left, top = map(int, np.clip(np.floor(corners.min(axis=0)), 0, photograph.size))
