@@ -102,4 +102,6 @@ def _finder(device: Any) -> Any:
 def _keys(files: list[Path]) -> dict[Path, str]:
     """A name for each file in landmarks.json: its own, with its folders where several files have the same."""
     names = [file.name for file in files]
-    return {file: file.name if names.count(file.name) == 1 else Path(os.path.abspath(file)).as_posix() for file in files}
+    return {
+        file: file.name if names.count(file.name) == 1 else Path(os.path.abspath(file)).as_posix() for file in files
+    }

@@ -299,7 +299,9 @@ def run(
     parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, **{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options})
+    check_pictures(
+        pictures, quiet, **{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options}
+    )
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)

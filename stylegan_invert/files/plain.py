@@ -12,7 +12,7 @@ Forms are for JSON and for the plain values that a pickle holds beside its tenso
 here imports torch.
 """
 
-import io
+import codecs
 import json
 import math
 import os
@@ -84,9 +84,7 @@ def parse_json(data: bytes | bytearray | str, form: Form, place: str = "") -> An
     return form(value, place)
 
 
-def read_entries(
-    path: str | os.PathLike, kind: Kind, form: Form, name: str | None = None
-) -> Iterator[tuple[str, Any]]:
+def read_entries(path: str | os.PathLike, kind: Kind, form: Form, name: str | None = None) -> Iterator[tuple[str, Any]]:
     """The entries of a JSON file that is one large table. Each is read and checked by itself, so little memory is taken.
 
     Args:
@@ -114,8 +112,9 @@ class _Window:
     """A part of a JSON text, which moves on as the text is read. It holds at least one whole entry, if that is allowed."""
 
     def __init__(self, file: BinaryIO):
-        self.file = io.TextIOWrapper(file, encoding="utf-8-sig")
+        self.file, self.characters = file, codecs.getincrementaldecoder("utf-8-sig")()
         self.decoder = json.JSONDecoder(object_pairs_hook=_table)
+        self.ended = False
         self.text, self.at, self.before = "", 0, 0  # ``before``: the characters in front of the window
 
     def entries(self, form: Form) -> Iterator[tuple[str, Any]]:
@@ -144,23 +143,23 @@ class _Window:
         """The next character that is no space; "" at the end. The window is filled before."""
         while True:
             if len(self.text) - self.at < MAX_ENTRY:
+                data = self.file.read(MAX_ENTRY)
                 try:
-                    more = self.file.read(MAX_ENTRY)
+                    more = self.characters.decode(data, final=not data)
                 except UnicodeDecodeError:
                     raise Misfit("it is not JSON, because it is not a text in UTF-8") from None
+                self.ended = not data
                 self.before += self.at
                 self.text, self.at = self.text[self.at :] + more, 0
             self.at = _SPACE.match(self.text, self.at).end()
-            if self.at < len(self.text) or not more:
+            if self.at < len(self.text) or self.ended:
                 return self.text[self.at : self.at + 1]
 
     def take(self, characters: str) -> str:
         found = self.next()
         if not found or found not in characters:
             expected = " or ".join(f'"{c}"' for c in characters)
-            raise Misfit(
-                f"it is not JSON (expected {expected} at character {self.before + self.at}); is it complete?"
-            )
+            raise Misfit(f"it is not JSON (expected {expected} at character {self.before + self.at}); is it complete?")
         self.at += 1
         return found
 
@@ -172,6 +171,8 @@ class _Window:
         except RecursionError:
             raise Misfit("its lists and tables are nested too deeply") from None
         except json.JSONDecodeError as e:
+            if e.pos - start > MAX_ENTRY:  # the window may have ended here
+                raise Misfit(f"an entry of its table has more than {MAX_ENTRY:,} characters") from None
             raise Misfit(f"it is not JSON ({e.msg} at character {self.before + e.pos}); is it complete?") from None
         except Misfit:
             raise

@@ -103,10 +103,9 @@ def face_quad(face: Face) -> np.ndarray:
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
     down = mouth - eyes  # -y'
     across = np.array([down[1], -down[0]])  # ``down``, turned to point where the right eye should be
-    x = between + across
-    lengths = [float(np.hypot(*v)) for v in (between, down, x)]
+    lengths = [float(np.hypot(*v)) for v in (between, down)]
     side = max(4 * lengths[0], 3.6 * lengths[1])
-    if side < LEAST_SIDE or lengths[2] < 1e-6 * side:
+    if side < LEAST_SIDE:
         raise ImageFileError(
             "the eyes and the mouth of its landmarks are in one place; expected points of a face that is larger than that"
         )
@@ -115,7 +114,8 @@ def face_quad(face: Face) -> np.ndarray:
             "its landmarks have the mouth above the eyes, or left and right exchanged; the left eye is the one on the "
             "left side of the picture"
         )
-    x = x / lengths[2] * (side / 2)
+    x = between + across
+    x *= side / 2 / np.hypot(*x)
     y = np.array([-x[1], x[0]])
     centre = eyes + 0.1 * down
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
@@ -244,15 +244,21 @@ def _mirrored(n: int, before: int, after: int) -> np.ndarray:
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """A Gaussian blur of an array (H, W), which is continued by mirroring.
+    """A Gaussian blur of an array (H, W), as that of `scipy.ndimage.gaussian_filter`.
 
-    It multiplies cosine coefficients, which takes the same time for every sigma. `scipy.ndimage.gaussian_filter` cuts the
-    Gaussian off at four sigma, and differs by less than a fiftieth of a level of 255.
+    The array is continued by mirroring, so its cosine coefficients are multiplied by the kernel's. This takes the same
+    time for every sigma, and official pictures have sigmas of up to 80 pixels.
     """
     import scipy.fft
 
-    gains = [np.exp(-0.5 * (sigma * np.pi * np.arange(n, dtype=np.float32) / n) ** 2) for n in values.shape]
-    return scipy.fft.idctn(scipy.fft.dctn(values, norm="ortho") * gains[0][:, None] * gains[1], norm="ortho")
+    reach = np.arange(-int(4 * sigma + 0.5), int(4 * sigma + 0.5) + 1)
+    weights = np.exp(-0.5 * (reach / sigma) ** 2)
+    coefficients = scipy.fft.dctn(values, norm="ortho")
+    for axis, n in enumerate(values.shape):
+        kernel = np.bincount(reach % (2 * n), weights / weights.sum(), minlength=2 * n)
+        gains = scipy.fft.fft(kernel).real[:n].astype(np.float32)
+        coefficients *= gains[:, None] if axis == 0 else gains
+    return scipy.fft.idctn(coefficients, norm="ortho")
 
 
 def read_aligned(

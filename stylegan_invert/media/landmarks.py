@@ -130,10 +130,16 @@ def _points(value: Any, place: str) -> np.ndarray:
     """A form: the points of a face."""
     if not isinstance(value, (list, tuple)) or len(value) not in COUNTS:
         raise plain.misfit(value, place, "a list of 5 or 68 points [x, y]")
-    return np.array([_POINT(point, f"{place}[{i}]") for i, point in enumerate(value)])
+    for i, point in enumerate(value):
+        if not isinstance(point, (list, tuple)) or len(point) != 2 or not all(map(_is_coordinate, point)):
+            raise plain.misfit(point, f"{place}[{i}]", f"a point [x, y] of two numbers from {-FAR} to {FAR}")
+    return np.array(value, dtype=np.float64)
 
 
-_POINT = plain.items(plain.number(-FAR, FAR), 2, 2)
+def _is_coordinate(x: Any) -> bool:
+    return type(x) in (int, float) and -FAR <= x <= FAR  # nan is not
+
+
 _ENTRY = plain.table(
     {
         "in_the_wild": plain.table(
@@ -152,7 +158,10 @@ def _face(value: Any, place: str) -> tuple[str | None, Face]:
         return None, Face(_points(value, place))
     entry = _ENTRY(value, place)["in_the_wild"]
     size = tuple(entry["pixel_size"]) if "pixel_size" in entry else None
-    return _parts(entry["file_path"])[-1:][0], Face(entry["face_landmarks"], size)
+    parts = _parts(entry["file_path"])
+    if not parts:
+        raise plain.misfit(entry["file_path"], f"{place}.in_the_wild.file_path", "the name of a file")
+    return parts[-1], Face(entry["face_landmarks"], size)
 
 
 def _read_text(path: str | os.PathLike) -> np.ndarray:

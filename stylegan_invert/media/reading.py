@@ -62,7 +62,9 @@ class PictureReading:
         if self.align is None:
             return
         if self.fit == "pad":
-            raise ImageFileError("a picture is either padded (fit) or aligned by landmarks (align); leave one of them out")
+            raise ImageFileError(
+                "a picture is either padded (fit) or aligned by landmarks (align); leave one of them out"
+            )
         if not all(isinstance(target, (str, os.PathLike)) for target in targets):
             raise ImageFileError("landmarks (align) are for targets that are files, and some of these are arrays")
         if self.landmarks.single and len(targets) > 1:
