@@ -29,6 +29,7 @@ from stylegan_invert.files.arrays import read_npy, read_npz
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io import codes
 from stylegan_invert.media import decoding, labels, pictures
+from stylegan_invert.media.landmarks import read_landmarks
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import find_pictures, projector_pixels, read_picture
 from stylegan_invert.network_files import sources
@@ -58,6 +59,7 @@ READERS = {
     "npy": lambda path: read_npy(path, door.PART),
     "picture": lambda path: read_picture(path, 8, 3),
     "stored picture": pictures.read_png,
+    "landmarks": read_landmarks,
     "data": PictureSet,
     "network": si.load,
     "name of a network": sources.check,

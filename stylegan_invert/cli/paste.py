@@ -70,20 +70,10 @@ def command(aligned: str, picture: str, onto: str, out: str, feather: float, qui
 
 def _about(aligned: str, onto: str, photograph: Any, resolution: int) -> dict[str, Any]:
     """Where the face was: from the folder of a result, or from a file of landmarks and the size of the face."""
-    from ..files import plain
-    from ..files.door import Kind
-    from ..media.alignment import ALIGNED, face_quad
+    from ..media.alignment import face_quad, read_record
     from ..media.landmarks import read_landmarks
 
-    if not os.path.isdir(aligned):
-        face = read_landmarks(aligned).of(onto)
-        return {"quad": face_quad(face), "size": face.size or photograph.size, "resolution": resolution}
-    kind = Kind("the record of a projection", 2**24, ImageFileError)
-    file = os.path.join(aligned, "result.json")
-    target = plain.read_json(file, kind, plain.table({"target": plain.unchecked}, more=plain.unchecked))["target"]
-    if not isinstance(target, dict) or "quad" not in target:
-        raise ImageFileError(f"{file}: its target was not aligned; expected a projection that was made with --align")
-    try:
-        return ALIGNED(target, "target")
-    except plain.Misfit as e:
-        raise ImageFileError(f"{file}: {e}; the file is damaged") from None
+    if os.path.isdir(aligned):
+        return read_record(os.path.join(aligned, "result.json"))
+    face = read_landmarks(aligned).of(onto)
+    return {"quad": face_quad(face), "size": face.size or photograph.size, "resolution": resolution}

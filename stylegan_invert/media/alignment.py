@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from ..errors import ImageFileError
+from ..errors import ImageFileError, printable
 from ..files import plain
-from ..files.door import PICTURE, opened
+from ..files.door import PICTURE, Kind, opened
 from .landmarks import FAR, Face
 from .pictures import BAND, MODES, Upright, pixels_of, read_upright
 
@@ -83,6 +83,7 @@ ALIGNED = plain.table(
     more=plain.unchecked,
 )
 """The form of an `Aligned` in a file, with what `paste` needs."""
+_RECORD = Kind("the record of a projection", 2**24, ImageFileError)
 
 
 def face_quad(face: Face) -> np.ndarray:
@@ -302,6 +303,28 @@ def read_aligned(
         raise ImageFileError(f"{upright.name}: {e}") from None
     about = (upright.mode, upright.turned, background if upright.filled else None, len(face.points), quad.tolist())
     return pixels_of(cut), Aligned(upright.name, sha256, size, *about, resolution)
+
+
+def read_record(path: str | os.PathLike) -> dict[str, Any]:
+    """How the target of a projection was cut out.
+
+    Args:
+        path: the file result.json of the projection.
+
+    Returns:
+        The entries of an `Aligned` by name; "quad" is an array (4, 2).
+
+    Raises:
+        ImageFileError: the file is missing or damaged, or its target was not aligned.
+    """
+    target = plain.read_json(path, _RECORD, plain.table({"target": plain.unchecked}, more=plain.unchecked))["target"]
+    name = printable(os.fspath(path), 300)
+    if not isinstance(target, dict) or "quad" not in target:
+        raise ImageFileError(f"{name}: its target was not aligned; expected a projection that was made with --align")
+    try:
+        return ALIGNED(target, "target")
+    except plain.Misfit as e:
+        raise ImageFileError(f"{name}: {e}; the file is damaged") from None
 
 
 def paste(
