@@ -10,7 +10,7 @@ import click
 
 from ..errors import ImageFileError
 from ..files.writing import atomic, folder_names
-from .common import UserPath, check_outdir, counting, device_option, outdir_option, pick_device, quiet_option, say
+from .common import DEVICES, UserPath, check_outdir, counting, outdir_option, pick_device, quiet_option, say
 
 FILE = "landmarks.json"
 
@@ -33,7 +33,13 @@ FILE = "landmarks.json"
     help="Side of the aligned pictures in pixels.",
 )
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Behind transparent pixels.")
-@device_option
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where faces are sought. auto: on a GPU if there is one.",
+)
 @quiet_option
 def command(
     pictures: tuple[str, ...],
