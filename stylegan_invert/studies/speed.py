@@ -26,8 +26,8 @@ from ..media.medium import medium_of
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
 from ..network_files.file import NetworkFile
-from ..projectors.descent import Step
 from ..options import read_values
+from ..projectors.descent import Step
 from ..projectors.methods import find_method
 from ..projectors.projector import Projector
 from ..projectors.settings import build_options
