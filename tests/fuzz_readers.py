@@ -222,11 +222,8 @@ def use_picture(path: Path) -> None:
 
 
 def points(folder: Path) -> Path:
-    wild = {
-        "file_path": "w/b.png",
-        "pixel_size": [60, 50],
-        "face_landmarks": [[30 + i % 7, 20 + i / 3] for i in range(68)],
-    }
+    face = [[30, 30]] * 36 + [[20.5, 20]] * 6 + [[40, 21]] * 6 + [[24, 40]] * 6 + [[36, 41]] * 14
+    wild = {"file_path": "w/b.png", "pixel_size": [60, 50], "face_landmarks": face}
     table = {"a.png": [[20, 20], [40, 21], [30, 30], [24, 40], [36, 40.5]], "0": {"in_the_wild": wild}}
     (folder / "landmarks.json").write_text(json.dumps(table))
     return folder / "landmarks.json"
