@@ -101,7 +101,9 @@ class Checkpoint:
                 return None
             size = self.file.stat().st_size
             budget = _Budget(4 * size + 2**20)
-            state = plain.table({"seconds": plain.number(0)}, more=plain.unchecked)(budget.values(found["state"]), "state")
+            state = plain.table({"seconds": plain.number(0)}, more=plain.unchecked)(
+                budget.values(found["state"]), "state"
+            )
             return Going(state, state["seconds"], [_code(budget.values(one)) for one in found["trail"]])
         except (plain.Misfit, KeyError, TypeError, ValueError) as e:
             reason = str(e).removeprefix(f"{self.file}: ")

@@ -68,7 +68,7 @@ class RunFolder:
     """The manifest of a run over many targets.
 
     Args:
-        outdir: the folder; it is made if it is missing.
+        outdir: the folder. Nothing is written into it before the first target is finished or fails.
         settings: plain values that say what the results depend on besides the targets, by name.
         anew: True forgets what the folder has.
 
@@ -85,14 +85,12 @@ class RunFolder:
         self.text = json.dumps(self.settings, sort_keys=True)
         self.file = self.outdir / MANIFEST
         self.entries: dict[str, dict[str, Any]] = {}  # the last line of each folder
-        self.outdir.mkdir(parents=True, exist_ok=True)
         if anew:
             self.file.unlink(missing_ok=True)
-        with locked(self.file) as opened:
-            self._mend(opened)
-            if not self.file.stat().st_size:
-                append(self.file, json.dumps({"format": FORMAT, "settings": self.settings}) + "\n")
-        self.read()
+        if self.file.exists():
+            with locked(self.file) as opened:
+                self._mend(opened)
+            self.read()
 
     def _mend(self, opened: Any) -> None:
         """Remove the beginning of a line, which a process that was killed may have left at the end."""
@@ -106,8 +104,10 @@ class RunFolder:
     def read(self) -> None:
         """Read the manifest again, since other processes may have added to it."""
         lines = bytes(door.read_bytes(self.file, _KIND)).split(b"\n")[:-1]
+        if not lines:  # its writer was killed before the first line was whole
+            return
         try:
-            first = plain.parse_json(lines[0] if lines else b"", _SETTINGS, "line 1")
+            first = plain.parse_json(lines[0], _SETTINGS, "line 1")
             for number, line in enumerate(lines[1:], 2):
                 entry = plain.parse_json(line, _LINE, f"line {number}")
                 self.entries[entry["folder"]] = entry
@@ -154,7 +154,10 @@ class RunFolder:
 
     def _add(self, item: Item, what: dict[str, Any]) -> None:
         entry = {"folder": item.folder.name, "target": printable(item.name, 1000), "sha256": item.sha256, **what}
+        self.outdir.mkdir(parents=True, exist_ok=True)
         with locked(self.file):
+            if not self.file.stat().st_size:
+                append(self.file, json.dumps({"format": FORMAT, "settings": self.settings}) + "\n")
             append(self.file, json.dumps(entry) + "\n")
         self.entries[entry["folder"]] = entry
 
@@ -164,7 +167,9 @@ class RunFolder:
         Args:
             items: all targets of the run, in order.
         """
-        self.read()
+        if self.file.exists():
+            self.read()
+        self.outdir.mkdir(parents=True, exist_ok=True)
         entries = [self.entries.get(item.folder.name) for item in items]
         done = [entry for entry in entries if entry is not None and entry["state"] == "done"]
         failed = [entry for entry in entries if entry is not None and entry["state"] == "failed"]
