@@ -285,7 +285,6 @@ def test_options_that_do_not_suit_the_targets_are_refused(tmp_path):
     PictureReading(align=str(table)).check(["a.png", "b/a.png"])
     for options, targets, reason in (
         ({"align": str(one)}, ["a.png", "b.png"], "of one picture, and there are 2 targets"),
-        ({"align": str(table)}, ["a.png", "b.png"], 'no landmarks of "b.png"'),
         ({"align": str(table)}, [np.zeros((3, 8, 8), np.uint8)], "are arrays"),
         ({"align": str(table), "fit": "pad"}, ["a.png"], "either padded"),
         ({"align": str(tmp_path / "none.json")}, ["a.png"], "there is no such file"),
@@ -523,3 +522,23 @@ def test_landmarks_of_another_picture_of_the_same_name(photo, tmp_path):
     face = read_landmarks(write(tmp_path / "l.json", {"0": entry})).of(photo)
     with pytest.raises(si.ImageFileError, match="has 180x160 pixels, and its landmarks are of a picture of 2016x1512"):
         read_aligned(photo, face, 8, 3)
+
+
+def test_pictures_of_a_zip_and_several_targets(photo, tmp_path, tiny_file, cli):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as z:
+        z.write(photo, "a/photo.png")
+        z.write(photo, "other.png")
+    points = write(tmp_path / "l.json", {"a/photo.png": FIVE})
+    command = ["project", "-n", tiny_file, "-t", tmp_path / "set.zip", "-o", tmp_path / "o", "--align"]
+    status, _, err = cli(*command, points, "--method", "w", "--steps", "1", "--loss", "mse=1")
+    assert status == 1 and "1 of 2 targets are done" in err and 'l.json: it has no landmarks of "other.png"' in err
+    target = np.asarray(PIL.Image.open(tmp_path / "o" / "photo" / "target.png")).transpose(2, 0, 1)
+    assert np.array_equal(target, read_aligned(photo, UPRIGHT, 8, 3)[0])
+    status, _, err = cli(*command, write(tmp_path / "one.json", FIVE))
+    assert status == 1 and "there are 2 targets" in err
+    status, _, err = cli(
+        "align", tmp_path / "set.zip", "--landmarks", points, "-o", tmp_path / "p", "--resolution", "16"
+    )
+    assert status == 0 and "left out" in err and sorted(os.listdir(tmp_path / "p")) == ["landmarks.json", "photo.png"]

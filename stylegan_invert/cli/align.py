@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Cut faces out of photographs, as the data set FFHQ does.
 
-    A PICTURE is a file, a folder or a pattern in quotes. DIR gets the largest face of each as a PNG of the photograph's
+    A PICTURE is a file, a folder, a zip or a pattern in quotes. DIR gets the largest face of each as a PNG of the photograph's
     name, and landmarks.json, which 'project --align' and 'paste' read.
 
     \b
@@ -61,25 +61,30 @@ def command(
     stylegan-invert project -n ffhq -t photo.jpg --align aligned/landmarks.json -o out
     """
     from ..media.alignment import read_aligned
-    from ..media.pictures import find_pictures, write_png
+    from ..media.pictures import write_png
     from ..media.reading import PictureReading
+    from ..media.targets import ZipPicture, find_targets
 
     check_outdir(outdir)
-    files = find_pictures(list(pictures), functools.partial(say, quiet))
+    files = find_targets(list(pictures), functools.partial(say, quiet))
     options = PictureReading(background=background, align=landmarks)
     options.check(files)
     finder = _finder(pick_device(device)) if landmarks is None else None
+
+    def stream(file: Any) -> Any:
+        return file.open() if isinstance(file, ZipPicture) else file
+
     found: dict[str, Any] = {}
     left_out: list[str] = []
-    names = dict(zip(files, folder_names(files)))
+    names = dict(zip(files, folder_names([str(file) for file in files])))
     keys = _keys(files)
     with counting(len(files), "aligning", quiet or len(files) < 10) as progress:
         for file in files:
             try:
-                face, count = finder.find(file) if finder else (options.landmarks.of(file), 1)
+                face, count = finder.find(stream(file), str(file)) if finder else (options.landmarks.of(str(file)), 1)
                 if face is None:
                     raise ImageFileError(f"{file}: no face was found in it")
-                pixels, _ = read_aligned(file, face, resolution, 3, background)
+                pixels, _ = read_aligned(stream(file), face, resolution, 3, background, str(file))
             except ImageFileError as e:
                 left_out.append(str(e))
             else:
@@ -105,9 +110,10 @@ def _finder(device: Any) -> Any:
     return FaceFinder(str(device))
 
 
-def _keys(files: list[Path]) -> dict[Path, str]:
+def _keys(files: list[Any]) -> dict[Any, str]:
     """A name for each file in landmarks.json: its own, with its folders where several files have the same."""
     names = [file.name for file in files]
     return {
-        file: file.name if names.count(file.name) == 1 else Path(os.path.abspath(file)).as_posix() for file in files
+        file: file.name if names.count(file.name) == 1 else Path(os.path.abspath(str(file))).as_posix()
+        for file in files
     }

@@ -9,10 +9,11 @@ A *quad* is an array (4, 2) of the square's corners, in pixels of the photograph
 lower right and upper right as the face sees itself upright. It may be turned by any angle and reach beyond the photograph.
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -263,17 +264,23 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def read_aligned(
-    path: str | os.PathLike, face: Face, resolution: int, channels: int, background: str = "white"
+    path: str | os.PathLike | BinaryIO,
+    face: Face,
+    resolution: int,
+    channels: int,
+    background: str = "white",
+    name: str | None = None,
 ) -> tuple[np.ndarray, Aligned]:
     """Read a photograph, and cut a face out of it as FFHQ does.
 
     Args:
-        path: a file of a kind in `decoding.FORMATS`. It is turned as its EXIF data say, and the landmarks belong to the
-            turned picture.
+        path: a file of a kind in `decoding.FORMATS`, or an open binary stream of it. It is turned as its EXIF data say,
+            and the landmarks belong to the turned picture.
         face: the landmarks.
         resolution: the side of the result in pixels.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         background: the colour behind transparent pixels, by name or as "#rrggbb".
+        name: the name in errors and in the record; None takes the path. It is needed for a stream.
 
     Returns:
         The pixels (channels, resolution, resolution) uint8, and the record of how they were made.
@@ -285,8 +292,8 @@ def read_aligned(
         raise ImageFileError(
             f"a network with {channels} channels; pictures can be made for 1 (grey), 3 (RGB) or 4 (RGBA)"
         )
-    name = os.fspath(path)
-    with opened(path, PICTURE) as file:
+    name = os.fspath(path) if name is None else name
+    with contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         upright = read_upright(file, resolution, MODES[channels], background, name)

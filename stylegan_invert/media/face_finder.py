@@ -6,6 +6,7 @@ needed. It downloads its weights itself at the first use.
 
 import os
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -42,11 +43,12 @@ class FaceFinder:
         except OSError as e:
             raise ImageFileError(f"face-alignment could not load its weights ({e}); it downloads them once") from None
 
-    def find(self, path: str | os.PathLike) -> tuple[Face | None, int]:
+    def find(self, path: str | os.PathLike | BinaryIO, name: str | None = None) -> tuple[Face | None, int]:
         """The largest face in a picture, and the number of faces.
 
         Args:
-            path: a picture file, which is turned as its EXIF data say.
+            path: a picture file, or an open binary stream of it, which is turned as its EXIF data say.
+            name: the name in errors; None takes the path.
 
         Returns:
             The face in pixels of the turned picture, or None; and how many faces were found.
@@ -54,7 +56,7 @@ class FaceFinder:
         Raises:
             ImageFileError: the picture cannot be read.
         """
-        upright = read_upright(path, LOOKED_AT, "RGB")
+        upright = read_upright(path, LOOKED_AT, "RGB", name=name)
         shrunk = upright.picture.copy()
         shrunk.thumbnail((LOOKED_AT, LOOKED_AT), PIL.Image.LANCZOS)
         with warnings.catch_warnings():

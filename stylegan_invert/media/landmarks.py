@@ -10,6 +10,7 @@ is the centre of the first pixel. Two sets of points are known:
 Nothing here imports torch.
 """
 
+import functools
 import math
 import os
 import re
@@ -109,9 +110,15 @@ def read_landmarks(path: str | os.PathLike) -> Landmarks:
     """
     with opened(path, TABLE) as file:
         head = file.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head[:1] == b"{":
+        about = os.fstat(file.fileno())
+    return _read(os.fspath(path), head[:1], about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=2)  # a run reads them more than once, and those of FFHQ take seconds
+def _read(path: str, begins: bytes, time: int, size: int) -> Landmarks:
+    if begins == b"{":
         return Landmarks(path, _named(path))
-    if head[:1] == b"[":
+    if begins == b"[":
         return Landmarks(path, Face(plain.read_json(path, ONE, _points)))
     return Landmarks(path, Face(_read_text(path)))
 

@@ -5,7 +5,6 @@ This file imports no torch, so that ``--help`` stays quick.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,7 +56,7 @@ class PictureReading:
         """Refuse targets that these options do not suit, before the first one is read.
 
         Raises:
-            ImageFileError: landmarks are missing, or are of one picture where there are several targets.
+            ImageFileError: landmarks cannot be read, or are of one picture where there are several targets.
         """
         if self.align is None:
             return
@@ -65,12 +64,10 @@ class PictureReading:
             raise ImageFileError(
                 "a picture is either padded (fit) or aligned by landmarks (align); leave one of them out"
             )
-        if not all(isinstance(target, (str, os.PathLike)) for target in targets):
+        if any(hasattr(target, "shape") for target in targets):
             raise ImageFileError("landmarks (align) are for targets that are files, and some of these are arrays")
         if self.landmarks.single and len(targets) > 1:
             raise ImageFileError(
                 f"{self.landmarks.file}: it has the landmarks of one picture, and there are {len(targets)} targets; "
                 "expected a table from the names of the pictures to their landmarks"
             )
-        for target in targets:
-            self.landmarks.of(target)
