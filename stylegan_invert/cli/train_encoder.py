@@ -26,7 +26,7 @@ from .options import class_options
 from .project import weight_options
 from .train import Watch, check, stopping
 
-GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", *WEIGHTS}
+GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", "run_torchscript", *WEIGHTS}
 
 
 @click.command()
@@ -106,7 +106,7 @@ def command(
     with stopping():
         newest = train_encoder(
             generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
-            callback=Watch(quiet), **rhythm,
+            run_torchscript=chosen["run_torchscript"], callback=Watch(quiet), **rhythm,
         )  # fmt: skip
     say(quiet, f"wrote {newest}; sheets of reconstructions are beside it")
 

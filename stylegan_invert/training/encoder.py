@@ -19,11 +19,12 @@ from ..files.tensors import TensorRecord
 from ..generator import Code, GeneratorAdapter
 from ..generator.encoding import Encoding, entries
 from ..io.encoder_file import ENCODER_FILE, About, write_encoder
-from ..losses import parse, reported_lpips
+from ..losses import reported_lpips
 from ..losses.metrics import psnr
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, projector_pixels, write_png
 from ..networks.encoder import Encoder, input_size
+from ..projectors.loss import build_loss
 from . import distributed, loop
 from .encoder_options import EncoderOptions
 from .means import Statistics
@@ -58,7 +59,8 @@ class EncoderTrainer:
         options: see `EncoderOptions`.
         generator: the adapter of the network, on its device; nothing of it is changed.
         data: real pictures, of the generator's size, or None; ``data.check()`` has been called.
-        files: weight files of losses and where to begin: the names of `io.weights.WEIGHTS`.
+        files: weight files of losses, by their name in `io.weights.WEIGHTS`.
+        run_torchscript: True runs a file of weights that is a TorchScript program.
 
     Attributes:
         encoder: the encoder as it is trained.
@@ -83,6 +85,7 @@ class EncoderTrainer:
         generator: GeneratorAdapter,
         data: PictureSet | None = None,
         files: dict[str, Any] | None = None,
+        run_torchscript: bool = False,
     ):
         self.round = distributed.round_size(options.batch, options.batch_gpu)
         if self.round == 1:
@@ -111,7 +114,9 @@ class EncoderTrainer:
         self.encoder.to(self.device).train()
         self.average = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.encoder.parameters(), lr=o.lr, betas=(0.9, 0.99))
-        self.distance = None if o.loss == "none" else parse(o.loss, **(files or {})).to(self.device)
+        self.distance = None
+        if o.loss != "none":
+            self.distance, _ = build_loss(o.loss, files or {}, self.device, run_torchscript)
         self.nimg = self.real_nimg = self.steps = self.ticks = 0
         self.seconds = 0.0
         self.stats = Statistics()
@@ -386,6 +391,7 @@ def train_encoder(
     resume: bool = False,
     start: tuple[Mapping[str, torch.Tensor | TensorRecord], str] | None = None,
     files: dict[str, Any] | None = None,
+    run_torchscript: bool = False,
     tick_kimg: float = 1,
     snapshot_ticks: int = 10,
     callback: Callable[[loop.Report], None] | None = None,
@@ -402,6 +408,7 @@ def train_encoder(
             another number of processes.
         start: the weights of a ResNet-18 to begin with, and the name of their file.
         files: the paths of losses' weight files, by name.
+        run_torchscript: True runs such a file if it is a TorchScript program.
         tick_kimg: thousands of pictures between lines of the log.
         snapshot_ticks: ticks between snapshots and checkpoints, which are also written at the end.
         callback: called after each tick.
@@ -414,7 +421,7 @@ def train_encoder(
     """
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
     with distributed.joined(generator.device):
-        trainer = EncoderTrainer(options, generator, data, files)
+        trainer = EncoderTrainer(options, generator, data, files, run_torchscript)
         if start is not None and not resume:
             trainer.start_from(*start)
         return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)
