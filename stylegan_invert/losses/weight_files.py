@@ -39,13 +39,13 @@ def with_weights(make: Callable[[], Network], weights: Any) -> Network:
     return network
 
 
-def read_weights(file: str | os.PathLike, kind: Kind, run_torchscript: bool, official: str, remedy: str) -> Any:
+def read_weights(file: str | os.PathLike, kind: Kind, run_torchscript: bool | None, official: str, remedy: str) -> Any:
     """The contents of a weight file: tables of tensors, as records. Nothing in it is executed.
 
     Args:
         file: a file of torch.save or of safetensors, or a TorchScript program.
         kind: what it should be.
-        run_torchscript: True accepts any TorchScript program.
+        run_torchscript: True accepts any TorchScript program. None says that there is no option for it.
         official: the SHA-256 of a program that is accepted without that; empty if there is none.
         remedy: what else could be named, for the error.
 
@@ -75,10 +75,9 @@ def read_weights(file: str | os.PathLike, kind: Kind, run_torchscript: bool, off
     if run_torchscript or sha256(data) == official:
         return None
     other = f", and its SHA-256 is not that of {remedy}" if official else f"; name {remedy}"
-    raise kind.error(
-        f"{shown}: it is a TorchScript program, which can write files when it is run{other}, or, if you trust the file, allow "
-        "it with --run-torchscript (in Python run_torchscript=True)"
-    )
+    if run_torchscript is not None:
+        other += ", or, if you trust the file, allow it with --run-torchscript (in Python run_torchscript=True)"
+    raise kind.error(f"{shown}: it is a TorchScript program, which can write files when it is run{other}")
 
 
 class Program(torch.nn.Module):
