@@ -101,7 +101,9 @@ def test_the_command(tmp_path, monkeypatch):
     assert values["samples"] == [16, 40] and abs(values["kid_squeezenet"]) < 4 * values["kid_squeezenet_stderr"] + 0.05
     text = CliRunner().invoke(cli, list(map(str, args))).output
     assert "KID (SqueezeNet)" in text and "10,000 pictures" in text and "FID" not in text
-    monkeypatch.setattr("stylegan_invert.analysis.distribution.FIDFeatures", lambda file, device: PictureFeatures(device))
+    monkeypatch.setattr(
+        "stylegan_invert.analysis.distribution.FIDFeatures", lambda file, device: PictureFeatures(device)
+    )
     command = list(map(str, [*args, "--fid-inception", "x.pth"]))
     values = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
     assert values["kid"] == values["kid_squeezenet"] and values["fid"] > 0 and "frechet_squeezenet" not in values

@@ -2,16 +2,22 @@
 # Takes at most 12 CPU seconds.
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from click.testing import CliRunner
 
 import stylegan_invert as si
+from stylegan_invert.cli.main import cli
+from stylegan_invert.errors import StyleganInvertError
 from stylegan_invert.losses import identity, load_identity, parse
+from stylegan_invert.media.pictures import read_png, write_png
 from stylegan_invert.networks.facenet import InceptionResnetV1
 from stylegan_invert.networks.iresnet import DEPTHS, IResNet
+from stylegan_invert.studies import identity as study
 
 from conftest import make_network
 
@@ -159,3 +165,71 @@ def test_results_have_the_distance_of_identities(program, tmp_path):
     assert "identity" not in si.project(net, target, "w", loss="mse", steps=1).metrics
     with pytest.raises(ValueError, match="allows the weights of"):
         si.project(net, target, "w", loss="mse", run_torchscript=True, steps=1)
+
+
+def test_ranks_count_people_who_are_at_least_as_similar():
+    similarity = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.5, 0.4, 0.6, 0.7], [0.5, 0.5, 0.5, 0.5]])
+    found = study.ranks(similarity, ["a", "b", "c"], ["a", "a", "b", "c"])
+    # The second row: c has 0.7 and b has 0.6, and a has 0.5. In the third all are equal, which counts against the person.
+    assert found.tolist() == [1, 2, 3]
+
+
+def test_people_are_folders_or_classes():
+    data = SimpleNamespace(c_dim=0, names=["a/1.png", "a/2.png", "b/1.png"], path="x")
+    assert study.people_of(data) == ["a", "a", "b"]
+    assert study.split(["a", "a", "b", "c", "c"], 2) == ([1, 2], [0])
+    classes = SimpleNamespace(c_dim=2, labels=np.array([[0, 1], [1, 0]]), names=["1.png", "2.png"], path="x")
+    assert study.people_of(classes) == ["1", "0"]
+    data.names[1] = "2.png"
+    with pytest.raises(StyleganInvertError, match="2.png lies in no folder"):
+        study.people_of(data)
+    with pytest.raises(StyleganInvertError, match="of 1 person"):
+        study.split(["a", "a"], 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("x", "unknown"), ("w+:init=y", "starts are"), ("w+:stepz=1", "stepz"), ("encoder:steps=3", "steps")],
+)
+def test_ways_that_make_no_sense_are_refused(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        study.way_of(text)
+
+
+def test_people_are_found_by_one_command(tiny_file, program, tmp_path):
+    """Pictures of a person are alike here; those of the network are not, so the originals are found and the others not all."""
+    for person in range(3):
+        base = np.random.RandomState(person).randint(30, 220, [3, 8, 8])
+        (tmp_path / "people" / str(person)).mkdir(parents=True)
+        for i in range(2):
+            noise = np.random.RandomState(10 + i).randint(-5, 6, [3, 8, 8])
+            write_png(tmp_path / "people" / str(person) / f"{i}.png", (base + noise).astype(np.uint8))
+    out = tmp_path / "out"
+    args = ["reproduce", "identity", "-n", tiny_file, "--people", tmp_path / "people", "-o", out]
+    ways = ["--way", "w+:steps=2", "--way", "w+:steps=1,init=random", "--loss", "mse"]
+    used = ["--identity", program, "--run-torchscript"]
+    run = CliRunner().invoke(cli, list(map(str, [*args, *ways, *used])))
+    assert run.exit_code == 0, run.output
+    results = json.loads((out / "results.json").read_text())
+    originals = results["rows"][study.ORIGINALS]
+    assert originals["originals"]["1"] == originals["others"]["1"] == 1 and abs(originals["cosine"] - 1) < 1e-6
+    image = np.load(out / "parts" / "w+-steps-2-00000.npz")["images"]
+    embed = load_identity(program, True)
+    pictures = [read_png(tmp_path / "people" / str(p) / "1.png") for p in range(3)]
+    expected = [
+        1 - float(embed.between(*(torch.from_numpy(x)[None] / 127.5 - 1 for x in pair)))
+        for pair in zip(pictures, image)
+    ]
+    row = results["rows"]["w+:steps=2"]
+    assert row["cosine"] == pytest.approx(np.mean(expected), abs=1e-5) and set(row["others"]) == {"1", "5", "10", "20"}
+    assert "| w+:steps=2 |" in (out / "table.md").read_text() and (out / "sheet.png").exists()
+    for more, reason in (
+        ([], "needs the file of a face embedder"),
+        ([*used, "--features", "squeezenet"], "uses no --identity"),
+        (["--features", "squeezenet", "--encoder", out], "no way uses it"),
+        (["--features", "squeezenet", "--way", "encoder"], "is needed by the ways"),
+    ):
+        run = CliRunner().invoke(cli, list(map(str, [*args, *more])))
+        assert run.exit_code == 1 and reason in str(run.exception)
+    run = CliRunner().invoke(cli, list(map(str, [*args[:-1], tmp_path / "sq", *ways[:2], "--features", "squeezenet"])))
+    assert run.exit_code == 0 and "Features: SqueezeNet, not a face embedder" in run.output
