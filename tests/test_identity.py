@@ -13,11 +13,14 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.errors import StyleganInvertError
+from stylegan_invert.generator import adapt
 from stylegan_invert.losses import identity, load_identity, parse
 from stylegan_invert.media.pictures import read_png, write_png
 from stylegan_invert.networks.facenet import InceptionResnetV1
 from stylegan_invert.networks.iresnet import DEPTHS, IResNet
 from stylegan_invert.studies import identity as study
+from stylegan_invert.training.encoder import EncoderTrainer
+from stylegan_invert.training.encoder_options import EncoderOptions
 
 from conftest import make_network
 
@@ -233,3 +236,16 @@ def test_people_are_found_by_one_command(tiny_file, program, tmp_path):
         assert run.exit_code == 1 and reason in str(run.exception)
     run = CliRunner().invoke(cli, list(map(str, [*args[:-1], tmp_path / "sq", *ways[:2], "--features", "squeezenet"])))
     assert run.exit_code == 0 and "Features: SqueezeNet, not a face embedder" in run.output
+
+
+def test_an_encoder_learns_with_a_face_embedder(program):
+    """By path, as a part of the loss; a file that no loss uses is refused."""
+    generator, named = adapt(make_network(resolution=8).G), {"identity": program}
+    options = EncoderOptions(kimg=0.008, batch=4, width=4, loss="identity=1", latent_weight=0)
+    trainer = EncoderTrainer(options, generator, files=named, run_torchscript=True)
+    trainer.step()
+    assert 0 < trainer.values()["loss/generated"] < 2
+    assert all(p.grad is not None for p in trainer.encoder.parameters())
+    for loss, reason in (("mse=1", "has no identity to use it"), ("none", "the loss is none")):
+        with pytest.raises(StyleganInvertError, match=reason):
+            EncoderTrainer(EncoderOptions(loss=loss, width=4), generator, files=named)

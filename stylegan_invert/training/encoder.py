@@ -117,6 +117,8 @@ class EncoderTrainer:
         self.distance = None
         if o.loss != "none":
             self.distance, _ = build_loss(o.loss, files or {}, self.device, run_torchscript)
+        elif files or run_torchscript:
+            raise TrainingError("a weight file was named, and the loss is none; leave one of them out")
         self.nimg = self.real_nimg = self.steps = self.ticks = 0
         self.seconds = 0.0
         self.stats = Statistics()
