@@ -12,6 +12,7 @@ from ..errors import ImageFileError
 from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
 from .pictures import as_images, projector_pixels, read_picture, read_png, write_png
 from .reading import PictureReading
+from .targets import ZipPicture
 from .video import write_mp4
 
 
@@ -36,8 +37,12 @@ class Pictures:
         return {"resolution": self.shape[1]}
 
     def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
-        if isinstance(target, (str, os.PathLike)):
-            pixels, fitted = read_picture(target, self.shape[1], self.shape[0], options.fit, options.background)
+        if isinstance(target, (str, os.PathLike, ZipPicture)):
+            shape = (self.shape[1], self.shape[0], options.fit, options.background)
+            if isinstance(target, ZipPicture):
+                pixels, fitted = read_picture(target.open(), *shape, name=str(target))
+            else:
+                pixels, fitted = read_picture(target, *shape)
             return pixels, fitted.as_dict()
         pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
         if pixels.shape != self.shape or pixels.dtype != np.uint8:

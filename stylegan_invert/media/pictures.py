@@ -3,9 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -16,7 +14,7 @@ import torch
 from ..errors import ImageFileError, StyleganInvertError, printable
 from ..files.door import PICTURE, opened
 from ..files.writing import atomic
-from .decoding import HEIF_SUFFIXES, NO_HEIF, SUFFIXES, decoded, heif_is_read
+from .decoding import decoded
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels
 FITS = ("crop", "pad")
@@ -312,52 +310,3 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
             )
         pixels = np.asarray(picture)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def find_pictures(targets: list[str], say: Callable[[str], object] | None = None) -> list[Path]:
-    """List the pictures that a user names, in order and without repetition.
-
-    Args:
-        targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it,
-            which are recognised by their suffix; hidden files are left out, and HEIC photographs where pillow-heif is
-            missing.
-        say: called with a sentence about pictures that are left out.
-
-    Raises:
-        ImageFileError: a file is missing, a folder has no pictures, or no file matches a pattern.
-    """
-    import glob
-
-    pictures: dict[str, Path] = {}  # by absolute path, so that none is listed twice
-    for target in targets:
-        path = Path(os.path.expanduser(target))
-        if path.is_dir():
-            files = _of_folder(path, target, say)
-        elif not path.exists() and glob.has_magic(target):
-            files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
-            if not files:
-                raise ImageFileError(f"{target}: no file matches this pattern")
-        elif not path.exists():
-            raise ImageFileError(f"{target}: there is no such file")
-        else:
-            files = [path]
-        for file in files:
-            pictures.setdefault(os.path.abspath(file), file)
-    return list(pictures.values())
-
-
-def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -> list[Path]:
-    """The pictures directly in a folder, which are regular files of known suffixes, sorted."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    heifs = [p for p in files if p.suffix.lower() in HEIF_SUFFIXES]
-    if heifs and not heif_is_read():
-        files = [p for p in files if p not in heifs]
-        if not files:
-            raise ImageFileError(
-                f"{target}: all {len(heifs)} pictures in this folder are HEIC; {heifs[0].name}: {NO_HEIF}"
-            )
-        if say is not None:
-            say(f"{printable(target, 300)}: {len(heifs)} HEIC left out; {printable(heifs[0].name, 80)}: {NO_HEIF}")
-    if not files:
-        raise ImageFileError(f"{target}: there are no pictures in this folder")
-    return files
