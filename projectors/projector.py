@@ -26,7 +26,7 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss
+from .loss import build_loss, measures
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective, Observation
@@ -64,8 +64,8 @@ class Projector:
         progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
-            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
-            ``run_torchscript=True`` allows ``vgg16`` to be a program, see `losses.load_vgg_lpips`.
+            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``,
+            ``identity``). ``run_torchscript=True`` allows ``vgg16`` and ``identity`` to be programs, see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -116,9 +116,12 @@ class Projector:
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
         asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
+        named = files, self.generator.device, run_torchscript
+        self.distance, self.loss_record = build_loss(asked, *named, measured=True)
         if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
+            self.distance, self.loss_record = build_loss(SMALL_LOSS, *named, measured=True)
+        self.measures, about = measures(self.distance, *named)
+        self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
@@ -300,7 +303,8 @@ class Projector:
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
         """The distances that results report, on the generator's device, and the entries of the record about them."""
         distances, about = self.medium.reported(self.distance)
-        return {name: distance.to(self.generator.device) for name, distance in distances.items()}, about
+        together = {**distances, **self.measures}
+        return {name: distance.to(self.generator.device) for name, distance in together.items()}, about
 
 
 class _Run:

@@ -15,6 +15,7 @@ COMMANDS = {
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
+    "identity": "Bayat: whether people are recognised in reconstructions.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
 }
