@@ -40,7 +40,7 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
 def lacking(network: object) -> tuple[str, list[str]] | None:
     """The protocol of which an object lacks the fewest attributes, and these; None if it meets one."""
     found = [(_missing(network, protocol), protocol.__name__) for protocol, _ in PROTOCOLS]
-    missing, name = min(found, key=lambda item: len(item[0]))
+    missing, name = min(found, key=lambda item: (len(item[0]), item[1]))
     return (name, missing) if missing else None
 
 
