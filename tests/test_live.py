@@ -11,13 +11,13 @@ import types
 import numpy as np
 import PIL.Image
 import pytest
+import test_biggan
 import torch
 
 import stylegan_invert as si
 from stylegan_invert.network_files.families import rosinality
 from stylegan_invert.networks import discriminators, stylegan2, stylegan3
 
-import test_biggan
 from conftest import make_network
 from official import HERE, fill
 from simulated_cuda import simulated_gpu
@@ -353,7 +353,11 @@ except ImportError:
 from training import {module} as module
 torch.manual_seed(0)
 G = module.Generator(16, 0, 16, 16, 3, **{arguments})
-D = torch.nn.Identity()
+try:
+    from training.networks_stylegan2 import Discriminator
+except ImportError:
+    from training.networks import Discriminator
+D = Discriminator(0, 16, 3, channel_base=128, channel_max=16)
 with open("network.pkl", "wb") as f:
     pickle.dump(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None), f)
 """
