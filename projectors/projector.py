@@ -88,7 +88,7 @@ class Projector:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
-        G = adopt(G) if isinstance(G, torch.nn.Module) and not is_own(G) else G
+        G = G if isinstance(G, NetworkFile) or is_own(G) or not isinstance(G, torch.nn.Module) else adopt(G)
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)

@@ -307,6 +307,7 @@ def without(G, *names):
     (without(hugging_faces(), "embeddings"), "the BigGAN of pytorch-pretrained-BigGAN, and it lacks embeddings.weight. Its"),
     (without(brocks(), "activation", "linear"), "the Generator of BigGAN-PyTorch .* it lacks activation, linear.weight. Its"),
     (torch.nn.Linear(2, 2), "nearest is the protocol LatentGenerator of this package, and it lacks .*z_dim"),
+    (torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), "a torch.jit.* in memory as the generator; the nearest is"),
     ("a text", "G is a str; expected a torch.nn.Module, the generator"),
 ])  # fmt: skip
 def test_unknown_modules_are_told_the_nearest_kind(G, reason):

@@ -32,9 +32,10 @@ def live_tensors(module: torch.nn.Module, prefix: str = "") -> dict[str, LiveTen
     """The tensors of a module by the names of its state dict, read from its attributes; nothing of it is called."""
     state = vars(module)
     left_out = state.get("_non_persistent_buffers_set", ())
-    own = {**state["_parameters"], **{k: v for k, v in state["_buffers"].items() if k not in left_out}}
+    buffers = {k: v for k, v in state.get("_buffers", {}).items() if k not in left_out}
+    own = {**state.get("_parameters", {}), **buffers}
     tensors = {prefix + name: LiveTensor(value) for name, value in own.items() if value is not None}
-    for name, part in state["_modules"].items():
+    for name, part in state.get("_modules", {}).items():
         tensors |= {} if part is None else live_tensors(part, f"{prefix}{name}.")
     return tensors
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import NetworkFileError
+from ..generator import GeneratorAdapter
 from ..generator.adapt import lacking
 from ..networks.direction import DirectionDiscriminator
 from ..ops.precision import full_precision
@@ -106,6 +107,7 @@ def adopt(
         built["D"] = _build(D, "D", given)
     networks = {"G": G, "D": D, **{role: one.network for role, one in built.items()}}
     if not built:
+        assumptions({}, given, _file(G))
         return NetworkFile({**networks, "G_ema": G})
     difference = _check(networks["G"], built) if check else None
     shared: list[str] = []
@@ -121,8 +123,8 @@ def adopt(
 
 
 def is_own(network: object) -> bool:
-    """True for a generator that projectors can use as it is, such as those of this package."""
-    return isinstance(network, torch.nn.Module) and lacking(network) is None
+    """True for a generator that projectors can use as it is, such as those of this package, and for an adapter."""
+    return (isinstance(network, torch.nn.Module) and lacking(network) is None) or isinstance(network, GeneratorAdapter)
 
 
 def _build(module: torch.nn.Module, role: str, given: Mapping[str, Any]) -> _Built:
@@ -146,7 +148,7 @@ def _recognised(module: torch.nn.Module, role: str) -> tuple[Family, Live]:
     """The family that knows a module in memory, and how."""
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"{role} is a {type(module).__name__}; expected a torch.nn.Module, the {NAMES[role]}")
-    names = {*vars(module), *vars(module)["_modules"], *live_tensors(module)}
+    names = {*vars(module), *vars(module).get("_modules", {}).keys(), *live_tensors(module)}
     known = [(family, live) for family in FAMILIES for live in family.live if live.role == role]
     for family, live in known:
         if live.marks <= names:
@@ -165,7 +167,7 @@ def _recognised(module: torch.nn.Module, role: str) -> tuple[Family, Live]:
 
 def _unwrapped(module: Any) -> Any:
     """The module within DataParallel, DistributedDataParallel and torch.compile."""
-    while isinstance(module, torch.nn.Module) and list(module._modules) in (["module"], ["_orig_mod"]):
+    while isinstance(module, torch.nn.Module) and [*module._modules.keys()] in (["module"], ["_orig_mod"]):
         (module,) = module._modules.values()
     return module
 
