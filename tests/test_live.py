@@ -180,7 +180,10 @@ def test_projecting_with_a_module_and_with_its_file_is_the_same(tmp_path):
     si.save(net, tmp_path / "g.pkl")
     run = dict(method="w", steps=3, loss="mse=1")
     expected = si.project(si.load(tmp_path / "g.pkl"), target, **run)
-    found = si.project(foreign(net.G, "Generator").train(), target, **run)
+    G = foreign(net.G, "Generator").train()
+    before = {k: v.clone() for k, v in G.state_dict().items()}
+    found = si.project(G, target, **run)
+    assert G.training and all(torch.equal(before[k], v) for k, v in G.state_dict().items())
     assert torch.equal(found.code.tensors["w"], expected.code.tensors["w"]) and torch.equal(
         found.distance, expected.distance
     )
@@ -222,6 +225,8 @@ def test_what_is_ours_passes_through():
     net = make_network(8)
     for found in (si.adopt(net.G), si.adopt(net.G, net.D)):
         assert found.G is net.G and found["G"] is net.G and found.adopted is None and found.D in (None, net.D)
+    with pytest.raises(si.NetworkFileError, match="truncation does not apply"):
+        si.adopt(net.G, assume={"truncation": 0.4})
     found = si.adopt(net.G, foreign(net.D, "Discriminator"))
     assert (
         found.G is net.G and found.adopted.difference < 1e-6 and all(n.startswith("D.") for n in found.adopted.shared)
