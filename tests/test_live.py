@@ -2,6 +2,7 @@
 # Takes at most 7 CPU seconds.
 
 import copy
+import json
 import os
 import re
 import subprocess
@@ -418,43 +419,71 @@ print(len(about.shared), len(about.copied), about.difference)
 """
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_the_scripts_of_the_documentation_run_in_the_repositories(name, tmp_path):
-    """From the checkout's own folder, in a process of their own; nothing is written into the checkout."""
-    variable, repository, number, setup = SCRIPTS[name]
+ADOPT = """
+    import stylegan_invert as si
+    si.project(G, "photo.png", method="w", steps=4, seed=303).save("out")
+"""
+OWN = {
+    "projector.py of ada": ("ada", "projector.py", "    return\n", ["--target=photo.png", "--outdir=out"]),
+    "generate.py of ada": ("ada", "generate.py", "", ["--seeds=0", "--outdir=seeds"]),
+    "gen_images.py of stylegan3": ("stylegan3", "gen_images.py", "", ["--seeds=0", "--outdir=seeds"]),
+}  # name: the repository, its script, what ends the script after the two lines, and arguments
+FILES = ("network.pkl", "photo.png", "out", "seeds", "checkpoint.pt", "G_ema.pth", "biggan-deep-128")
+
+
+def run_inside(name, script, folder):
+    """Run a script from the folder of a checkout, in a process of its own; its files are in another folder."""
+    variable, repository, _, setup = SCRIPTS[name]
     repo = os.environ.get(variable)
     if not repo:
         pytest.skip(f"set {variable} to a checkout of {repository} to run the script in it")
-    script = re.findall(r"```python\n(.*?)```", (HERE.parent / "docs" / "live-modules.md").read_text(), re.DOTALL)[
-        number
-    ]
+    pixels = np.random.RandomState(0).randint(0, 256, [32, 32, 3]).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / "photo.png")
+    code = HEAD.format(root=str(HERE.parent)) + setup + script
+    code = re.sub(rf"(?<=[\"=])(?=(?:{'|'.join(map(re.escape, FILES))})[\"/])", f"{folder}/", code)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for file in ("proj.png", "target.png", "result.json"):
+        assert (folder / "out" / file).is_file()
+    return done.stdout
+
+
+def assert_as_with_the_file(folder):
+    """A projection has the code that the network's file gives, to the last bit."""
+    expected = si.project(si.load(folder / "network.pkl"), folder / "photo.png", method="w", steps=4, seed=303)
+    with np.load(folder / "out" / "projected_w.npz") as found:
+        np.testing.assert_array_equal(
+            found["w"][0, 0], expected.code.tensors["w"][0].flatten().numpy()[: found["w"].shape[2]]
+        )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_scripts_of_the_documentation_run_in_the_repositories(name, tmp_path):
+    page, number = (HERE.parent / "docs" / "live-modules.md").read_text(), SCRIPTS[name][2]
+    script = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[number]
     for usual, small in SMALLER.items():
         script = script.replace(usual, small)
-    PIL.Image.fromarray(np.random.RandomState(0).randint(0, 256, [32, 32, 3]).astype(np.uint8)).save(
-        tmp_path / "photo.png"
-    )
-    code = HEAD.format(root=str(HERE.parent)) + setup + script + FOOT
-    for file in (
-        "network.pkl",
-        "photo.png",
-        "out",
-        "checkpoint.pt",
-        "G_ema.pth",
-        "biggan-deep-128/",
-        "biggan-deep-128",
-    ):
-        code = code.replace(f'"{file}', f'"{tmp_path / file}' + "/" * file.endswith("/"))
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=repo, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    shared, _, difference = done.stdout.split("\n")[-2].split()
+    shared, _, difference = run_inside(name, script + FOOT, tmp_path).split("\n")[-2].split()
     assert int(shared) > 10 and float(difference) < 1e-5
-    for file in ("proj.png", "target.png", "result.json"):
-        assert (tmp_path / "out" / file).is_file()
-    if number == 0:  # as with the file, to the last bit
-        net = si.load(tmp_path / "network.pkl")
-        expected = si.project(net, tmp_path / "photo.png", method="w", steps=4).code.tensors["w"]
-        with np.load(tmp_path / "out" / "projected_w.npz") as found:
-            np.testing.assert_array_equal(found["w"][0, 0], expected[0].flatten().numpy()[: net.G.w_dim])
+    if number == 0:
+        assert_as_with_the_file(tmp_path)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_two_lines_work_within_scripts_of_the_repositories(name, tmp_path):
+    """They follow the line in which the script loads G. The script goes on with G; projector.py ends there."""
+    repository, file, end, arguments = OWN[name]
+    more = f"""
+sys.modules.setdefault("imageio", types.ModuleType("imageio"))  # not used, and perhaps not here
+import re
+text, count = re.subn(r"(\\n +G = legacy.load_network_pkl.*\\n)", lambda m: m[1] + {ADOPT + end!r}, open({file!r}).read())
+assert count == 1
+text = text.replace("torch.device('cuda')", "torch.device('cpu')")
+sys.argv = {json.dumps([file, "--network=network.pkl", *arguments])}
+exec(compile(text, {file!r}, "exec"), {{"__name__": "__main__"}})
+"""
+    run_inside(repository, more, tmp_path)
+    assert end or (tmp_path / "seeds" / "seed0000.png").is_file()
+    assert_as_with_the_file(tmp_path)
