@@ -21,6 +21,7 @@ from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import Distance
 from stylegan_invert.media.medium import medium_of
 from stylegan_invert.network_files.file import NetworkFile
+from stylegan_invert.network_files.live import adopt, is_own
 from stylegan_invert.network_files.provenance import carry, provenance_of
 
 from .checkpoint import Checkpoint, Checkpoints
@@ -44,7 +45,8 @@ class Projector:
     """Finds the codes of targets. Everything that all targets share is made here: options, spaces, priors, loss.
 
     Args:
-        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
+        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is. A
+            generator of an official repository's own class passes `network_files.live.adopt` first.
         method: a key of `methods.METHODS`, or a method of another package; None takes `methods.default_method`. "w" and "w+"
             are for StyleGANs; "z" and "dense" for every network. "de" takes the code that the network's discriminator finds
             in one pass. It needs the network file, and in it a direction-embedding discriminator.
@@ -87,6 +89,7 @@ class Projector:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
+        G = G if isinstance(G, NetworkFile) or is_own(G) or not isinstance(G, torch.nn.Module) else adopt(G)
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)

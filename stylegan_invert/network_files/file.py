@@ -45,12 +45,14 @@ class NetworkFile:
             table of names and tensors. See `save`.
         assumed: the values that the file does not state and that were assumed, in words. Empty for files that state
             everything.
+        adopted: for networks that official code had in memory, how they came from there, see `live.adopt`; else None.
 
     ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have.
     ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first used:
     in eval mode, without gradients, on the CPU. `provenance.provenance_of` tells its origin.
     """
 
+    adopted: Any = None
     _source: str | os.PathLike = ""  # what `load` was given, for errors of networks that are built later
 
     def __init__(
