@@ -94,6 +94,7 @@ class StyleAdapter(Adapter):
             "parameters": sum(p.numel() for p in g.parameters()),
             "mapping_layers": g.mapping.num_layers,
             "normalizes_z": g.mapping.normalize_z,
+            **({"z_is_made_uniform": True} if getattr(g.mapping, "uniform_z", False) else {}),
             **g.synthesis.details(),
             "noise_maps": len(g.synthesis.noise_shapes()),
             "layers": {name: list(shape) for name, shape in self.layers().items()},

@@ -61,6 +61,20 @@ TRANSFORMS: dict[str, tuple[Callable, Callable]] = {
 """The ways from angles to coordinates and back, by name."""
 
 
+def slopes(name: str, angles: torch.Tensor) -> torch.Tensor:
+    """How far a point moves with each of its angles: the lengths (N, n - 1) of its derivatives by the angles (N, n - 1).
+
+    Such a derivative is as long as the product that stands before the sine and the cosine of its angle: the value of the
+    angle's node in the tree, and the product of the sines of all earlier angles in the sequential transform.
+    """
+    lengths = [torch.ones_like(angles[:, 0])]
+    for k in range(1, angles.shape[1]):
+        parent = (k - 1) // 2 if name == "tree" else k - 1
+        a = angles[:, parent]
+        lengths.append(lengths[parent] * (a.cos() if name == "tree" and k % 2 == 0 else a.sin()))
+    return torch.stack(lengths, dim=1)
+
+
 def measure(name: str, n: int, draws: int = DRAWS, seed: int = 0) -> dict[str, float]:
     """What becomes of uniformly drawn angles in one transform.
 
@@ -81,18 +95,6 @@ def measure(name: str, n: int, draws: int = DRAWS, seed: int = 0) -> dict[str, f
     random = torch.Generator().manual_seed(seed)
     angles = torch.rand([draws, n - 1], generator=random, dtype=torch.float64) * (math.pi / 2)
     exact, x = there(angles), there(angles.float())
-    # The derivative by angle k is as long as what stands before its sine and its cosine: the value of node k of the tree, and
-    # the product of the sines before it in the sequential transform.
-    if name == "tree":
-        lengths = [torch.ones(draws, dtype=torch.float64)]
-        for k in range(1, n - 1):
-            a = angles[:, (k - 1) // 2]
-            lengths.append(lengths[(k - 1) // 2] * (a.sin() if k % 2 else a.cos()))
-        slopes = torch.stack(lengths, dim=1)
-    else:
-        slopes = torch.cat(
-            [torch.ones([draws, 1], dtype=torch.float64), angles.sin().cumprod(dim=1)[:, : n - 2]], dim=1
-        )
     noise = torch.randn(x.shape, generator=random)
     noise = noise - (noise * x).sum(dim=1, keepdim=True) * x
     moved = x + noise / noise.norm(dim=1, keepdim=True) * math.tan(math.radians(OFF))
@@ -103,7 +105,7 @@ def measure(name: str, n: int, draws: int = DRAWS, seed: int = 0) -> dict[str, f
     return {
         "smallest": float(exact.amin(dim=1).log10().median()),
         "zeros": float((x == 0).double().mean()),
-        "slope": float(slopes.amin(dim=1).log10().median()),
+        "slope": float(slopes(name, angles).amin(dim=1).log10().median()),
         "found": found(x),
         "found_off": found(moved.clamp_min(0)),
     }
@@ -118,11 +120,12 @@ def compare(sizes: Sequence[int] = SIZES) -> dict[str, dict[str, list[float]]]:
 def draw(found: dict[str, dict[str, list[float]]], sizes: Sequence[int] = SIZES) -> Any:
     """A figure of what `compare` returned: smallest coordinates, least movements, and angles that are found again."""
     drawing, (axes,) = figure(1, 3, side=3, ratio=1.3)
-    for ax, (key, title) in zip(axes, (("smallest", COLUMNS["smallest"]), ("slope", "least movement with an angle"))):
+    titles = {"smallest": "smallest coordinate", "slope": "least movement with an angle"}
+    for ax, (key, title) in zip(axes, titles.items()):
         for name, values in found.items():
             ax.plot(sizes, values[key], label=name, marker=".")
         ax.axhline(math.log10(SMALLEST), color="grey", linestyle=":", label="least normal float32")
-        ax.set_ylabel(f"log10 of the {title}" if key == "smallest" else f"log10 of the {title}")
+        ax.set_ylabel(f"{title}, log10")
     for name, values in found.items():
         (line,) = axes[2].plot(sizes, values["found"], label=name, marker=".")
         axes[2].plot(
