@@ -697,7 +697,8 @@ def test_the_papers_samplings_are_warned_of(folder, tmp_path, sampling):
     mapping = si.load(file).G.mapping
     assert not mapping.normalize_z and mapping.uniform_z == (sampling == "uniform")
     result = invoke("--data", folder, "-o", tmp_path / "other", "--resume", file, "--sampling", "normal", *args[:4])
-    assert result.exit_code == 1 and f"another --sampling ({sampling}; this run has normal)" in result.output
+    assert result.exit_code == 1, result.output
+    assert f"another --sampling ({sampling}; this run has normal)" in str(result.exception)
 
 
 def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):

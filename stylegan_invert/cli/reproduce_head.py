@@ -44,7 +44,7 @@ def _whole(ctx: click.Context, param: click.Parameter, span: tuple[int, int | No
 @click.option(
     "--kimg",
     type=Number(0, 1e6, min_open=True),
-    default=28,
+    default=20,
     show_default=True,
     help="Thousands of pictures per training.",
 )

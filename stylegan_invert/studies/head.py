@@ -8,6 +8,7 @@ Source of what is compared: Cho, "Inverting generator of GAN through direction e
 """
 
 import dataclasses
+import functools
 import os
 import tempfile
 import time
@@ -107,7 +108,7 @@ def run(
     held: int = 300,
     rows: Sequence[str] = (),
     resolution: int = 16,
-    kimg: float = 24,
+    kimg: float = 20,
     seeds: int = 2,
     generated: int = 300,
     device: torch.device | str = "cpu",
@@ -235,12 +236,16 @@ class Meter:
     """
 
     def __init__(self, data: PictureSet, real: np.ndarray, generated: int, device: torch.device | str):
-        self.real, self.generated, self.device = real, generated, torch.device(device)
+        self.data, self.real, self.generated, self.device = data, real, generated, torch.device(device)
         self.lpips = SqueezeLPIPS().to(self.device)
         self._features = PictureFeatures(self.device)
-        chosen = np.random.RandomState(0).permutation(len(data))[:REAL_FEATURES]
+
+    @functools.cached_property
+    def _of_real(self) -> torch.Tensor:
+        """The features (N, 512) of training pictures."""
+        chosen = np.random.RandomState(0).permutation(len(self.data))[:REAL_FEATURES]
         parts = np.array_split(chosen, -(-len(chosen) // 64))
-        self._of_real = self._features.of(torch.from_numpy(data.pictures(part)) for part in parts)
+        return self._features.of(torch.from_numpy(self.data.pictures(part)) for part in parts)
 
     def measure(self, net: NetworkFile) -> dict[str, float]:
         """Measure a network without classes.
