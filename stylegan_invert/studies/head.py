@@ -329,5 +329,5 @@ def table(results: dict[str, Any]) -> str:
     if scale:
         deviations = ", ".join(f"{COLUMNS[key][0]} {value:.{COLUMNS[key][1] + 1}f}" for key, value in scale.items())
         lines += ["", f"Standard deviation from one seed to another, pooled over the rows: {deviations}."]
-    lines += ["", *spherical.table(results["spherical"], spherical.SIZES)]
+    lines += ["", *spherical.table(results["spherical"])]
     return "\n".join(lines) + "\n"

@@ -17,6 +17,7 @@ from ..analysis.plots import figure
 from ..networks.direction import cartesian_to_spherical, spherical_to_cartesian
 
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TABLED = (8, 32, 128, 512)  # the numbers of coordinates in the table
 DRAWS = 200
 NEAR = 0.1  # radians; an angle counts as found again if it is off by at most this
 OFF = 5.0  # degrees by which a point is moved before its angles are computed
@@ -28,6 +29,8 @@ COLUMNS = {
     "found": "angles found again",
     "found_off": f"found again from a point {OFF:g}° off",
 }
+
+LOGARITHMS = ("smallest", "slope")
 
 
 def sequential_to_cartesian(angles: torch.Tensor) -> torch.Tensor:
@@ -120,7 +123,7 @@ def compare(sizes: Sequence[int] = SIZES) -> dict[str, dict[str, list[float]]]:
 def draw(found: dict[str, dict[str, list[float]]], sizes: Sequence[int] = SIZES) -> Any:
     """A figure of what `compare` returned: smallest coordinates, least movements, and angles that are found again."""
     drawing, (axes,) = figure(1, 3, side=3, ratio=1.3)
-    titles = {"smallest": "smallest coordinate", "slope": "least movement with an angle"}
+    titles = {"smallest": "smallest coordinate", "slope": "least movement"}
     for ax, (key, title) in zip(axes, titles.items()):
         for name, values in found.items():
             ax.plot(sizes, values[key], label=name, marker=".")
@@ -140,14 +143,12 @@ def draw(found: dict[str, dict[str, list[float]]], sizes: Sequence[int] = SIZES)
     return drawing
 
 
-def table(found: dict[str, dict[str, list[float]]], sizes: Sequence[int]) -> list[str]:
-    """The lines of a Markdown table of what `compare` returned."""
+def table(found: dict[str, dict[str, list[float]]]) -> list[str]:
+    """The lines of a Markdown table of what `compare` returned for `SIZES`, with the rows of `TABLED`."""
     lines = [f"| transform | n | {' | '.join(COLUMNS.values())} |", "|---|---:" + "|---:" * len(COLUMNS) + "|"]
-    for name, values in found.items():
-        for i, n in enumerate(sizes):
-            cells = [
-                f"10^{values[key][i]:.1f}" if key in ("smallest", "slope") else f"{100 * values[key][i]:.0f} %"
-                for key in COLUMNS
-            ]
+    for n in TABLED:
+        for name, values in found.items():
+            row = {key: values[key][SIZES.index(n)] for key in COLUMNS}
+            cells = [f"10^{v:.1f}" if key in LOGARITHMS else f"{100 * v:.0f} %" for key, v in row.items()]
             lines.append(f"| {name} | {n} | {' | '.join(cells)} |")
     return lines
