@@ -39,6 +39,7 @@ setup(
     extras_require={
         "report": ["matplotlib"],
         "heic": ["pillow-heif"],
+        "align": ["face-alignment>=1.5"],
         "test": [
             "matplotlib",
             "pytest",
