@@ -22,6 +22,7 @@ from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import as_images, write_png
 from stylegan_invert.networks.biggan import BigGAN
 from stylegan_invert.networks.encoder import Encoder
+from stylegan_invert.studies import encoder as study
 from stylegan_invert.training.encoder import EncoderTrainer, train_encoder
 from stylegan_invert.training.encoder_options import EncoderOptions
 
@@ -153,6 +154,36 @@ def test_networks_with_classes(network, tmp_path):
     file = train_encoder(generator, options, tmp_path, tick_kimg=0.016)
     result = si.project(G, np.zeros(generator.output_shape, np.uint8), "encoder", encoder=file, class_idx=2)
     assert result.code.space == space and result.record["options"]["init"] == "encoder"
+
+
+def test_the_study_compares_ways_on_all_sets(tmp_path):
+    """Every way has a row in every set, evaluations are counted, and a line goes from the start to the end."""
+    net, data = make_network(32), real_set(tmp_path, 32)
+    file = trained(net, tmp_path / "run", space="z", kimg=0.016)
+    ways = study.read_ways("random,encoder,nearest,encoder:3:fast,random:2:clipped")
+    results = study.run(
+        net, tmp_path / "out", data, encoders={"encoder": file}, ways=ways, generated=2, real=8,
+        others={"smaller": make_network()}, loss="mse=1",
+    )  # fmt: skip
+    assert results["pictures"] == {"generated": 2, "real": 8, "smaller": 2}
+    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
+    for name, rows in results["sets"].items():
+        assert list(rows) == [way.name for way in ways]
+        assert rows["a random code"]["evaluations"] == 0
+        assert rows["a random code, then 2 steps of Adam with stochastic clipping"]["evaluations"] == 2
+        assert rows["encoder, then 3 steps of the fast search"]["evaluations"] > 2
+        line = results["curves"][name]["encoder, then 3 steps of the fast search"]
+        assert len(line["seconds"]) >= 2 and line["seconds"] == sorted(line["seconds"])
+        assert line["psnr"][0] == pytest.approx(rows["encoder"]["psnr"], abs=0.1) != line["psnr"][-1]
+        assert ("frechet" in rows["encoder"]) == (name == "real")
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {
+        "encoder.png", "sheet-generated.png", "sheet-real.png", "sheet-smaller.png"
+    }  # fmt: skip
+    with pytest.raises(si.StyleganInvertError, match="no start 'other'; expected one of encoder"):
+        study.run(net, tmp_path / "x", generated=2, encoders={"encoder": file}, ways=study.read_ways("other:2"))
+    for text in ("encoder:x", "encoder:1:sgd", "encoder:1:adam:2", "a,a", ":3"):
+        with pytest.raises(ValueError, match="expected START|alike"):
+            study.read_ways(text)
 
 
 def test_a_method_and_a_start(tmp_path):
