@@ -141,8 +141,8 @@ def run(
         "seconds" for one picture, and "lpips" and "psnr" then.
 
     Raises:
-        StyleganInvertError: the network has classes or is too small for LPIPS, an encoder is another network's, a way does not fit the encoders'
-            space, or the folder holds another study.
+        StyleganInvertError: the network has classes or is too small for LPIPS, an encoder is another network's, a way does
+            not fit the encoders' space, or the folder holds another study.
     """
     generator = base.generator_of(net, device)
     generator = base.find_gaussian(generator, counting) if "v" in generator.spaces else generator
