@@ -8,8 +8,24 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.files.writing import sha256_of_file
+from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.io.weights import RUNNABLE, WEIGHTS
 from stylegan_invert.losses import DEFAULT_LOSS, LOSSES, Distance, FeatureDistance, parse, weights_of
+
+SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of a method or medium
+
+
+def default_loss(
+    text: str,
+    files: Mapping[str, str | os.PathLike | None],
+    generator: GeneratorAdapter,
+    run_torchscript: bool = False,
+) -> tuple[Distance, dict[str, Any]]:
+    """`build_loss` of a loss that the user did not choose: the mean squared error where outputs are too small for it."""
+    distance, record = build_loss(text, files, generator.device, run_torchscript)
+    if distance.min_size > min(generator.output_shape[1:]):
+        return build_loss(SMALL_LOSS, files, generator.device)
+    return distance, record
 
 
 def build_loss(

@@ -25,7 +25,7 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss
+from .loss import build_loss, default_loss
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective, Observation
@@ -35,7 +35,6 @@ from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
 
-SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of the method or the medium
 ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
@@ -114,10 +113,12 @@ class Projector:
                 f"method {self.name!r} works in {self.method.space}, and this network has "
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
-        asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
-        if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
+        self.chosen_loss = loss
+        if loss is None:
+            text = own_loss or self.medium.default_loss
+            self.distance, self.loss_record = default_loss(text, files, self.generator, run_torchscript)
+        else:
+            self.distance, self.loss_record = build_loss(loss, files, self.generator.device, run_torchscript)
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
@@ -469,8 +470,10 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
     """The record of a network's origin. A network that was changed after it was read does not get its file's hash."""
     provenance = provenance_of(getattr(G, "network", G))
-    record = {"file": provenance.file, "sha256": provenance.sha256}
-    return {**record, "changed": True} if provenance.changed else record
+    record: dict[str, Any] = {"file": provenance.file, "sha256": provenance.sha256}
+    if provenance.changed:
+        record["changed"] = True
+    return record if provenance.tuned_from is None else {**record, "tuned_from": {"sha256": provenance.tuned_from}}
 
 
 def _versions(device: torch.device) -> dict[str, str]:

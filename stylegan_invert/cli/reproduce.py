@@ -17,6 +17,7 @@ COMMANDS = {
     "encoder": "Bayat: an encoder, optimisation, and both together.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
+    "tuning": "Roich et al.: tuning the network to pictures.",
 }
 
 
