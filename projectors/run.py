@@ -18,6 +18,7 @@ from .targets import Target
 from .tuning import Tuner
 
 OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback")
+OF_TUNING = {field.name for field in dataclasses.fields(TuningOptions)} - {"tune"}
 
 
 def project(
@@ -74,7 +75,7 @@ def project_each(
     """
     of_reading = {field.name for medium in MEDIA.values() for field in dataclasses.fields(medium.reading)}
     of_run = {name: arguments.pop(name) for name in (*OF_THE_RUN, *of_reading) if name in arguments}
-    chosen = {name: arguments.pop(name) for name in _OF_TUNING if name in arguments}
+    chosen = {name: arguments.pop(name) for name in OF_TUNING if name in arguments}
     if tune is None or tune is False:
         idle = [*chosen, *(["tune_together"] if tune_together else [])]
         if idle:
@@ -84,6 +85,3 @@ def project_each(
     projector = Projector(G, method, **arguments)
     tuner = Tuner(projector, options, tune_together)
     return tuner.each(projector.project(targets, **of_run), of_run.get("callback"))
-
-
-_OF_TUNING = {field.name for field in dataclasses.fields(TuningOptions)} - {"tune"}

@@ -459,7 +459,7 @@ class TuningOptions:
         unset="all layers but the mapping to w and the class embedding",
     )
     tune_locality: float = option(
-        0.0, help="Weight of the penalty on changes of other pictures, whose codes are near; a good one is 0.1."
+        0.0, help="Weight of the penalty on changes of other pictures, whose codes are near; PTI's code has 0.1."
     )
     tune_locality_alpha: float = option(30.0, above=True, help="How far from the code these other codes are.")
     tune_locality_samples: int = option(1, 1, 1000, whole=True, help="How many of them a step compares.")

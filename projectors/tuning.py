@@ -325,7 +325,7 @@ class Tuner:
             "steps": self.steps,
             "lpips": options.tune_lpips,
             "schedule": self.schedule_name,
-            "learning_rate": max(self.rates(step, 1)[0] for step in range(self.steps)),
+            "learning_rate": options.tune_lr or max(stage.rate for stage in self.schedule.stages),
             "layers": options.tune_layers,
             "locality": options.tune_locality,
         }
