@@ -17,7 +17,7 @@ from .settings import TuningOptions, build_options
 from .targets import Target
 from .tuning import Tuner
 
-OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback")
+OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback", "checkpoints")
 OF_TUNING = {field.name for field in dataclasses.fields(TuningOptions)} - {"tune"}
 
 
@@ -52,9 +52,6 @@ def project_each(
     G: torch.nn.Module | GeneratorAdapter | NetworkFile,
     targets: Sequence[Target],
     method: str | None = None,
-    *,
-    tune: int | bool | None = None,
-    tune_together: bool = False,
     **arguments: Any,
 ) -> Iterator[Projection]:
     """`project` for many targets: yields each projection as soon as it is made, and keeps none.
@@ -63,15 +60,31 @@ def project_each(
         G: a generator, or a network file.
         targets: files, or arrays or tensors of the network's size.
         method: as for `project`.
-        tune: after the search, tune the network to each target, with at most so many steps; True takes the usual number.
-            The projections then have the tuned network. See `tuning`.
-        tune_together: tune one network to all targets. Then the first projection is made when all have been searched.
-        arguments: all other arguments of `Projector` and of `Projector.project`; with ``tune``, also the other fields of
-            `settings.TuningOptions`.
+        arguments: all other arguments of `Projector`, of `Projector.project` and of `prepared`.
 
     Raises:
         ValueError: an argument is wrong. All are checked at the call, and all targets are read, before the first is
             projected.
+    """
+    projector, of_run = prepared(G, method, **arguments)
+    return projector.project(targets, **of_run)
+
+
+def prepared(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile,
+    method: str | None = None,
+    *,
+    tune: int | bool | None = None,
+    tune_together: bool = False,
+    **arguments: Any,
+) -> tuple[Projector | Tuner, dict[str, Any]]:
+    """A projector, or one that tunes afterwards, and those of the arguments that are for its method ``project``.
+
+    Args:
+        G, method, arguments: as for `project`; with ``tune``, also the other fields of `settings.TuningOptions`.
+        tune: after the search, tune the network to each target, with at most so many steps; True takes the usual number.
+            The projections then have the tuned network. See `tuning`.
+        tune_together: tune one network to all targets. Then the first projection is made when all have been searched.
     """
     of_reading = {field.name for medium in MEDIA.values() for field in dataclasses.fields(medium.reading)}
     of_run = {name: arguments.pop(name) for name in (*OF_THE_RUN, *of_reading) if name in arguments}
@@ -80,8 +93,6 @@ def project_each(
         idle = [*chosen, *(["tune_together"] if tune_together else [])]
         if idle:
             raise ProjectionError(f"{', '.join(idle)} has no effect without tune (on the command line --tune)")
-        return Projector(G, method, **arguments).project(targets, **of_run)
+        return Projector(G, method, **arguments), of_run
     options = build_options(TuningOptions, {}, {"tune": None if tune is True else tune, **chosen})
-    projector = Projector(G, method, **arguments)
-    tuner = Tuner(projector, options, tune_together)
-    return tuner.each(projector.project(targets, **of_run), of_run.get("callback"))
+    return Tuner(Projector(G, method, **arguments), options, tune_together), of_run

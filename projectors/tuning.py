@@ -26,6 +26,7 @@ from stylegan_invert.io.codes import check_codes
 from stylegan_invert.network_files import safetensors_file
 from stylegan_invert.network_files.file import TUNED_FROM, NetworkFile, check_official, save
 from stylegan_invert.network_files.provenance import Provenance, remember_tuned
+from stylegan_invert.signals import Stopped
 
 from .descent import Step
 from .loss import default_loss
@@ -34,6 +35,7 @@ from .optimisers import Adam
 from .projection import Projection, render_rounded, short
 from .projector import Projector
 from .settings import TuningOptions
+from .targets import Target
 from .tuned_layers import chosen
 
 SAMPLES_PSI = 0.5  # w of random codes for the locality penalty are truncated by this, as in PTI's code
@@ -188,6 +190,7 @@ class Tuner:
     def __init__(self, projector: Projector, options: TuningOptions, together: bool = False):
         generator = projector.generator
         self.projector, self.options, self.together = projector, options, together
+        self.arrived: Sequence[int] = ()  # the signals that have arrived, which end the tuning
         own = getattr(generator.network, "tuning_schedule", "together")
         self.schedule_name = options.tune_schedule or own
         self.schedule = SCHEDULES[self.schedule_name]
@@ -203,6 +206,12 @@ class Tuner:
             raise ProjectionError(
                 "tune_layers has no parameter whose resolution is known, which the schedule progressive needs"
             )
+
+    def project(self, targets: Sequence[Target], **arguments: Any) -> Iterator[Projection]:
+        """`Projector.project`, and then `each`. The arguments are the same."""
+        checkpoints = arguments.get("checkpoints")
+        self.arrived = () if checkpoints is None else checkpoints.arrived
+        return self.each(self.projector.project(targets, **arguments), arguments.get("callback"))
 
     def each(
         self, projections: Iterable[Projection], callback: Callable[[int, Step], None] | None = None
@@ -276,6 +285,11 @@ class Tuner:
                     "tune_lr (--tune-lr)"
                 )
             report(Step(step + 1, history[-1], pictures[0].code, self.steps, dict))
+            if self.arrived:
+                raise Stopped(
+                    self.arrived[0],
+                    f"stopped after step {step + 1:,} of {self.steps:,} of the tuning, which the same command begins anew",
+                )
         return torch.stack(history).cpu() if history else torch.zeros([0, len(pictures)])
 
     def _step(self, picture: _Picture, adam: Adam, step: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from stylegan_invert.projectors import Projection, Projector
 from stylegan_invert.projectors.settings import TuningOptions
 from stylegan_invert.projectors.tuned_layers import chosen, sides
 from stylegan_invert.projectors.tuning import Tuner, towards
+from stylegan_invert.signals import Stopped
 
 from conftest import make_network
 from support import assert_close
@@ -213,6 +214,22 @@ def test_the_locality_penalty_holds_other_pictures_where_they_were(net):
     assert held < change(tune_locality=30.0, tune_locality_samples=2, tune_locality_every=8)
 
 
+def test_a_signal_ends_it_after_a_step(net):
+    tuner = Tuner(Projector(net, "w", **FEW), TuningOptions(tune=50))
+    arrived, seen = [], []
+
+    def callback(first, step):
+        seen.append((step.number, step.total))
+        if step.total == 50 and step.number == 3:
+            arrived.append(15)
+
+    results = tuner.project([target()], callback=callback)
+    tuner.arrived = arrived
+    with pytest.raises(Stopped, match="stopped after step 3 of 50 of the tuning") as stopped:
+        next(results)
+    assert stopped.value.signal == 15 and seen == [(1, 3), (2, 3), (3, 3), (1, 50), (2, 50), (3, 50)]
+
+
 @pytest.mark.parametrize(
     "options, error",
     [
@@ -248,6 +265,24 @@ def test_the_command_tunes_and_its_networks_serve_other_commands(net, cli, pictu
     record = json.loads((tmp_path / "b" / "second" / "result.json").read_text())
     assert record["network"]["file"] == "../tuned.pkl"
     assert record["network"]["tuned_from"]["sha256"] == si.load(tuned).sha256
+    assert (
+        cli(
+            "project",
+            "-n",
+            tuned,
+            "-t",
+            picture,
+            "-t",
+            tmp_path / "second.png",
+            "-o",
+            tmp_path / "d",
+            *few,
+            "--tune",
+            "1",
+        )[0]
+        == 0
+    )
+    assert (tmp_path / "d" / "second" / "tuned.pkl").exists() and (tmp_path / "d" / "manifest.jsonl").exists()
     out = ["-o", tmp_path / "c"]
     assert cli("interpolate", "-n", tuned, tmp_path / "a", tmp_path / "b" / "picture", *out)[0] == 0
     assert cli("generate", "-n", tuned, "--projected-w", tmp_path / "a" / "projected_w.npz", *out)[0] == 0
