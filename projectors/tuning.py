@@ -198,7 +198,7 @@ class Tuner:
         self.steps = options.tune or self.schedule.steps
         self.distance, self.loss_record = projector.distance, projector.loss_record
         if projector.chosen_loss is None:
-            self.distance, self.loss_record = default_loss(projector.medium.default_loss, {}, generator)
+            self.distance, self.loss_record = default_loss(projector.medium.default_loss, generator, {})
         smallest = min(generator.output_shape[1:])
         if options.tune_lpips is not None and projector.reported[0]["lpips"].min_size > smallest:
             raise ProjectionError(f"tune_lpips needs LPIPS, and outputs of {smallest} pixels are too small for it")
