@@ -416,7 +416,7 @@ class TuningOptions:
         tune: the most passes over the pictures; None takes those of the schedule. A pass takes one step of Adam for each
             picture.
         tune_lpips: a picture whose LPIPS is at most this takes no more steps. PTI's code has 0.06, with the LPIPS of
-            AlexNet and 1024 pixels; with that of SqueezeNet and 64 pixels codes of W have less before any tuning.
+            AlexNet and 1024 pixels; with that of SqueezeNet and 64 pixels codes of W+ have less before any tuning.
         tune_lr: the highest rate of Adam; None takes that of the schedule.
         tune_schedule: "together" moves all parameters at once (PTI); "progressive" frees the layers from the smallest map
             to the largest, in five stages (deep generative prior). None takes the network's own, which is "progressive"
