@@ -8,6 +8,7 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.files.writing import sha256_of_file
+from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.io.weights import RUNNABLE, WEIGHTS
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
@@ -19,6 +20,22 @@ from stylegan_invert.losses import (
     parse,
     weights_of,
 )
+
+SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of a method or medium
+
+
+def default_loss(
+    text: str,
+    generator: GeneratorAdapter,
+    files: Mapping[str, str | os.PathLike | None],
+    run_torchscript: bool = False,
+) -> tuple[Distance, dict[str, Any]]:
+    """`build_loss` of a loss that the user did not choose: the mean squared error where outputs are too small for it."""
+    named = files, generator.device, run_torchscript
+    distance, record = build_loss(text, *named, measured=True)
+    if distance.min_size > min(generator.output_shape[1:]):
+        return build_loss(SMALL_LOSS, *named, measured=True)
+    return distance, record
 
 
 def build_loss(

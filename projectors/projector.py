@@ -27,7 +27,7 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss, measures
+from .loss import build_loss, default_loss, measures
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective, Observation
@@ -37,7 +37,6 @@ from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
 
-SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of the method or the medium
 ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
@@ -118,11 +117,13 @@ class Projector:
                 f"method {self.name!r} works in {self.method.space}, and this network has "
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
-        asked = loss if loss is not None else own_loss or self.medium.default_loss
+        self.chosen_loss = loss
         named = files, self.generator.device, run_torchscript
-        self.distance, self.loss_record = build_loss(asked, *named, measured=True)
-        if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, *named, measured=True)
+        if loss is None:
+            text = own_loss or self.medium.default_loss
+            self.distance, self.loss_record = default_loss(text, self.generator, files, run_torchscript)
+        else:
+            self.distance, self.loss_record = build_loss(loss, *named, measured=True)
         self.measures, about = measures(self.distance, *named)
         self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
@@ -510,8 +511,10 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
     """The record of a network's origin. A network that was changed after it was read does not get its file's hash."""
     provenance = provenance_of(getattr(G, "network", G))
-    record = {"file": provenance.file, "sha256": provenance.sha256}
-    return {**record, "changed": True} if provenance.changed else record
+    record: dict[str, Any] = {"file": provenance.file, "sha256": provenance.sha256}
+    if provenance.changed:
+        record["changed"] = True
+    return record if provenance.tuned_from is None else {**record, "tuned_from": {"sha256": provenance.tuned_from}}
 
 
 def _versions(device: torch.device) -> dict[str, str]:

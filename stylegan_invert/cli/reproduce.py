@@ -19,6 +19,7 @@ COMMANDS = {
     "identity": "Bayat: whether people are recognised in reconstructions.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
+    "tuning": "Roich et al.: tuning the network to pictures.",
 }
 
 
