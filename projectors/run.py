@@ -14,7 +14,7 @@ from .projection import Projection
 from .projector import Projector
 from .targets import Target
 
-OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback")
+OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "truth", "compose", "callback")
 
 
 def project(
