@@ -38,7 +38,12 @@ _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.
 
 def rounded(x: torch.Tensor) -> torch.Tensor:
     """The nearest whole numbers, with the gradient of x itself, since rounding has none ("straight-through")."""
-    return x + (torch.floor(x + 0.5) - x).detach()
+    return floored(x + 0.5)
+
+
+def floored(x: torch.Tensor) -> torch.Tensor:
+    """The whole numbers below, with the gradient of x itself."""
+    return x + (torch.floor(x) - x).detach()
 
 
 def tables(quality: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,9 +78,14 @@ def jpeg(images: torch.Tensor, luma: torch.Tensor, chroma: torch.Tensor, basis: 
     if x.shape[1] == 1:
         x = _quantised(_padded(x, 8), luma, basis)[..., :h, :w]
     else:
-        ycc = rounded(torch.einsum("ij,njhw->nihw", x.new_tensor(_TO_YCC), x) + x.new_tensor([0, 128, 128])[:, None, None])
+        ycc = rounded(
+            torch.einsum("ij,njhw->nihw", x.new_tensor(_TO_YCC), x) + x.new_tensor([0, 128, 128])[:, None, None]
+        )
         y = _quantised(_padded(ycc[:, :1], 16), luma, basis)
-        small = rounded(F.avg_pool2d(_padded(ycc[:, 1:], 16), 2))
+        small = F.avg_pool2d(_padded(ycc[:, 1:], 16), 2)
+        small = floored(
+            small + x.new_tensor([0.25, 0.5]).repeat(small.shape[3] // 2)
+        )  # libjpeg rounds columns by turns
         small = _quantised(small, chroma, basis)[..., : (h + 1) // 2, : (w + 1) // 2]
         c = rounded(_doubled(_doubled(small, 2), 3))[..., :h, :w] - 128
         x = torch.einsum("ij,njhw->nihw", x.new_tensor(_TO_RGB), torch.cat([y[..., :h, :w], c], dim=1))

@@ -46,7 +46,9 @@ def measure(
         code: a code (N = 1) in any space.
         observe: as for `Objective`.
     """
-    peaks = [_peak(generator, distance, target, code, count, observe) for count in (1, 1, 2)]  # the first one loads libraries
+    peaks = [
+        _peak(generator, distance, target, code, count, observe) for count in (1, 1, 2)
+    ]  # the first one loads libraries
     per_target = max(1, peaks[2] - peaks[1])
     return Memory(max(0, peaks[1] - per_target), per_target)
 

@@ -69,7 +69,10 @@ class Function(Observation):
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
-        self.function, self.text = function, f"the function {getattr(function, '__qualname__', type(function).__name__)}"
+        self.function, self.text = (
+            function,
+            f"the function {getattr(function, '__qualname__', type(function).__name__)}",
+        )
 
     def shape(self, shape: Shape) -> Shape:
         with torch.no_grad():
@@ -132,7 +135,9 @@ class Downsample(Observation):
         super().__init__()
         self.factor = whole("downsample", factor, 2, 1024)
         if kernel not in KERNELS:
-            raise ProjectionError(f"downsample knows no filter {printable(repr(kernel), 80)}; expected {', '.join(KERNELS)}")
+            raise ProjectionError(
+                f"downsample knows no filter {printable(repr(kernel), 80)}; expected {', '.join(KERNELS)}"
+            )
         self.kernel, self.text = kernel, f"downsample:{self.factor}:{kernel}"
 
     def shape(self, shape: Shape) -> Shape:
@@ -174,7 +179,9 @@ class Grey(Observation):
 
     def shape(self, shape: Shape) -> Shape:
         if shape[0] == 1:
-            raise ProjectionError("grey has no effect here: what it is applied to has one channel already; leave it out")
+            raise ProjectionError(
+                "grey has no effect here: what it is applied to has one channel already; leave it out"
+            )
         return 1, *shape[1:]
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -306,7 +313,9 @@ def parse(observe: Any) -> Observation | None:
     elif callable(observe):
         return Function(observe)
     else:
-        raise ProjectionError(f"observe is a {type(observe).__name__}; expected a text such as 'downsample:4', or a function")
+        raise ProjectionError(
+            f"observe is a {type(observe).__name__}; expected a text such as 'downsample:4', or a function"
+        )
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
@@ -332,7 +341,9 @@ def number(name: str, text: str, low: float, high: float) -> float:
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        raise ProjectionError(f"{name} has the value {printable(repr(text), 80)}; expected a number from {low:g} to {high:g}")
+        raise ProjectionError(
+            f"{name} has the value {printable(repr(text), 80)}; expected a number from {low:g} to {high:g}"
+        )
     return value
 
 

@@ -68,5 +68,3 @@ def matrix(size: int, factor: int, kernel: Kernel) -> torch.Tensor:
 def filtered(images: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
     """Square pictures (N, C, H, H), filtered along both axes by a matrix (H', H): (N, C, H', H')."""
     return along @ images @ along.t()
-
-

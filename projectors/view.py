@@ -40,7 +40,9 @@ class View:
         self.observe, self.observed, self.device = parse(observe), observed, generator.device
         if self.observe is None:
             if observed:
-                raise ProjectionError("the targets are said to be observed, and no observation was named; name it (observe)")
+                raise ProjectionError(
+                    "the targets are said to be observed, and no observation was named; name it (observe)"
+                )
             return
         shape = self.observe.to(self.device).shape(generator.output_shape)
         self.observe.to(self.device)

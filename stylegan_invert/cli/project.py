@@ -133,8 +133,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum.  "
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze and "
+    "multi-vgg (LPIPS at several resolutions), mse, l1, sse, features, features-sum.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -157,6 +157,34 @@ def _listed(names: list[str]) -> str:
     "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME[:VALUE],...",
+    help="What happens to a picture before it is compared, for restoring damaged pictures. mask:FILE: only the white pixels of "
+    "FILE are seen. downsample:FACTOR[:KERNEL]: smaller by a whole factor, by the filter area, bilinear, bicubic (the default) "
+    "or lanczos. grey: without colours. jpeg:QUALITY: as from a JPEG file, 1 to 100. noise:SIGMA: with normal noise, as a share "
+    "of the range from black to white. blur:SIGMA: blurred, in pixels. Several follow one another, as in blur:1,downsample:4; "
+    "the option may also be repeated.",
+)
+@click.option(
+    "--observed",
+    is_flag=True,
+    help="The targets are damaged already and are compared as they are, at the size that --observe gives. Without this option "
+    "they are whole, and are damaged first.",
+)
+@click.option(
+    "--truth",
+    type=UserPath(),
+    multiple=True,
+    metavar="FILE",
+    help="With --observed: the whole picture, as for --target, to measure how well it was found.",
+)
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="Also write composed.png: the result, with the target's own pixels where the mask of --observe is white.",
+)
 @click.option(
     "--sequence",
     is_flag=True,
@@ -212,6 +240,8 @@ def command(
     quiet: bool,
     device: str,
     init: str | None,
+    observe: tuple[str, ...],
+    truth: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
@@ -220,11 +250,13 @@ def command(
     which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
     of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
-    decibels; and SSIM, the structural similarity.
+    decibels; and SSIM, the structural similarity. With --observe, target.png is the damaged picture that was compared,
+    truth.png the whole one, and the measures are of the damaged pictures and, under "truth", of the whole ones.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
+    stylegan-invert project -n ffhq -t small.png -o out --observe downsample:8 --observed
     """
     from ..media.pictures import find_pictures
 
@@ -242,6 +274,10 @@ def command(
     single = len(targets) == 1 and Path(targets[0]).is_file()
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
+    if observe:
+        options["observe"] = list(observe)
+    if truth:
+        options["truth"] = [str(path) for path in find_pictures(list(truth), functools.partial(say, quiet))]
     run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
 
 
@@ -293,13 +329,19 @@ def run(
     """
     from ..losses import DEFAULT_LOSS, parse_terms
     from ..projectors import find_method, project_each
+    from ..projectors.observations import parse
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
     preset = find_method(options["method"]).preset if "method" in options else {}
     parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
+    options["observe"] = parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
+    check_pictures(
+        [*pictures, *map(Path, options.get("truth", ()))],
+        quiet,
+        **{name: options[name] for name in ("fit", "background") if name in options},
+    )
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)

@@ -16,6 +16,7 @@ COMMANDS = {
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
+    "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
     "speed": "The fast methods beside the official projector.",
 }
 

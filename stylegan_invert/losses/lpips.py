@@ -20,6 +20,7 @@ from ..files.torch_file import is_torchscript
 from ..files.writing import sha256
 from ..networks.backbones import VGG16, SqueezeNet
 from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
+from .multi_resolution import MultiResolution
 
 # Mean and standard deviation of ImageNet's pictures on the scale [-1, 1], rounded as in LPIPS.
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -178,6 +179,7 @@ def reported_lpips(loss: Distance) -> tuple[str, Distance]:
         The name of the network ("vgg" or "squeeze"), and the distance.
     """
     parts = list(loss.distances) if isinstance(loss, WeightedSum) else [loss]
+    parts = [part.distance if isinstance(part, MultiResolution) else part for part in parts]
     for part in parts:
         if isinstance(part, ScriptedVGG16) or (isinstance(part, LPIPS) and isinstance(part.backbone, VGG16)):
             return "vgg", part
