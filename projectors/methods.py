@@ -145,6 +145,15 @@ METHODS = {
         preset={**_WULFF, "initial_learning_rate": 0.05, "steps": 10000},
         about="w+ with that prior",
     ),
+    "restore": Method(
+        "w+",
+        W,
+        WOptions,
+        "regression",
+        preset={**_FAST, "loss": "multi-squeeze=1,mse=5"},
+        prior_optional=True,
+        about="fast-w+ with a loss at several resolutions, for damaged pictures (--observe)",
+    ),
     "robust": Method(
         "w",
         ROBUST,

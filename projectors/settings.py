@@ -263,6 +263,10 @@ class RobustOptions(WOptions):
         0.25, 1e-6, 1, help="For robust: the rate in W+, as a share of that in W before.", metavar="SHARE"
     )
 
+    def without_effect(self) -> dict[str, str]:
+        idle = {**super().without_effect(), "anchor_weight": "the second stage of robust starts where the first ended"}
+        return idle if "initial_learning_rate" not in idle else {**idle, "stage_rate": idle["initial_learning_rate"]}
+
     def total_steps(self, targets: int) -> int:
         return 2 * super().total_steps(targets)
 

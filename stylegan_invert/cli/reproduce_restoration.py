@@ -13,7 +13,7 @@ from .reproduce import run_study, ways_of
 @data_option
 @click.option("--real", type=click.IntRange(min=1), default=20, show_default=True, help="Real pictures, at most.")
 @click.option(
-    "--ways", default="restore,robust:6,w+:6", show_default=True, metavar="METHOD[:PICTURES],...",
+    "--ways", default="restore,robust:5,w+:5", show_default=True, metavar="METHOD[:PICTURES],...",
     callback=ways_of("restoration"),
     help="The methods, each with its own preset, and on how many pictures each is tried. The table says where the first wins.",
 )  # fmt: skip

@@ -65,7 +65,7 @@ class Way(NamedTuple):
 
 
 def read_ways(text: str) -> list[Way]:
-    """Ways from a text such as "restore,robust:6,w+:6".
+    """Ways from a text such as "restore,robust:5,w+:5".
 
     Raises:
         ValueError: a method is unknown or a number is none.
