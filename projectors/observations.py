@@ -1,4 +1,4 @@
-"""What happens to an output before it is compared with a target: a part is hidden, it is made smaller, loses its colours, ...
+"""What happens to an output before it is compared with a target: a part is hidden, it is made smaller, loses its colours.
 
 A target that was damaged in a known way is restored by the code whose output, damaged in the same way, comes nearest to it.
 """

@@ -1,5 +1,6 @@
 """How the targets of a run are seen: whole, or through an observation; and what is measured of the outputs."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,8 @@ class View:
     ):
         self.medium = self.seen = medium_of(generator)
         self.observe, self.observed, self.device = parse(observe), observed, generator.device
+        if self.observe is observe:  # it is prepared for outputs of this generator, and may be in use for another's
+            self.observe = copy.deepcopy(observe)
         if self.observe is None:
             if observed:
                 raise ProjectionError(

@@ -13,6 +13,7 @@ import stylegan_invert as si
 from stylegan_invert.generator import Code, adapt
 from stylegan_invert.losses import MSE, SqueezeLPIPS
 from stylegan_invert.losses import parse as parse_loss
+from stylegan_invert.media.picture_medium import beside
 from stylegan_invert.media.pictures import as_images, nearest_pixels, read_png, write_png
 from stylegan_invert.projectors import Projection, Projector, samples
 from stylegan_invert.projectors.anchor import Anchor
@@ -193,6 +194,12 @@ def test_a_damaged_target_gives_the_same_as_a_whole_one_that_is_damaged(tmp_path
     assert np.array_equal(read_png(tmp_path / "out" / "truth.png"), whole)
     si.project(net, whole, "w+", loss="mse", steps=1).save(tmp_path / "out")
     assert not (tmp_path / "out" / "truth.png").exists()
+
+
+def test_a_video_shows_a_smaller_grey_target_beside_the_output():
+    target, output = np.arange(4, dtype=np.uint8).reshape(1, 2, 2), np.zeros((3, 4, 4), np.uint8)
+    expected = np.repeat(np.kron(target[0], np.ones((2, 2), np.uint8))[None], 3, axis=0)
+    assert np.array_equal(beside(target, output), expected)
 
 
 def test_starts_from_samples_see_what_is_observed(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ class Pictures:
     def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
         """A video of the target, on the left, beside the picture after each step. A smaller target is enlarged by repetition of
         its pixels."""
-        write_mp4(path, (np.concatenate([_beside(target, output), output], axis=2) for output in outputs))
+        write_mp4(path, (np.concatenate([beside(target, output), output], axis=2) for output in outputs))
 
     def metrics(self, target: torch.Tensor, output: torch.Tensor, reported: dict[str, Distance]) -> dict[str, Any]:
         return picture_metrics(target, output, reported)
@@ -79,7 +79,7 @@ class Pictures:
         return {"lpips": lpips}, {"lpips_network": name}
 
 
-def _beside(target: np.ndarray, output: np.ndarray) -> np.ndarray:
+def beside(target: np.ndarray, output: np.ndarray) -> np.ndarray:
     """A target (C', H', W') with the shape of an output (C, H, W), for showing both."""
     rows, columns = (np.arange(n) * m // n for n, m in zip(output.shape[1:], target.shape[1:]))
     large = target[:, rows][:, :, columns]
