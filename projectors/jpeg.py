@@ -6,6 +6,7 @@ size, and the triangle filter that enlarges it again.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,18 +79,24 @@ def jpeg(images: torch.Tensor, luma: torch.Tensor, chroma: torch.Tensor, basis: 
     if x.shape[1] == 1:
         x = _quantised(_padded(x, 8), luma, basis)[..., :h, :w]
     else:
-        ycc = rounded(
-            torch.einsum("ij,njhw->nihw", x.new_tensor(_TO_YCC), x) + x.new_tensor([0, 128, 128])[:, None, None]
-        )
+        ycc = rounded(mixed(x, _TO_YCC, (0, 128, 128)))
         y = _quantised(_padded(ycc[:, :1], 16), luma, basis)
         small = F.avg_pool2d(_padded(ycc[:, 1:], 16), 2)
-        small = floored(
-            small + x.new_tensor([0.25, 0.5]).repeat(small.shape[3] // 2)
-        )  # libjpeg rounds columns by turns
+        even, odd = small[..., 0::2] + 0.25, small[..., 1::2] + 0.5  # libjpeg rounds columns by turns
+        small = floored(torch.stack([even, odd], dim=4).flatten(3))
         small = _quantised(small, chroma, basis)[..., : (h + 1) // 2, : (w + 1) // 2]
         c = rounded(_doubled(_doubled(small, 2), 3))[..., :h, :w] - 128
-        x = torch.einsum("ij,njhw->nihw", x.new_tensor(_TO_RGB), torch.cat([y[..., :h, :w], c], dim=1))
+        x = mixed(torch.cat([y[..., :h, :w], c], dim=1), _TO_RGB)
     return rounded(x).clamp(0, 255) / 127.5 - 1
+
+
+def mixed(images: torch.Tensor, weights: Sequence[Sequence[float]], added: Sequence[float] = (0, 0, 0)) -> torch.Tensor:
+    """Pictures (N, C, H, W) whose channels are sums of the old ones with the weights of a row, and a number added to each.
+
+    The numbers stay in Python, so nothing has to be copied to a GPU.
+    """
+    channels = images.unbind(dim=1)
+    return torch.stack([sum(w * c for w, c in zip(row, channels)) + a for row, a in zip(weights, added)], dim=1)
 
 
 def _padded(x: torch.Tensor, multiple: int) -> torch.Tensor:

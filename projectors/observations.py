@@ -15,7 +15,7 @@ from stylegan_invert.errors import ProjectionError, printable
 from stylegan_invert.losses.base import as_rgb
 from stylegan_invert.media.pictures import read_mask
 
-from .jpeg import cosines, jpeg, tables
+from .jpeg import cosines, jpeg, mixed, tables
 from .resampling import KERNELS, filtered, gaussian, matrix
 
 Shape = tuple[int, ...]
@@ -185,8 +185,7 @@ class Grey(Observation):
         return 1, *shape[1:]
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        weights = outputs.new_tensor([0.299, 0.587, 0.114])
-        return (as_rgb(outputs) * weights[:, None, None]).sum(dim=1, keepdim=True)
+        return mixed(as_rgb(outputs), [(0.299, 0.587, 0.114)])
 
 
 class Jpeg(Observation):

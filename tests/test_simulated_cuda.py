@@ -237,7 +237,9 @@ def test_observations(cuda, tmp_path):
     PIL.Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
     G = make_network().G.to(cuda)
     project(G, "w", observe=f"mask:{tmp_path}/mask.png", compose=True, steps=2)
-    project(G, "w", observe=["noise:.1,jpeg:50,blur:1,downsample:2,grey", lambda x: x.square()], steps=2, anchor_weight=0.1)
+    project(
+        G, "w", observe=["noise:.1,jpeg:50,blur:1,downsample:2,grey", lambda x: x.square()], steps=2, anchor_weight=0.1
+    )
 
 
 def families():

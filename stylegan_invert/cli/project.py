@@ -133,8 +133,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze and "
-    "multi-vgg (LPIPS at several resolutions), mse, l1, sse, features, features-sum.  "
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
+    "l1, sse, features, features-sum; multi is LPIPS at several resolutions.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
