@@ -63,6 +63,11 @@ class Observation(torch.nn.Module):
         """(H, W) bool, where a target shows pixels of the whole picture as they are; None if it does not show any."""
         return None
 
+    def composed(self, targets: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
+        """Outputs (N, C, H, W) into which is put what targets show of the whole picture; None if that cannot be told apart."""
+        known = self.known()
+        return None if known is None else torch.where(known, targets, outputs)
+
 
 class Function(Observation):
     """A function of Python as an observation, from (N, ...) to (N, ...)."""
@@ -186,6 +191,10 @@ class Grey(Observation):
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
         return mixed(as_rgb(outputs), [(0.299, 0.587, 0.114)])
+
+    def composed(self, targets: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor | None:
+        """The colours of the outputs with the brightness of the targets."""
+        return (outputs + targets - self(outputs)).clamp(-1, 1)
 
 
 class Jpeg(Observation):

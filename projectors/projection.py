@@ -40,7 +40,7 @@ class Projection:
         steps: the code after each step, without noise maps; None unless asked for.
         generator: the generator that rendered it; None for a result that was read.
         truth: the whole target, where an observation of it was compared; None if it is not known.
-        composed: ``image`` with the pixels that a mask leaves known; None unless asked for.
+        composed: ``image`` with what the target shows of it (known pixels, or brightness); None unless asked for.
     """
 
     code: Code
@@ -97,7 +97,7 @@ class Projection:
         ``target.png``, ``proj.png``, the code (``projected_w.npz`` for networks with w, as official tools write and read it,
         else ``projected_z.npz``; see `io.codes`), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and
         picture side by side). If something was observed, ``truth.png`` is the whole target, where it is known, and
-        ``composed.png`` the picture with the known pixels, where asked for. `read` reads them back.
+        ``composed.png`` the picture with what the target shows of it, where asked for. `read` reads them back.
 
         Args:
             outdir: the folder; made if missing.

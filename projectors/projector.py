@@ -284,7 +284,8 @@ class Projector:
                 whatever this says: for networks of official sizes that is about as fast, and the results are then those
                 of single runs to the last bit.
             truth: the whole targets, for targets that are ``observed``; results are compared with them.
-            compose: also make the output into which the pixels are put that a mask leaves known.
+            compose: also make the output into which is put what the target shows of it: the pixels that a mask leaves known, or the
+                brightness of a grey target.
             callback: called with the index of the first target of the pass, and the `Step`.
             reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
                 ``background``, see `media.reading.PictureReading`).

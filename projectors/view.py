@@ -85,16 +85,21 @@ class View:
             )
 
     def check_compose(self) -> None:
-        """Raise ProjectionError if no pixel of the outputs is known from the target."""
-        if self.observe is None or self.observe.known() is None:
+        """Raise ProjectionError if nothing of the outputs is known from the target as it is."""
+        shapes = (self.seen.shape, self.medium.shape)
+        if (
+            self.observe is None
+            or self.observe.composed(*(torch.zeros(1, *s, device=self.device) for s in shapes)) is None
+        ):
             raise ProjectionError(
-                "compose puts the pixels that are known into the result, and only a mask says which these are; observe a mask "
-                "alone"
+                "compose puts what is known into the result, and only a mask (known pixels) or grey (known brightness) says "
+                "what this is; observe one of them alone"
             )
 
     def composed(self, target: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """One stored output (C, H, W) with the pixels of a stored target where these are known."""
-        return torch.where(self.observe.known().cpu(), target, output)
+        """One stored output (C, H, W) with what is known from a stored target."""
+        pair = (self.seen.tensor(target[None], self.device), self.medium.tensor(output[None], self.device))
+        return self.medium.nearest(self.observe.composed(*pair))[0]
 
     def metrics(
         self, target: torch.Tensor, output: torch.Tensor, others: dict[str, tuple], reported: dict[str, Distance]

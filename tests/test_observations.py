@@ -129,6 +129,11 @@ def test_of_a_masked_target_only_known_pixels_count(mask):
     assert torch.equal(a.composed[:, :, 8:], a.image[:, :, 8:])
     assert a.metrics["truth"] != b.metrics["truth"] and a.metrics["psnr"] == b.metrics["psnr"]
     chain = si.project(net, first, "w", loss="mse", steps=2, observe=["grey", f"mask:{mask}"])
+    grey = si.project(
+        net, first // 3 + 80, "w", loss="mse", steps=2, observe="grey", compose=True
+    )  # nothing is cut off
+    kept = np.abs(observed("grey", grey.composed.numpy()) - grey.target.numpy())
+    assert np.median(kept) < 1 and not torch.equal(grey.composed, grey.image)
     assert chain.target.shape == (1, 16, 16) and chain.record["options"]["observe"] == f"grey,mask:{mask}"
 
 
@@ -168,7 +173,7 @@ def test_masks_that_do_not_fit_and_arguments_that_need_others_are_refused(tmp_pa
         ({"observe": f"mask:{tmp_path}/small.png"}, "8x8 pixels; what it is laid on has 16x16"),
         ({"observe": f"mask:{mask},blur:1", "observed": True}, "name the mask last"),
         ({"observed": True}, "no observation was named"),
-        ({"observe": "grey", "compose": True}, "only a mask says"),
+        ({"observe": "blur:1", "compose": True}, "only a mask"),
         ({"observe": "grey", "truth": [target]}, "the truth is for targets that are observed already"),
         ({"observe": lambda x: x.mean(dim=[2, 3])}, "it must give pictures"),
     ):

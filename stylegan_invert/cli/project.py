@@ -183,7 +183,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--compose",
     is_flag=True,
-    help="Also write composed.png: the result, with the target's own pixels where the mask of --observe is white.",
+    help="Also write composed.png: the result with what the target shows of it, its own pixels where the mask of --observe is "
+    "white, or its brightness with --observe grey.",
 )
 @click.option(
     "--sequence",

@@ -28,7 +28,7 @@ class Medium(Protocol):
         output_file: the name of the output's file in the folder of a result.
         steps_file: the name of the file there that shows the output after every step, as a video.
         truth_file: the name of the file there with the whole target, if the target is an observation of it.
-        composed_file: the name of the file there with the output into which known values of the target were put.
+        composed_file: the name of the file there with the output into which was put what the target shows of it.
         default_loss: the loss that is used if neither the user nor the method chooses one.
         shape: the shape of one output, without a batch axis.
     """

@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 
 from ..analysis.sheets import sheet
-from ..errors import StyleganInvertError
+from ..errors import ProjectionError, StyleganInvertError
 from ..generator import GeneratorAdapter
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
@@ -154,6 +154,19 @@ def run(
     return base.finish(folder, results, table(results))
 
 
+def composed_answers(
+    view: View, name: str, pictures: np.ndarray, seen: np.ndarray, images: np.ndarray, lpips: Distance
+) -> dict[str, base.Arrays]:
+    """The measures of a method's results with what the damaged pictures show of them, where this can be told."""
+    try:
+        view.check_compose()
+    except ProjectionError:
+        return {}
+    pairs = zip(torch.from_numpy(seen), torch.from_numpy(images))
+    made = np.stack([view.composed(*pair).numpy() for pair in pairs])
+    return {f"{name}, composed": base.metrics(pictures[: len(made)], made, lpips)}
+
+
 def with_masks(damages: Sequence[str], folder: Path, side: int) -> dict[str, str]:
     """The observations of the damages, by damage. The masks that they need are written into a folder.
 
@@ -231,7 +244,7 @@ def _shown(seen: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown: a table for each damage, and where the first method does not win."""
     first = results["ways"][0][0]
-    methods = {way[0] for way in results["ways"]}
+    methods = {name for way in results["ways"] for name in (way[0], f"{way[0]}, composed")}
     lines, lost = [], []
     for damage, answers in results["sets"].items():
         plain = {name: np.array(values["lpips"]) for name, values in answers.items() if name not in methods}
@@ -249,9 +262,10 @@ def table(results: dict[str, Any]) -> str:
                 f"{'' if name == best else f'{wins} of {len(lpips)}'} | {seconds} |"
             )
         lines.append("")
-        mean = np.mean(answers[first]["lpips"])
-        if mean >= plain[best].mean():
-            lost.append(f"{damage} ({mean:.3f} against {plain[best].mean():.3f} of {best})")
+        ours = np.array(answers[first]["lpips"])
+        theirs = plain[best][: len(ours)]
+        if ours.mean() >= theirs.mean():
+            lost.append(f"{damage} ({ours.mean():.3f} against {theirs.mean():.3f} of {best})")
     lines.append(
         f"In mean LPIPS to the truth, {first} beats every plain answer"
         + (f", except for {', '.join(lost)}." if lost else " for every damage.")
