@@ -117,6 +117,19 @@ def mask(tmp_path):
     return tmp_path / "left, known.png"
 
 
+def test_hidden_pixels_take_the_nearest_known_one_or_grey(tmp_path):
+    known = np.zeros((32, 32), bool)
+    known[3, 5] = known[20, 20] = True
+    write_png(tmp_path / "mask.png", known[None].astype(np.uint8) * 255)
+    pixels = picture(32)
+    expected = np.full((3, 32, 32), 127.5)
+    for y, x in np.ndindex(32, 32):
+        distance, a, b = min((np.hypot(y - a, x - b), a, b) for a, b in ((3, 5), (20, 20)))
+        if distance <= 2:
+            expected[:, y, x] = pixels[:, a, b]
+    assert np.abs(observed(f"mask:{tmp_path}/mask.png", pixels) - expected).max() < 1e-3
+
+
 def test_of_a_masked_target_only_known_pixels_count(mask):
     """Also where the mask follows something else; the composed picture has the known pixels of the target."""
     net, first = make_network(), picture(16)
