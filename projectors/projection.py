@@ -32,8 +32,9 @@ class Projection:
         target: the target as it was compared; (C, H, W) uint8 for pictures. If something was observed of the outputs, it is
             what is observed of the whole target, and may be smaller.
         image: the rendered code, in the same form; `save` writes it.
-        metrics: measures of ``image``, as it is observed, against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
-            in dB, "ssim". Of a known truth: under "truth" those of ``image`` against it, and under "composed" those of
+        metrics: measures of ``image``, as it is observed, against ``target``; for pictures "lpips" (by the network
+            "lpips_network"), "psnr" in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the
+            faces' embeddings. Of a known truth: under "truth" those of ``image`` against it, and under "composed" those of
             ``composed``.
         distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
         record: everything else that result.json says: method, space, options, network, target, seconds, versions.

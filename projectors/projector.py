@@ -13,18 +13,20 @@ import numpy as np
 import torch
 
 import stylegan_invert
-from stylegan_invert.errors import ProjectionError
+from stylegan_invert.errors import ProjectionError, printable
 from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, with_prior
 from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import Distance
 from stylegan_invert.network_files.file import NetworkFile
+from stylegan_invert.network_files.live import adopt, is_own
 from stylegan_invert.network_files.provenance import carry, provenance_of
 
+from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss
+from .loss import build_loss, measures
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective
@@ -44,7 +46,8 @@ class Projector:
     """Finds the codes of targets. Everything that all targets share is made here: options, spaces, priors, loss.
 
     Args:
-        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
+        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is. A
+            generator of an official repository's own class passes `network_files.live.adopt` first.
         method: a key of `methods.METHODS`, or a method of another package; None takes `methods.default_method`. "w" and "w+"
             are for StyleGANs; "z" and "dense" for every network. "de" takes the code that the network's discriminator finds
             in one pass. It needs the network file, and in it a direction-embedding discriminator.
@@ -66,8 +69,8 @@ class Projector:
         progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
-            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
-            ``run_torchscript=True`` allows ``vgg16`` to be a program, see `losses.load_vgg_lpips`.
+            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``,
+            ``identity``). ``run_torchscript=True`` allows ``vgg16`` and ``identity`` to be programs, see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -90,6 +93,7 @@ class Projector:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
+        G = G if isinstance(G, NetworkFile) or is_own(G) or not isinstance(G, torch.nn.Module) else adopt(G)
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
@@ -119,9 +123,12 @@ class Projector:
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
         asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
+        named = files, self.generator.device, run_torchscript
+        self.distance, self.loss_record = build_loss(asked, *named, measured=True)
         if loss is None and self.distance.min_size > min(self.view.seen.shape[1:], default=0):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
+            self.distance, self.loss_record = build_loss(SMALL_LOSS, *named, measured=True)
+        self.measures, about = measures(self.distance, *named)
+        self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
@@ -218,9 +225,17 @@ class Projector:
             start = prepare(self.method.start, self.setting)(
                 compared, None if self.c is None else self.c.expand(len(compared), -1)
             )
-        descend = Descent(self.options.total_steps(len(compared)), callback, resume)
         objective = Objective(self.generator, self.distance, compared, self.view.observe)
-        result = self.fit_targets(self.generator, objective, start, self.options, descend)
+        descend = None
+        try:
+            descend = Descent(self.options.total_steps(len(compared)), callback, resume)
+            result = self.fit_targets(self.generator, objective, start, self.options, descend)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            if resume is None or (descend is not None and descend.reported):
+                raise
+            raise ProjectionError(
+                f"the state that was resumed does not fit this run ({printable(str(e), 250)}); begin anew"
+            ) from e
         notes = {} if self.method.one_pass else {"evaluations": objective.evaluations}
         return dataclasses.replace(result, notes={**result.notes, **notes})
 
@@ -267,6 +282,8 @@ class Projector:
         truth: Sequence[Target] | None = None,
         compose: bool = False,
         callback: Callable[[int, Step], None] | None = None,
+        checkpoints: Checkpoints | None = None,
+        read_first: bool = True,
         **reading: Any,
     ) -> Iterator[Projection]:
         """Project targets. Everything is checked now; each projection is made when it is asked for, and none is kept.
@@ -287,23 +304,41 @@ class Projector:
             compose: also make the output into which is put what the target shows of it: the pixels that a mask leaves known, or the
                 brightness of a grey target.
             callback: called with the index of the first target of the pass, and the `Step`.
-            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
-                ``background``, see `media.reading.PictureReading`).
+            checkpoints: writes the state of each pass now and then, and goes on from a state that it finds. On a CPU
+                the result is that of an undisturbed run to the last bit, "seconds" and time limits aside. The file is
+                removed when the next result is asked for.
+            read_first: True reads all targets now, so that one that cannot be read is reported before the work begins.
+            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit``,
+                ``background`` and ``align``, see `media.reading.PictureReading`).
 
         Raises:
             ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
                 `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments; and, while
                 projections are made, for distances that are NaN or infinite.
         """
-        return _Run(
-            self, targets, init, sequence, save_noise, keep_steps, batch, truth, compose, callback, reading
-        ).projections()
+        run = _Run(
+            self,
+            targets,
+            init,
+            sequence,
+            save_noise,
+            keep_steps,
+            batch,
+            truth,
+            compose,
+            callback,
+            checkpoints,
+            read_first,
+            reading,
+        )
+        return run.projections()
 
     @cached_property
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
         """The distances that results report, on the generator's device, and the entries of the record about them."""
         distances, about = self.medium.reported(self.distance)
-        return {name: distance.to(self.generator.device) for name, distance in distances.items()}, about
+        together = {**distances, **self.measures}
+        return {name: distance.to(self.generator.device) for name, distance in together.items()}, about
 
 
 class _Run:
@@ -321,9 +356,12 @@ class _Run:
         truth: Sequence[Target] | None,
         compose: bool,
         callback: Callable[[int, Step], None] | None,
+        checkpoints: Checkpoints | None,
+        read_first: bool,
         reading: dict[str, Any],
     ):
         self.projector, self.sequence, self.batch = projector, sequence, batch
+        self.checkpoints = None if projector.method.one_pass else checkpoints
         self.save_noise, self.keep_steps, self.callback = save_noise, keep_steps, callback
         self.view, self.compose = projector.view, compose
         self._check_observation(targets, truth)
@@ -354,8 +392,8 @@ class _Run:
             raise ProjectionError("no targets were given")
         projector.prepare()
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
-        self.targets = Targets(targets, self.view.given, reading)
-        self.truth = None if truth is None else Targets(truth, projector.medium, reading)
+        self.targets = Targets(targets, self.view.given, reading, read_first)
+        self.truth = None if truth is None else Targets(truth, projector.medium, reading, read_first)
         self.network = {**projector.medium.about(), **_source(projector.network)}
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()
@@ -418,10 +456,13 @@ class _Run:
         stored, whole = self.view.stored(read), self._whole(first, last, read)
         shown = self.view.seen.tensor(stored, projector.generator.device)
         one_class, class_record = projector.of_class(shown) if projector.searches_class else (projector, {})
-        watch = _Watch(first, self.keep_steps, self.callback)
+        checkpoint = None if self.checkpoints is None else self.checkpoints.of_pass(first, stored)
+        going = None if checkpoint is None else checkpoint.read()
+        watch = _Watch(first, self.keep_steps, self.callback, checkpoint, [] if going is None else going.trail)
         began = time.perf_counter()
-        fit = one_class.fit_compared(shown, self._start(one_class, first, shown), watch)
-        seconds = (time.perf_counter() - began) / len(stored)
+        state = None if going is None else going.state
+        fit = one_class.fit_compared(shown, self._start(one_class, first, shown), watch, state)
+        seconds = (time.perf_counter() - began + (0.0 if going is None else going.seconds)) / len(stored)
         self.previous = fit.code[-1:]
         for i, code in enumerate(fit.code):
             code = code if self.save_noise else code.without_noise()
@@ -454,6 +495,8 @@ class _Run:
                 truth=truth,
                 composed=composed,
             )
+        if checkpoint is not None:
+            checkpoint.remove()
 
     def _whole(self, first: int, last: int, read: torch.Tensor) -> torch.Tensor | None:
         """The whole targets (N, ...) of a pass, where what is compared is observed of them; None if they are not known."""
@@ -497,21 +540,30 @@ class _Run:
 
 
 class _Watch:
-    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller.
+    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller and the checkpoint.
 
     Attributes:
         trail: the codes after each step, without noise maps, on the CPU.
     """
 
-    def __init__(self, first: int, keep_steps: bool, callback: Callable[[int, Step], None] | None):
-        self.first, self.keep_steps, self.callback = first, keep_steps, callback
-        self.trail: list[Code] = []
+    def __init__(
+        self,
+        first: int,
+        keep_steps: bool,
+        callback: Callable[[int, Step], None] | None,
+        checkpoint: Checkpoint | None,
+        trail: list[Code],
+    ):
+        self.first, self.keep_steps, self.callback, self.checkpoint = first, keep_steps, callback, checkpoint
+        self.trail = trail
 
     def __call__(self, step: Step) -> None:
         if self.keep_steps:
             self.trail.append(step.code.without_noise().to("cpu").detached_copy())
         if self.callback is not None:
             self.callback(self.first, step)
+        if self.checkpoint is not None:
+            self.checkpoint.after(step, self.trail)
 
 
 def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | GeneratorAdapter:

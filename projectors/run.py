@@ -14,7 +14,7 @@ from .projection import Projection
 from .projector import Projector
 from .targets import Target
 
-OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "truth", "compose", "callback")
+OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "truth", "compose", "callback", "checkpoints")
 
 
 def project(
@@ -26,7 +26,7 @@ def project(
     """Find the codes of targets.
 
     Args:
-        G: a generator, or a network file.
+        G: a generator, also one that official code has in memory (see `network_files.live.adopt`), or a network file.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
         method: "w", "w+", "de", or another of `methods.METHODS` or of another package; None takes the fast search, see
             `methods.default_method`.
@@ -62,6 +62,18 @@ def project_each(
         ValueError: an argument is wrong. All are checked at the call, and all targets are read, before the first is
             projected.
     """
+    projector, of_run = prepared(G, method, **arguments)
+    return projector.project(targets, **of_run)
+
+
+def prepared(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile, method: str | None = None, **arguments: Any
+) -> tuple[Projector, dict[str, Any]]:
+    """A projector, and those of the arguments that are for its method `project`.
+
+    Args:
+        G, method, arguments: as for `project`.
+    """
     of_reading = {field.name for medium in MEDIA.values() for field in dataclasses.fields(medium.reading)}
     of_run = {name: arguments.pop(name) for name in (*OF_THE_RUN, *of_reading) if name in arguments}
-    return Projector(G, method, **arguments).project(targets, **of_run)
+    return Projector(G, method, **arguments), of_run

@@ -344,3 +344,35 @@ def test_the_study_compares_with_plain_answers(tmp_path, monkeypatch):
     for wrong in ("fast-w:0", "nothing"):
         with pytest.raises(ValueError):
             restoration.read_ways(wrong)
+
+
+def test_a_run_of_many_targets_observes_each(cli, tiny_file, tmp_path):
+    """What is observed, with the contents of masks, belongs to the settings of the run's folder."""
+    (tmp_path / "many").mkdir()
+    for i in range(2):
+        write_png(tmp_path / "many" / f"{i}.png", picture(8, i))
+    mask = tmp_path / "mask.png"
+    write_png(mask, np.eye(8, dtype=np.uint8)[None] * 255)
+    common = (
+        "project",
+        "-n",
+        tiny_file,
+        "-t",
+        tmp_path / "many",
+        "-o",
+        tmp_path / "out",
+        "--method",
+        "w",
+        "--loss",
+        "mse",
+    )
+    common += ("--steps", 1, "--observe", f"mask:{mask}", "--compose")
+    status, _, err = cli(*common)
+    assert status == 0, err
+    for i in range(2):
+        one = Projection.read(tmp_path / "out" / str(i))
+        assert one.composed[0].diagonal().equal(torch.from_numpy(picture(8, i))[0].diagonal())
+    write_png(mask, 255 - np.eye(8, dtype=np.uint8)[None] * 255)
+    assert cli(*common)[0] != 0
+    status, _, err = cli(*common, "--truth", tmp_path / "many")
+    assert status == 2 and "--truth is for one target" in err
