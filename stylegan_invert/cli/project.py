@@ -139,7 +139,7 @@ def _listed(names: list[str]) -> str:
     "--loss",
     metavar="NAME=W,...",
     help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
-    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes, and L1 at the smallest.  "
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
