@@ -210,7 +210,8 @@ def _listed(names: list[str]) -> str:
     "--encoder",
     type=UserPath(),
     metavar="FILE",
-    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.  [default: the "
+    "one that comes with this package, for the networks that come with it]",
 )
 @click.option(
     "--assume-encoder",

@@ -40,7 +40,7 @@ GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", "
 @click.option("--mirror", is_flag=True, help="Show every real picture mirrored, too.")
 @click.option("--iterative", is_flag=True, help="Train for several passes over a picture, each from the one before.")
 @click.option(
-    "--weights", type=UserPath(), metavar="FILE", help="Begin with a ResNet-18's state dict; needs --width 64."
+    "--weights", type=UserPath(), metavar="FILE", help="Begin with a ResNet-18's state dict; the width is then 64."
 )
 @class_options(EncoderOptions)
 @weight_options
@@ -69,7 +69,7 @@ def command(
     several processes share each batch, and the encoder becomes the same as with one.
 
     \b
-    stylegan-invert train-encoder cats32 -o runs/encoder --kimg 50
+    stylegan-invert train-encoder cats32 -o runs/encoder --data photos
     stylegan-invert project -n cats32 -t photo.jpg -o out --method encoder --encoder runs/encoder
     torchrun --nproc-per-node 2 -m stylegan_invert train-encoder cats32 -o runs/encoder --kimg 50
     """
@@ -113,9 +113,12 @@ def command(
 
 def new_run(generator: Any, chosen: dict[str, Any], quiet: bool) -> tuple[Any, EncoderOptions]:
     """The real pictures, if any, and the options of a new run."""
+    from ..networks.encoder import input_size, usual_width
+
     declared = [field.name for field in dataclasses.fields(EncoderOptions) if field.metadata and flags(field)]
     given = {name: chosen[name] for name in declared if chosen[name] is not None}
     given.setdefault("space", "w+" if "w+" in generator.spaces else "z")
+    given.setdefault("width", 64 if chosen["weights"] else usual_width(input_size(generator.output_shape[1])))
     options = EncoderOptions(**given, iterative=chosen["iterative"])
     first, last = chosen["pictures"] or (0, None)
     return real_pictures(generator, chosen["data"], chosen["mirror"], first, last, quiet), options
