@@ -157,7 +157,7 @@ def test_the_simulation_leaves_torch_as_it_was():
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_runs(device, method, statistics, tmp_path):
     net = make_direction_network() if method == "de" else make_network()
-    more = {"prior_weight": 0.0} if "fast" in method else {}
+    more = {"prior_weight": 0.0} if "fast" in method or method == "restore" else {}
     if method == "encoder":
         more["encoder"] = tmp_path / "encoder.safetensors"
         generator = adapt(net.G)
@@ -233,6 +233,15 @@ def test_classes(device):
 def test_losses(device, loss):
     pixels = np.random.RandomState(0).randint(0, 256, [2, 3, 32, 32]).astype(np.uint8)
     project(make_network(resolution=32).G.to(device), "w", list(pixels), loss=loss, steps=2)
+
+
+def test_observations(cuda, tmp_path):
+    PIL.Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    G = make_network().G.to(cuda)
+    project(G, "w", observe=f"mask:{tmp_path}/mask.png", compose=True, steps=2)
+    project(
+        G, "w", observe=["noise:.1,jpeg:50,blur:1,downsample:2,grey", lambda x: x.square()], steps=2, anchor_weight=0.1
+    )
 
 
 def families():

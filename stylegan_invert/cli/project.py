@@ -151,8 +151,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum, identity, identity-ffhq.  "
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -175,6 +175,35 @@ def _listed(names: list[str]) -> str:
     "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME[:VALUE],...",
+    help="What happens to a picture before it is compared, for restoring damaged pictures. mask:FILE: only the white pixels of "
+    "FILE are seen. downsample:FACTOR[:KERNEL]: smaller by a whole factor, by the filter area, bilinear, bicubic (the default) "
+    "or lanczos. grey: without colours. jpeg:QUALITY: as from a JPEG file, 1 to 100. noise:SIGMA: with normal noise, as a share "
+    "of the range from black to white. blur:SIGMA: blurred, in pixels. Several follow one another, as in blur:1,downsample:4; "
+    "the option may also be repeated.",
+)
+@click.option(
+    "--observed",
+    is_flag=True,
+    help="The targets are damaged already and are compared as they are, at the size that --observe gives. Without this option "
+    "they are whole, and are damaged first.",
+)
+@click.option(
+    "--truth",
+    type=UserPath(),
+    multiple=True,
+    metavar="FILE",
+    help="With --observed and one target: the whole picture, to measure how well it was found.",
+)
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="Also write composed.png: the result with what the target shows of it, its own pixels where the mask of --observe is "
+    "white, or its brightness with --observe grey.",
+)
 @click.option(
     "--sequence",
     is_flag=True,
@@ -257,6 +286,8 @@ def command(
     quiet: bool,
     device: str,
     init: str | None,
+    observe: tuple[str, ...],
+    truth: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
@@ -266,12 +297,15 @@ def command(
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
     of similarity (result.json); with --tune also the tuned network (tuned.pkl) and the picture before (pivot.png). The
     measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in decibels; and SSIM, the structural
-    similarity; with --identity also the cosine distance of the faces.
+    similarity; with --identity also the cosine distance of the faces. With --observe, target.png is the damaged picture
+    that was compared, truth.png the whole one, and the measures are of the damaged pictures and, under "truth", of the
+    whole ones.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     stylegan-invert project -n cats64-de -t photo.jpg -o out/mine --method fast-w --tune
+    stylegan-invert project -n ffhq -t small.png -o out --observe downsample:8 --observed
     """
     from ..media.targets import find_targets, is_single
 
@@ -289,6 +323,12 @@ def command(
     single = is_single(list(targets))
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
+    if observe:
+        options["observe"] = ",".join(observe)
+    if truth:
+        if not single:
+            raise click.UsageError("--truth is for one target; project several one by one.")
+        options["truth"] = find_targets(list(truth), functools.partial(say, quiet))
     options |= {"init": starts(init, names)} if init is not None else {}
     if single or options["tune_together"]:
         if options.pop("overwrite"):
@@ -351,13 +391,15 @@ def run(
         options: further arguments of `projectors.project_each`.
     """
     from ..projectors.checkpoint import Checkpoints
+    from ..projectors.observations import parse
     from ..projectors.run import prepared
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
     check_loss(options)
+    parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, reading_of(options))
+    check_pictures([*pictures, *options.get("truth", ())], quiet, reading_of(options))
     net = open_for(pictures, network, device, quiet, options)
     settings = repr([net.sha256, *sorted(options.items())])
     with (
