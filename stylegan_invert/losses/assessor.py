@@ -26,7 +26,9 @@ class ScriptedAssessor(torch.nn.Module):
         super().__init__()
         self.file = printable(os.fspath(file), 300)
         try:
-            self.network = torch.jit.load(os.fspath(file), map_location="cpu").eval().requires_grad_(False)
+            self.network = torch.jit.load(os.fspath(file), map_location="cpu").eval()
+            for parameter in self.network.parameters():  # a ScriptModule has no requires_grad_ of its own
+                parameter.requires_grad_(False)
         except Exception as e:  # a program can raise anything
             raise self._refusal("torch cannot open this TorchScript file", e) from None
 
