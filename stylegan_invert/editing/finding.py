@@ -81,7 +81,7 @@ def sefa(
         raise ValueError("this network has one z for all its layers; leave out the layers")
     else:
         raise ValueError("this network has neither modulation weights nor a first dense layer, which SeFa needs")
-    matrix = matrix.double().cpu()
+    matrix = matrix.cpu().double()
     values, vectors = torch.linalg.eigh(matrix.t() @ matrix)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     count = int((values > values[0] * 1e-10).sum())
@@ -114,7 +114,7 @@ def _samples(generator: GeneratorAdapter, space: str, c: torch.Tensor | None) ->
     z = generator.prior.sample([SAMPLES, *shape], torch.Generator().manual_seed(0)).to(generator.device)
     code = Code("z", {"z": z}, None if c is None else c.to(z).expand(SAMPLES, -1))
     with torch.no_grad():
-        return next(iter(generator.convert(code, space).tensors.values())).double().cpu()
+        return next(iter(generator.convert(code, space).tensors.values())).cpu().double()
 
 
 def difference(generator: GeneratorAdapter, plus: Code, minus: Code, name: str = "difference of means") -> Direction:
@@ -137,8 +137,8 @@ def difference(generator: GeneratorAdapter, plus: Code, minus: Code, name: str =
 
     def mean(code: Code) -> torch.Tensor:
         if space == "z":
-            return code.tensors["z"].double().cpu().mean(dim=0)
-        w = generator.styles(code).double().cpu()
+            return code.tensors["z"].cpu().double().mean(dim=0)
+        w = generator.styles(code).cpu().double()
         return (inverse_leaky_relu(w, generator.v_slope()) if space == "v" else w).mean(dim=0)
 
     step = mean(plus) - mean(minus)
@@ -194,7 +194,7 @@ def boundary(
     right = logistic.accuracy(scores, labels)
     made = {"way": "boundary", "codes": [len(plus), len(minus)], "held_out_accuracy": round(right, 4), "ridge": ridge}
     unit = weights / weights.norm().clamp_min(1e-300)
-    step = coordinates.step(unit.to(coordinates.generator.device))
+    step = coordinates.step(unit)
     return of_step(name, coordinates.space, step, coordinates.generator, made, layers), right
 
 
@@ -236,7 +236,7 @@ def keeping(coordinates: Coordinates, direction: Direction, others: Sequence[Dir
 
 def _flat(vector: torch.Tensor, count: int) -> torch.Tensor:
     """A vector (d,) or (num_ws, d) as one of all layers, (num_ws * d,), on the CPU."""
-    vector = vector.double().cpu()
+    vector = vector.cpu().double()
     return (vector.expand(count, -1) if vector.ndim == 1 else vector).flatten()
 
 

@@ -62,7 +62,7 @@ def of_step(
     Raises:
         ValueError: the step is zero or not finite, so that it points nowhere.
     """
-    step = step.detach().to("cpu", torch.float64)
+    step = step.detach().cpu().double()
     length = float(step.norm())
     if not 0 < length < math.inf:
         raise ValueError(
