@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import stylegan_invert
-from stylegan_invert.errors import ProjectionError
+from stylegan_invert.errors import ProjectionError, printable
 from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, with_prior
 from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
@@ -23,6 +23,7 @@ from stylegan_invert.media.medium import medium_of
 from stylegan_invert.network_files.file import NetworkFile
 from stylegan_invert.network_files.provenance import carry, provenance_of
 
+from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
 from .loss import build_loss
@@ -203,9 +204,17 @@ class Projector:
             start = prepare(self.method.start, self.setting)(
                 shown, None if self.c is None else self.c.expand(len(shown), -1)
             )
-        descend = Descent(self.options.total_steps(len(shown)), callback, resume)
         objective = Objective(self.generator, self.distance, shown, self.observe)
-        result = self.fit_targets(self.generator, objective, start, self.options, descend)
+        descend = None
+        try:
+            descend = Descent(self.options.total_steps(len(shown)), callback, resume)
+            result = self.fit_targets(self.generator, objective, start, self.options, descend)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            if resume is None or (descend is not None and descend.reported):
+                raise
+            raise ProjectionError(
+                f"the state that was resumed does not fit this run ({printable(str(e), 250)}); begin anew"
+            ) from e
         notes = {} if self.method.one_pass else {"evaluations": objective.evaluations}
         return dataclasses.replace(result, notes={**result.notes, **notes})
 
@@ -251,6 +260,8 @@ class Projector:
         keep_steps: bool = False,
         batch: int | str = 1,
         callback: Callable[[int, Step], None] | None = None,
+        checkpoints: Checkpoints | None = None,
+        read_first: bool = True,
         **reading: Any,
     ) -> Iterator[Projection]:
         """Project targets. Everything is checked now; each projection is made when it is asked for, and none is kept.
@@ -268,15 +279,22 @@ class Projector:
                 whatever this says: for networks of official sizes that is about as fast, and the results are then those
                 of single runs to the last bit.
             callback: called with the index of the first target of the pass, and the `Step`.
-            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit`` and
-                ``background``, see `media.reading.PictureReading`).
+            checkpoints: writes the state of each pass now and then, and goes on from a state that it finds. On a CPU
+                the result is that of an undisturbed run to the last bit, "seconds" and time limits aside. The file is
+                removed when the next result is asked for.
+            read_first: True reads all targets now, so that one that cannot be read is reported before the work begins.
+            reading: how files are brought to shape, by the names of the medium's options (for pictures ``fit``,
+                ``background`` and ``align``, see `media.reading.PictureReading`).
 
         Raises:
             ValueError: an argument, with what was expected. Its kinds `ImageFileError`, `CodeFileError` and
                 `ProjectionError` are for unreadable pictures, for codes that do not fit, and for other arguments; and, while
                 projections are made, for distances that are NaN or infinite.
         """
-        return _Run(self, targets, init, sequence, save_noise, keep_steps, batch, callback, reading).projections()
+        run = _Run(
+            self, targets, init, sequence, save_noise, keep_steps, batch, callback, checkpoints, read_first, reading
+        )
+        return run.projections()
 
     @cached_property
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
@@ -298,9 +316,12 @@ class _Run:
         keep_steps: bool,
         batch: int | str,
         callback: Callable[[int, Step], None] | None,
+        checkpoints: Checkpoints | None,
+        read_first: bool,
         reading: dict[str, Any],
     ):
         self.projector, self.sequence, self.batch = projector, sequence, batch
+        self.checkpoints = None if projector.method.one_pass else checkpoints
         self.save_noise, self.keep_steps, self.callback = save_noise, keep_steps, callback
         if projector.method.one_pass:
             of_steps = {"init": init, "sequence": sequence, "save_noise": save_noise, "keep_steps": keep_steps}
@@ -329,7 +350,7 @@ class _Run:
             raise ProjectionError("no targets were given")
         projector.prepare()
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
-        self.targets = Targets(targets, projector.medium, reading)
+        self.targets = Targets(targets, projector.medium, reading, read_first)
         self.network = {**projector.medium.about(), **_source(projector.network)}
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()
@@ -378,10 +399,12 @@ class _Run:
         stored = torch.from_numpy(np.stack(arrays))
         shown = projector.medium.tensor(stored, projector.generator.device)
         one_class, class_record = projector.of_class(shown) if projector.searches_class else (projector, {})
-        watch = _Watch(first, self.keep_steps, self.callback)
+        checkpoint = None if self.checkpoints is None else self.checkpoints.of_pass(first, stored)
+        going = None if checkpoint is None else checkpoint.read()
+        watch = _Watch(first, self.keep_steps, self.callback, checkpoint, [] if going is None else going.trail)
         began = time.perf_counter()
-        fit = one_class.fit(shown, self._start(one_class, first, shown), watch)
-        seconds = (time.perf_counter() - began) / len(stored)
+        fit = one_class.fit(shown, self._start(one_class, first, shown), watch, None if going is None else going.state)
+        seconds = (time.perf_counter() - began + (0.0 if going is None else going.seconds)) / len(stored)
         self.previous = fit.code[-1:]
         for i, code in enumerate(fit.code):
             code = code if self.save_noise else code.without_noise()
@@ -408,6 +431,8 @@ class _Run:
                 steps=[codes[i : i + 1] for codes in watch.trail] or None,
                 generator=one_class.generator,
             )
+        if checkpoint is not None:
+            checkpoint.remove()
 
     def _start(self, projector: Projector, first: int, shown: torch.Tensor) -> Code:
         """The starting codes of a pass."""
@@ -440,21 +465,30 @@ class _Run:
 
 
 class _Watch:
-    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller.
+    """The callback of one pass: keeps the code of each step if it is wanted, and tells the caller and the checkpoint.
 
     Attributes:
         trail: the codes after each step, without noise maps, on the CPU.
     """
 
-    def __init__(self, first: int, keep_steps: bool, callback: Callable[[int, Step], None] | None):
-        self.first, self.keep_steps, self.callback = first, keep_steps, callback
-        self.trail: list[Code] = []
+    def __init__(
+        self,
+        first: int,
+        keep_steps: bool,
+        callback: Callable[[int, Step], None] | None,
+        checkpoint: Checkpoint | None,
+        trail: list[Code],
+    ):
+        self.first, self.keep_steps, self.callback, self.checkpoint = first, keep_steps, callback, checkpoint
+        self.trail = trail
 
     def __call__(self, step: Step) -> None:
         if self.keep_steps:
             self.trail.append(step.code.without_noise().to("cpu").detached_copy())
         if self.callback is not None:
             self.callback(self.first, step)
+        if self.checkpoint is not None:
+            self.checkpoint.after(step, self.trail)
 
 
 def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | GeneratorAdapter:

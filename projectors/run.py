@@ -14,7 +14,7 @@ from .projection import Projection
 from .projector import Projector
 from .targets import Target
 
-OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback")
+OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback", "checkpoints")
 
 
 def project(
@@ -62,6 +62,18 @@ def project_each(
         ValueError: an argument is wrong. All are checked at the call, and all targets are read, before the first is
             projected.
     """
+    projector, of_run = prepared(G, method, **arguments)
+    return projector.project(targets, **of_run)
+
+
+def prepared(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile, method: str | None = None, **arguments: Any
+) -> tuple[Projector, dict[str, Any]]:
+    """A projector, and those of the arguments that are for its method `project`.
+
+    Args:
+        G, method, arguments: as for `project`.
+    """
     of_reading = {field.name for medium in MEDIA.values() for field in dataclasses.fields(medium.reading)}
     of_run = {name: arguments.pop(name) for name in (*OF_THE_RUN, *of_reading) if name in arguments}
-    return Projector(G, method, **arguments).project(targets, **of_run)
+    return Projector(G, method, **arguments), of_run

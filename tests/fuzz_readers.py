@@ -237,6 +237,41 @@ def use_picture(path: Path) -> None:
         read_picture(path, 8, 3, fit=fit)
 
 
+def points(folder: Path) -> Path:
+    face = [[30, 30]] * 36 + [[20.5, 20]] * 6 + [[40, 21]] * 6 + [[24, 40]] * 6 + [[36, 41]] * 14
+    wild = {"file_path": "w/b.png", "pixel_size": [60, 50], "face_landmarks": face}
+    table = {"a.png": [[20, 20], [40, 21], [30, 30], [24, 40], [36, 40.5]], "0": {"in_the_wild": wild}}
+    (folder / "landmarks.json").write_text(json.dumps(table))
+    return folder / "landmarks.json"
+
+
+def use_points(path: Path) -> None:
+    from stylegan_invert.media.alignment import crop, face_quad
+    from stylegan_invert.media.landmarks import read_landmarks
+
+    landmarks = read_landmarks(path)
+    for name in ("a.png", "b.png"):
+        crop(PIL.Image.new("RGB", (60, 50)), face_quad(landmarks.of(name)), 8)
+
+
+def aligned(folder: Path) -> Path:
+    from stylegan_invert.media.alignment import read_aligned
+    from stylegan_invert.media.landmarks import Face
+
+    (folder / "photo.png").write_bytes(picture_bytes(0, side=60))
+    face = Face(np.array([[20, 20], [40, 21], [30, 30], [24, 40], [36, 40.5]]))
+    _, record = read_aligned(folder / "photo.png", face, 8, 3)
+    (folder / "result.json").write_text(json.dumps({"target": record.as_dict()}))
+    return folder / "result.json"
+
+
+def use_aligned(path: Path) -> None:
+    from stylegan_invert.media.alignment import paste, read_record
+
+    about = read_record(path)
+    paste(PIL.Image.new("RGB", (60, 60)), PIL.Image.new("RGB", (8, 8)), about["quad"], about["resolution"])
+
+
 def dataset(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "set.zip", "w") as z:
         names = [f"00000/img{i:08d}.png" for i in range(3)]
@@ -405,6 +440,8 @@ READERS = {
     "direction": Reader(direction, use_direction, CodeFileError),
     "encoder": Reader(encoder, use_encoder, EncoderFileError),
     "result": Reader(projection, use_projection, CodeFileError),
+    "landmarks": Reader(points, use_points, ImageFileError),
+    "aligned": Reader(aligned, use_aligned, ImageFileError),
     "dataset": Reader(dataset, use_dataset, TrainingError, 2),
     "labels": Reader(labels, use_dataset, TrainingError),
     "checkpoint": Reader(run_folder("checkpoint.pt"), use_checkpoint, TrainingError, 2),

@@ -21,6 +21,7 @@ from .common import Commands, Terminated, termination
 DEBUG = "STYLEGAN_INVERT_DEBUG"  # the environment variable that shows where an unexpected error happened
 
 COMMANDS = {
+    "align": "Cut faces out of photographs, as the data set FFHQ does.",
     "convert": "Write a network file in another format, and compare the pictures of both.",
     "demo": "Project the shipped photograph onto the shipped network.",
     "detect": "Judge whether pictures were drawn by a network, by how well it rebuilds them.",
@@ -34,8 +35,10 @@ COMMANDS = {
     "inspect": "Print what a network file holds.",
     "mix": "Mix the styles of codes in a table.",
     "nearest": "Find the results whose codes are nearest to one.",
+    "paste": "Put an edited face back into its photograph.",
     "prebuild": "Build the native operations in advance, for container images and clusters.",
     "project": "Find the latent codes of pictures.",
+    "report": "Write one HTML page about the results in a folder.",
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",

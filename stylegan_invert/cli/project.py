@@ -17,6 +17,7 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
+from ..signals import signals_wait
 from .common import (
     Progress,
     UserPath,
@@ -31,9 +32,12 @@ from .common import (
     quiet_option,
     sampling,
     say,
+    stopping,
     z_prior_option,
 )
 from .options import class_options, click_option, text_of_default
+
+SECONDS = 60.0  # between two checkpoints
 
 
 class Batch(click.IntRange):
@@ -119,7 +123,8 @@ def _listed(names: list[str]) -> str:
     required=True,
     multiple=True,
     metavar="FILE",
-    help="A picture, a folder of pictures, or a pattern in quotes. The option may be repeated.",
+    help="A picture, a folder or zip of pictures, a pattern in quotes, or a list (.txt) with a picture in each line. The "
+    "option may be repeated.",
 )
 @click.argument("unquoted", nargs=-1, metavar="")
 @outdir_option
@@ -201,6 +206,20 @@ def _listed(names: list[str]) -> str:
     help="Number of targets that are projected together on a GPU. auto: as many as its memory holds. A CPU takes one "
     "after another.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.FloatRange(min=0),
+    default=SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Write the state of a search so often. After an interruption the same command goes on from it, and ends at the "
+    "same result.",
+)
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="With several targets, forget what an earlier run has written into DIR, and begin anew.",
+)
 @class_options(PictureReading)
 @device_option
 @quiet_option
@@ -226,7 +245,7 @@ def command(
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     """
-    from ..media.pictures import find_pictures
+    from ..media.targets import find_targets, is_single
 
     if unquoted:
         remedy = "Put a pattern in quotes, as -t 'pictures/*.png', or repeat -t for each file."
@@ -236,13 +255,21 @@ def command(
     for target in targets:
         if re.match(r"https?://", target, re.IGNORECASE):
             raise click.UsageError(f"-t {shown_url(target)}: download the picture first, and name the file.")
-    pictures = find_pictures(list(targets), functools.partial(say, quiet))
-    names = folder_names(pictures)
+    pictures = find_targets(list(targets), functools.partial(say, quiet))
+    names = folder_names([str(picture) for picture in pictures])
     # The layout follows from what was asked for, not from how many files a pattern matches or a folder holds.
-    single = len(targets) == 1 and Path(targets[0]).is_file()
+    single = is_single(list(targets))
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
-    run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
+    options |= {"init": starts(init, names)} if init is not None else {}
+    if single:
+        if options.pop("overwrite"):
+            raise click.UsageError("--overwrite is for several targets; the result of one target is always replaced.")
+        run(network, pictures, outdirs, pick_device(device), quiet, **options)
+    else:
+        from .project_many import run_many
+
+        run_many(network, pictures, outdirs, Path(outdir), pick_device(device), quiet, **options)
 
 
 def starts(init: str | None, names: list[str]) -> Any:
@@ -273,14 +300,15 @@ def starts(init: str | None, names: list[str]) -> Any:
 
 def run(
     network: str,
-    pictures: list[Path],
+    pictures: list[Any],
     outdirs: list[Path],
     device: Any,
     quiet: bool,
     video: bool = False,
+    checkpoint: float = SECONDS,
     **options: Any,
 ) -> None:
-    """Project pictures, and save each result as soon as it is computed.
+    """Project pictures, and save each result as soon as it is computed. The first that fails ends the run.
 
     Args:
         network: the value of ``--network``.
@@ -289,17 +317,46 @@ def run(
         device: the torch device.
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
+        checkpoint: seconds between two checkpoints.
         options: further arguments of `projectors.project_each`.
     """
-    from ..losses import DEFAULT_LOSS, parse_terms
-    from ..projectors import find_method, project_each
+    from ..projectors.checkpoint import Checkpoints
+    from ..projectors.run import prepared
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
-    preset = find_method(options["method"]).preset if "method" in options else {}
-    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
+    check_loss(options)
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
+    check_pictures(pictures, quiet, reading_of(options))
+    net = open_for(pictures, network, device, quiet, options)
+    settings = repr([net.sha256, *sorted(options.items())])
+    with (
+        sampling(quiet) as samples,
+        bars([str(p) for p in pictures], quiet) as callback,
+        stopping(),
+        signals_wait() as arrived,
+    ):
+        projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        checkpoints = Checkpoints(outdirs, settings, checkpoint, arrived)
+        for i, result in enumerate(projector.project(pictures, checkpoints=checkpoints, **of_run)):
+            result.save(outdirs[i])
+            which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
+            say(quiet, f"{which}{pictures[i]} -> {outdirs[i]}: {summary(result)}")
+
+
+def check_loss(options: dict[str, Any]) -> None:
+    """Refuse a wrong ``--loss``. It is that of the options, of the method's preset, or the default."""
+    from ..losses import DEFAULT_LOSS, parse_terms
+    from ..projectors import find_method
+
+    preset = find_method(options["method"]).preset if "method" in options else {}
+    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
+
+
+def open_for(pictures: list[Any], network: str, device: Any, quiet: bool, options: dict[str, Any]) -> Any:
+    """Open the network of a run on its device, and say what will be done."""
+    from ..projectors import find_method
+
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)
@@ -308,35 +365,34 @@ def run(
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
     if options.get("save_noise"):
         say(quiet, "note: official generate.py will render these codes without the noise maps, so its pictures differ")
-    with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
-        results = project_each(
-            net, [str(p) for p in pictures], keep_steps=video, callback=callback, progress=samples, **options
-        )
-        for i, (picture, outdir, result) in enumerate(zip(pictures, outdirs, results)):
-            result.save(outdir)
-            which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
-            say(quiet, f"{which}{picture} -> {outdir}: {_summary(result)}")
+    return net
 
 
-def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
+def reading_of(options: dict[str, Any]) -> PictureReading:
+    """Those of a command's options that say how pictures are read."""
+    return PictureReading(**{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options})
+
+
+def check_pictures(pictures: list[Any], quiet: bool, reading: PictureReading) -> None:
     """Read every picture, and name all that cannot be read.
 
     Args:
         pictures: the files.
         quiet: True shows no progress.
-        reading: arguments of `media.pictures.read_picture`.
+        reading: how they are read.
 
     Raises:
         ImageFileError: pictures cannot be read.
     """
     from ..errors import ImageFileError
-    from ..media.pictures import read_picture
+    from ..media.picture_medium import Pictures
 
-    wrong = []
+    reading.check(pictures)
+    medium, wrong = Pictures((3, 8, 8)), []
     with counting(len(pictures), "checking pictures", quiet or len(pictures) < 10) as progress:
         for picture in pictures:
             try:
-                read_picture(picture, 8, 3, **reading)
+                medium.read(picture, reading)
             except ImageFileError as e:
                 wrong.append(str(e))
             progress(1)
@@ -354,7 +410,7 @@ def _default(net: Any) -> str:
 
 
 @contextlib.contextmanager
-def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
+def bars(names: list[str], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
     """A context manager that gives a callback for a projector. It shows a progress bar for the targets in work."""
     bar: Progress | None = None
 
@@ -364,9 +420,9 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
             bar.close()
         if bar is None or step.number == 1:
             last = first + len(step.distance)
-            what = pictures[first].name if last - first == 1 else "targets"
-            if len(pictures) > 1:
-                what = f"{what}, {first + 1}{f'-{last}' if last - first > 1 else ''} of {len(pictures)}"
+            what = os.path.basename(names[first]) if last - first == 1 else "targets"
+            if len(names) > 1:
+                what = f"{what}, {first + 1}{f'-{last}' if last - first > 1 else ''} of {len(names)}"
             bar = Progress(step.total, what, quiet)
         bar(step)
         if step.number == step.total:
@@ -379,7 +435,7 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
             bar.close()
 
 
-def _summary(result: Any) -> str:
+def summary(result: Any) -> str:
     """The measures of similarity of a result, and the time it took."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"

@@ -1,16 +1,25 @@
 """``stylegan-invert train``"""
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from ..options import flags
 from ..training.configs import BY_RESOLUTION, Options
-from .common import Number, Span, UserPath, check_outdir, counting, device_option, pick_device, quiet_option, say
+from .common import (
+    Number,
+    Span,
+    UserPath,
+    check_outdir,
+    counting,
+    device_option,
+    pick_device,
+    quiet_option,
+    say,
+    stopping,
+)
 from .options import class_options
 
 AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of `Options.augment`
@@ -141,19 +150,6 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[None]:
-    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
-    from ..training import distributed
-    from ..training.loop import Stopped
-
-    try:
-        yield
-    except Stopped as e:
-        say(not distributed.prints(), str(e))
-        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(

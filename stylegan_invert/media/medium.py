@@ -23,7 +23,8 @@ class Medium(Protocol):
     tensor of the same shape in [-1, 1], as the generator makes it.
 
     Attributes:
-        reading: a dataclass with the options of ``read``, made with `stylegan_invert.options.option`.
+        reading: a dataclass with the options of ``read``, made with `stylegan_invert.options.option`. Its method
+            ``check(targets)`` refuses targets that the options do not suit.
         target_file: the name of the target's file in the folder of a result.
         output_file: the name of the output's file in the folder of a result.
         steps_file: the name of the file there that shows the output after every step, as a video.

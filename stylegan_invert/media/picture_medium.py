@@ -10,8 +10,10 @@ import torch
 
 from ..errors import ImageFileError
 from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
+from .alignment import read_aligned
 from .pictures import as_images, projector_pixels, read_picture, read_png, write_png
 from .reading import PictureReading
+from .targets import ZipPicture
 from .video import write_mp4
 
 
@@ -36,8 +38,14 @@ class Pictures:
         return {"resolution": self.shape[1]}
 
     def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
-        if isinstance(target, (str, os.PathLike)):
-            pixels, fitted = read_picture(target, self.shape[1], self.shape[0], options.fit, options.background)
+        if isinstance(target, (str, os.PathLike, ZipPicture)):
+            source, name = (target.open(), str(target)) if isinstance(target, ZipPicture) else (target, None)
+            shape = (self.shape[1], self.shape[0])
+            if options.align is not None:
+                face = options.landmarks.of(str(target))
+                pixels, fitted = read_aligned(source, face, *shape, options.background, name)
+            else:
+                pixels, fitted = read_picture(source, *shape, options.fit, options.background, name)
             return pixels, fitted.as_dict()
         pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
