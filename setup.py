@@ -22,7 +22,7 @@ setup(
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
     package_data={
         "stylegan_invert.ops": ["csrc/*"],
-<<<<<<< HEAD
+        "stylegan_invert.analysis": ["report.html", "report.js"],
         "stylegan_invert.pretrained": [
             "*.pkl",
             "*.pt",
@@ -32,10 +32,6 @@ setup(
             "licenses/*",
             "directions/*/*",
         ],
-=======
-        "stylegan_invert.analysis": ["report.html", "report.js"],
-        "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
->>>>>>> main
     },
     install_requires=[
         "torch>=2.4",  # files of torch.save are not read by torch, so its holes in torch.load do not matter
