@@ -53,6 +53,8 @@ reproduce: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt scikit-image
 	$(BIN)/python docs/reproduce/make_faces.py out/faces
 	$(REPRODUCE) direction -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/direction
+	$(REPRODUCE) head --data $(CATS) -o out/reproduce/head
+	$(REPRODUCE) head -n cats32 --data $(CATS) --kimg 8 --seeds 1 -o out/reproduce/head-attached
 	$(REPRODUCE) dense -n faces64 --data out/faces/faces --generated 20 --steps 200 -o out/reproduce/dense
 	$(REPRODUCE) dense -n faces64 --data out/faces/astronaut --generated 2 --steps 200 -o out/reproduce/dense-astronaut
 	$(REPRODUCE) dense -n cats32-de --data $(CATS) --pictures 15300: --generated 20 --real 40 --layer b8.conv1 --steps 200 --layer-steps 300 --lambda-delta 0.1 -o out/reproduce/dense-cats
@@ -61,6 +63,7 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
 	$(REPRODUCE) speed -n cats32-de --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32-de
 	$(REPRODUCE) speed -n cats32 --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32
+	$(REPRODUCE) encoder -n cats64-de --encoder cats64-de --data $(CATS) --pictures 15300: -o out/reproduce/encoder
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'

@@ -32,7 +32,7 @@ class Projection:
         target: the target as the network was shown it; (C, H, W) uint8 for pictures.
         image: the rendered code, in the same form; `save` writes it.
         metrics: measures of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
-            in dB, "ssim".
+            in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the faces' embeddings.
         distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
         record: everything else that result.json says: method, space, options, network, target, seconds, versions.
         steps: the code after each step, without noise maps; None unless asked for.

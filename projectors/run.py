@@ -26,7 +26,7 @@ def project(
     """Find the codes of targets.
 
     Args:
-        G: a generator, or a network file.
+        G: a generator, also one that official code has in memory (see `network_files.live.adopt`), or a network file.
         target: a file, a (C, H, W) uint8 array or tensor of the network's size, or a list of these.
         method: "w", "w+", "de", or another of `methods.METHODS` or of another package; None takes the fast search, see
             `methods.default_method`.

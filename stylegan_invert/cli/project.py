@@ -139,7 +139,7 @@ def _listed(names: list[str]) -> str:
     "--loss",
     metavar="NAME=W,...",
     help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum.  "
+    "features-sum, identity, identity-ffhq.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -181,7 +181,8 @@ def _listed(names: list[str]) -> str:
     "--encoder",
     type=UserPath(),
     metavar="FILE",
-    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.  [default: the "
+    "one that comes with this package, for the networks that come with it]",
 )
 @click.option(
     "--assume-encoder",
@@ -239,7 +240,7 @@ def command(
     which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
     of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
-    decibels; and SSIM, the structural similarity.
+    decibels; and SSIM, the structural similarity; with --identity also the cosine distance of the faces.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
@@ -439,7 +440,12 @@ def summary(result: Any) -> str:
     """The measures of similarity of a result, and the time it took."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"
-        for name, key, digits in (("LPIPS", "lpips", 4), ("PSNR", "psnr", 2), ("SSIM", "ssim", 4))
-        if result.metrics[key] is not None
+        for name, key, digits in (
+            ("LPIPS", "lpips", 4),
+            ("PSNR", "psnr", 2),
+            ("SSIM", "ssim", 4),
+            ("identity", "identity", 4),
+        )
+        if result.metrics.get(key) is not None
     ]
     return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"

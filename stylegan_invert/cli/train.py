@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..options import flags
-from ..training.configs import BY_RESOLUTION, Options
+from ..training.configs import BY_RESOLUTION, SAMPLINGS, Options
 from .common import (
     Number,
     Span,
@@ -30,6 +30,7 @@ NEEDS = {  # options that mean nothing without another
     "embedding_weight": "--head direction",
     "embedding_weight_later": "--head direction",
     "embedding_later_kimg": "--head direction",
+    "embedding_for": "--head direction",
 }
 GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be given anew when a stopped run goes on
 DEFAULT_TEXTS = {
@@ -73,10 +74,11 @@ DEFAULT_TEXTS = {
 @class_options(Options, DEFAULT_TEXTS)
 @click.option(
     "--sampling",
-    type=click.Choice(["normal", "angles"]),
+    type=click.Choice(list(SAMPLINGS)),
     default="normal",
     show_default=True,
-    help="normal: as official networks, which normalise z. angles: as in the paper of the direction head, without that.",
+    help="normal: as official networks, which normalise z. The paper of the direction head has two others, without that: "
+    "angles gives the network numbers from N(0, 1), uniform from U(-1, 1).",
 )
 @click.option(
     "--aug",
@@ -226,7 +228,7 @@ def new_run(
         **sizes,
         **{name: chosen[name] for name in given},
         "augment": AUGMENTS[chosen["aug"]],
-        "normalize_z": chosen["sampling"] == "normal",
+        **dict(zip(("normalize_z", "uniform_z"), SAMPLINGS[chosen["sampling"]])),
         "fp16": where.type == "cuda" and not chosen["fp32"],
     }
     options = Options.for_resolution(data.resolution, channels=data.channels, c_dim=data.c_dim, **settings)

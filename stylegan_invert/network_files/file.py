@@ -22,7 +22,7 @@ from ..networks.direction import DirectionDiscriminator
 from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
-from .families.direction_head import NORMALIZE_Z, normalize_z, read_direction
+from .families.direction_head import NORMALIZE_Z, UNIFORM_Z, normalize_z, read_direction, uniform_z
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
 from .sources import downloaded, resolve, shown
@@ -45,12 +45,14 @@ class NetworkFile:
             table of names and tensors. See `save`.
         assumed: the values that the file does not state and that were assumed, in words. Empty for files that state
             everything.
+        adopted: for networks that official code had in memory, how they came from there, see `live.adopt`; else None.
 
     ``net["G"]``, ``net["D"]`` and ``net["G_ema"]`` are the networks under the keys that official files have.
     ``net["G"]`` is the generator as it was trained, without averaging. A network is built when it is first used:
     in eval mode, without gradients, on the CPU. `provenance.provenance_of` tells its origin.
     """
 
+    adopted: Any = None
     _source: str | os.PathLike = ""  # what `load` was given, for errors of networks that are built later
 
     def __init__(
@@ -85,7 +87,7 @@ class NetworkFile:
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
-                value.mapping.normalize_z = False
+                value.mapping.normalize_z, value.mapping.uniform_z = False, uniform_z(self.extra)
             _check_finite(value, self.file)
             provenance.remember(value, self.file, self.sha256)
         return value
@@ -322,8 +324,11 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         )
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
+    extra.pop(UNIFORM_Z, None)
     if not g_ema.mapping.normalize_z:
         extra[NORMALIZE_Z] = torch.tensor(False)
+        if g_ema.mapping.uniform_z:
+            extra[UNIFORM_Z] = torch.tensor(True)
         warnings.warn(
             "this generator does not divide z by its root mean square, and official code does: it makes other pictures "
             "from the same z. This package goes by a mark in the file, and makes the same pictures",
