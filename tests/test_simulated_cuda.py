@@ -386,6 +386,25 @@ def test_the_commands(device, tmp_path, folder):
     run("convert", network, tmp_path / "net.safetensors")
 
 
+def test_directions_and_edits(device, tmp_path):
+    network, there = tmp_path / "net.pkl", ("--device", device.type, "-n", tmp_path / "net.pkl")
+    si.save(make_network(), network)
+    for way in ("pca", "sefa"):
+        run("directions", way, "--components", "0-1", "-o", tmp_path / way, *there)
+    directions = [tmp_path / way / f"{way}01.safetensors" for way in ("pca", "sefa")]
+    for i, seeds in enumerate(("0-2", "3-5")):
+        run("generate", "--seeds", seeds, "-o", tmp_path / f"g{i}", *there)
+    groups = [tmp_path / f"g{i}" for i in (0, 1)]
+    run("directions", "boundary", *groups, "-o", tmp_path / "b.safetensors", *there)
+    run("directions", "keep", tmp_path / "b.safetensors", directions[0], "-o", tmp_path / "k.safetensors", *there)
+    run("directions", "assessor", "--pictures", *groups, "--steps", 1, "-o", tmp_path / "a.safetensors", *there)
+    moves = [x for file in (*directions, tmp_path / "a.safetensors") for x in ("--apply", f"{file}:1:0-2")]
+    mix = ("--mix", "seed:3:fine", "--plus", groups[0], "--minus", groups[1])
+    run("edit", "seed:1", *moves, *mix, "--frames", 2, "-o", tmp_path / "out" / "x", *there)
+    run("nearest", tmp_path / "out" / "x", tmp_path / "out", *there)
+    run("mix", "--row", "seed:1", "--col", tmp_path / "out" / "x", "-o", tmp_path / "mixed", *there)
+
+
 def test_the_training_command(device, tmp_path, folder):
     sizes = ("--z-dim", 8, "--w-dim", 8, "--channel-base", 64, "--channel-max", 8, "--batch", 4)
     arguments = ("--data", folder, "--resolution", 16, "--kimg", 0.008, "--metric-samples", 0, "--aug", "ada", *sizes)
