@@ -61,8 +61,11 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
+	$(REPRODUCE) tuning -n cats64-de --data $(CATS) --pictures 15600: -o out/reproduce/tuning
+	$(REPRODUCE) tuning -n cats64-de --data pretrained -o out/reproduce/tuning-chelsea
 	$(REPRODUCE) speed -n cats32-de --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32-de
 	$(REPRODUCE) speed -n cats32 --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32
+	$(REPRODUCE) encoder -n cats64-de --encoder cats64-de --data $(CATS) --pictures 15300: -o out/reproduce/encoder
 
 $(VENV)/installed: setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.11" % sys.version_info[:2])'

@@ -22,6 +22,7 @@ setup(
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
     package_data={
         "stylegan_invert.ops": ["csrc/*"],
+        "stylegan_invert.analysis": ["report.html", "report.js"],
         "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
     },
     install_requires=[

@@ -21,12 +21,13 @@ from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import Distance
 from stylegan_invert.media.medium import medium_of
 from stylegan_invert.network_files.file import NetworkFile
+from stylegan_invert.network_files.live import adopt, is_own
 from stylegan_invert.network_files.provenance import carry, provenance_of
 
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss
+from .loss import build_loss, default_loss, measures
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective, Observation
@@ -36,7 +37,6 @@ from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
 
-SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of the method or the medium
 ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
@@ -44,7 +44,8 @@ class Projector:
     """Finds the codes of targets. Everything that all targets share is made here: options, spaces, priors, loss.
 
     Args:
-        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is.
+        G: a generator (or a network file, for its ``G``, or an adapter); it computes where it is, and is left as it is. A
+            generator of an official repository's own class passes `network_files.live.adopt` first.
         method: a key of `methods.METHODS`, or a method of another package; None takes `methods.default_method`. "w" and "w+"
             are for StyleGANs; "z" and "dense" for every network. "de" takes the code that the network's discriminator finds
             in one pass. It needs the network file, and in it a direction-embedding discriminator.
@@ -64,8 +65,8 @@ class Projector:
         progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
-            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``).
-            ``run_torchscript=True`` allows ``vgg16`` to be a program, see `losses.load_vgg_lpips`.
+            class), and weight files by their name in `io.weights.WEIGHTS` (``vgg16``, ``inception``,
+            ``identity``). ``run_torchscript=True`` allows ``vgg16`` and ``identity`` to be programs, see `losses.load_vgg_lpips`.
 
     Raises:
         ValueError: an argument, with what was expected. Its kinds `CodeFileError` and `ProjectionError` are for statistics
@@ -87,6 +88,7 @@ class Projector:
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
+        G = G if isinstance(G, NetworkFile) or is_own(G) or not isinstance(G, torch.nn.Module) else adopt(G)
         self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
@@ -115,10 +117,15 @@ class Projector:
                 f"method {self.name!r} works in {self.method.space}, and this network has "
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
-        asked = loss if loss is not None else own_loss or self.medium.default_loss
-        self.distance, self.loss_record = build_loss(asked, files, self.generator.device, run_torchscript)
-        if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, files, self.generator.device)
+        self.chosen_loss = loss
+        named = files, self.generator.device, run_torchscript
+        if loss is None:
+            text = own_loss or self.medium.default_loss
+            self.distance, self.loss_record = default_loss(text, self.generator, files, run_torchscript)
+        else:
+            self.distance, self.loss_record = build_loss(loss, *named, measured=True)
+        self.measures, about = measures(self.distance, *named)
+        self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
@@ -300,7 +307,8 @@ class Projector:
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
         """The distances that results report, on the generator's device, and the entries of the record about them."""
         distances, about = self.medium.reported(self.distance)
-        return {name: distance.to(self.generator.device) for name, distance in distances.items()}, about
+        together = {**distances, **self.measures}
+        return {name: distance.to(self.generator.device) for name, distance in together.items()}, about
 
 
 class _Run:
@@ -503,8 +511,10 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
     """The record of a network's origin. A network that was changed after it was read does not get its file's hash."""
     provenance = provenance_of(getattr(G, "network", G))
-    record = {"file": provenance.file, "sha256": provenance.sha256}
-    return {**record, "changed": True} if provenance.changed else record
+    record: dict[str, Any] = {"file": provenance.file, "sha256": provenance.sha256}
+    if provenance.changed:
+        record["changed"] = True
+    return record if provenance.tuned_from is None else {**record, "tuned_from": {"sha256": provenance.tuned_from}}
 
 
 def _versions(device: torch.device) -> dict[str, str]:

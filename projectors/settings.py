@@ -408,6 +408,70 @@ class DenseOptions(LatentOptions):
         return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
 
 
+@dataclass(frozen=True)
+class TuningOptions:
+    """Settings of tuning the network to its pictures after the search, see `tuning`.
+
+    Attributes:
+        tune: the most passes over the pictures; None takes those of the schedule. A pass takes one step of Adam for each
+            picture.
+        tune_lpips: a picture whose LPIPS is at most this takes no more steps. PTI's code has 0.06, with the LPIPS of
+            AlexNet and 1024 pixels; with that of SqueezeNet and 64 pixels codes of W+ have less before any tuning.
+        tune_lr: the highest rate of Adam; None takes that of the schedule.
+        tune_schedule: "together" moves all parameters at once (PTI); "progressive" frees the layers from the smallest map
+            to the largest, in five stages (deep generative prior). None takes the network's own, which is "progressive"
+            for BigGAN.
+        tune_layers: which parameters move: names, as patterns with * and ?, and resolutions such as 16 or 8-32, with commas
+            between them. None takes all but those of the mapping network and of the class embedding.
+        tune_locality: weight of the distance between the pictures that the tuned and the original network make of codes
+            near the pivot (PTI, equation 4). PTI's code has 0.1 where this is used.
+        tune_locality_alpha: how far these codes are from the pivot, in W+ or z. They lie on the way to random codes, and not
+            beyond these.
+        tune_locality_samples: so many of them in a step.
+        tune_locality_every: they are compared in every so many passes.
+        tune_seed: the random seed for them.
+    """
+
+    tune: int | None = option(None, 1, 10**6, whole=True, or_none=True, flag="")
+    tune_lpips: float | None = option(
+        None, or_none=True, help="Tuning ends when LPIPS is at most this.", unset="take all steps"
+    )
+    tune_lr: float | None = option(
+        None,
+        above=True,
+        or_none=True,
+        help="Highest learning rate of tuning.",
+        unset="3e-4; 5e-5 with --tune-schedule progressive",
+    )
+    tune_schedule: str | None = option(
+        None,
+        words=("together", "progressive"),
+        or_none=True,
+        help="together: all layers move at once. progressive: they are freed from the smallest map to the largest.",
+        unset="progressive for BigGAN, together for all others",
+    )
+    tune_layers: str | None = option(
+        None,
+        words=("",),
+        or_none=True,
+        help="What is tuned: resolutions, as 8-32, and names of parameters, as '*.conv1.*', with commas between them.",
+        metavar="LAYERS",
+        unset="all layers but the mapping to w and the class embedding",
+    )
+    tune_locality: float = option(
+        0.0, help="Weight of the penalty on changes of other pictures, whose codes are near; PTI's code has 0.1."
+    )
+    tune_locality_alpha: float = option(30.0, above=True, help="How far from the code these other codes are.")
+    tune_locality_samples: int = option(1, 1, 1000, whole=True, help="How many of them a step compares.")
+    tune_locality_every: int = option(1, 1, 10**6, whole=True, help="Compare them in every so many steps.")
+    tune_seed: int = option(0, **SEED, help="Random seed for them.")
+
+    def without_effect(self) -> dict[str, str]:
+        """Options that do nothing beside the others, by name, and why."""
+        of_locality = ("tune_locality_alpha", "tune_locality_samples", "tune_locality_every", "tune_seed")
+        return {} if self.tune_locality else dict.fromkeys(of_locality, "tune_locality is 0")
+
+
 def _own_steps(optimizer: str) -> str:
     return f"the optimizer {optimizer} finds the length of its steps itself; choose adam"
 
@@ -417,8 +481,9 @@ def staircase(rate: float, step: int, steps: int, drops: int) -> float:
     return rate * 0.1 ** (step * drops // steps)
 
 
-def build_options(cls: type[MethodOptions], preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> MethodOptions:
-    """The options of a method. Chosen values replace those of its preset, and these replace the defaults.
+def build_options(cls: type, preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> Any:
+    """The options of a method, or of tuning, as an object of ``cls``. Chosen values replace those of its preset, and these
+    replace the defaults.
 
     Raises:
         ProjectionError: a name is unknown to the method, a value is out of its range, or a chosen option has no effect

@@ -11,7 +11,7 @@ from stylegan_invert.errors import CodeFileError, ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.generator.encoding import Encoding
 from stylegan_invert.io.codes import check_codes, code_file, read_codes
-from stylegan_invert.io.encoder_file import About
+from stylegan_invert.io.encoder_file import About, read_encoder, shipped_for
 from stylegan_invert.network_files.file import NetworkFile
 
 from .objective import Observation
@@ -102,13 +102,17 @@ def de(setting: Setting) -> Start:
 
 
 def encoder(setting: Setting) -> Start:
-    """The code that an encoder of the network finds, converted to the space that is asked for (Bayat, chapter 2)."""
-    if setting.encoder is None:
+    """The code that an encoder of the network finds, converted to the space that is asked for (Bayat, chapter 2).
+
+    If no encoder was given, one that comes with this package for this network is used.
+    """
+    shipped = None if setting.encoder is not None else shipped_for(setting.generator)
+    if setting.encoder is None and shipped is None:
         raise ProjectionError(
             "the start 'encoder' is what an encoder finds, and none was given; name its file (--encoder FILE). "
             "'stylegan-invert train-encoder' makes one"
         )
-    encoding, about = setting.encoder
+    encoding, about = setting.encoder or read_encoder(shipped, setting.generator)
     refine = getattr(setting.options, "refine", None)
     refine = about.passes - 1 if refine is None else refine
     space = setting.space or encoding.space

@@ -180,6 +180,39 @@ def encoder(folder: Path) -> Path:
     return folder / "encoder.safetensors"
 
 
+def weights(form: str) -> Callable[[Path], Path]:
+    """Makes weights of a distance in a checkpoint of torch.save ("pt"), or as safetensors. The network is a small one."""
+
+    def make(folder: Path) -> Path:
+        state = {"layer.weight": torch.ones([4, 3]), "layer.bias": torch.zeros([4], dtype=torch.float16)}
+        if form == "pt":
+            torch.save(
+                {"epoch": 3, "state_dict_backbone": {f"module.{name}": x for name, x in state.items()}}, folder / "w.pt"
+            )
+        else:
+            safetensors.torch.save_file(state, folder / "w.safetensors")
+        return folder / f"w.{form}"
+
+    return make
+
+
+def use_weights(path: Path) -> None:
+    from stylegan_invert.files.door import Kind
+    from stylegan_invert.files.plain import Misfit
+    from stylegan_invert.files.tensors import tables, unwrapped
+    from stylegan_invert.losses.weight_files import read_weights, with_weights
+
+    stored = read_weights(path, Kind("weights", MIB, ValueError), None, "", "a state dict instead")
+    for _, tensors, _ in tables(stored):
+        if len(tensors) < 2:
+            continue
+        try:
+            network = with_weights(lambda: torch.nn.ModuleDict({"layer": torch.nn.Linear(3, 4)}), unwrapped(tensors))
+        except Misfit as e:
+            raise ValueError(f"{path}: {e}") from None
+        network["layer"](torch.zeros([1, 3]))
+
+
 def use_encoder(path: Path) -> None:
     from stylegan_invert.io.encoder_file import read_encoder
 
@@ -422,6 +455,8 @@ READERS = {
     "packed codes": Reader(packed_codes, use_codes, CodeFileError),
     "statistics": Reader(statistics, use_statistics, CodeFileError),
     "encoder": Reader(encoder, use_encoder, EncoderFileError),
+    "weights": Reader(weights("pt"), use_weights, ValueError),
+    "weights, safetensors": Reader(weights("safetensors"), use_weights, ValueError),
     "result": Reader(projection, use_projection, CodeFileError),
     "landmarks": Reader(points, use_points, ImageFileError),
     "aligned": Reader(aligned, use_aligned, ImageFileError),

@@ -28,7 +28,7 @@ from stylegan_invert.files import door
 from stylegan_invert.files.arrays import read_npy, read_npz
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io import codes
-from stylegan_invert.media import decoding, labels, pictures
+from stylegan_invert.media import decoding, labels, pictures, targets
 from stylegan_invert.media.landmarks import read_landmarks
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import projector_pixels, read_picture
@@ -408,7 +408,7 @@ def test_every_kind_of_the_table_is_read_and_no_other(tmp_path):
 
 
 def test_heic_is_named_where_it_cannot_be_read(tmp_path, monkeypatch):
-    for module in (decoding, pictures):
+    for module in (decoding, targets):
         monkeypatch.setattr(module, "heif_is_read", lambda: False)
     (tmp_path / "photo.HEIC").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
     for named in (tmp_path / "photo.HEIC", tmp_path):

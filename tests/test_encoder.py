@@ -1,7 +1,9 @@
 """Encoders: their coordinates, training and files, and projections that begin with them."""
 # Takes at most 30 CPU seconds.
 
+import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -11,17 +13,19 @@ from click.testing import CliRunner
 from test_training import jpeg
 
 import stylegan_invert as si
+from stylegan_invert import pretrained
 from stylegan_invert.cli.main import cli
 from stylegan_invert.cli.train_encoder import resnet
 from stylegan_invert.errors import EncoderFileError, TrainingError
 from stylegan_invert.generator import Code, adapt, with_prior
 from stylegan_invert.generator.encoding import Encoding, entries
 from stylegan_invert.io import encoder_file
-from stylegan_invert.io.encoder_file import HEADER, About, read_encoder, write_encoder
+from stylegan_invert.io.encoder_file import HEADER, SHIPPED, About, read_encoder, shipped_for, write_encoder
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import as_images, write_png
 from stylegan_invert.networks.biggan import BigGAN
 from stylegan_invert.networks.encoder import Encoder
+from stylegan_invert.studies import encoder as study
 from stylegan_invert.training.encoder import EncoderTrainer, train_encoder
 from stylegan_invert.training.encoder_options import EncoderOptions
 
@@ -155,6 +159,36 @@ def test_networks_with_classes(network, tmp_path):
     assert result.code.space == space and result.record["options"]["init"] == "encoder"
 
 
+def test_the_study_compares_ways_on_all_sets(tmp_path):
+    """Every way has a row in every set, evaluations are counted, and a line goes from the start to the end."""
+    net, data = make_network(32), real_set(tmp_path, 32)
+    file = trained(net, tmp_path / "run", space="z", kimg=0.016)
+    ways = study.read_ways("random,encoder,nearest,encoder:3:fast,random:2:clipped")
+    results = study.run(
+        net, tmp_path / "out", data, encoders={"encoder": file}, ways=ways, generated=2, real=8,
+        others={"smaller": make_network()}, loss="mse=1",
+    )  # fmt: skip
+    assert results["pictures"] == {"generated": 2, "real": 8, "smaller": 2}
+    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
+    for name, rows in results["sets"].items():
+        assert list(rows) == [way.name for way in ways]
+        assert rows["a random code"]["evaluations"] == 0
+        assert rows["a random code, then 2 steps of Adam with stochastic clipping"]["evaluations"] == 2
+        assert rows["encoder, then 3 steps of the fast search"]["evaluations"] > 2
+        line = results["curves"][name]["encoder, then 3 steps of the fast search"]
+        assert len(line["seconds"]) >= 2 and line["seconds"] == sorted(line["seconds"])
+        assert line["psnr"][0] == pytest.approx(rows["encoder"]["psnr"], abs=0.1) != line["psnr"][-1]
+        assert ("frechet" in rows["encoder"]) == (name == "real")
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {
+        "encoder.png", "sheet-generated.png", "sheet-real.png", "sheet-smaller.png"
+    }  # fmt: skip
+    with pytest.raises(si.StyleganInvertError, match="no start 'other'; expected one of encoder"):
+        study.run(net, tmp_path / "x", generated=2, encoders={"encoder": file}, ways=study.read_ways("other:2"))
+    for text in ("encoder:x", "encoder:1:sgd", "encoder:1:adam:2", "a,a", ":3"):
+        with pytest.raises(ValueError, match="expected START|alike"):
+            study.read_ways(text)
+
+
 def test_a_method_and_a_start(tmp_path):
     """One pass is the encoder's code itself, several targets share it, and other searches begin there."""
     net = make_network()
@@ -167,6 +201,50 @@ def test_a_method_and_a_start(tmp_path):
         assert torch.equal(result.code.tensors["w"], expected.tensors["w"][i : i + 1])
     begun = si.project(net, pictures[0], "w+", init="encoder", encoder=file, steps=1, initial_learning_rate=1e-9)
     assert torch.allclose(begun.code.tensors["w"], expected.tensors["w"][:1], atol=1e-6)
+
+
+def test_a_file_rounds_weights_and_nothing_else(tmp_path):
+    """Matrices and kernels are float16 in the file; codes change by less than a thousandth of their deviation."""
+    generator = adapt(make_network().G)
+    encoder = Encoder(3, 16, entries(generator, "w+"), width=4).eval()
+    with torch.no_grad():
+        encoder.head[-1].weight.mul_(30)  # so that codes lie as far from the mean as those of a trained encoder
+        encoder.bn1.running_var.fill_(1e-6)  # float16 has no such number
+    write_encoder(tmp_path / "e", encoder, About("w+", generator.sha256(), 0, 1, {}))
+    read = read_encoder(tmp_path / "e", generator)[0].encoder
+    pictures = torch.rand([4, 3, 16, 16]) * 2 - 1
+    with torch.no_grad():
+        before, after = encoder(pictures), read(pictures)
+    assert torch.equal(read.bn1.running_var, encoder.bn1.running_var)
+    assert torch.equal(read.conv1.weight, encoder.conv1.weight.half().float())
+    assert float((after - before).abs().max()) < 2e-3 * float(before.std())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_encoders_that_come_with_the_package(name):
+    """A network's own encoder is found by the network's hash and by its short name."""
+    net = si.load(name)
+    generator = adapt(net.G)
+    assert shipped_for(generator) == name
+    picture = np.full(generator.output_shape, 127, np.uint8)
+    found = si.project(net, picture, "encoder").code
+    (x,) = found.tensors.values()
+    (named,) = si.project(net, picture, "encoder", encoder=name).code.tensors.values()
+    assert torch.equal(x, named)
+    assert pretrained.path(SHIPPED[name][0]).stat().st_size < 8e6
+
+
+def test_the_usual_width_grows_with_the_picture():
+    """16 channels for small pictures, 64 for large ones and where the weights of a ResNet-18 are the beginning."""
+    import stylegan_invert.cli.train_encoder as command
+
+    chosen = {field.name: None for field in dataclasses.fields(EncoderOptions)}
+    chosen |= {"iterative": False, "pictures": None, "data": None, "mirror": False, "weights": None}
+    widths = []
+    for resolution, weights in ((64, None), (128, None), (64, "resnet.pth")):
+        generator = types.SimpleNamespace(spaces=("z",), output_shape=(3, resolution, resolution))
+        widths.append(command.new_run(generator, {**chosen, "weights": weights}, True)[1].width)
+    assert widths == [16, 64, 64]
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -189,6 +267,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         si.project(net, picture, "w", steps=1, init="encoder", encoder=file)
     with pytest.raises(TrainingError, match="works? in|has z"):
         EncoderTrainer(EncoderOptions(**QUICK, space="w"), adapt(si.load("faces64").G))
+    with pytest.raises(TrainingError, match="a round has one picture"):
+        EncoderTrainer(EncoderOptions(**{**QUICK, "batch": 1}), adapt(net.G))
 
 
 @pytest.mark.parametrize(

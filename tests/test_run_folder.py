@@ -128,7 +128,8 @@ def test_checkpoints_that_do_not_fit(net, targets, tmp_path):
     for settings, target in (("b", targets[0]), ("a", targets[1])):
         seen = []
         kept = Checkpoints([tmp_path], settings, 1e9)
-        list(projector.project([target], callback=lambda _, step: seen.append(step.number), checkpoints=kept))
+        count = seen.append
+        list(projector.project([target], callback=lambda _, step, count=count: count(step.number), checkpoints=kept))
         assert seen == [1, 2, 3]
         file = interrupted(tmp_path)
     whole = torch.load(file, weights_only=True)

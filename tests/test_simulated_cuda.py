@@ -20,6 +20,8 @@ from stylegan_invert.projectors import Projector
 from stylegan_invert.projectors.methods import METHODS
 from stylegan_invert.training import gan
 from stylegan_invert.training.configs import Options
+from stylegan_invert.training.encoder import train_encoder
+from stylegan_invert.training.encoder_options import EncoderOptions
 
 import simulated_cuda
 from conftest import make_direction_network, make_network
@@ -290,6 +292,24 @@ def checked(folder):
     data = PictureSet(folder, 16)
     data.check()
     return data
+
+
+def test_an_encoder_is_trained_in_rounds(cuda, folder, tmp_path):
+    """With real pictures, and with a face embedder, which also measures the projection."""
+
+    class Embedder(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :, ::56, ::56].flatten(1)
+
+    torch.jit.script(Embedder()).save(str(tmp_path / "faces.pt"))
+    named = {"identity": tmp_path / "faces.pt"}
+    G = make_network().G.to(cuda)
+    settings = EncoderOptions(
+        kimg=0.008, batch=4, batch_gpu=2, width=4, loss="mse=1,identity=0.1", iterative=True, passes=2
+    )
+    file = train_encoder(adapt(G), settings, tmp_path / "run", checked(folder), files=named, run_torchscript=True)
+    result = si.project(G, PIXELS[0], "encoder", encoder=file, loss="mse", run_torchscript=True, **named)
+    assert result.metrics["identity"] > 0
 
 
 @pytest.mark.parametrize("head", ["none", "direction"])

@@ -742,7 +742,8 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
 
 SETTINGS = """
 import torch
-from stylegan_invert.training.precision import _parts, training_settings
+from stylegan_invert.ops.precision import _parts
+from stylegan_invert.training.precision import training_settings
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 names = [(part, "fp32_precision") for part in _parts()] + [(cudnn, "benchmark")]
 if not {newer}:

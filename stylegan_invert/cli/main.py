@@ -32,6 +32,7 @@ COMMANDS = {
     "paste": "Put an edited face back into its photograph.",
     "prebuild": "Build the native operations in advance, for container images and clusters.",
     "project": "Find the latent codes of pictures.",
+    "report": "Write one HTML page about the results in a folder.",
     "reproduce": "Run a paper's experiments on a network.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",

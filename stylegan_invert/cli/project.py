@@ -17,6 +17,7 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
+from ..projectors.settings import TuningOptions
 from ..signals import signals_wait
 from .common import (
     Progress,
@@ -62,6 +63,18 @@ class Class(click.ParamType):
             return int(value)
         except ValueError:
             self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
+
+
+class Tune(click.IntRange):
+    """The parameter type of ``--tune``: a number of steps, or True where the option stands alone."""
+
+    name = "steps"
+
+    def __init__(self) -> None:
+        super().__init__(min=1, max=10**6)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | bool:
+        return value if value is True else super().convert(value, param, ctx)
 
 
 def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,7 +152,7 @@ def _listed(names: list[str]) -> str:
     "--loss",
     metavar="NAME=W,...",
     help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum.  "
+    "features-sum, identity, identity-ffhq.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -181,13 +194,26 @@ def _listed(names: list[str]) -> str:
     "--encoder",
     type=UserPath(),
     metavar="FILE",
-    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.",
+    help="An encoder that train-encoder made for this network, for --method encoder and --init encoder.  [default: the "
+    "one that comes with this package, for the networks that come with it]",
 )
 @click.option(
     "--assume-encoder",
     is_flag=True,
     help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
 )
+@click.option(
+    "--tune",
+    type=Tune(),
+    is_flag=False,
+    flag_value=True,
+    metavar="[STEPS]",
+    help="After the search, tune the network to each target (Pivotal Tuning Inversion): the code stays, and the network's "
+    "weights move by at most STEPS steps until its picture fits. The tuned network is written beside the code.  "
+    "[default for STEPS: 350; 1000 with --tune-schedule progressive]",
+)
+@click.option("--tune-together", is_flag=True, help="Tune one network to all targets, and write it into DIR.")
+@class_options(TuningOptions)
 @click.option(
     "--save-noise",
     is_flag=True,
@@ -238,12 +264,14 @@ def command(
     For one file, writes into DIR; for a folder, a pattern or several --target, into a folder of DIR for each picture,
     which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
-    of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
-    decibels; and SSIM, the structural similarity.
+    of similarity (result.json); with --tune also the tuned network (tuned.pkl) and the picture before (pivot.png). The
+    measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in decibels; and SSIM, the structural
+    similarity; with --identity also the cosine distance of the faces.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
+    stylegan-invert project -n cats64-de -t photo.jpg -o out/mine --method fast-w --tune
     """
     from ..media.targets import find_targets, is_single
 
@@ -262,9 +290,11 @@ def command(
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
     options |= {"init": starts(init, names)} if init is not None else {}
-    if single:
+    if single or options["tune_together"]:
         if options.pop("overwrite"):
-            raise click.UsageError("--overwrite is for several targets; the result of one target is always replaced.")
+            raise click.UsageError(
+                "--overwrite is for several targets, each with a network of its own; other results are always replaced."
+            )
         run(network, pictures, outdirs, pick_device(device), quiet, **options)
     else:
         from .project_many import run_many
@@ -436,10 +466,19 @@ def bars(names: list[str], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
 
 
 def summary(result: Any) -> str:
-    """The measures of similarity of a result, and the time it took."""
+    """The measures of similarity of a result, and the time it took; for a tuned one also those before."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"
-        for name, key, digits in (("LPIPS", "lpips", 4), ("PSNR", "psnr", 2), ("SSIM", "ssim", 4))
-        if result.metrics[key] is not None
+        for name, key, digits in (
+            ("LPIPS", "lpips", 4),
+            ("PSNR", "psnr", 2),
+            ("SSIM", "ssim", 4),
+            ("identity", "identity", 4),
+        )
+        if result.metrics.get(key) is not None
     ]
-    return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"
+    text = ", ".join(numbers)
+    if result.pivot is None:
+        return f"{text} ({result.record['seconds']:.1f} s)"
+    tuning = result.record["tuning"]
+    return f"{summary(result.pivot)}; tuned: {text} ({tuning['seconds']:.1f} s, {tuning['steps']} steps)"

@@ -69,7 +69,7 @@ def run_many(
         for i, (item, result, error) in enumerate(project_into(folder, projector, waiting, saving, **of_run), 1):
             what = f"failed: {error}" if result is None else summary(result)
             say(quiet, f"{i} of {len(waiting)}: {item.name} -> {item.folder}: {what}")
-    tell_end(folder.summarise(items), folder, rank)
+    tell_end(folder.summarise(items), folder, rank, quiet)
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def unfinished(folder: Any, items: list[Any], quiet: bool) -> list[Any]:
     return waiting
 
 
-def tell_end(summary: dict[str, Any], folder: Any, rank: int) -> None:
-    """Name the targets that failed.
+def tell_end(summary: dict[str, Any], folder: Any, rank: int, quiet: bool) -> None:
+    """Say how the run ended. Targets that failed are named in any case, by the first process.
 
     Raises:
         click.exceptions.Exit: there are some.
@@ -115,10 +115,8 @@ def tell_end(summary: dict[str, Any], folder: Any, rank: int) -> None:
     from ..projectors.run_folder import SUMMARY, TABLE
 
     waits = f", {summary['waiting']:,} wait for other processes" if summary["waiting"] else ""
-    say(
-        rank > 0,
-        f"{summary['done']:,} of {summary['targets']:,} targets are done{waits}; see {folder.outdir}/{TABLE} and {SUMMARY}",
-    )
+    done = f"{summary['done']:,} of {summary['targets']:,} targets are done{waits}"
+    say(quiet, f"{done}; see {folder.outdir}/{TABLE} and {SUMMARY}")
     if not summary["failed"]:
         return
     for failure in summary["failures"][:NAMED]:

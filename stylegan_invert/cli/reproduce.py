@@ -16,8 +16,10 @@ COMMANDS = {
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
     "head": "Cho: settings of a training with a direction head.",
+    "identity": "Bayat: whether people are recognised in reconstructions.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "speed": "The fast methods beside the official projector.",
+    "tuning": "Roich et al.: tuning the network to pictures.",
 }
 
 

@@ -26,7 +26,7 @@ from .options import class_options
 from .project import weight_options
 from .train import Watch, check, stopping
 
-GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", *WEIGHTS}
+GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", "run_torchscript", *WEIGHTS}
 
 
 @click.command()
@@ -40,7 +40,7 @@ GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", *
 @click.option("--mirror", is_flag=True, help="Show every real picture mirrored, too.")
 @click.option("--iterative", is_flag=True, help="Train for several passes over a picture, each from the one before.")
 @click.option(
-    "--weights", type=UserPath(), metavar="FILE", help="Begin with a ResNet-18's state dict; needs --width 64."
+    "--weights", type=UserPath(), metavar="FILE", help="Begin with a ResNet-18's state dict; the width is then 64."
 )
 @class_options(EncoderOptions)
 @weight_options
@@ -65,16 +65,20 @@ def command(
     """Train an encoder for a network: one pass of it finds the code of a picture.
 
     The network itself is not changed, and may be of any family. DIR gets encoder.safetensors, sheets of pictures over
-    their reconstructions, log.jsonl and a checkpoint. A run that was stopped goes on with --resume DIR.
+    their reconstructions, log.jsonl and a checkpoint. A run that was stopped goes on with --resume DIR. With torchrun
+    several processes share each batch, and the encoder becomes the same as with one.
 
     \b
-    stylegan-invert train-encoder cats32 -o runs/encoder --kimg 50
+    stylegan-invert train-encoder cats32 -o runs/encoder --data photos
     stylegan-invert project -n cats32 -t photo.jpg -o out --method encoder --encoder runs/encoder
+    torchrun --nproc-per-node 2 -m stylegan_invert train-encoder cats32 -o runs/encoder --kimg 50
     """
     from ..generator import adapt, with_prior
+    from ..training import distributed
     from ..training.encoder import train_encoder
 
-    where = pick_device(device)
+    where = distributed.own_device(pick_device(device))
+    quiet = quiet or not distributed.prints()
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     if resume is None and outdir is None:
         raise click.UsageError("--outdir is needed, or --resume with the folder of a stopped run.")
@@ -96,21 +100,25 @@ def command(
     real = f", and {len(data.names):,} real pictures" if data is not None else ""
     say(
         quiet,
-        f"training an encoder to {options.space} on pictures of {network}{real}, on {where}, for {options.kimg:g} thousand",
+        f"training an encoder to {options.space} on pictures of {network}{real}, on {where}{distributed.about()}, for "
+        f"{options.kimg:g} thousand",
     )
     with stopping():
         newest = train_encoder(
             generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
-            callback=Watch(quiet), **rhythm,
+            run_torchscript=chosen["run_torchscript"], callback=Watch(quiet), **rhythm,
         )  # fmt: skip
     say(quiet, f"wrote {newest}; sheets of reconstructions are beside it")
 
 
 def new_run(generator: Any, chosen: dict[str, Any], quiet: bool) -> tuple[Any, EncoderOptions]:
     """The real pictures, if any, and the options of a new run."""
+    from ..networks.encoder import input_size, usual_width
+
     declared = [field.name for field in dataclasses.fields(EncoderOptions) if field.metadata and flags(field)]
     given = {name: chosen[name] for name in declared if chosen[name] is not None}
     given.setdefault("space", "w+" if "w+" in generator.spaces else "z")
+    given.setdefault("width", 64 if chosen["weights"] else usual_width(input_size(generator.output_shape[1])))
     options = EncoderOptions(**given, iterative=chosen["iterative"])
     first, last = chosen["pictures"] or (0, None)
     return real_pictures(generator, chosen["data"], chosen["mirror"], first, last, quiet), options

@@ -18,10 +18,27 @@ class EncoderOptions:
     kimg: float = option(100, 0, 1e9, above=True, metavar="N", help="Thousands of pictures to show in all.")
     seed: int = option(0, **SEED, help="Random seed of the weights, the latents and the order of the pictures.")
     batch: int = option(32, 1, 10**6, whole=True, help="Pictures per step.")
+    batch_gpu: int = option(
+        10**6,
+        2,
+        10**6,
+        whole=True,
+        unset="all of a step",
+        help="Pictures per round. The gradients of a step's rounds are added up; batch normalisation works within a round.",
+    )
     lr: float = option(0.001, 0, 1, above=True, help="Adam's learning rate; it falls to zero along a cosine.")
-    width: int = option(32, 4, 256, whole=True, help="Channels of the first stage; 64 is a ResNet-18.")
+    width: int = option(
+        16,
+        4,
+        256,
+        whole=True,
+        help="Channels of the first stage; 64 is a ResNet-18.",
+        unset="16; 64 from 128 pixels on",
+    )
     latent: str = option("mae", words=("mae", "mse"), help="Distance of codes: mean absolute or mean squared error.")
-    latent_weight: float = option(1, 0, 1e6, help="Weight of the distance of codes; generated pictures alone have it.")
+    latent_weight: float = option(
+        0.1, 0, 1e6, help="Weight of the distance of codes; generated pictures alone have it."
+    )
     loss: str = option(
         "lpips-squeeze=1,mse=1",
         words=("",),
