@@ -29,10 +29,13 @@ class Projection:
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
-        target: the target as the network was shown it; (C, H, W) uint8 for pictures.
+        target: the target as it was compared; (C, H, W) uint8 for pictures. If something was observed of the outputs, it is
+            what is observed of the whole target, and may be smaller.
         image: the rendered code, in the same form; `save` writes it.
-        metrics: measures of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
-            in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the faces' embeddings.
+        metrics: measures of ``image``, as it is observed, against ``target``; for pictures "lpips" (by the network
+            "lpips_network"), "psnr" in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the
+            faces' embeddings. Of a known truth: under "truth" those of ``image`` against it, and under "composed" those of
+            ``composed``.
         distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
         record: everything else that result.json says: method, space, options, network, target, seconds, versions.
         steps: the code after each step, without noise maps; None unless asked for.
@@ -40,6 +43,8 @@ class Projection:
         pivot: the result before the network was tuned to the picture, with the same code; None if it was not tuned. Of one
             that was read, only the code, the target, the image and the metrics are known.
         tuned: the tuned network, which `save` writes, too (a `tuning.TunedNetwork`).
+        truth: the whole target, where an observation of it was compared; None if it is not known.
+        composed: ``image`` with what the target shows of it (known pixels, or brightness); None unless asked for.
     """
 
     code: Code
@@ -52,6 +57,8 @@ class Projection:
     generator: GeneratorAdapter | None = field(default=None, repr=False)
     pivot: "Projection | None" = field(default=None, repr=False)
     tuned: Any = field(default=None, repr=False)
+    truth: torch.Tensor | None = field(default=None, repr=False)
+    composed: torch.Tensor | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Projection):
@@ -65,6 +72,8 @@ class Projection:
             and torch.equal(self.image, other.image)
             and (self.pivot is None) == (other.pivot is None)
             and (self.pivot is None or torch.equal(self.pivot.image, other.pivot.image))
+            and _equal(self.truth, other.truth)
+            and _equal(self.composed, other.composed)
             and np.array_equal(self.distance.numpy(), other.distance.numpy(), equal_nan=True)
             and json.dumps(self.as_dict()) == json.dumps(other.as_dict())
         )
@@ -77,6 +86,11 @@ class Projection:
         if self.generator is not None:
             return medium_of(self.generator)
         return MEDIA[self.record.get("medium", "picture")](tuple(self.image.shape))
+
+    @property
+    def _extra(self) -> dict[str, torch.Tensor | None]:
+        """The outputs that only some results have, by the names of their files."""
+        return {self.medium.truth_file: self.truth, self.medium.composed_file: self.composed}
 
     def _kept_code(self) -> Code:
         """The code as files keep it: in the base space, unless it lies at a layer."""
@@ -91,7 +105,9 @@ class Projection:
         ``target.png``, ``proj.png``, the code (``projected_w.npz`` for networks with w, as official tools write and read it,
         else ``projected_z.npz``; see `io.codes`), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and
         picture side by side). If the network was tuned, also ``pivot.png``, the picture before, and the tuned network;
-        the video shows the search before. `read` reads them back, except for video and network.
+        the video shows the search before. If something was observed, ``truth.png`` is the whole target, where it is known,
+        and ``composed.png`` the picture with what the target shows of it, where asked for. `read` reads them back, except
+        for video and network.
 
         Args:
             outdir: the folder; made if missing.
@@ -113,6 +129,9 @@ class Projection:
         with staged(outdir) as folder:
             medium.write(folder / medium.target_file, self.target.numpy())
             medium.write(folder / medium.output_file, self.image.numpy())
+            for name, value in self._extra.items():
+                if value is not None:
+                    medium.write(folder / name, value.numpy())
             write_code(folder, self.code, self.generator)
             if with_video:
                 medium.write_steps(folder / medium.steps_file, self.target.numpy(), searched.outputs())
@@ -122,6 +141,9 @@ class Projection:
                 self.tuned.write(Path(outdir), folder)
             (folder / RECORD).write_text(self._text())
         other_file(outdir, self.generator).unlink(missing_ok=True)  # of an earlier result, with another network
+        for name, value in self._extra.items():
+            if value is None:
+                (Path(outdir) / name).unlink(missing_ok=True)  # of an earlier result
         if not with_video:
             (Path(outdir) / medium.steps_file).unlink(missing_ok=True)  # of an earlier result
         if self.pivot is None:
@@ -144,13 +166,16 @@ class Projection:
         medium = MEDIA[values.get("medium", "picture")]
         names = (medium.target_file, medium.output_file)
         stored = [torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names]
+        extra = (Path(folder) / name for name in (medium.truth_file, medium.composed_file))
+        extra = [torch.from_numpy(medium.read_back(path)) if path.exists() else None for path in extra]
         code = read_codes(code_file(folder), prefer_z=values["space"] == "z")
         distance = torch.tensor([math.nan if x is None else x for x in history], dtype=torch.float32)
         pivot = None
         if "tuning" in values:
             before = torch.from_numpy(medium.read_back(Path(folder) / _pivot_file(medium)))
             pivot = cls(code, stored[0], before, values["tuning"]["pivot"], distance, {})
-        return cls(code, *stored, metrics, distance, values, pivot=pivot)
+        truth, composed = extra
+        return cls(code, *stored, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
 
     def outputs(self) -> Iterator[np.ndarray]:
         """The rendered code after each step, with the noise maps of the result."""
@@ -217,6 +242,10 @@ def _read_record(file: Path) -> dict[str, Any]:
         return _FORM(values, "")
     except plain.Misfit as e:
         raise CodeFileError(f"{file}: {e}; the file is damaged") from None
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
 
 
 def render_rounded(generator: GeneratorAdapter, code: Code) -> np.ndarray:

@@ -17,7 +17,7 @@ from .settings import TuningOptions, build_options
 from .targets import Target
 from .tuning import Tuner
 
-OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "callback", "checkpoints")
+OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "truth", "compose", "callback", "checkpoints")
 OF_TUNING = {field.name for field in dataclasses.fields(TuningOptions)} - {"tune"}
 
 

@@ -101,7 +101,22 @@ CLIPS = ("none", "standard", "stochastic")
 
 
 @dataclass(frozen=True)
-class StoppingOptions(PriorOptions):
+class AnchorOptions(PriorOptions):
+    """A pull back to the start, for every method that searches z or w.
+
+    Attributes:
+        anchor_weight: weight of the squared distance from the start, in units of the mean squared distance of random codes
+            from their mean, and in W+ and V+ averaged over layers. It is the smoothness of Zhu et al., "Generative visual
+            manipulation on the natural image manifold" (iGAN, 2016), equation 5. 0 leaves it out.
+    """
+
+    anchor_weight: float = option(
+        0.0, help="Weight of the code's distance from its start; 1 is for a distance as that of random codes."
+    )
+
+
+@dataclass(frozen=True)
+class StoppingOptions(AnchorOptions):
     """When a search ends before its last step.
 
     Attributes:
@@ -145,7 +160,7 @@ class WOptions(StoppingOptions):
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
         lr_rampup_length: share of the run over which the rate rises from zero.
         noise_ramp_length: share of the run after which there is no exploration noise.
-        schedule: "official", the ramps above; "cosine" falls along half a cosine from the first step on.
+        schedule: "official", the ramps above; "cosine" falls along half a cosine from the first step on; "constant" stays.
         beta1: Adam's decay of the average gradient.
         beta2: Adam's decay of the average squared gradient.
         noise_maps: "optimised" together with the code, or "fixed" at the network's own; None, which becomes one of these,
@@ -170,8 +185,8 @@ class WOptions(StoppingOptions):
     noise_ramp_length: float = option(0.75, 1e-6, help="Share of the run that has exploration noise.")
     schedule: str = option(
         "official",
-        words=("official", "cosine"),
-        help="How the rate rises and falls; cosine falls from the first step on.",
+        words=("official", "cosine", "constant"),
+        help="How the rate rises and falls; cosine falls from the first step on, constant stays.",
     )
     beta1: float = option(0.9, 0, 0.999999, help="Adam's decay of the average gradient.")
     beta2: float = option(0.999, 0, 0.999999, help="Adam's decay of the average squared gradient.")
@@ -207,8 +222,8 @@ class WOptions(StoppingOptions):
         if not self.fits_noise_maps:
             idle["regularize_noise_weight"] = "noise_maps is fixed"
         ramps = ("lr_rampdown_length", "lr_rampup_length")
-        if self.schedule == "cosine":
-            idle |= dict.fromkeys(ramps, "the schedule is cosine")
+        if self.schedule != "official":
+            idle |= dict.fromkeys(ramps, f"the schedule is {self.schedule}")
         if self.optimizer != "adam":
             of_adam = ("initial_noise_factor", "noise_ramp_length", "beta1", "beta2")
             idle |= dict.fromkeys(of_adam, "the optimizer is not adam")
@@ -223,6 +238,8 @@ class WOptions(StoppingOptions):
     def learning_rate(self, step: int) -> float:
         """The rate in a step, counted from 0."""
         t = step / self.steps
+        if self.schedule == "constant":
+            return self.initial_learning_rate
         if self.schedule == "cosine":
             return self.initial_learning_rate * (0.5 + 0.5 * math.cos(t * math.pi))
         ramp = min(1.0, (1.0 - t) / self.lr_rampdown_length)
@@ -232,6 +249,26 @@ class WOptions(StoppingOptions):
     def noise_ramp(self, step: int) -> float:
         """Exploration noise in a step, as a share of that at the start."""
         return max(0.0, 1.0 - step / self.steps / self.noise_ramp_length) ** 2
+
+
+@dataclass(frozen=True)
+class RobustOptions(WOptions):
+    """Settings of the stages of `robust`, each of ``steps`` steps. The first searches W, the second W+.
+
+    Attributes:
+        stage_rate: the rate of a stage, as a share of that of the stage before.
+    """
+
+    stage_rate: float = option(
+        0.25, 1e-6, 1, help="For robust: the rate in W+, as a share of that in W before.", metavar="SHARE"
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        idle = {**super().without_effect(), "anchor_weight": "the second stage of robust starts where the first ended"}
+        return idle if "initial_learning_rate" not in idle else {**idle, "stage_rate": idle["initial_learning_rate"]}
+
+    def total_steps(self, targets: int) -> int:
+        return 2 * super().total_steps(targets)
 
 
 @dataclass(frozen=True)
@@ -389,7 +426,7 @@ class DenseOptions(LatentOptions):
         if self.first_step == "none":
             of_z = {f.name for f in fields(LatentOptions)}
             of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
-            of_z -= {f.name for f in fields(StoppingOptions)}
+            of_z -= {f.name for f in fields(StoppingOptions)} - {"anchor_weight"}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
         if self.layer_optimizer != "adam":
             idle |= dict.fromkeys(("layer_learning_rate", "layer_lr_drops"), _own_steps(self.layer_optimizer))

@@ -125,8 +125,8 @@ class _Picture:
         check_codes(pivot.code, generator, "the code of the projection")
         code = pivot.code.to(generator.device)
         self.code = code if code.space.startswith(FEATURES) else generator.convert(code, generator.base)
-        self.shown = projector.medium.tensor(pivot.target[None], generator.device)
-        self.objective = Objective(generator, tuner.distance, self.shown, projector.observe)
+        self.shown = projector.view.seen.tensor(pivot.target[None], generator.device)
+        self.objective = Objective(generator, tuner.distance, self.shown, projector.view.observe)
         self.random = torch.Generator().manual_seed(tuner.options.tune_seed)
 
     def distance(self) -> torch.Tensor:
@@ -138,9 +138,11 @@ class _Picture:
         limit = self.tuner.options.tune_lpips
         if limit is None:
             return False
+        projector = self.tuner.projector
         with torch.no_grad():
             image = self.generator.render(self.code).clamp(-1, 1)
-            return float(self.tuner.projector.reported[0]["lpips"].between(self.shown, image)) <= limit
+            image = image if projector.view.observe is None else projector.view.observe(image)
+            return float(projector.reported[0]["lpips"].between(self.shown, image)) <= limit
 
     def locality(self) -> torch.Tensor | float:
         """The mean distance (1,) between the pictures that both networks make of codes near the pivot, without noise."""
@@ -198,8 +200,10 @@ class Tuner:
         self.steps = options.tune or self.schedule.steps
         self.distance, self.loss_record = projector.distance, projector.loss_record
         if projector.chosen_loss is None:
-            self.distance, self.loss_record = default_loss(projector.medium.default_loss, generator, {})
-        smallest = min(generator.output_shape[1:])
+            self.distance, self.loss_record = default_loss(
+                projector.medium.default_loss, projector.view.seen.shape, {}, generator.device
+            )
+        smallest = min(projector.view.seen.shape[1:])
         if options.tune_lpips is not None and projector.reported[0]["lpips"].min_size > smallest:
             raise ProjectionError(f"tune_lpips needs LPIPS, and outputs of {smallest} pixels are too small for it")
         if not self._groups(generator.network):
@@ -355,11 +359,13 @@ class Tuner:
         pivot, projector = picture.pivot, self.projector
         output = torch.from_numpy(render_rounded(picture.generator, pivot.code))
         distances, about = projector.reported
+        compose = pivot.composed is not None
+        metrics, composed = projector.view.judged(pivot.target, output, pivot.truth, compose, distances)
         return Projection(
             code=pivot.code,
             target=pivot.target,
             image=output,
-            metrics={**projector.medium.metrics(pivot.target, output, distances), **about},
+            metrics={**metrics, **about},
             distance=pivot.distance,
             record={
                 **pivot.record,
@@ -370,6 +376,8 @@ class Tuner:
             generator=picture.generator,
             pivot=pivot,
             tuned=tuned,
+            truth=pivot.truth,
+            composed=composed,
         )
 
 

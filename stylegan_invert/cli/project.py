@@ -17,7 +17,17 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
-from ..projectors.settings import TuningOptions
+from ..projectors.settings import (
+    AnchorOptions,
+    DenseOptions,
+    EncoderMethodOptions,
+    LatentOptions,
+    PriorOptions,
+    RobustOptions,
+    StoppingOptions,
+    TuningOptions,
+    WOptions,
+)
 from ..signals import signals_wait
 from .common import (
     Progress,
@@ -34,8 +44,12 @@ from .common import (
     sampling,
     say,
     stopping,
+    tell,
+    tell_json,
     z_prior_option,
 )
+from .dry_run import estimate, in_words
+from .help import LongCommand
 from .options import class_options, click_option, text_of_default
 
 SECONDS = 60.0  # between two checkpoints
@@ -126,7 +140,39 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-@click.command()
+def _declared(*classes: type) -> set[str]:
+    """The options that classes declare themselves, and do not inherit."""
+    return {name for cls in classes for name in vars(cls).get("__annotations__", {})}
+
+
+COMMON = ["network", "targets", "outdir", "method", "loss", "class_idx", "init", "observe", "steps", "tune", "video"]
+COMMON += ["batch", "device", "quiet"]
+"""What ``--help`` shows."""
+
+GROUPS = {
+    "Targets, and runs over many of them": [
+        "assume",
+        *_declared(PictureReading),
+        "sequence",
+        "checkpoint",
+        "overwrite",
+        "dry_run",
+        "as_json",
+    ],
+    "Damaged targets, and strokes": ["observed", "truth", "compose", *_declared(AnchorOptions)],
+    "When a search ends": _declared(StoppingOptions),
+    "The Gaussian of V": [*_declared(PriorOptions), "statistics"],
+    "Search in W, W+, V and V+": _declared(WOptions, RobustOptions),
+    "Search for z": [*_declared(LatentOptions), "z_prior"],
+    "Displacement at a layer": _declared(DenseOptions),
+    "Encoders": [*_declared(EncoderMethodOptions), "encoder", "assume_encoder"],
+    "Tuning of the network": [*_declared(TuningOptions), "tune_together"],
+    "Files of weights": [*WEIGHTS, "run_torchscript"],
+}
+"""The groups of ``--help-all``."""
+
+
+@click.command(cls=LongCommand, common=COMMON, groups=GROUPS)
 @network_option
 @click.option(
     "--target",
@@ -151,8 +197,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum, identity, identity-ffhq.  "
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -175,6 +221,35 @@ def _listed(names: list[str]) -> str:
     "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME[:VALUE],...",
+    help="What happens to a picture before it is compared, for restoring damaged pictures. mask:FILE: only the white pixels of "
+    "FILE are seen. downsample:FACTOR[:KERNEL]: smaller by a whole factor, by the filter area, bilinear, bicubic (the default) "
+    "or lanczos. grey: without colours. jpeg:QUALITY: as from a JPEG file, 1 to 100. noise:SIGMA: with normal noise, as a share "
+    "of the range from black to white. blur:SIGMA: blurred, in pixels. Several follow one another, as in blur:1,downsample:4; "
+    "the option may also be repeated.",
+)
+@click.option(
+    "--observed",
+    is_flag=True,
+    help="The targets are damaged already and are compared as they are, at the size that --observe gives. Without this option "
+    "they are whole, and are damaged first.",
+)
+@click.option(
+    "--truth",
+    type=UserPath(),
+    multiple=True,
+    metavar="FILE",
+    help="With --observed and one target: the whole picture, to measure how well it was found.",
+)
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="Also write composed.png: the result with what the target shows of it, its own pixels where the mask of --observe is "
+    "white, or its brightness with --observe grey.",
+)
 @click.option(
     "--sequence",
     is_flag=True,
@@ -246,6 +321,10 @@ def _listed(names: list[str]) -> str:
     is_flag=True,
     help="With several targets, forget what an earlier run has written into DIR, and begin anew.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print each result as a line of JSON on stdout.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and about how long it would take; a few steps are timed."
+)
 @class_options(PictureReading)
 @device_option
 @quiet_option
@@ -257,6 +336,8 @@ def command(
     quiet: bool,
     device: str,
     init: str | None,
+    observe: tuple[str, ...],
+    truth: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
@@ -266,12 +347,15 @@ def command(
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
     of similarity (result.json); with --tune also the tuned network (tuned.pkl) and the picture before (pivot.png). The
     measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in decibels; and SSIM, the structural
-    similarity; with --identity also the cosine distance of the faces.
+    similarity; with --identity also the cosine distance of the faces. With --observe, target.png is the damaged picture
+    that was compared, truth.png the whole one, and the measures are of the damaged pictures and, under "truth", of the
+    whole ones.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
     stylegan-invert project -n cats64-de -t photo.jpg -o out/mine --method fast-w --tune
+    stylegan-invert project -n ffhq -t small.png -o out --observe downsample:8 --observed
     """
     from ..media.targets import find_targets, is_single
 
@@ -289,6 +373,12 @@ def command(
     single = is_single(list(targets))
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
+    if observe:
+        options["observe"] = ",".join(observe)
+    if truth:
+        if not single:
+            raise click.UsageError("--truth is for one target; project several one by one.")
+        options["truth"] = find_targets(list(truth), functools.partial(say, quiet))
     options |= {"init": starts(init, names)} if init is not None else {}
     if single or options["tune_together"]:
         if options.pop("overwrite"):
@@ -336,6 +426,8 @@ def run(
     quiet: bool,
     video: bool = False,
     checkpoint: float = SECONDS,
+    as_json: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> None:
     """Project pictures, and save each result as soon as it is computed. The first that fails ends the run.
@@ -348,16 +440,20 @@ def run(
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
         checkpoint: seconds between two checkpoints.
+        as_json: True prints each result on stdout.
+        dry_run: True only says what would be done.
         options: further arguments of `projectors.project_each`.
     """
     from ..projectors.checkpoint import Checkpoints
+    from ..projectors.observations import parse
     from ..projectors.run import prepared
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
     check_loss(options)
+    parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, reading_of(options))
+    check_pictures([*pictures, *options.get("truth", ())], quiet, reading_of(options))
     net = open_for(pictures, network, device, quiet, options)
     settings = repr([net.sha256, *sorted(options.items())])
     with (
@@ -367,11 +463,21 @@ def run(
         signals_wait() as arrived,
     ):
         projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        if dry_run:
+            return tell(in_words(len(pictures), estimate(projector, pictures[0], of_run)))
         checkpoints = Checkpoints(outdirs, settings, checkpoint, arrived)
         for i, result in enumerate(projector.project(pictures, checkpoints=checkpoints, **of_run)):
             result.save(outdirs[i])
             which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
             say(quiet, f"{which}{pictures[i]} -> {outdirs[i]}: {summary(result)}")
+            tell_result(as_json, str(pictures[i]), outdirs[i], result)
+
+
+def tell_result(as_json: bool, target: str, folder: Path, result: Any, error: str | None = None) -> None:
+    """Print a result, or why there is none, as a line of JSON, if that was asked for."""
+    if as_json:
+        found = {"error": error} if result is None else result.as_dict()
+        tell_json({"name": target, "folder": str(folder), **found})
 
 
 def check_loss(options: dict[str, Any]) -> None:
