@@ -22,7 +22,13 @@ from ..networks.encoder import Encoder
 FORMAT = "stylegan-invert encoder 1"
 HEADER = "stylegan_invert"  # the entry of the metadata that describes the encoder, as JSON
 ENCODER_FILE = "encoder.safetensors"  # in the folder of a run
-SHIPPED: dict[str, tuple[str, str]] = {}
+SHIPPED = {
+    "cats64-de": (
+        "cats64-de-encoder.safetensors",
+        "264cbb7ea84548ac40918af10e4d3a991d87387b53a90c63fd8eef480c4fc022",
+    ),
+    "faces64": ("faces64-encoder.safetensors", "95398e270b6287971a53bc20d636b38543321b9f53d28215e37dabf6ac2fe55a"),
+}
 """Short names of the encoders that come with this package, which are those of their networks: the file, and the network's hash
 (`GeneratorAdapter.sha256`)."""
 
