@@ -53,12 +53,16 @@ reproduce: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt scikit-image
 	$(BIN)/python docs/reproduce/make_faces.py out/faces
 	$(REPRODUCE) direction -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/direction
+	$(REPRODUCE) head --data $(CATS) -o out/reproduce/head
+	$(REPRODUCE) head -n cats32 --data $(CATS) --kimg 8 --seeds 1 -o out/reproduce/head-attached
 	$(REPRODUCE) dense -n faces64 --data out/faces/faces --generated 20 --steps 200 -o out/reproduce/dense
 	$(REPRODUCE) dense -n faces64 --data out/faces/astronaut --generated 2 --steps 200 -o out/reproduce/dense-astronaut
 	$(REPRODUCE) dense -n cats32-de --data $(CATS) --pictures 15300: --generated 20 --real 40 --layer b8.conv1 --steps 200 --layer-steps 300 --lambda-delta 0.1 -o out/reproduce/dense-cats
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
+	$(REPRODUCE) tuning -n cats64-de --data $(CATS) --pictures 15600: -o out/reproduce/tuning
+	$(REPRODUCE) tuning -n cats64-de --data pretrained -o out/reproduce/tuning-chelsea
 	$(REPRODUCE) speed -n cats32-de --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32-de
 	$(REPRODUCE) speed -n cats32 --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32
 	$(REPRODUCE) encoder -n cats64-de --encoder cats64-de --data $(CATS) --pictures 15300: -o out/reproduce/encoder

@@ -22,7 +22,16 @@ setup(
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
     package_data={
         "stylegan_invert.ops": ["csrc/*"],
-        "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
+        "stylegan_invert.analysis": ["report.html", "report.js"],
+        "stylegan_invert.pretrained": [
+            "*.pkl",
+            "*.pt",
+            "*.png",
+            "*.safetensors",
+            "*.md",
+            "licenses/*",
+            "directions/*/*",
+        ],
     },
     install_requires=[
         "torch>=2.4",  # files of torch.save are not read by torch, so its holes in torch.load do not matter
@@ -39,6 +48,7 @@ setup(
     extras_require={
         "report": ["matplotlib"],
         "heic": ["pillow-heif"],
+        "align": ["face-alignment>=1.5"],
         "test": [
             "matplotlib",
             "pytest",

@@ -72,6 +72,7 @@ class Descent:
 
     Attributes:
         current: gives the state of the search that is under way.
+        reported: True when a step was taken.
 
     Raises:
         ProjectionError: the state has another format.
@@ -87,6 +88,7 @@ class Descent:
         self._began = time.monotonic() - self._saved["seconds"]
         self._finished: list[dict[str, Any]] = []
         self.current: Callable[[], dict[str, Any]] = dict
+        self.reported = False
         self._done = 0  # steps planned for the searches that are finished
         self._evaluations: list[int] = []  # of each target
 
@@ -150,6 +152,7 @@ class Descent:
 
     def report(self, search: Search, number: int, distance: torch.Tensor) -> None:
         """Tell the callback of a step of the search that is under way; ``number`` counts from 1."""
+        self.reported = True
         if self.callback is None:
             return
         with torch.no_grad():

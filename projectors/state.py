@@ -39,7 +39,7 @@ def snapshot(search: Search) -> dict[str, Any]:
 
 
 def restore(search: Search, saved: Mapping[str, Any]) -> None:
-    """Bring a search to where `snapshot` was made.
+    """Bring a search to where `snapshot` was made. A state also has "history", the distances so far, which are checked.
 
     Raises:
         ProjectionError: the snapshot is of another search.
@@ -50,6 +50,11 @@ def restore(search: Search, saved: Mapping[str, Any]) -> None:
         raise ProjectionError(
             f"the state has variables of shapes {came}; this search has {expected}. Resume with the same method, options and "
             "targets"
+        )
+    if saved["history"].ndim != 2 or saved["history"].shape[1] != len(search.variables[0]):
+        raise ProjectionError(
+            f"the state has distances of the shape {tuple(saved['history'].shape)}; expected one column for each of "
+            f"{len(search.variables[0])} codes"
         )
     with torch.no_grad():
         for variable, value in zip(search.variables, saved["variables"]):

@@ -124,6 +124,42 @@ def check_options(cls: type, values: Mapping[str, Any], error: type[Exception]) 
             raise error(f"{name} is {_shown(value)}; expected {check}")
 
 
+def read_values(cls: type, text: str) -> dict[str, Any]:
+    """Options in one text, as in "optimizer=lbfgs,steps=100"; an empty text has none.
+
+    Args:
+        cls: a dataclass whose fields were made by `option`.
+        text: names and values. "none" is None where an option may be None.
+
+    Returns:
+        The values by field name. Whether an option accepts its value is left to `check_options`.
+
+    Raises:
+        ValueError: a part is not NAME=VALUE, names no option, names one twice, or is not a number where one is expected.
+    """
+    checks = {field.name: field.metadata["check"] for field in dataclasses.fields(cls) if field.metadata}
+    values: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in checks or name in values:
+            names = ", ".join(checks)
+            raise ValueError(f"{printable(part, 80)!r}: expected NAME=VALUE, each name once; the names are {names}")
+        values[name] = _value(checks[name], value.strip(), part)
+    return values
+
+
+def _value(check: Check, text: str, part: str) -> Any:
+    if check.or_none and text.lower() == "none":
+        return None
+    if check.words:
+        return text
+    try:
+        return int(text) if check.whole else float(text)
+    except ValueError:
+        raise ValueError(f"{printable(part, 80)!r}: expected {check}") from None
+
+
 def _shown(value: Any) -> str:
     """A value for an error. Options are read from files, too, where a text or number can be very long."""
     if value is not None and not isinstance(value, (bool, int, float, str)):

@@ -49,12 +49,12 @@ def make_network(resolution=16, channels=3, classes=0, **synthesis):
     return NetworkFile({"G": G, "G_ema": G, "D": D})
 
 
-def make_direction_network(resolution=16, z_dim=7, normalize_z=True):
+def make_direction_network(resolution=16, z_dim=7, normalize_z=True, uniform_z=False):
     """A network file in memory whose discriminator embeds latents; weights from a fixed seed."""
     torch.manual_seed(0)
-    options = Options.for_resolution(
-        resolution, head="direction", z_dim=z_dim, w_dim=8, channel_base=64, channel_max=8, normalize_z=normalize_z
-    )
+    sizes = dict(z_dim=z_dim, w_dim=8, channel_base=64, channel_max=8)
+    sampling = dict(normalize_z=normalize_z, uniform_z=uniform_z)
+    options = Options.for_resolution(resolution, head="direction", **sizes, **sampling)
     G, D = (network.eval().requires_grad_(False) for network in build(options))
     extra = {"direction": direction_tensors(D, D)}
     return NetworkFile({"G": G, "G_ema": G, "D": D.trunk}, extra=extra)

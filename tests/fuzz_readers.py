@@ -180,11 +180,60 @@ def encoder(folder: Path) -> Path:
     return folder / "encoder.safetensors"
 
 
+def weights(form: str) -> Callable[[Path], Path]:
+    """Makes weights of a distance in a checkpoint of torch.save ("pt"), or as safetensors. The network is a small one."""
+
+    def make(folder: Path) -> Path:
+        state = {"layer.weight": torch.ones([4, 3]), "layer.bias": torch.zeros([4], dtype=torch.float16)}
+        if form == "pt":
+            torch.save(
+                {"epoch": 3, "state_dict_backbone": {f"module.{name}": x for name, x in state.items()}}, folder / "w.pt"
+            )
+        else:
+            safetensors.torch.save_file(state, folder / "w.safetensors")
+        return folder / f"w.{form}"
+
+    return make
+
+
+def use_weights(path: Path) -> None:
+    from stylegan_invert.files.door import Kind
+    from stylegan_invert.files.plain import Misfit
+    from stylegan_invert.files.tensors import tables, unwrapped
+    from stylegan_invert.losses.weight_files import read_weights, with_weights
+
+    stored = read_weights(path, Kind("weights", MIB, ValueError), None, "", "a state dict instead")
+    for _, tensors, _ in tables(stored):
+        if len(tensors) < 2:
+            continue
+        try:
+            network = with_weights(lambda: torch.nn.ModuleDict({"layer": torch.nn.Linear(3, 4)}), unwrapped(tensors))
+        except Misfit as e:
+            raise ValueError(f"{path}: {e}") from None
+        network["layer"](torch.zeros([1, 3]))
+
+
 def use_encoder(path: Path) -> None:
     from stylegan_invert.io.encoder_file import read_encoder
 
     encoding, _ = read_encoder(path, GENERATOR, any_network=True)
     encoding.encode(torch.zeros([1, 1, 8, 8]))
+
+
+def direction(folder: Path) -> Path:
+    from stylegan_invert.generator.directions import of_step
+    from stylegan_invert.io.direction_file import write_direction
+
+    write_direction(folder / "d.safetensors", of_step("smile", "w", torch.ones(4), GENERATOR, {"way": "test"}, [0, 1]))
+    return folder / "d.safetensors"
+
+
+def use_direction(path: Path) -> None:
+    from stylegan_invert.generator.directions import moved
+    from stylegan_invert.io.direction_file import read_description, read_direction
+
+    read_description(path)
+    moved(GENERATOR, GENERATOR.center("w"), read_direction(path, GENERATOR), 1.5)
 
 
 def projection(folder: Path) -> Path:
@@ -219,6 +268,41 @@ def use_picture(path: Path) -> None:
 
     for fit in ("crop", "pad"):
         read_picture(path, 8, 3, fit=fit)
+
+
+def points(folder: Path) -> Path:
+    face = [[30, 30]] * 36 + [[20.5, 20]] * 6 + [[40, 21]] * 6 + [[24, 40]] * 6 + [[36, 41]] * 14
+    wild = {"file_path": "w/b.png", "pixel_size": [60, 50], "face_landmarks": face}
+    table = {"a.png": [[20, 20], [40, 21], [30, 30], [24, 40], [36, 40.5]], "0": {"in_the_wild": wild}}
+    (folder / "landmarks.json").write_text(json.dumps(table))
+    return folder / "landmarks.json"
+
+
+def use_points(path: Path) -> None:
+    from stylegan_invert.media.alignment import crop, face_quad
+    from stylegan_invert.media.landmarks import read_landmarks
+
+    landmarks = read_landmarks(path)
+    for name in ("a.png", "b.png"):
+        crop(PIL.Image.new("RGB", (60, 50)), face_quad(landmarks.of(name)), 8)
+
+
+def aligned(folder: Path) -> Path:
+    from stylegan_invert.media.alignment import read_aligned
+    from stylegan_invert.media.landmarks import Face
+
+    (folder / "photo.png").write_bytes(picture_bytes(0, side=60))
+    face = Face(np.array([[20, 20], [40, 21], [30, 30], [24, 40], [36, 40.5]]))
+    _, record = read_aligned(folder / "photo.png", face, 8, 3)
+    (folder / "result.json").write_text(json.dumps({"target": record.as_dict()}))
+    return folder / "result.json"
+
+
+def use_aligned(path: Path) -> None:
+    from stylegan_invert.media.alignment import paste, read_record
+
+    about = read_record(path)
+    paste(PIL.Image.new("RGB", (60, 60)), PIL.Image.new("RGB", (8, 8)), about["quad"], about["resolution"])
 
 
 def dataset(folder: Path) -> Path:
@@ -386,8 +470,13 @@ READERS = {
     "codes": Reader(codes, use_codes, CodeFileError, 2),
     "packed codes": Reader(packed_codes, use_codes, CodeFileError),
     "statistics": Reader(statistics, use_statistics, CodeFileError),
+    "direction": Reader(direction, use_direction, CodeFileError),
     "encoder": Reader(encoder, use_encoder, EncoderFileError),
+    "weights": Reader(weights("pt"), use_weights, ValueError),
+    "weights, safetensors": Reader(weights("safetensors"), use_weights, ValueError),
     "result": Reader(projection, use_projection, CodeFileError),
+    "landmarks": Reader(points, use_points, ImageFileError),
+    "aligned": Reader(aligned, use_aligned, ImageFileError),
     "dataset": Reader(dataset, use_dataset, TrainingError, 2),
     "labels": Reader(labels, use_dataset, TrainingError),
     "checkpoint": Reader(run_folder("checkpoint.pt"), use_checkpoint, TrainingError, 2),

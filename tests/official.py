@@ -3,13 +3,17 @@
     python official.py make REPO CONFIGS.json OUTDIR      networks as official pickles, with what they compute
     python official.py open REPO FILE.pkl OUT.npz         what official code computes from a file
     python official.py project REPO FILE.pkl FEATURES.pt TARGET.png STEPS SEED OUT.npz
+    python official.py generate REPO FILE.pkl CODE.npz OUTDIR
+    python official.py tune REPO FILE.pkl CODE.npz TARGET.npy STEPS OUT.npy
     python official.py golden REPO CATS32.pkl             golden/networks.npz and golden/projection.npz
+    python official.py align FFHQ OUT.npz                 faces cut out of a picture, by a checkout of ffhq-dataset
 
 CATS32.pkl is the shipped network, written anew by this package: the shipped file has a placeholder for source text,
 with which official code cannot open it.
 
 `test_official.py` compares this package with it, `test_networks.py` and `test_projectors.py` with the golden files,
-which were made by the last line from stylegan2-ada-pytorch. Nothing of the checkout is part of this project.
+which were made by ``golden`` from stylegan2-ada-pytorch; `test_alignment.py` has golden/alignment.npz, made by ``align``.
+Nothing of the checkouts is part of this project.
 """
 
 import contextlib
@@ -17,6 +21,7 @@ import importlib.util
 import json
 import pickle
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -152,6 +157,32 @@ def project(file, features, target, steps, seed, out):
     np.savez(out, w=w[:, 0].numpy(), distance=np.array(distance[-int(steps) :]))
 
 
+def generate(file, codes, outdir):
+    """generate.py, on a CPU."""
+    import generate
+
+    device = torch.device
+    generate.torch = types.SimpleNamespace(**{**vars(torch), "device": lambda name: device("cpu")})
+    generate.generate_images(["--network", file, "--projected-w", codes, "--outdir", outdir], standalone_mode=False)
+
+
+def tune(file, codes, target, steps, out):
+    """The loop of PTI's single_id_coach.py around the official network, with its mean squared error alone."""
+    import legacy
+
+    with open(file, "rb") as f:
+        G = legacy.load_network_pkl(f)["G_ema"].requires_grad_(True)
+    w, target = torch.from_numpy(np.load(codes)["w"]), torch.from_numpy(np.load(target))
+    optimizer = torch.optim.Adam(G.parameters(), lr=3e-4)
+    for _ in range(int(steps)):
+        loss = torch.nn.functional.mse_loss(G.synthesis(w, noise_mode="const", force_fp32=True), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        np.save(out, G.synthesis(w, noise_mode="const", force_fp32=True).numpy())
+
+
 def golden(cats32):
     found = {}
     for name, config in CONFIGS.items():
@@ -162,9 +193,60 @@ def golden(cats32):
     project(cats32, features, picture, 50, 303, HERE / "golden" / "projection.npz")
 
 
+# Pictures and landmarks for ``align``: the size of the picture, where the middle of the eyes is, the distance of the eyes, by
+# how many degrees the face is turned, and the side of the result. Some squares reach beyond the picture, some are shrunk.
+ALIGNMENTS = {
+    "inside": ((180, 160), (90, 70), 22, 10, 32),
+    "shrunk": ((300, 280), (150, 120), 40, -35, 24),
+    "border": ((120, 90), (100, 20), 20, 25, 32),
+    "shrunk at the border": ((200, 220), (30, 60), 41, 170, 20),
+    "around all": ((40, 60), (20, 25), 30, 0, 32),
+}
+
+
+def photograph(width, height):
+    """A picture with waves of many lengths and edges: (height, width, 3) uint8."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    waves = [
+        np.sin(x / 3 + y / 17) + np.sin(y / 5) + (x > y),
+        np.cos(x / 9) * np.sin(y / 4) + (x + y > 150),
+        np.sin(x * y / 400),
+    ]
+    return np.stack([np.round(127.5 + 50 * wave).clip(0, 255) for wave in waves], axis=2).astype(np.uint8)
+
+
+def landmarks(middle, distance, degrees):
+    """68 landmarks of an upright face, turned; those that the square does not depend on are 0. (68, 2) float64."""
+    points = np.zeros((68, 2))
+    circle = np.array([[np.cos(a), np.sin(a)] for a in np.arange(6) * np.pi / 3])
+    points[36:42] = [-0.5, 0] + 0.1 * circle
+    points[42:48] = [0.5, 0.02] + 0.1 * circle
+    points[48], points[54] = [-0.4, 1.1], [0.38, 1.13]
+    a = np.radians(degrees)
+    return points @ [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]] * distance + middle
+
+
+def align(out):
+    import download_ffhq
+    import PIL.Image
+
+    PIL.Image.ANTIALIAS = PIL.Image.LANCZOS  # its name until Pillow 10
+    PIL.Image.QUAD = PIL.Image.Transform.QUAD
+    found = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("LICENSE.txt").touch()
+        for name, (size, middle, distance, degrees, resolution) in ALIGNMENTS.items():
+            PIL.Image.fromarray(photograph(*size)).save("photograph.png")
+            entry = {"face_landmarks": landmarks(middle, distance, degrees).tolist(), "file_path": "photograph.png"}
+            download_ffhq.recreate_aligned_images({"0": {"in_the_wild": entry}}, "", "out", output_size=resolution)
+            found[name] = np.asarray(PIL.Image.open("out/00000/00000.png"))
+    np.savez_compressed(out, **found)
+
+
 if __name__ == "__main__":
     command, repo, *rest = sys.argv[1:]
-    sys.path.insert(0, repo)
+    sys.path.insert(0, str(Path(repo).absolute()))
     if importlib.util.find_spec("pkg_resources") is None:  # stylegan3 imports it; setuptools no longer has it
         sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=packaging.version.parse)
-    {"make": make, "open": open_, "project": project, "golden": golden}[command](*rest)
+    commands = {"make": make, "open": open_, "project": project, "generate": generate, "tune": tune, "golden": golden}
+    {**commands, "align": align}[command](*rest)

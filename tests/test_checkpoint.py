@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import stylegan_invert as si
+from stylegan_invert import signals
 from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.media.pictures import write_png
@@ -79,12 +80,12 @@ def at_step(monkeypatch, number, action):
 @pytest.mark.parametrize("step, number", [(1, 0), (2, 1), (6, 1), (7, 2), (12, 0)])
 def test_a_run_that_a_signal_stops_goes_on_as_if_undisturbed(data, finished, tmp_path, monkeypatch, step, number):
     number = CUT_SHORT[number]
-    before = [signal.getsignal(n) for n in loop.SIGNALS]
+    before = [signal.getsignal(n) for n in signals.SIGNALS]
     at_step(monkeypatch, step, lambda: os.kill(os.getpid(), number))
     chosen = options(head="direction", augment="ada")
     with pytest.raises(loop.Stopped) as stopped:
         gan.train(data, chosen, tmp_path / "run", **RUN)
-    assert [signal.getsignal(n) for n in loop.SIGNALS] == before
+    assert [signal.getsignal(n) for n in signals.SIGNALS] == before
     assert (stopped.value.signal, stopped.value.nimg) == (number, step * 4)
     assert f"go on with --resume {tmp_path / 'run'}" in str(stopped.value)
     monkeypatch.undo()

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
+from stylegan_invert.generator import adapt
 from stylegan_invert.media.pictures import write_png
+from stylegan_invert.network_files.convert import convert
 from stylegan_invert.networks.direction import (
     DirectionDiscriminator,
     angle_degrees,
@@ -210,6 +213,27 @@ def test_the_papers_sampling_is_marked_in_the_file(tmp_path):
     assert not net.G.mapping.normalize_z and not net.direction.normalize_z and not net.info["normalizes_z"]
     z = torch.randn([1, 7])
     assert not torch.allclose(net.G.mapping(z), net.G.mapping(2 * z))
+
+
+def test_the_papers_other_sampling_is_marked_too(tmp_path):
+    """The network is given 2 Phi(z) - 1, which is uniform in (-1, 1). All of this project's files say so."""
+    own = make_direction_network(normalize_z=False, uniform_z=True)
+    z = torch.randn([3, 7])
+    plain = make_direction_network(normalize_z=False).G.mapping  # has the same weights
+    uniform = torch.from_numpy(scipy.stats.norm.cdf(z.double().numpy()) * 2 - 1).float()
+    torch.testing.assert_close(own.G.mapping(z), plain(uniform))
+    assert adapt(own.G).mapping_sha256() != adapt(make_direction_network(normalize_z=False).G).mapping_sha256()
+    with pytest.warns(UserWarning, match="official code does"):
+        si.save(own, tmp_path / "a.pkl")
+    convert(si.load(tmp_path / "a.pkl"), tmp_path / "a.safetensors", "safetensors")
+    for name in ("a.pkl", "a.safetensors"):
+        net = si.load(tmp_path / name)
+        assert torch.equal(net.G.mapping(z), own.G.mapping(z)) and net["G"].mapping.uniform_z
+        assert net.info["z_is_made_uniform"] and not net.info["normalizes_z"]
+    G = net.G
+    G.mapping.normalize_z, G.mapping.uniform_z = True, False
+    si.save(net, tmp_path / "b.pkl")
+    assert not si.load(tmp_path / "b.pkl").G.mapping.uniform_z
 
 
 @pytest.mark.parametrize(

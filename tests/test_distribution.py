@@ -86,7 +86,7 @@ def test_generated_pictures_are_those_of_the_seed(classes):
     assert not torch.equal(a, torch.cat(list(generated_pictures(generator, 70, seed=2, c=c))))
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
     net = make_network()
     si.save(net, tmp_path / "a.pkl")
     (tmp_path / "real").mkdir()
@@ -101,3 +101,10 @@ def test_the_command(tmp_path):
     assert values["samples"] == [16, 40] and abs(values["kid_squeezenet"]) < 4 * values["kid_squeezenet_stderr"] + 0.05
     text = CliRunner().invoke(cli, list(map(str, args))).output
     assert "KID (SqueezeNet)" in text and "10,000 pictures" in text and "FID" not in text
+    monkeypatch.setattr(
+        "stylegan_invert.analysis.distribution.FIDFeatures", lambda file, device: PictureFeatures(device)
+    )
+    command = list(map(str, [*args, "--fid-inception", "x.pth"]))
+    values = json.loads(CliRunner().invoke(cli, [*command, "--json"]).stdout)
+    assert values["kid"] == values["kid_squeezenet"] and values["fid"] > 0 and "frechet_squeezenet" not in values
+    assert "FID  " in CliRunner().invoke(cli, command).output

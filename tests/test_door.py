@@ -28,9 +28,11 @@ from stylegan_invert.files import door
 from stylegan_invert.files.arrays import read_npy, read_npz
 from stylegan_invert.generator import Prior, adapt
 from stylegan_invert.io import codes
-from stylegan_invert.media import decoding, labels, pictures
+from stylegan_invert.media import decoding, labels, pictures, targets
+from stylegan_invert.media.landmarks import read_landmarks
 from stylegan_invert.media.picture_set import PictureSet
-from stylegan_invert.media.pictures import find_pictures, projector_pixels, read_picture
+from stylegan_invert.media.pictures import projector_pixels, read_picture
+from stylegan_invert.media.targets import find_targets
 from stylegan_invert.network_files import sources
 from stylegan_invert.network_files.convert import convert
 from stylegan_invert.network_files.provenance import provenance_of
@@ -58,6 +60,7 @@ READERS = {
     "npy": lambda path: read_npy(path, door.PART),
     "picture": lambda path: read_picture(path, 8, 3),
     "stored picture": pictures.read_png,
+    "landmarks": read_landmarks,
     "data": PictureSet,
     "network": si.load,
     "name of a network": sources.check,
@@ -138,7 +141,7 @@ def test_pipes_in_folders_are_no_pictures(tmp_path):
     (tmp_path / "b.png").symlink_to("/dev/zero")
     (tmp_path / "c.png").write_bytes(encoded(PIL.Image.fromarray(noise(8, 8)), "PNG"))
     assert PictureSet(tmp_path).names == ["c.png"]
-    assert [p.name for p in find_pictures([str(tmp_path)])] == ["c.png"]
+    assert [p.name for p in find_targets([str(tmp_path)])] == ["c.png"]
 
 
 def test_a_size_is_refused_before_it_is_read(tmp_path, monkeypatch):
@@ -405,15 +408,15 @@ def test_every_kind_of_the_table_is_read_and_no_other(tmp_path):
 
 
 def test_heic_is_named_where_it_cannot_be_read(tmp_path, monkeypatch):
-    for module in (decoding, pictures):
+    for module in (decoding, targets):
         monkeypatch.setattr(module, "heif_is_read", lambda: False)
     (tmp_path / "photo.HEIC").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic")
     for named in (tmp_path / "photo.HEIC", tmp_path):
         with pytest.raises(si.ImageFileError, match=r"HEIC.*pip install 'stylegan-invert\[heic\]'"):
-            read_picture(find_pictures([str(named)])[0], 8, 3)
+            read_picture(find_targets([str(named)])[0], 8, 3)
     (tmp_path / "a.png").write_bytes(encoded(PIL.Image.fromarray(noise(8, 8)), "PNG"))
     said = []
-    assert [p.name for p in find_pictures([str(tmp_path)], said.append)] == ["a.png"]
+    assert [p.name for p in find_targets([str(tmp_path)], said.append)] == ["a.png"]
     assert len(said) == 1 and "1 HEIC left out" in said[0]
 
 

@@ -267,6 +267,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         si.project(net, picture, "w", steps=1, init="encoder", encoder=file)
     with pytest.raises(TrainingError, match="works? in|has z"):
         EncoderTrainer(EncoderOptions(**QUICK, space="w"), adapt(si.load("faces64").G))
+    with pytest.raises(TrainingError, match="a round has one picture"):
+        EncoderTrainer(EncoderOptions(**{**QUICK, "batch": 1}), adapt(net.G))
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from click.testing import CliRunner
 
 import stylegan_invert as si
+from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.training.configs import LOSSES, Options
 from stylegan_invert.training.gan import GANTrainer, build
-from stylegan_invert.training.gan_losses import ADVERSARIAL, StyleGAN2Loss
+from stylegan_invert.training.gan_losses import ADVERSARIAL, DirectionLoss, StyleGAN2Loss
 
 FORMULAS = {  # of the scores, as numpy arrays: G's loss of generated pictures, D's of generated and of real ones
     "nsgan": (lambda s: np.log1p(np.exp(-s)), lambda s: np.log1p(np.exp(s)), lambda s: np.log1p(np.exp(-s))),
@@ -133,6 +135,35 @@ def test_a_run_takes_every_loss(pictures, name, head):
     assert ("gradient_penalty" in values) == (name == "wgan-gp") != ("r1_penalty" in values)
     # The penalty of WGAN-GP is part of every step, as in its paper; R1 comes every 16 steps.
     assert [p.name for p in trainer.phases] == (["Gmain", "Dboth"] if name == "wgan-gp" else ["Gmain", "Dmain", "Dreg"])
+
+
+@pytest.mark.parametrize("mixing", [0, 1])
+def test_a_head_for_the_discriminator_alone(mixing):
+    """The generator's gradients are those without the embedding loss; the discriminator's are those with it."""
+    G, D = networks(head="direction")
+    inputs = inputs_of()
+    found = {}
+    for name, options in (
+        ("both", {}),
+        ("alone", {"embedding_for": "discriminator"}),
+        ("without", {"embedding_weight": 0}),
+    ):
+        loss = DirectionLoss("cpu", G.mapping, G.synthesis, D, style_mixing_prob=mixing, pl_weight=0, **options)
+        found[name] = [gradients(loss, module, f"{k}main", inputs) for k, module in (("G", G), ("D", D))]
+        assert "angle" in loss.stats.means()
+    torch.testing.assert_close(found["alone"][0], found["without"][0], rtol=1e-4, atol=1e-6)
+    assert torch.equal(found["alone"][1], found["both"][1])
+    assert (found["both"][0] - found["alone"][0]).abs().max() > 1e-3
+
+
+def test_the_command_knows_for_whom_the_head_is(pictures, tmp_path):
+    args = ["train", "--data", str(pictures.path), "-o", str(tmp_path / "run"), "--embedding-for", "discriminator"]
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 2 and "--embedding-for has no meaning without --head direction" in result.output
+    options = Options.for_resolution(
+        16, head="direction", embedding_for="discriminator", z_dim=7, w_dim=8, channel_base=64, channel_max=8, batch=4
+    )
+    assert GANTrainer(options, pictures).loss.embedding_for == "discriminator"
 
 
 def test_adaptive_augmentation_needs_a_boundary(pictures):

@@ -6,7 +6,8 @@ import PIL.Image
 import pytest
 
 import stylegan_invert as si
-from stylegan_invert.media.pictures import find_pictures, generator_pixels, projector_pixels, read_picture, write_png
+from stylegan_invert.media.pictures import generator_pixels, projector_pixels, read_picture, write_png
+from stylegan_invert.media.targets import find_targets
 
 
 def save(path, array, mode=None, **kwargs):
@@ -119,15 +120,15 @@ def test_targets_are_files_folders_and_patterns(tmp_path):
     for name in ("notes.txt", "notes.pdf", "._a.jpg"):  # Pillow writes PDF and does not read it; the last is a Mac's
         (tmp_path / name).write_text("x")
     with pytest.raises(si.ImageFileError, match="nothing.png: there is no such file"):
-        find_pictures([str(tmp_path / "nothing.png")])
-    assert [p.name for p in find_pictures([str(tmp_path)])] == ["a.png", "b.png", "c.jpg"]
-    assert [p.name for p in find_pictures([str(tmp_path / "*.png")])] == ["a.png", "b.png"]
-    assert [p.name for p in find_pictures([str(tmp_path / "c.jpg"), str(tmp_path)])] == ["c.jpg", "a.png", "b.png"]
+        find_targets([str(tmp_path / "nothing.png")])
+    assert [p.name for p in find_targets([str(tmp_path)])] == ["a.png", "b.png", "c.jpg"]
+    assert [p.name for p in find_targets([str(tmp_path / "*.png")])] == ["a.png", "b.png"]
+    assert [p.name for p in find_targets([str(tmp_path / "c.jpg"), str(tmp_path)])] == ["c.jpg", "a.png", "b.png"]
     with pytest.raises(si.ImageFileError, match="no file matches"):
-        find_pictures([str(tmp_path / "*.gif")])
+        find_targets([str(tmp_path / "*.gif")])
     (tmp_path / "none").mkdir()
     with pytest.raises(si.ImageFileError, match="no pictures in this folder"):
-        find_pictures([str(tmp_path / "none")])
+        find_targets([str(tmp_path / "none")])
 
 
 def test_the_two_official_roundings():

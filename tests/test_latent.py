@@ -567,7 +567,7 @@ def test_a_new_family_is_a_module(tmp_path):
         assert read_codes(tmp_path / method / "projected_z.npz").space == result.code.space
     assert adapt(G).prior == Prior("uniform")
     del MyGenerator.family
-    with pytest.raises(TypeError, match="it lacks family of the attributes of LatentGenerator"):
+    with pytest.raises(TypeError, match="the protocol LatentGenerator .* and it lacks family[.]"):
         si.project(G, real_picture(), "z")
 
 

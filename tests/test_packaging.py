@@ -112,6 +112,7 @@ def test_metadata_names_every_import():
     import ast
 
     names = {"PIL": "pillow", "pillow_heif": "pillow-heif", "imageio_ffmpeg": "imageio-ffmpeg"}
+    names |= {"face_alignment": "face-alignment"}
     imported = set()
     for path in [
         *ROOT.glob("stylegan_invert/**/*.py"),

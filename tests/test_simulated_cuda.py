@@ -20,6 +20,8 @@ from stylegan_invert.projectors import Projector
 from stylegan_invert.projectors.methods import METHODS
 from stylegan_invert.training import gan
 from stylegan_invert.training.configs import Options
+from stylegan_invert.training.encoder import train_encoder
+from stylegan_invert.training.encoder_options import EncoderOptions
 
 import simulated_cuda
 from conftest import make_direction_network, make_network
@@ -155,7 +157,7 @@ def test_the_simulation_leaves_torch_as_it_was():
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_runs(device, method, statistics, tmp_path):
     net = make_direction_network() if method == "de" else make_network()
-    more = {"prior_weight": 0.0} if "fast" in method else {}
+    more = {"prior_weight": 0.0} if "fast" in method or method == "restore" else {}
     if method == "encoder":
         more["encoder"] = tmp_path / "encoder.safetensors"
         generator = adapt(net.G)
@@ -233,6 +235,15 @@ def test_losses(device, loss):
     project(make_network(resolution=32).G.to(device), "w", list(pixels), loss=loss, steps=2)
 
 
+def test_observations(cuda, tmp_path):
+    PIL.Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    G = make_network().G.to(cuda)
+    project(G, "w", observe=f"mask:{tmp_path}/mask.png", compose=True, steps=2)
+    project(
+        G, "w", observe=["noise:.1,jpeg:50,blur:1,downsample:2,grey", lambda x: x.square()], steps=2, anchor_weight=0.1
+    )
+
+
 def families():
     sizes = {"channel_base": 64, "channel_max": 8}
     chain = [
@@ -290,6 +301,24 @@ def checked(folder):
     data = PictureSet(folder, 16)
     data.check()
     return data
+
+
+def test_an_encoder_is_trained_in_rounds(cuda, folder, tmp_path):
+    """With real pictures, and with a face embedder, which also measures the projection."""
+
+    class Embedder(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :, ::56, ::56].flatten(1)
+
+    torch.jit.script(Embedder()).save(str(tmp_path / "faces.pt"))
+    named = {"identity": tmp_path / "faces.pt"}
+    G = make_network().G.to(cuda)
+    settings = EncoderOptions(
+        kimg=0.008, batch=4, batch_gpu=2, width=4, loss="mse=1,identity=0.1", iterative=True, passes=2
+    )
+    file = train_encoder(adapt(G), settings, tmp_path / "run", checked(folder), files=named, run_torchscript=True)
+    result = si.project(G, PIXELS[0], "encoder", encoder=file, loss="mse", run_torchscript=True, **named)
+    assert result.metrics["identity"] > 0
 
 
 @pytest.mark.parametrize("head", ["none", "direction"])
@@ -355,6 +384,25 @@ def test_the_commands(device, tmp_path, folder):
     run("stats", network, "-o", tmp_path / "stats", *there)
     run("generate", "-n", network, "--seeds", 0, "--compress", 0.8, "-o", tmp_path / "compressed", *there)
     run("convert", network, tmp_path / "net.safetensors")
+
+
+def test_directions_and_edits(device, tmp_path):
+    network, there = tmp_path / "net.pkl", ("--device", device.type, "-n", tmp_path / "net.pkl")
+    si.save(make_network(), network)
+    for way in ("pca", "sefa"):
+        run("directions", way, "--components", "0-1", "-o", tmp_path / way, *there)
+    directions = [tmp_path / way / f"{way}01.safetensors" for way in ("pca", "sefa")]
+    for i, seeds in enumerate(("0-2", "3-5")):
+        run("generate", "--seeds", seeds, "-o", tmp_path / f"g{i}", *there)
+    groups = [tmp_path / f"g{i}" for i in (0, 1)]
+    run("directions", "boundary", *groups, "-o", tmp_path / "b.safetensors", *there)
+    run("directions", "keep", tmp_path / "b.safetensors", directions[0], "-o", tmp_path / "k.safetensors", *there)
+    run("directions", "assessor", "--pictures", *groups, "--steps", 1, "-o", tmp_path / "a.safetensors", *there)
+    moves = [x for file in (*directions, tmp_path / "a.safetensors") for x in ("--apply", f"{file}:1:0-2")]
+    mix = ("--mix", "seed:3:fine", "--plus", groups[0], "--minus", groups[1])
+    run("edit", "seed:1", *moves, *mix, "--frames", 2, "-o", tmp_path / "out" / "x", *there)
+    run("nearest", tmp_path / "out" / "x", tmp_path / "out", *there)
+    run("mix", "--row", "seed:1", "--col", tmp_path / "out" / "x", "-o", tmp_path / "mixed", *there)
 
 
 def test_the_training_command(device, tmp_path, folder):

@@ -2,6 +2,7 @@
 # Takes at most 15 CPU seconds.
 
 import json
+import re
 import time
 
 import numpy as np
@@ -192,7 +193,28 @@ def test_goals_that_are_not_reached():
     assert speed.reached_quartiles(values, np.inf) == pytest.approx(base.quartiles(values))
 
 
-def test_methods_without_steps_are_refused():
-    with pytest.raises(ValueError, match="'de' takes no steps"):
-        speed.way_of("de")
+def test_a_way_is_a_method_with_options():
+    way = speed.way_of("v+:optimizer=lbfgs,prior-weight=1e-6,patience=none")
+    assert way.options == {"optimizer": "lbfgs", "prior_weight": 1e-6, "patience": None} and way.steps == 1000
+    assert way.file == "v+-optimizer-lbfgs-prior-weight-1e-6-patience-none"
+    assert speed.way_of("fast-z:restarts=4,halvings=2,steps=9").steps == 9
     assert speed.way_of("fast-w")[:2] == ("fast-w", 100)
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("de", "'de' takes no steps"),
+        ("nothing", "'nothing' is unknown"),
+        ("w:step=3", "'step=3': expected NAME=VALUE"),
+        ("w:steps", "'steps': expected NAME=VALUE"),
+        ("w:steps=3,steps=4", "'steps=4': expected NAME=VALUE, each name once"),
+        ("w:steps=many", "'steps=many': expected an integer"),
+        ("w:steps=0", "steps is 0; expected an integer"),
+        ("fast-w:beta1=0.3", "beta1 has no effect here: the optimizer is not adam"),
+        ("w:optimizer=newton", "optimizer is 'newton'; expected one of adam"),
+    ],
+)
+def test_ways_that_are_refused(text, error):
+    with pytest.raises(ValueError, match=re.escape(error)):
+        speed.way_of(text)

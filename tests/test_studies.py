@@ -108,7 +108,13 @@ def test_networks_and_pictures_that_do_not_fit_are_refused(tmp_path):
         dense.run(large, tmp_path / "out", data, generated=2, layer="b8.conv1")
 
 
-NEEDED = {"compression": ["--data", "z"], "encoder": ["--encoder", "z"]}
+NEEDED = {
+    "compression": ["--data", "z"],
+    "encoder": ["--encoder", "z"],
+    "head": ["--data", "z"],
+    "identity": ["--people", "z"],
+    "tuning": ["--data", "z"],
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -18,6 +18,7 @@ import torch
 
 from stylegan_invert.cli.main import cli
 from stylegan_invert.errors import TrainingError
+from stylegan_invert.io.encoder_file import ENCODER_FILE
 from stylegan_invert.ops import native
 from stylegan_invert.training import distributed, loop
 from stylegan_invert.training.configs import Options
@@ -26,7 +27,7 @@ from stylegan_invert.training.means import Statistics
 
 from official import HERE
 
-COMMAND = ["-m", "stylegan_invert", "train"]
+COMMAND = ["-m", "stylegan_invert"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SIZES = (
     "--resolution 16 --z-dim 8 --w-dim 8 --channel-base 64 --channel-max 8 --gamma 1 --metric-samples 0 --tick 0.032"
@@ -42,29 +43,29 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def start(*args, launcher=(), **environment):
+def start(*args, launcher=(), command="train", **environment):
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "STYLEGAN_INVERT_OPS": "reference", **environment}
     return subprocess.Popen(
-        [sys.executable, *launcher, *COMMAND, "--device", "cpu", *map(str, args)],
+        [sys.executable, *launcher, *COMMAND, command, "--device", "cpu", *map(str, args)],
         cwd=HERE.parent, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
-def pair(*args):
+def pair(*args, **options):
     """Two processes with the settings that torchrun gives, without its own process, which takes seconds to start."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         settings = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(s.getsockname()[1]), "WORLD_SIZE": "2"}
-    return [start(*args, RANK=str(rank), LOCAL_RANK=str(rank), **settings) for rank in range(2)]
+    return [start(*args, RANK=str(rank), LOCAL_RANK=str(rank), **settings, **options) for rank in range(2)]
 
 
-def here(*args):
+def here(*args, command="train"):
     """The command in this process, with one thread as the others have."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with native.using("reference"):
-            cli(["train", "--device", "cpu", *map(str, args)], standalone_mode=False)
+            cli([command, "--device", "cpu", *map(str, args)], standalone_mode=False)
     finally:
         torch.set_num_threads(threads)
 
@@ -121,6 +122,30 @@ def test_a_pair_that_a_signal_stops_and_one_process_goes_on_from_equals_one_to_t
     assert logged(one) == logged(two)
     names = {path.name for path in one.iterdir()}
     assert names == {path.name for path in two.iterdir()} and {"reals.png", "fakes000000.png"} <= names
+
+
+def test_an_encoder_that_one_process_begins_and_a_pair_ends_equals_one_to_the_bit(
+    pictures, tiny_file, tmp_path, monkeypatch
+):
+    """With real pictures, several passes, batch normalisation, which compares a round, and its running means."""
+    args = [tiny_file, "--data", pictures, "--batch", 8, "--width", 4, "--loss", "mse", "--iterative", "--passes", 2]
+    args += ["--batch-gpu", 4, "--kimg", 0.048, "--tick", 0.016, "--snap", 1, "--quiet"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    here(*args, "-o", one, command="train-encoder")
+    write = loop._Log.write
+
+    def write_and_stop(log, values):
+        write(log, values)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Log, "write", write_and_stop)
+        here(*args, "-o", two, command="train-encoder")
+    assert checkpoint(two)["nimg"] == 16
+    for process in pair(tiny_file, "--resume", two, "--quiet", command="train-encoder"):
+        finish(process)
+    assert differences(checkpoint(one), checkpoint(two)) == [] and logged(one) == logged(two)
+    assert (one / ENCODER_FILE).read_bytes() == (two / ENCODER_FILE).read_bytes()
 
 
 def test_a_process_that_dies_stops_the_other_with_one_sentence(pictures, tmp_path):

@@ -158,6 +158,7 @@ def test_resolutions_that_are_none_are_refused(resolution):
         (dict(kimg=math.nan), "kimg is nan; expected a number above 0"),
         (dict(mixing=1.5), "mixing is 1.5; expected a number from 0 to 1"),
         (dict(fp16=1), "fp16 is 1; expected True or False"),
+        (dict(uniform_z=True), "normalize_z and uniform_z are both True"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -674,7 +675,8 @@ def test_the_command_starts_from_a_network_file(folder, tmp_path):
     assert si.load(tmp_path / "run" / "network-snapshot-000000.pkl").G.z_dim == 7
 
 
-def test_the_papers_sampling_is_warned_of(folder, tmp_path):
+@pytest.mark.parametrize("sampling", ["angles", "uniform"])
+def test_the_papers_samplings_are_warned_of(folder, tmp_path, sampling):
     args = [
         "--kimg",
         0.004,
@@ -689,9 +691,14 @@ def test_the_papers_sampling_is_warned_of(folder, tmp_path):
         "--head",
         "direction",
     ]
-    result = invoke("--data", folder, "-o", tmp_path / "run", "--sampling", "angles", *args)
+    result = invoke("--data", folder, "-o", tmp_path / "run", "--sampling", sampling, *args)
     assert result.exit_code == 0 and "official code divides z by its root mean square" in result.output
-    assert not si.load(tmp_path / "run" / "network-snapshot-000000.pkl").G.mapping.normalize_z
+    file = tmp_path / "run" / "network-snapshot-000000.pkl"
+    mapping = si.load(file).G.mapping
+    assert not mapping.normalize_z and mapping.uniform_z == (sampling == "uniform")
+    result = invoke("--data", folder, "-o", tmp_path / "other", "--resume", file, "--sampling", "normal", *args[:4])
+    assert result.exit_code == 1, result.output
+    assert f"another --sampling ({sampling}; this run has normal)" in str(result.exception)
 
 
 def test_events_are_written_where_tensorboard_is(folder, tmp_path, monkeypatch):
@@ -735,7 +742,8 @@ def test_training_on_a_gpu_in_half_precision(folder, tmp_path, head):
 
 SETTINGS = """
 import torch
-from stylegan_invert.training.precision import _parts, training_settings
+from stylegan_invert.ops.precision import _parts
+from stylegan_invert.training.precision import training_settings
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 names = [(part, "fp32_precision") for part in _parts()] + [(cudnn, "benchmark")]
 if not {newer}:

@@ -1,20 +1,26 @@
-"""How far a set of generated pictures is from a set of real ones, by the features of the shipped SqueezeNet.
+"""How far a set of generated pictures is from a set of real ones.
 
-The network is not Inception, so the numbers are not FIDs and cannot be compared with published ones; they are reported
-as "frechet_squeezenet" and "kid_squeezenet".
+By the features of the shipped SqueezeNet the distances are no FIDs and cannot be compared with published ones; they are
+reported as "frechet_squeezenet" and "kid_squeezenet". By the features of FID's own network, whose weights the user has, they
+are reported as "fid" and "kid".
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..files import plain
+from ..files.door import Kind
 from ..generator import Code, GeneratorAdapter
 from ..losses.base import as_rgb
 from ..losses.lpips import SqueezeLPIPS
+from ..losses.weight_files import read_weights, with_weights
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
+from ..networks.inception import FIDInception, resized_as_tensorflow
 
 FRECHET_SAMPLES = 10_000  # with fewer pictures the bias of the Fréchet distance is too large
 FEWEST = 8  # a kernel distance needs at least so many pictures on each side
@@ -22,8 +28,48 @@ SIDE = 128  # pictures of all sizes are resized to this one
 BATCH = 64
 UNIT = 6.0  # features are divided by this, about their root mean square on photographs, so that distances are near one
 
+FID_SIDE = 299  # the side of the pictures that Inception is shown
+_FID_FILE = Kind(
+    "the weights of FID's Inception as pytorch-fid and torch-fidelity publish them (pt_inception-2015-12-05-6726825d.pth)",
+    2**30,
+    ValueError,
+)
 
-class PictureFeatures:
+Progress = Callable[[int], None]
+
+
+class Features:
+    """A function from pictures to vectors of features."""
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, F) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
+        raise NotImplementedError
+
+    def of(self, batches: Iterable[torch.Tensor], progress: Progress | None = None) -> torch.Tensor:
+        """The features (N, F) of all pictures of many batches; see `features_of`."""
+        return features_of([self], batches, progress)[0]
+
+
+def features_of(
+    networks: Sequence[Features], batches: Iterable[torch.Tensor], progress: Progress | None = None
+) -> list[torch.Tensor]:
+    """The features (N, F) of all pictures of many batches, by each of several networks.
+
+    Args:
+        networks: the functions that compute features.
+        batches: pictures as `Features.__call__` takes them.
+        progress: called with the number of pictures of each batch.
+    """
+    features: list[list[torch.Tensor]] = [[] for _ in networks]
+    for batch in batches:
+        for rows, network in zip(features, networks):
+            rows.append(network(batch))
+        if progress is not None:
+            progress(len(batch))
+    return [torch.cat(rows) for rows in features]
+
+
+class PictureFeatures(Features):
     """512 numbers per picture: SqueezeNet 1.1's last feature map, averaged over the picture and divided by 6.
 
     Pictures of all sizes are resized to 128x128, bilinearly and with antialiasing.
@@ -36,25 +82,42 @@ class PictureFeatures:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 512) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
-        x = as_rgb(as_images(pixels, self.device))
-        x = F.interpolate(x, [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
         with torch.no_grad():
-            last = self._network((x - self._shift) / self._scale)[-1]
-        return last.mean(dim=[2, 3]).cpu().double() / UNIT
+            return self.of_images(as_images(pixels, self.device)).cpu().double()
 
-    def of(self, batches: Iterable[torch.Tensor], progress: Callable[[int], None] | None = None) -> torch.Tensor:
-        """The features (N, 512) of all pictures of many batches.
+    def of_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 512) float32, with gradients, of images (N, C, H, W) in [-1, 1] on the device of this object."""
+        x = F.interpolate(as_rgb(images), [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
+        return self._network((x - self._shift) / self._scale)[-1].mean(dim=[2, 3]) / UNIT
 
-        Args:
-            batches: pictures as `__call__` takes them.
-            progress: called with the number of pictures of each batch.
-        """
-        features = []
-        for batch in batches:
-            features.append(self(batch))
-            if progress is not None:
-                progress(len(batch))
-        return torch.cat(features)
+
+class FIDFeatures(Features):
+    """2048 numbers per picture: those from which FID is computed (Heusel et al., 2017), as torch-fidelity computes them.
+
+    Pictures of all sizes are resized to 299x299 with TensorFlow's bilinear interpolation (`resized_as_tensorflow`), which is
+    also that of the original code and of torch-fidelity. pytorch-fid interpolates with PyTorch, and its numbers differ.
+
+    Args:
+        file: the state dict of FID's Inception, pt_inception-2015-12-05-6726825d.pth, also as safetensors.
+        device: where to compute.
+
+    Raises:
+        ValueError: there is no such file, or it is another one.
+    """
+
+    def __init__(self, file: str | os.PathLike, device: torch.device | str = "cpu"):
+        stored = read_weights(file, _FID_FILE, None, "", "the state dict of pytorch-fid or torch-fidelity instead")
+        try:
+            self._network = with_weights(FIDInception, stored).eval().to(device)
+        except plain.Misfit as e:
+            raise ValueError(f"{os.fspath(file)}: {e}; expected {_FID_FILE.words}") from None
+        self.device = torch.device(device)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 2048) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
+        x = as_rgb(pixels.to(self.device, torch.float32))
+        with torch.no_grad():
+            return self._network((resized_as_tensorflow(x, FID_SIDE) - 128) / 128).cpu().double()
 
 
 def generated_pictures(
@@ -135,6 +198,21 @@ def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
     if min(len(real), len(generated)) >= FRECHET_SAMPLES:
         result["frechet_squeezenet"] = frechet_distance(real, generated)
     return result
+
+
+def fid_distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
+    """FID and the kernel distance by the features of FID's own network.
+
+    Args:
+        real: features (N, 2048) of real pictures; see `FIDFeatures`.
+        generated: features (M, 2048) of generated pictures.
+
+    Returns:
+        "fid", which for few pictures is larger than for many; "kid" and its standard error "kid_stderr", of blocks that share
+        no picture (torch-fidelity draws 100 subsets of 1000, which have the same mean).
+    """
+    value, error = kid(real, generated)
+    return {"fid": frechet_distance(real, generated), "kid": value, "kid_stderr": error}
 
 
 def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -14,6 +14,7 @@ import click
 
 from ..errors import printable
 from ..io.progress import bar
+from ..signals import Stopped
 
 
 class Commands(click.Group):
@@ -404,3 +405,15 @@ def termination() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """A context manager for a run that writes checkpoints. If a signal ends the run, it says how to go on."""
+    from ..training import distributed
+
+    try:
+        yield
+    except Stopped as e:
+        say(not distributed.prints(), str(e))
+        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..options import Check, flags
-from .common import Number
+from .common import Number, UserPath
 
 UNLIMITED = (10**9, 1e12)  # upper limits that only keep out nonsense, and need not be shown
 
@@ -37,7 +37,7 @@ def click_option(field: dataclasses.Field, default_text: str | None = None) -> C
     return click.option(
         *flags(field),
         field.name,
-        type=parameter_type(check),
+        type=UserPath() if field.metadata["metavar"] == "FILE" else parameter_type(check),
         metavar=field.metadata["metavar"],
         help=f"{about}  [default: {default_text}]" if default_text else about,
     )

@@ -17,6 +17,8 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
+from ..projectors.settings import TuningOptions
+from ..signals import signals_wait
 from .common import (
     Progress,
     UserPath,
@@ -31,9 +33,12 @@ from .common import (
     quiet_option,
     sampling,
     say,
+    stopping,
     z_prior_option,
 )
 from .options import class_options, click_option, text_of_default
+
+SECONDS = 60.0  # between two checkpoints
 
 
 class Batch(click.IntRange):
@@ -58,6 +63,18 @@ class Class(click.ParamType):
             return int(value)
         except ValueError:
             self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
+
+
+class Tune(click.IntRange):
+    """The parameter type of ``--tune``: a number of steps, or True where the option stands alone."""
+
+    name = "steps"
+
+    def __init__(self) -> None:
+        super().__init__(min=1, max=10**6)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | bool:
+        return value if value is True else super().convert(value, param, ctx)
 
 
 def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +136,8 @@ def _listed(names: list[str]) -> str:
     required=True,
     multiple=True,
     metavar="FILE",
-    help="A picture, a folder of pictures, or a pattern in quotes. The option may be repeated.",
+    help="A picture, a folder or zip of pictures, a pattern in quotes, or a list (.txt) with a picture in each line. The "
+    "option may be repeated.",
 )
 @click.argument("unquoted", nargs=-1, metavar="")
 @outdir_option
@@ -133,8 +151,8 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum.  "
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
 )
 @weight_options
@@ -157,6 +175,35 @@ def _listed(names: list[str]) -> str:
     "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME[:VALUE],...",
+    help="What happens to a picture before it is compared, for restoring damaged pictures. mask:FILE: only the white pixels of "
+    "FILE are seen. downsample:FACTOR[:KERNEL]: smaller by a whole factor, by the filter area, bilinear, bicubic (the default) "
+    "or lanczos. grey: without colours. jpeg:QUALITY: as from a JPEG file, 1 to 100. noise:SIGMA: with normal noise, as a share "
+    "of the range from black to white. blur:SIGMA: blurred, in pixels. Several follow one another, as in blur:1,downsample:4; "
+    "the option may also be repeated.",
+)
+@click.option(
+    "--observed",
+    is_flag=True,
+    help="The targets are damaged already and are compared as they are, at the size that --observe gives. Without this option "
+    "they are whole, and are damaged first.",
+)
+@click.option(
+    "--truth",
+    type=UserPath(),
+    multiple=True,
+    metavar="FILE",
+    help="With --observed and one target: the whole picture, to measure how well it was found.",
+)
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="Also write composed.png: the result with what the target shows of it, its own pixels where the mask of --observe is "
+    "white, or its brightness with --observe grey.",
+)
 @click.option(
     "--sequence",
     is_flag=True,
@@ -185,6 +232,18 @@ def _listed(names: list[str]) -> str:
     help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
 )
 @click.option(
+    "--tune",
+    type=Tune(),
+    is_flag=False,
+    flag_value=True,
+    metavar="[STEPS]",
+    help="After the search, tune the network to each target (Pivotal Tuning Inversion): the code stays, and the network's "
+    "weights move by at most STEPS steps until its picture fits. The tuned network is written beside the code.  "
+    "[default for STEPS: 350; 1000 with --tune-schedule progressive]",
+)
+@click.option("--tune-together", is_flag=True, help="Tune one network to all targets, and write it into DIR.")
+@class_options(TuningOptions)
+@click.option(
     "--save-noise",
     is_flag=True,
     help="Save the optimised noise maps in projected_w.npz, and render proj.png with them. 'stylegan-invert generate' "
@@ -202,6 +261,20 @@ def _listed(names: list[str]) -> str:
     help="Number of targets that are projected together on a GPU. auto: as many as its memory holds. A CPU takes one "
     "after another.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.FloatRange(min=0),
+    default=SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Write the state of a search so often. After an interruption the same command goes on from it, and ends at the "
+    "same result.",
+)
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="With several targets, forget what an earlier run has written into DIR, and begin anew.",
+)
 @class_options(PictureReading)
 @device_option
 @quiet_option
@@ -213,6 +286,8 @@ def command(
     quiet: bool,
     device: str,
     init: str | None,
+    observe: tuple[str, ...],
+    truth: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
@@ -220,14 +295,19 @@ def command(
     For one file, writes into DIR; for a folder, a pattern or several --target, into a folder of DIR for each picture,
     which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
-    of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
-    decibels; and SSIM, the structural similarity.
+    of similarity (result.json); with --tune also the tuned network (tuned.pkl) and the picture before (pivot.png). The
+    measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in decibels; and SSIM, the structural
+    similarity; with --identity also the cosine distance of the faces. With --observe, target.png is the damaged picture
+    that was compared, truth.png the whole one, and the measures are of the damaged pictures and, under "truth", of the
+    whole ones.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
+    stylegan-invert project -n cats64-de -t photo.jpg -o out/mine --method fast-w --tune
+    stylegan-invert project -n ffhq -t small.png -o out --observe downsample:8 --observed
     """
-    from ..media.pictures import find_pictures
+    from ..media.targets import find_targets, is_single
 
     if unquoted:
         remedy = "Put a pattern in quotes, as -t 'pictures/*.png', or repeat -t for each file."
@@ -237,13 +317,29 @@ def command(
     for target in targets:
         if re.match(r"https?://", target, re.IGNORECASE):
             raise click.UsageError(f"-t {shown_url(target)}: download the picture first, and name the file.")
-    pictures = find_pictures(list(targets), functools.partial(say, quiet))
-    names = folder_names(pictures)
+    pictures = find_targets(list(targets), functools.partial(say, quiet))
+    names = folder_names([str(picture) for picture in pictures])
     # The layout follows from what was asked for, not from how many files a pattern matches or a folder holds.
-    single = len(targets) == 1 and Path(targets[0]).is_file()
+    single = is_single(list(targets))
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
-    run(network, pictures, outdirs, pick_device(device), quiet, init=starts(init, names), **options)
+    if observe:
+        options["observe"] = ",".join(observe)
+    if truth:
+        if not single:
+            raise click.UsageError("--truth is for one target; project several one by one.")
+        options["truth"] = find_targets(list(truth), functools.partial(say, quiet))
+    options |= {"init": starts(init, names)} if init is not None else {}
+    if single or options["tune_together"]:
+        if options.pop("overwrite"):
+            raise click.UsageError(
+                "--overwrite is for several targets, each with a network of its own; other results are always replaced."
+            )
+        run(network, pictures, outdirs, pick_device(device), quiet, **options)
+    else:
+        from .project_many import run_many
+
+        run_many(network, pictures, outdirs, Path(outdir), pick_device(device), quiet, **options)
 
 
 def starts(init: str | None, names: list[str]) -> Any:
@@ -274,14 +370,15 @@ def starts(init: str | None, names: list[str]) -> Any:
 
 def run(
     network: str,
-    pictures: list[Path],
+    pictures: list[Any],
     outdirs: list[Path],
     device: Any,
     quiet: bool,
     video: bool = False,
+    checkpoint: float = SECONDS,
     **options: Any,
 ) -> None:
-    """Project pictures, and save each result as soon as it is computed.
+    """Project pictures, and save each result as soon as it is computed. The first that fails ends the run.
 
     Args:
         network: the value of ``--network``.
@@ -290,17 +387,48 @@ def run(
         device: the torch device.
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
+        checkpoint: seconds between two checkpoints.
         options: further arguments of `projectors.project_each`.
     """
-    from ..losses import DEFAULT_LOSS, parse_terms
-    from ..projectors import find_method, project_each
+    from ..projectors.checkpoint import Checkpoints
+    from ..projectors.observations import parse
+    from ..projectors.run import prepared
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
-    preset = find_method(options["method"]).preset if "method" in options else {}
-    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
+    check_loss(options)
+    parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures(pictures, quiet, **{name: options[name] for name in ("fit", "background") if name in options})
+    check_pictures([*pictures, *options.get("truth", ())], quiet, reading_of(options))
+    net = open_for(pictures, network, device, quiet, options)
+    settings = repr([net.sha256, *sorted(options.items())])
+    with (
+        sampling(quiet) as samples,
+        bars([str(p) for p in pictures], quiet) as callback,
+        stopping(),
+        signals_wait() as arrived,
+    ):
+        projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        checkpoints = Checkpoints(outdirs, settings, checkpoint, arrived)
+        for i, result in enumerate(projector.project(pictures, checkpoints=checkpoints, **of_run)):
+            result.save(outdirs[i])
+            which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
+            say(quiet, f"{which}{pictures[i]} -> {outdirs[i]}: {summary(result)}")
+
+
+def check_loss(options: dict[str, Any]) -> None:
+    """Refuse a wrong ``--loss``. It is that of the options, of the method's preset, or the default."""
+    from ..losses import DEFAULT_LOSS, parse_terms
+    from ..projectors import find_method
+
+    preset = find_method(options["method"]).preset if "method" in options else {}
+    parse_terms(options.get("loss") or preset.get("loss") or DEFAULT_LOSS)
+
+
+def open_for(pictures: list[Any], network: str, device: Any, quiet: bool, options: dict[str, Any]) -> Any:
+    """Open the network of a run on its device, and say what will be done."""
+    from ..projectors import find_method
+
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)
@@ -309,35 +437,34 @@ def run(
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
     if options.get("save_noise"):
         say(quiet, "note: official generate.py will render these codes without the noise maps, so its pictures differ")
-    with sampling(quiet) as samples, _bars(pictures, quiet) as callback:
-        results = project_each(
-            net, [str(p) for p in pictures], keep_steps=video, callback=callback, progress=samples, **options
-        )
-        for i, (picture, outdir, result) in enumerate(zip(pictures, outdirs, results)):
-            result.save(outdir)
-            which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
-            say(quiet, f"{which}{picture} -> {outdir}: {_summary(result)}")
+    return net
 
 
-def check_pictures(pictures: list[Path], quiet: bool, **reading: str) -> None:
+def reading_of(options: dict[str, Any]) -> PictureReading:
+    """Those of a command's options that say how pictures are read."""
+    return PictureReading(**{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options})
+
+
+def check_pictures(pictures: list[Any], quiet: bool, reading: PictureReading) -> None:
     """Read every picture, and name all that cannot be read.
 
     Args:
         pictures: the files.
         quiet: True shows no progress.
-        reading: arguments of `media.pictures.read_picture`.
+        reading: how they are read.
 
     Raises:
         ImageFileError: pictures cannot be read.
     """
     from ..errors import ImageFileError
-    from ..media.pictures import read_picture
+    from ..media.picture_medium import Pictures
 
-    wrong = []
+    reading.check(pictures)
+    medium, wrong = Pictures((3, 8, 8)), []
     with counting(len(pictures), "checking pictures", quiet or len(pictures) < 10) as progress:
         for picture in pictures:
             try:
-                read_picture(picture, 8, 3, **reading)
+                medium.read(picture, reading)
             except ImageFileError as e:
                 wrong.append(str(e))
             progress(1)
@@ -355,7 +482,7 @@ def _default(net: Any) -> str:
 
 
 @contextlib.contextmanager
-def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
+def bars(names: list[str], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
     """A context manager that gives a callback for a projector. It shows a progress bar for the targets in work."""
     bar: Progress | None = None
 
@@ -365,9 +492,9 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
             bar.close()
         if bar is None or step.number == 1:
             last = first + len(step.distance)
-            what = pictures[first].name if last - first == 1 else "targets"
-            if len(pictures) > 1:
-                what = f"{what}, {first + 1}{f'-{last}' if last - first > 1 else ''} of {len(pictures)}"
+            what = os.path.basename(names[first]) if last - first == 1 else "targets"
+            if len(names) > 1:
+                what = f"{what}, {first + 1}{f'-{last}' if last - first > 1 else ''} of {len(names)}"
             bar = Progress(step.total, what, quiet)
         bar(step)
         if step.number == step.total:
@@ -380,11 +507,20 @@ def _bars(pictures: list[Path], quiet: bool) -> Iterator[Callable[[int, Any], No
             bar.close()
 
 
-def _summary(result: Any) -> str:
-    """The measures of similarity of a result, and the time it took."""
+def summary(result: Any) -> str:
+    """The measures of similarity of a result, and the time it took; for a tuned one also those before."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"
-        for name, key, digits in (("LPIPS", "lpips", 4), ("PSNR", "psnr", 2), ("SSIM", "ssim", 4))
-        if result.metrics[key] is not None
+        for name, key, digits in (
+            ("LPIPS", "lpips", 4),
+            ("PSNR", "psnr", 2),
+            ("SSIM", "ssim", 4),
+            ("identity", "identity", 4),
+        )
+        if result.metrics.get(key) is not None
     ]
-    return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"
+    text = ", ".join(numbers)
+    if result.pivot is None:
+        return f"{text} ({result.record['seconds']:.1f} s)"
+    tuning = result.record["tuning"]
+    return f"{summary(result.pivot)}; tuned: {text} ({tuning['seconds']:.1f} s, {tuning['steps']} steps)"

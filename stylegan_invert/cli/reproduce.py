@@ -15,8 +15,12 @@ COMMANDS = {
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
+    "head": "Cho: settings of a training with a direction head.",
+    "identity": "Bayat: whether people are recognised in reconstructions.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
+    "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
     "speed": "The fast methods beside the official projector.",
+    "tuning": "Roich et al.: tuning the network to pictures.",
 }
 
 
@@ -39,7 +43,7 @@ def ways_of(study: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 def run_study(
     study: Any,
-    network: str,
+    network: str | None,
     outdir: str,
     device: str,
     quiet: bool,
@@ -53,7 +57,7 @@ def run_study(
 
     Args:
         study: a module of `stylegan_invert.studies`, with the functions ``run`` and ``table``.
-        network, outdir, device, quiet: the values of these options.
+        network, outdir, device, quiet: the values of these options. The network may be None, if the study can do without.
         data: the real pictures' path, or None.
         pictures: which of them to take, as `common.Span` gives it.
         figures: the figures that the study writes, for the last line that is printed.
@@ -62,7 +66,7 @@ def run_study(
     from ..studies.base import picture_set
 
     where = pick_device(device)
-    net = open_network(network, quiet)
+    net = None if network is None else open_network(network, quiet)
     if data is not None:
         settings["data"] = picture_set(net, data, pictures)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)

@@ -4,11 +4,20 @@ from typing import Any
 
 import click
 
-from ..projectors.methods import METHODS
 from .common import SEED, UserPath, data_option, device_option, network_option, outdir_option, quiet_option
 from .reproduce import run_study
 
-WAYS = [name for name, method in METHODS.items() if name != "w" and not method.one_pass]
+
+def check_ways(ctx: click.Context, param: click.Parameter, ways: tuple[str, ...]) -> tuple[str, ...]:
+    """A click callback that refuses what the study would refuse, before a network is read."""
+    from ..studies.speed import way_of
+
+    for text in ways:
+        try:
+            way_of(text)
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from None
+    return ways
 
 
 @click.command()
@@ -17,8 +26,10 @@ WAYS = [name for name, method in METHODS.items() if name != "w" and not method.o
 @click.option("--generated", type=click.IntRange(min=1), default=20, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=1), default=20, show_default=True, help="Real pictures, at most.")
 @click.option(
-    "--way", "ways", multiple=True, type=click.Choice(WAYS), default=("fast-w+", "fast-w"), show_default=True,
-    help="A method that is compared, with its own preset. Give the option again for each further method.",
+    "--way", "ways", multiple=True, metavar="METHOD[:OPTION=VALUE,...]", default=("fast-w+", "fast-w"), show_default=True,
+    callback=check_ways,
+    help="A method that takes steps, with its own preset or with other values of its options. Give the option again for "
+    "each further method.",
 )  # fmt: skip
 @click.option(
     "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps of the official projector."

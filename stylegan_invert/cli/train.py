@@ -1,16 +1,25 @@
 """``stylegan-invert train``"""
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from ..options import flags
-from ..training.configs import BY_RESOLUTION, Options
-from .common import Number, Span, UserPath, check_outdir, counting, device_option, pick_device, quiet_option, say
+from ..training.configs import BY_RESOLUTION, SAMPLINGS, Options
+from .common import (
+    Number,
+    Span,
+    UserPath,
+    check_outdir,
+    counting,
+    device_option,
+    pick_device,
+    quiet_option,
+    say,
+    stopping,
+)
 from .options import class_options
 
 AUGMENTS = {"noaug": "none", "ada": "ada", "fixed": "fixed"}  # the official words, and those of `Options.augment`
@@ -21,6 +30,7 @@ NEEDS = {  # options that mean nothing without another
     "embedding_weight": "--head direction",
     "embedding_weight_later": "--head direction",
     "embedding_later_kimg": "--head direction",
+    "embedding_for": "--head direction",
 }
 GOING_ON = {"resume", "kimg", "data", "device", "quiet"}  # what may be given anew when a stopped run goes on
 DEFAULT_TEXTS = {
@@ -64,10 +74,11 @@ DEFAULT_TEXTS = {
 @class_options(Options, DEFAULT_TEXTS)
 @click.option(
     "--sampling",
-    type=click.Choice(["normal", "angles"]),
+    type=click.Choice(list(SAMPLINGS)),
     default="normal",
     show_default=True,
-    help="normal: as official networks, which normalise z. angles: as in the paper of the direction head, without that.",
+    help="normal: as official networks, which normalise z. The paper of the direction head has two others, without that: "
+    "angles gives the network numbers from N(0, 1), uniform from U(-1, 1).",
 )
 @click.option(
     "--aug",
@@ -141,19 +152,6 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)
     say(quiet, f"wrote {newest}; a picture of its samples is beside it")
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[None]:
-    """A context manager for a run of the training loop. If a signal ends the run, it says how to go on."""
-    from ..training import distributed
-    from ..training.loop import Stopped
-
-    try:
-        yield
-    except Stopped as e:
-        say(not distributed.prints(), str(e))
-        raise click.exceptions.Exit(128 + e.signal) from None  # as a shell reports a process that a signal has ended
 
 
 def stopped_run(
@@ -230,7 +228,7 @@ def new_run(
         **sizes,
         **{name: chosen[name] for name in given},
         "augment": AUGMENTS[chosen["aug"]],
-        "normalize_z": chosen["sampling"] == "normal",
+        **dict(zip(("normalize_z", "uniform_z"), SAMPLINGS[chosen["sampling"]])),
         "fp16": where.type == "cuda" and not chosen["fp32"],
     }
     options = Options.for_resolution(data.resolution, channels=data.channels, c_dim=data.c_dim, **settings)

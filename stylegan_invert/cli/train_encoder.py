@@ -26,7 +26,7 @@ from .options import class_options
 from .project import weight_options
 from .train import Watch, check, stopping
 
-GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", *WEIGHTS}
+GOING_ON = {"network", "resume", "kimg", "data", "device", "quiet", "z_prior", "run_torchscript", *WEIGHTS}
 
 
 @click.command()
@@ -65,16 +65,20 @@ def command(
     """Train an encoder for a network: one pass of it finds the code of a picture.
 
     The network itself is not changed, and may be of any family. DIR gets encoder.safetensors, sheets of pictures over
-    their reconstructions, log.jsonl and a checkpoint. A run that was stopped goes on with --resume DIR.
+    their reconstructions, log.jsonl and a checkpoint. A run that was stopped goes on with --resume DIR. With torchrun
+    several processes share each batch, and the encoder becomes the same as with one.
 
     \b
     stylegan-invert train-encoder cats32 -o runs/encoder --data photos
     stylegan-invert project -n cats32 -t photo.jpg -o out --method encoder --encoder runs/encoder
+    torchrun --nproc-per-node 2 -m stylegan_invert train-encoder cats32 -o runs/encoder --kimg 50
     """
     from ..generator import adapt, with_prior
+    from ..training import distributed
     from ..training.encoder import train_encoder
 
-    where = pick_device(device)
+    where = distributed.own_device(pick_device(device))
+    quiet = quiet or not distributed.prints()
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     if resume is None and outdir is None:
         raise click.UsageError("--outdir is needed, or --resume with the folder of a stopped run.")
@@ -96,12 +100,13 @@ def command(
     real = f", and {len(data.names):,} real pictures" if data is not None else ""
     say(
         quiet,
-        f"training an encoder to {options.space} on pictures of {network}{real}, on {where}, for {options.kimg:g} thousand",
+        f"training an encoder to {options.space} on pictures of {network}{real}, on {where}{distributed.about()}, for "
+        f"{options.kimg:g} thousand",
     )
     with stopping():
         newest = train_encoder(
             generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
-            callback=Watch(quiet), **rhythm,
+            run_torchscript=chosen["run_torchscript"], callback=Watch(quiet), **rhythm,
         )  # fmt: skip
     say(quiet, f"wrote {newest}; sheets of reconstructions are beside it")
 

@@ -12,18 +12,22 @@ Forms are for JSON and for the plain values that a pickle holds beside its tenso
 here imports torch.
 """
 
+import codecs
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 from ..errors import printable
-from .door import Kind, read_bytes
+from .door import Kind, opened, read_bytes
 
 Form = Callable[[Any, str], Any]
 MAX_VALUES = 2**20  # values in a JSON text, each of which takes up to 250 bytes: records of this package have far fewer
 MAX_DEPTH = 32  # of lists and tables in one another, where a form accepts anything
+MAX_ENTRY = 2**20  # characters of an entry of a table that `read_entries` reads
+MAX_ENTRIES = 2**20  # entries of such a table
 
 
 class Misfit(ValueError):
@@ -78,6 +82,108 @@ def parse_json(data: bytes | bytearray | str, form: Form, place: str = "") -> An
     except ValueError:  # an integer of more digits than Python converts
         raise Misfit(f"{where}it holds a number of thousands of digits") from None
     return form(value, place)
+
+
+def read_entries(path: str | os.PathLike, kind: Kind, form: Form, name: str | None = None) -> Iterator[tuple[str, Any]]:
+    """The entries of a JSON file that is one large table. Each is read and checked by itself, so little memory is taken.
+
+    Args:
+        path: the file.
+        kind: what it should be.
+        form: what each entry's value should be.
+        name: the file's name in errors; None takes the path.
+
+    Yields:
+        The entry's name in the table, and its value after the check.
+
+    Raises:
+        kind.error: as for `read_json`; or an entry has more than `MAX_ENTRY` characters, or the table more than
+            `MAX_ENTRIES` entries.
+    """
+    with opened(path, kind, name) as file:
+        try:
+            yield from _Window(file).entries(form)
+        except Misfit as e:
+            name = printable(os.fspath(path) if name is None else name, 300)
+            raise kind.error(f"{name}: {e}") from None
+
+
+class _Window:
+    """A part of a JSON text, which moves on as the text is read. It holds at least one whole entry, if that is allowed."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.characters = file, codecs.getincrementaldecoder("utf-8-sig")()
+        self.decoder = json.JSONDecoder(object_pairs_hook=_table)
+        self.ended = False
+        self.text, self.at, self.before = "", 0, 0  # ``before``: the characters in front of the window
+
+    def entries(self, form: Form) -> Iterator[tuple[str, Any]]:
+        known: set[str] = set()
+        self.take("{")
+        if self.next() == "}":
+            self.take("}")
+        else:
+            while True:
+                key = self.value()
+                if not isinstance(key, str):
+                    raise Misfit(f"a name in its table is {shown(key)}; expected a text")
+                if key in known:
+                    raise Misfit(f"it has the name {shown(key)} twice")
+                known.add(key)
+                if len(known) > MAX_ENTRIES:
+                    raise Misfit(f"its table has more than {MAX_ENTRIES:,} entries")
+                self.take(":")
+                yield key, form(self.value(), inside("", key))
+                if self.take(",}") == "}":
+                    break
+        if self.next():
+            raise Misfit(f"it goes on behind the end of its table, at character {self.before + self.at}")
+
+    def next(self) -> str:
+        """The next character that is no space; "" at the end. The window is filled before."""
+        while True:
+            if len(self.text) - self.at < MAX_ENTRY:
+                data = self.file.read(MAX_ENTRY)
+                try:
+                    more = self.characters.decode(data, final=not data)
+                except UnicodeDecodeError:
+                    raise Misfit("it is not JSON, because it is not a text in UTF-8") from None
+                self.ended = not data
+                self.before += self.at
+                self.text, self.at = self.text[self.at :] + more, 0
+            self.at = _SPACE.match(self.text, self.at).end()
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+
+    def take(self, characters: str) -> str:
+        found = self.next()
+        if not found or found not in characters:
+            expected = " or ".join(f'"{c}"' for c in characters)
+            raise Misfit(f"it is not JSON (expected {expected} at character {self.before + self.at}); is it complete?")
+        self.at += 1
+        return found
+
+    def value(self) -> Any:
+        self.next()
+        start = self.at
+        try:
+            value, self.at = self.decoder.raw_decode(self.text, start)
+        except RecursionError:
+            raise Misfit("its lists and tables are nested too deeply") from None
+        except json.JSONDecodeError as e:
+            if e.pos - start > MAX_ENTRY:  # the window may have ended here
+                raise Misfit(f"an entry of its table has more than {MAX_ENTRY:,} characters") from None
+            raise Misfit(f"it is not JSON ({e.msg} at character {self.before + e.pos}); is it complete?") from None
+        except Misfit:
+            raise
+        except ValueError:  # an integer of more digits than Python converts
+            raise Misfit("it holds a number of thousands of digits") from None
+        if self.at - start > MAX_ENTRY:
+            raise Misfit(f"an entry of its table has more than {MAX_ENTRY:,} characters")
+        return value
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,35 +11,8 @@ from .latent import LatentAdapter, LatentGenerator
 from .prior import Prior
 from .style import StyleAdapter, StyleGenerator
 
-REMEDIES = (
-    (
-        ("mapping", "synthesis", "init_kwargs"),
-        "NVIDIA's StyleGAN2 or StyleGAN3, as official code makes it",
-        "torch.save(G, 'G.pt'), then si.load('G.pt')",
-    ),
-    (
-        ("mapping", "synthesis"),
-        "a StyleGAN of another project",
-        "if its tensors have official names: torch.save(G.state_dict(), 'G.pt'), then si.load('G.pt')",
-    ),
-    (
-        ("style", "to_rgb1", "n_latent"),
-        "the StyleGAN2 of rosinality",
-        "torch.save({'g_ema': G.state_dict(), 'latent_avg': G.mean_latent(10000)[0]}, 'G.pt'), then si.load('G.pt')",
-    ),
-    (
-        ("generator", "embeddings", "config"),
-        "a BigGAN of pytorch-pretrained-BigGAN",
-        "torch.save(G.state_dict(), 'folder/pytorch_model.bin'), its configuration as folder/config.json, then "
-        "si.load('folder')",
-    ),
-    (
-        ("blocks", "linear", "output_layer", "shared"),
-        "a generator of BigGAN-PyTorch",
-        "torch.save(G.state_dict(), 'G.pth'), then si.load('G.pth')",
-    ),
-)
-"""Networks of other projects: the attributes by which they are known, what they are, and how they are used here."""
+PROTOCOLS = ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter))
+"""The protocols of networks, and the adapter for each, in the order in which they are tried."""
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
@@ -48,30 +21,31 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     Raises:
         TypeError: the network meets neither `StyleGenerator` nor `LatentGenerator`; with what it lacks and what helps.
     """
-    lacking = []
-    for protocol, adapter in ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter)):
-        missing = [name for name in protocol.__annotations__ if not hasattr(network, name)]
-        if isinstance(network, torch.nn.Module) and not missing:
-            return adapter(network)
-        lacking.append((len(missing), protocol.__name__, missing))
+    if isinstance(network, torch.nn.Module):
+        for protocol, adapter in PROTOCOLS:
+            if not _missing(network, protocol):
+                return adapter(network)
     if isinstance(network, GeneratorAdapter):
         return network
-    raise TypeError(_refusal(network, min(lacking)))
-
-
-def _refusal(network: Any, nearest: tuple[int, str, list[str]]) -> str:
-    """Why a network cannot be used, and what helps; ``nearest`` is the protocol that it lacks least of."""
     named = f"{type(network).__module__}.{type(network).__qualname__}"
     if not isinstance(network, torch.nn.Module):
-        return f"no way to project with a {named}; expected a network file, or a torch.nn.Module"
-    for attributes, what, remedy in REMEDIES:
-        if all(hasattr(network, name) for name in attributes):
-            return f"no way to project with a {named} in memory, which seems to be {what}; write it to a file: {remedy}"
-    _, protocol, missing = nearest
-    return (
-        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {protocol}. If it is a "
-        "DCGAN: torch.save(G.state_dict(), 'G.pt'), then si.load('G.pt')"
+        raise TypeError(f"no way to project with a {named}; expected a network file, or a torch.nn.Module")
+    protocol, missing = lacking(network)
+    raise TypeError(
+        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {protocol}. A generator of "
+        "an official repository is used by stylegan_invert.adopt(G)"
     )
+
+
+def lacking(network: object) -> tuple[str, list[str]] | None:
+    """The protocol of which an object lacks the fewest attributes, and these; None if it meets one."""
+    found = [(_missing(network, protocol), protocol.__name__) for protocol, _ in PROTOCOLS]
+    missing, name = min(found, key=lambda item: (len(item[0]), item[1]))
+    return (name, missing) if missing else None
+
+
+def _missing(network: object, protocol: type) -> list[str]:
+    return [name for name in protocol.__annotations__ if not hasattr(network, name)]
 
 
 def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:

@@ -94,6 +94,7 @@ class StyleAdapter(Adapter):
             "parameters": sum(p.numel() for p in g.parameters()),
             "mapping_layers": g.mapping.num_layers,
             "normalizes_z": g.mapping.normalize_z,
+            **({"z_is_made_uniform": True} if getattr(g.mapping, "uniform_z", False) else {}),
             **g.synthesis.details(),
             "noise_maps": len(g.synthesis.noise_shapes()),
             "layers": {name: list(shape) for name, shape in self.layers().items()},
@@ -137,10 +138,11 @@ class StyleAdapter(Adapter):
         return other
 
     def mapping_sha256(self) -> str:
-        """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and ``normalize_z``."""
+        """SHA-256 of the mapping network: its parameters' names, types, shapes and values, and what it does to z first."""
         mapping = self.network.mapping
         prior = "" if self.prior.family == "normal" else self.prior.family
-        total = hashlib.sha256(f"{mapping.normalize_z}{prior}".encode())
+        uniform = " of U(-1, 1)" if getattr(mapping, "uniform_z", False) else ""
+        total = hashlib.sha256(f"{mapping.normalize_z}{uniform}{prior}".encode())
         for name, value in sorted(mapping.named_parameters()):
             x = value.detach().cpu().contiguous()
             total.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())

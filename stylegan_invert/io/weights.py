@@ -20,12 +20,14 @@ class WeightFile(NamedTuple):
             no file and the losses can work without it.
         help: the text for ``--help``.
         metavar: the word that stands for the value in ``--help``.
+        measures: the name of a loss by which results are measured, too, if the file is named; empty if there is none.
     """
 
     title: str
     find: Callable[[str | os.PathLike | None], Path | None]
     help: str
     metavar: str = "FILE"
+    measures: str = ""
 
 
 WEIGHTS: dict[str, WeightFile] = {
@@ -42,14 +44,21 @@ WEIGHTS: dict[str, WeightFile] = {
         "[default: $STYLEGAN_INVERT_INCEPTION, else the shipped SqueezeNet is used]",
         "[FILE|download]",
     ),
+    "identity": WeightFile(
+        "a face embedder",
+        lambda file: Path(file) if file else None,
+        "Weights of a network that recognises people, for identity: the state dict of facenet-pytorch's InceptionResnetV1, or "
+        "of a backbone of InsightFace's arcface_torch. project also reports the cosine distance of faces by it.",
+        measures="identity",
+    ),
 }
 """The weight files by name. The name is that of the option (``--vgg16``) and of the keyword in Python (``vgg16=``)."""
 
-RUNNABLE = {"vgg16"}
-"""The weight files that may be a program, in TorchScript."""
+RUNNABLE = {"vgg16": "lpips-vgg", "identity": "identity"}
+"""The weight files that may be a program, in TorchScript, and the name of a loss that uses each."""
 
 RUN_TORCHSCRIPT = (
-    "Run the --vgg16 file if it is a TorchScript program. It can do what torch can, such as writing files. Without this "
-    "option only the official vgg16.pt is run, which is known by its SHA-256."
+    "Run the --vgg16 or --identity file if it is a TorchScript program. It can do what torch can, such as writing files. "
+    "Without this option only the official vgg16.pt is run, which is known by its SHA-256."
 )
 """The help text of ``--run-torchscript``."""

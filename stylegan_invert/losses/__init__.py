@@ -10,6 +10,7 @@ example:
 
 from .base import Distance, WeightedSum, check_images
 from .features import FeatureDistance
+from .identity import IdentityDistance, load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
 from .metrics import picture_metrics
 from .names import DEFAULT_LOSS, LOSSES, Loss, parse, parse_terms, weights_of
@@ -20,6 +21,7 @@ __all__ = [
     "LOSSES",
     "Distance",
     "FeatureDistance",
+    "IdentityDistance",
     "L1",
     "Loss",
     "MSE",
@@ -27,6 +29,7 @@ __all__ = [
     "SqueezeLPIPS",
     "WeightedSum",
     "check_images",
+    "load_identity",
     "load_vgg_lpips",
     "weights_of",
     "parse",

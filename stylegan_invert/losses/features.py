@@ -12,16 +12,15 @@ import torch.nn.functional as F
 from .. import pretrained
 from ..files import plain
 from ..files.door import Kind
-from ..files.saved import read_saved, tensor
+from ..files.saved import read_saved
 from ..networks.backbones import SqueezeNet
 from ..networks.inception import InceptionV3
 from .base import Distance, as_rgb
-from .lpips import with_weights
+from .weight_files import with_weights
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, on the scale [0, 1]
 _STD = (0.229, 0.224, 0.225)
 _INCEPTION = Kind("torchvision's state dict of InceptionV3 (inception_v3_google-0cc3c7bd.pth)", 2**30, ValueError)
-_COUNTER = "num_batches_tracked"  # entries that matter only in training
 
 
 class FeatureDistance(Distance):
@@ -97,14 +96,8 @@ def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureD
     Raises:
         ValueError: there is no such file, or it is not a state dict of InceptionV3.
     """
-    with torch.device("meta"):
-        network = InceptionV3()
-    own = network.state_dict()
-    counters = {name: torch.zeros_like(value, device="cpu") for name, value in own.items() if name.endswith(_COUNTER)}
-    needed = {name: tensor(value, cast=True) for name, value in own.items() if name not in counters}
     try:
-        stored = plain.table(needed, more=plain.unchecked)(read_saved(file, _INCEPTION), "")
+        network = with_weights(InceptionV3, read_saved(file, _INCEPTION))
     except plain.Misfit as e:
         raise ValueError(f"{os.fspath(file)}: {e}; expected {_INCEPTION.words}") from None
-    network.load_state_dict({name: stored[name] for name in needed} | counters, assign=True)
     return FeatureDistance(network, 299, (0.5,) * 3, (0.5,) * 3, 1.0, total, "inception_v3 Mixed_7a")

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from .base import Distance, WeightedSum
 from .features import inception_features, squeezenet_features
+from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
+from .multi_resolution import MultiResolution
 from .pixel import L1, MSE, SSE
 
 File = str | os.PathLike | None
@@ -35,16 +37,22 @@ def _features(total: bool) -> Callable[[File, bool], Distance]:
 LOSSES: dict[str, Loss] = {
     "lpips-squeeze": Loss(lambda file, run: SqueezeLPIPS()),
     "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
+    "multi-squeeze": Loss(lambda file, run: MultiResolution(SqueezeLPIPS())),
+    "multi-vgg": Loss(lambda file, run: MultiResolution(load_vgg_lpips(file, run)), "vgg16", required=True),
     "mse": Loss(lambda file, run: MSE()),
     "l1": Loss(lambda file, run: L1()),
     "sse": Loss(lambda file, run: SSE()),
     "features": Loss(_features(total=False), "inception"),
     "features-sum": Loss(_features(total=True), "inception"),
+    "identity": Loss(load_identity, "identity", required=True),
+    "identity-ffhq": Loss(lambda file, run: load_identity(file, run, crop=True), "identity", required=True),
 }
-"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
+"""The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
+`multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
-the shipped SqueezeNet."""
+the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the
+middle of pictures that are aligned as those of FFHQ."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 
@@ -89,7 +97,8 @@ def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSu
         text: names from `LOSSES`, with weights; see `parse_terms`.
         run_torchscript: see `load_vgg_lpips`.
         files: the paths of weight files, by their name in `io.weights.WEIGHTS`: ``vgg16`` for "lpips-vgg" (see
-            `load_vgg_lpips`), ``inception`` for "features" and "features-sum" (see `inception_features`).
+            `load_vgg_lpips`), ``inception`` for "features" and "features-sum" (see `inception_features`), ``identity`` for
+            "identity" and "identity-ffhq" (see `load_identity`).
 
     Raises:
         ValueError: the text is wrong, or a weight file is missing or wrong.

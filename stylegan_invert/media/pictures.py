@@ -3,9 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -16,7 +14,7 @@ import torch
 from ..errors import ImageFileError, StyleganInvertError, printable
 from ..files.door import PICTURE, opened
 from ..files.writing import atomic
-from .decoding import HEIF_SUFFIXES, NO_HEIF, SUFFIXES, decoded, heif_is_read
+from .decoding import MAX_SIDE, decoded
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels
 FITS = ("crop", "pad")
@@ -102,37 +100,122 @@ def read_picture(
         )
     if fit not in FITS:
         raise ImageFileError(f"fit is {fit!r}; expected one of {', '.join(FITS)}")
-    try:
-        colour = PIL.ImageColor.getrgb(background)
-    except ValueError:
-        raise ImageFileError(
-            f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'"
-        ) from None
-    name = os.fspath(path) if name is None else printable(name, 300)
-    stream = contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name)
-    with stream as file, decoded(file, name, resolution) as (picture, divided):
-        orientation = picture.getexif().get(0x0112, 1)
-        orientation = orientation if orientation in TURNS else 1
-        mode, (w, h) = picture.mode, picture.size
-        transparent = _is_transparent(picture)
-        box = _centre(w, h, orientation) if fit == "crop" else (0, 0, w, h)
-        square = _converted(picture, box, MODES[channels], colour, name)
-    if orientation != 1:
-        square = square.transpose(TURNS[orientation])
-    w, h = (h, w) if orientation >= 5 else (w, h)
+    upright = read_upright(path, resolution, MODES[channels], background, name, centre=fit == "crop")
+    square, (w, h) = upright.picture, upright.size
     if fit == "pad" and w != h:
         s = max(w, h)
         box = ((w - s) // 2, (h - s) // 2, (w - s) // 2 + s, (h - s) // 2 + s)
-        square = _padded(square, resolution, colour)
+        square = _padded(square, resolution, colour_of(background))
     else:
         s = min(w, h)
         box = ((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)
         square = square.resize((resolution, resolution), PIL.Image.LANCZOS)
-    pixels = np.array(square, dtype=np.uint8).reshape(resolution, resolution, channels)
-    used_background = background if (transparent and channels != 4) or (fit == "pad" and w != h) else None
-    size, box = ((w * divided, h * divided), tuple(n * divided for n in box))
-    fitted = Fitted(name, size, mode, orientation != 1, used_background, fit, box, resolution)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), fitted
+    filled = upright.filled or (fit == "pad" and w != h)
+    size, box = upright.stored_size, tuple(n * upright.divided for n in box)
+    fitted = Fitted(
+        upright.name, size, upright.mode, upright.turned, background if filled else None, fit, box, resolution
+    )
+    return pixels_of(square), fitted
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A picture that was decoded and turned as its EXIF data say.
+
+    Attributes:
+        picture: Pillow's picture, with 8 bits per channel; only the square in the centre, if that was asked for.
+        size: (width, height) in pixels of the whole picture, as it was decoded and turned.
+        divided: by how much its sides were divided in decoding; see `decoding.decoded`.
+        name: its name in errors.
+        mode: Pillow's name for the kind of pixels in the file, such as "P".
+        turned: True if the EXIF data asked for a turn.
+        filled: True if it had transparent pixels that were laid over a colour.
+        profile: the colour profile (ICC) of the file; None if it has none.
+    """
+
+    picture: PIL.Image.Image
+    size: tuple[int, int]
+    divided: int
+    name: str
+    mode: str
+    turned: bool
+    filled: bool
+    profile: bytes | None
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the turned picture, before any division."""
+        return self.size[0] * self.divided, self.size[1] * self.divided
+
+
+def read_upright(
+    path: str | os.PathLike | BinaryIO,
+    wanted: int,
+    mode: str | None = None,
+    background: str = "white",
+    name: str | None = None,
+    centre: bool = False,
+) -> Upright:
+    """Read a picture at its own size, turned as its EXIF data say. Its pixels are converted as `read_picture` tells.
+
+    Args:
+        path: a file of a kind in `decoding.FORMATS`, or an open binary stream of it.
+        wanted: the side in pixels below which the shorter side of a very large JPEG should not be reduced.
+        mode: "L", "RGB" or "RGBA"; None takes the one that keeps what the file has.
+        background: the colour behind transparent pixels, by name or as "#rrggbb".
+        name: the name in errors; None takes the path. It is needed for a stream.
+        centre: True gives only the square in the centre.
+
+    Raises:
+        ImageFileError: the picture is missing, damaged, too large, or of a kind that cannot be used.
+    """
+    colour = colour_of(background)
+    name = os.fspath(path) if name is None else printable(name, 300)
+    stream = contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name)
+    with stream as file, decoded(file, name, wanted) as (picture, divided):
+        orientation = picture.getexif().get(0x0112, 1)
+        orientation = orientation if orientation in TURNS else 1
+        kind, (w, h) = picture.mode, picture.size
+        transparent, profile = _is_transparent(picture), picture.info.get("icc_profile")
+        if mode is None:
+            mode = "RGBA" if transparent else "L" if kind in ("1", "L") or kind.startswith("I") else "RGB"
+        box = _centre(w, h, orientation) if centre else (0, 0, w, h)
+        converted = _converted(picture, box, mode, colour, name)
+    if orientation != 1:
+        converted = converted.transpose(TURNS[orientation])
+    size = (h, w) if orientation >= 5 else (w, h)
+    return Upright(converted, size, divided, name, kind, orientation != 1, transparent and mode != "RGBA", profile)
+
+
+def colour_of(background: str) -> tuple[int, ...]:
+    """The red, green and blue of a colour by name or as "#rrggbb", each from 0 to 255.
+
+    Raises:
+        ImageFileError: it is no colour.
+    """
+    try:
+        return PIL.ImageColor.getrgb(background)
+    except ValueError:
+        raise ImageFileError(
+            f"background {background!r} is no colour; expected a name like 'white' or '#rrggbb'"
+        ) from None
+
+
+def pixels_of(picture: PIL.Image.Image) -> np.ndarray:
+    """The pixels of Pillow's picture of mode L, RGB or RGBA: (C, H, W) uint8."""
+    pixels = np.array(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """Where a picture is brighter than half of white: (H, W) bool. It is not turned, cut or resized.
+
+    Raises:
+        ImageFileError: it is missing, damaged, too large, or of a kind that cannot be used.
+    """
+    name = os.fspath(path)
+    with opened(path, PICTURE, name) as file, decoded(file, name, MAX_SIDE) as (picture, _):
+        return np.asarray(_eight_bits(picture, name).convert("L")) > 127
 
 
 def _centre(w: int, h: int, orientation: int) -> tuple[int, int, int, int]:
@@ -269,6 +352,11 @@ def projector_pixels(image: torch.Tensor) -> np.ndarray:
     return ((_finite(image) + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
+def nearest_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Floats in [-1, 1] of any shape as the nearest uint8: (x + 1) * 127.5, rounded. Pixels that were read come back."""
+    return ((_finite(images) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def generator_pixels(image: torch.Tensor) -> np.ndarray:
     """Convert (C, H, W) floats in [-1, 1] to uint8 as the official generate.py does: x * 127.5 + 128, rounded down.
 
@@ -312,52 +400,3 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
             )
         pixels = np.asarray(picture)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def find_pictures(targets: list[str], say: Callable[[str], object] | None = None) -> list[Path]:
-    """List the pictures that a user names, in order and without repetition.
-
-    Args:
-        targets: files, folders, and patterns such as "cats/*.jpg". A folder stands for the pictures directly in it,
-            which are recognised by their suffix; hidden files are left out, and HEIC photographs where pillow-heif is
-            missing.
-        say: called with a sentence about pictures that are left out.
-
-    Raises:
-        ImageFileError: a file is missing, a folder has no pictures, or no file matches a pattern.
-    """
-    import glob
-
-    pictures: dict[str, Path] = {}  # by absolute path, so that none is listed twice
-    for target in targets:
-        path = Path(os.path.expanduser(target))
-        if path.is_dir():
-            files = _of_folder(path, target, say)
-        elif not path.exists() and glob.has_magic(target):
-            files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
-            if not files:
-                raise ImageFileError(f"{target}: no file matches this pattern")
-        elif not path.exists():
-            raise ImageFileError(f"{target}: there is no such file")
-        else:
-            files = [path]
-        for file in files:
-            pictures.setdefault(os.path.abspath(file), file)
-    return list(pictures.values())
-
-
-def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -> list[Path]:
-    """The pictures directly in a folder, which are regular files of known suffixes, sorted."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    heifs = [p for p in files if p.suffix.lower() in HEIF_SUFFIXES]
-    if heifs and not heif_is_read():
-        files = [p for p in files if p not in heifs]
-        if not files:
-            raise ImageFileError(
-                f"{target}: all {len(heifs)} pictures in this folder are HEIC; {heifs[0].name}: {NO_HEIF}"
-            )
-        if say is not None:
-            say(f"{printable(target, 300)}: {len(heifs)} HEIC left out; {printable(heifs[0].name, 80)}: {NO_HEIF}")
-    if not files:
-        raise ImageFileError(f"{target}: there are no pictures in this folder")
-    return files

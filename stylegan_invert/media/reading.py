@@ -3,9 +3,18 @@
 This file imports no torch, so that ``--help`` stays quick.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageFileError
 from ..options import option
+
+if TYPE_CHECKING:
+    from .landmarks import Landmarks
 
 
 @dataclass(frozen=True)
@@ -15,6 +24,7 @@ class PictureReading:
     Attributes:
         fit: "crop" takes the square in the centre, as the official projector does; "pad" fills up to a square.
         background: the colour behind transparent pixels and in the padding, by name or as "#rrggbb".
+        align: a file of landmarks, see `landmarks.read_landmarks`; the face is cut out as FFHQ does. None uses ``fit``.
     """
 
     fit: str = option(
@@ -25,3 +35,39 @@ class PictureReading:
     background: str = option(
         "white", words=("",), help="Colour behind transparent pixels and in the padding.", metavar="COLOUR"
     )
+    align: str | None = option(
+        None,
+        words=("",),
+        or_none=True,
+        metavar="FILE",
+        help="Landmarks of faces: cut the face out of each picture as the data set FFHQ does, upright and at its size. "
+        "FILE has 5 or 68 points [x, y] for one picture, or a table from the names of pictures to such lists, in JSON; "
+        "or it is ffhq-dataset-v2.json. 'stylegan-invert align' makes one.",
+    )
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """The landmarks in ``align``, read at the first use."""
+        from .landmarks import read_landmarks
+
+        return read_landmarks(self.align)
+
+    def check(self, targets: Sequence[Any]) -> None:
+        """Refuse targets that these options do not suit, before the first one is read.
+
+        Raises:
+            ImageFileError: landmarks cannot be read, or are of one picture where there are several targets.
+        """
+        if self.align is None:
+            return
+        if self.fit == "pad":
+            raise ImageFileError(
+                "a picture is either padded (fit) or aligned by landmarks (align); leave one of them out"
+            )
+        if any(hasattr(target, "shape") for target in targets):
+            raise ImageFileError("landmarks (align) are for targets that are files, and some of these are arrays")
+        if self.landmarks.single and len(targets) > 1:
+            raise ImageFileError(
+                f"{self.landmarks.file}: it has the landmarks of one picture, and there are {len(targets)} targets; "
+                "expected a table from the names of the pictures to their landmarks"
+            )

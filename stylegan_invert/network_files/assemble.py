@@ -2,6 +2,9 @@
 
 All readers end here. A reader builds the module on PyTorch's "meta" device, where tensors have shapes and take no
 memory, and says for each of its tensors which tensors of the file it is computed from, and how.
+
+In place of a file's tensors there can be those of a module in memory (`LiveTensor`). The network then lies on their
+device, and where its tensor is theirs without a change, both use the same memory.
 """
 
 import contextlib
@@ -12,6 +15,7 @@ import torch
 
 from ..errors import NetworkFileError
 from ..files.tensors import TensorRecord
+from .attributes import LiveTensor
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 Make = Callable[..., torch.Tensor]
@@ -27,6 +31,9 @@ def unchanged(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
+Record = TensorRecord | LiveTensor | torch.Tensor
+
+
 class Source(NamedTuple):
     """The inputs of one tensor of a network, and the function that computes it from them.
 
@@ -36,10 +43,13 @@ class Source(NamedTuple):
             Empty for a tensor that such files do not hold.
         make: takes the inputs, as float32 tensors of its own, and returns the network's tensor. Where an input has no
             shape to be compared with, it is first run on the meta device.
+        is_view: True if ``make`` returns its one input in another shape, or as it is, and changes none of its numbers.
+            It is then given the very memory of a `LiveTensor`.
     """
 
-    inputs: Mapping[str, tuple[TensorRecord | torch.Tensor | None, Shape | None]]
+    inputs: Mapping[str, tuple[Record | None, Shape | None]]
     make: Make = unchanged
+    is_view: bool = False
 
 
 class Budget:
@@ -109,6 +119,8 @@ def assemble(
 ) -> Network:
     """Give a network its tensors: float32 on the CPU (integers keep their type), in eval mode, without gradients.
 
+    If its inputs are a module's in memory, the network is on their device.
+
     Presence, shape and type of all tensors are compared before the first of them takes memory.
 
     Args:
@@ -141,12 +153,15 @@ def assemble(
         if name not in used:
             raise NetworkFileError(file, _at(place, name), unknown)
     values: dict[str, torch.Tensor] = {}
+    records = (record for source in sources.values() for record, _ in source.inputs.values())
+    device = next((record.tensor.device for record in records if isinstance(record, LiveTensor)), "cpu")
     for name, source in sources.items():
         floats = expected[name].dtype.is_floating_point
         where = _at(place, next(iter(source.inputs), name))
         inputs = [record for record, _ in source.inputs.values()]
         budget.spend(where, max(expected[name].nbytes, 4 * sum(map(_numel, inputs)) if floats else 0))
-        value = source.make(*(_tensor(record, floats) for record in inputs)).contiguous()
+        same = source.is_view or source.make is unchanged
+        value = source.make(*(_tensor(record, floats, same) for record in inputs)).to(device).contiguous()
         if not_finite and not bool(torch.isfinite(value).all()):
             raise NetworkFileError(file, where, not_finite)
         values[name] = value
@@ -155,7 +170,7 @@ def assemble(
 
 
 def compare(
-    record: TensorRecord | torch.Tensor | None,
+    record: Record | None,
     shape: Shape | None,
     expected: torch.Tensor,
     file: object,
@@ -206,12 +221,15 @@ def _at(place: str, name: str) -> str:
     return f"{place}.{name}" if place else name
 
 
-def _numel(record: TensorRecord | torch.Tensor) -> int:
+def _numel(record: Record) -> int:
     return record.numel() if isinstance(record, torch.Tensor) else record.numel
 
 
-def _tensor(record: TensorRecord | torch.Tensor, floats: bool) -> torch.Tensor:
-    """The numbers of a record in memory of their own."""
+def _tensor(record: Record, floats: bool, same: bool) -> torch.Tensor:
+    """The numbers of a record, in memory of their own unless ``same`` asks for those of a module where they are."""
+    if isinstance(record, LiveTensor):
+        dtype = torch.float32 if floats else record.dtype
+        return record.tensor if same and record.dtype == dtype else record.tensor.to(dtype, copy=True)
     if isinstance(record, torch.Tensor):
         return record.detach().to("cpu", torch.float32 if floats else None, copy=True)
     return record.to_float32() if floats else record.to_tensor()

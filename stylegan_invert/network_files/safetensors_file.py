@@ -42,6 +42,7 @@ FORMAT = 1
 MAX_VALUES = 10_000  # the most values in the arguments of a network
 MAX_NESTING = 8
 MAX_TEXT = 200
+MAPPING_FLAGS = ("normalize_z", "uniform_z")  # attributes of a `MappingNetwork`
 
 MISFIT = "it is {found}, {dtype}; its arguments ask for {wanted}"
 
@@ -136,7 +137,7 @@ def _attributes(module: torch.nn.Module) -> dict[str, Any]:
     """The attributes of a module that change what it computes and may differ from the constructor's arguments."""
     attributes = {key: value for key, value in module.__dict__.items() if key in ATTRIBUTES}
     if isinstance(module, MappingNetwork):
-        attributes["normalize_z"] = module.normalize_z
+        attributes |= {name: getattr(module, name) for name in MAPPING_FLAGS}
     return attributes
 
 
@@ -313,7 +314,7 @@ def _set_attributes(network: torch.nn.Module, table: Any, file: object, role: st
         for name, value in values.items():
             if name not in _attributes(module):
                 raise NetworkFileError(file, place, f"there is no attribute {show(name)} that a file may set")
-            check = flag if name == "normalize_z" else ATTRIBUTES[name]
+            check = flag if name in MAPPING_FLAGS else ATTRIBUTES[name]
             set_attribute(module, name, value, file, place, check)
 
 

@@ -13,6 +13,7 @@ import torch
 from ..errors import NetworkFileError
 from ..files.tensors import TensorRecord
 from .assemble import Budget
+from .attributes import live_tensors
 from .checks import Assumptions, Known
 from .families import (
     biggan,
@@ -54,6 +55,38 @@ class Folder(NamedTuple):
     build: Callable[..., torch.nn.Module]
 
 
+class Live(NamedTuple):
+    """How networks in memory, of a class of another project, are recognised and built; see `live.adopt`.
+
+    Attributes:
+        what: the class, in words.
+        role: "G" for a generator, "D" for a discriminator.
+        marks: names of attributes and tensors; a module that has all of them is recognised.
+        build: called with the module, a name for errors, the place in it, the budget, and a value for each of the
+            family's assumptions; returns the network. It reads attributes and calls nothing.
+        call: called with the module, the same values, and z (N, z_dim) and c (N, c_dim), or for a discriminator pictures
+            and c. It calls the module, and returns pictures or scores, in float32 and with stored noise.
+        settings: called with the module; returns the values that it states for names in the family's assumptions.
+    """
+
+    what: str
+    role: str
+    marks: frozenset[str]
+    build: Callable[..., torch.nn.Module]
+    call: Callable[..., torch.Tensor]
+    settings: Callable[[torch.nn.Module], Mapping[str, Any]] | None = None
+
+
+def _of_record(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+    """`Live.build` by a function that takes the record of an official pickle."""
+    return lambda module, file, place, budget, assumed: build(ModuleRecord.of_module(module), file, place, budget)
+
+
+def _of_tensors(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+    """`Live.build` by a function that takes the tensors of a state dict."""
+    return lambda module, file, place, budget, assumed: build(place, live_tensors(module), file, budget, assumed)
+
+
 class Family(NamedTuple):
     """How the networks of one family are found in files and built.
 
@@ -75,6 +108,7 @@ class Family(NamedTuple):
         read_settings: called with the object that the companion file "settings" holds, and with that file's name.
             Returns the values it states for names in ``assumed``, or None if it is not a settings file.
         folder: for networks that are folders, the files in them; None for others.
+        live: how such networks are known in memory, where they are modules of another project.
     """
 
     name: str
@@ -87,12 +121,81 @@ class Family(NamedTuple):
     companions: Callable[[Path], Mapping[str, Path]] | None = None
     read_settings: Callable[[Any, object], Mapping[str, Any] | None] | None = None
     folder: Folder | None = None
+    live: tuple[Live, ...] = ()
 
 
+_NVIDIA = "of NVIDIA's stylegan2-ada-pytorch or stylegan3"
+LIVE_STYLEGAN3 = Live(
+    "the StyleGAN3 Generator of NVIDIA's stylegan3",
+    "G",
+    stylegan3.LIVE_MARKS,
+    _of_record(stylegan3.build),
+    stylegan2.live_pictures,
+)
+LIVE_STYLEGAN2 = (
+    Live(
+        f"the StyleGAN2 Generator {_NVIDIA}",
+        "G",
+        stylegan2.LIVE_MARKS["G"],
+        _of_record(stylegan2.build),
+        stylegan2.live_pictures,
+    ),
+    Live(
+        f"the Discriminator {_NVIDIA}",
+        "D",
+        stylegan2.LIVE_MARKS["D"],
+        _of_record(stylegan2.build),
+        stylegan2.live_scores,
+    ),
+)
+LIVE_ROSINALITY = (
+    Live(
+        "the Generator of rosinality's stylegan2-pytorch (model.py)",
+        "G",
+        frozenset(rosinality.GENERATOR_MARKS),
+        _of_tensors(rosinality.build),
+        rosinality.live_pictures,
+        rosinality.live_settings,
+    ),
+    Live(
+        "the Discriminator of rosinality's stylegan2-pytorch (model.py)",
+        "D",
+        frozenset(rosinality.DISCRIMINATOR_MARKS),
+        _of_tensors(rosinality.build),
+        rosinality.live_scores,
+    ),
+)
+LIVE_BIGGAN = (
+    Live(
+        "the Generator of BigGAN-PyTorch (BigGAN.py, BigGANdeep.py)",
+        "G",
+        biggan.LIVE_MARKS["G"],
+        biggan.build_live,
+        biggan.live_pictures,
+        biggan.live_settings,
+    ),
+    Live(
+        "the Discriminator of BigGAN-PyTorch (BigGAN.py, BigGANdeep.py)",
+        "D",
+        biggan.LIVE_MARKS["D"],
+        biggan.build_live,
+        biggan.live_scores,
+        biggan.live_settings,
+    ),
+)
+LIVE_HUGGING_FACE = Live(
+    "the BigGAN of pytorch-pretrained-BigGAN",
+    "G",
+    biggan.LIVE_MARKS["hugging face"],
+    biggan.build_live_folder,
+    biggan.live_folder_pictures,
+)
 HUGGING_FACE = Folder("config.json", "pytorch_model.bin", biggan.is_config, biggan.build_folder)
 FAMILIES = (
-    Family("StyleGAN3", stylegan3.build, reads=stylegan3.is_stylegan3, classes=stylegan3.CLASSES),
-    Family("StyleGAN2", stylegan2.build, reads=stylegan2.is_persistent, classes=stylegan2.CLASSES),
+    Family(
+        "StyleGAN3", stylegan3.build, reads=stylegan3.is_stylegan3, classes=stylegan3.CLASSES, live=(LIVE_STYLEGAN3,)
+    ),
+    Family("StyleGAN2", stylegan2.build, reads=stylegan2.is_persistent, classes=stylegan2.CLASSES, live=LIVE_STYLEGAN2),
     Family("ProGAN", tf_progan.build, reads=tf_progan.is_progan, classes=tf_progan.CLASSES),
     Family("StyleGAN", tf_stylegan1.build, reads=tf_stylegan1.is_stylegan1, classes=tf_stylegan1.CLASSES),
     Family("StyleGAN2 of TensorFlow", tf_stylegan2.build, reads=tf_stylegan2.is_tensorflow),
@@ -105,8 +208,14 @@ FAMILIES = (
         classes=biggan.CLASSES,
         companions=biggan.companions,
         read_settings=biggan.assumed_of_config,
+        live=LIVE_BIGGAN,
     ),
-    Family("pytorch-pretrained-BigGAN", folder=HUGGING_FACE, assumed=biggan.FOLDER_ASSUMED),
+    Family(
+        "pytorch-pretrained-BigGAN",
+        folder=HUGGING_FACE,
+        assumed=biggan.FOLDER_ASSUMED,
+        live=(LIVE_HUGGING_FACE,),
+    ),
     Family("pSp", rosinality.build, find=psp.find, assumed=rosinality.ASSUMED, globals=psp.GLOBALS),
     Family(
         "a state dict of StyleGAN3",
@@ -120,7 +229,13 @@ FAMILIES = (
         find=partial(official_state.find, family="stylegan2"),
         assumed=official_state.ASSUMED["stylegan2"],
     ),
-    Family("rosinality/stylegan2-pytorch", rosinality.build, find=rosinality.find, assumed=rosinality.ASSUMED),
+    Family(
+        "rosinality/stylegan2-pytorch",
+        rosinality.build,
+        find=rosinality.find,
+        assumed=rosinality.ASSUMED,
+        live=LIVE_ROSINALITY,
+    ),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
 )
 """All families, in the order in which they are tried. Those that accept everything of their kind come last."""

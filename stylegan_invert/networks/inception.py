@@ -1,4 +1,10 @@
-"""InceptionV3 up to Mixed_7a (Szegedy et al., 2016). Parameters have the names of torchvision."""
+"""InceptionV3 (Szegedy et al., 2016) under torchvision's names: up to Mixed_7a for the losses, and whole for FID.
+
+FID's network is the one of 2015 that TensorFlow's authors published. Its averages over 3x3 leave out what lies outside of the
+map, and its last block takes maxima there; `FIDInception` has these rules.
+"""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +34,30 @@ def _chain(module: torch.nn.Module, prefix: str, x: torch.Tensor, count: int) ->
     return x
 
 
-def _mean3(x: torch.Tensor) -> torch.Tensor:
+def mean3(x: torch.Tensor) -> torch.Tensor:
+    """Averages over 3x3, where zeros outside of the map count."""
     return F.avg_pool2d(x, 3, stride=1, padding=1)
+
+
+def mean3_inside(x: torch.Tensor) -> torch.Tensor:
+    """Averages over those of 3x3 that lie inside of the map."""
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def max3(x: torch.Tensor) -> torch.Tensor:
+    """Maxima over 3x3."""
+    return F.max_pool2d(x, 3, stride=1, padding=1)
+
+
+Pool = Callable[[torch.Tensor], torch.Tensor]
 
 
 class InceptionA(torch.nn.Module):
     """From (N, in, H, W) to (N, 224 + pool, H, W)."""
 
-    def __init__(self, in_: int, pool: int):
+    def __init__(self, in_: int, pool: int, pooled: Pool = mean3):
         super().__init__()
+        self.pooled = pooled
         self.branch1x1 = BasicConv2d(in_, 64, 1)
         self.branch5x5_1, self.branch5x5_2 = BasicConv2d(in_, 48, 1), BasicConv2d(48, 64, 5, padding=2)
         self.branch3x3dbl_1 = BasicConv2d(in_, 64, 1)
@@ -46,7 +67,7 @@ class InceptionA(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = [self.branch1x1(x), _chain(self, "branch5x5", x, 2), _chain(self, "branch3x3dbl", x, 3)]
-        return torch.cat([*parts, self.branch_pool(_mean3(x))], dim=1)
+        return torch.cat([*parts, self.branch_pool(self.pooled(x))], dim=1)
 
 
 class InceptionB(torch.nn.Module):
@@ -66,8 +87,9 @@ class InceptionB(torch.nn.Module):
 class InceptionC(torch.nn.Module):
     """From (N, in, H, W) to (N, 768, H, W)."""
 
-    def __init__(self, in_: int, c7: int):
+    def __init__(self, in_: int, c7: int, pooled: Pool = mean3):
         super().__init__()
+        self.pooled = pooled
         self.branch1x1 = BasicConv2d(in_, 192, 1)
         self.branch7x7_1 = BasicConv2d(in_, c7, 1)
         self.branch7x7_2, self.branch7x7_3 = BasicConv2d(c7, c7, **ACROSS), BasicConv2d(c7, 192, **DOWN)
@@ -78,7 +100,7 @@ class InceptionC(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = [self.branch1x1(x), _chain(self, "branch7x7", x, 3), _chain(self, "branch7x7dbl", x, 5)]
-        return torch.cat([*parts, self.branch_pool(_mean3(x))], dim=1)
+        return torch.cat([*parts, self.branch_pool(self.pooled(x))], dim=1)
 
 
 class InceptionD(torch.nn.Module):
@@ -96,20 +118,46 @@ class InceptionD(torch.nn.Module):
         return torch.cat(parts, dim=1)
 
 
-class InceptionV3(torch.nn.Module):
-    """From pictures (N, 3, 299, 299) in [-1, 1] to the output of Mixed_7a, (N, 1280, 8, 8)."""
+class InceptionE(torch.nn.Module):
+    """From (N, in, H, W) to (N, 2048, H, W)."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_: int, pooled: Pool):
+        super().__init__()
+        self.pooled = pooled
+        across, down = dict(kernel=(1, 3), padding=(0, 1)), dict(kernel=(3, 1), padding=(1, 0))
+        self.branch1x1 = BasicConv2d(in_, 320, 1)
+        self.branch3x3_1 = BasicConv2d(in_, 384, 1)
+        self.branch3x3_2a, self.branch3x3_2b = BasicConv2d(384, 384, **across), BasicConv2d(384, 384, **down)
+        self.branch3x3dbl_1, self.branch3x3dbl_2 = BasicConv2d(in_, 448, 1), BasicConv2d(448, 384, 3, padding=1)
+        self.branch3x3dbl_3a, self.branch3x3dbl_3b = BasicConv2d(384, 384, **across), BasicConv2d(384, 384, **down)
+        self.branch_pool = BasicConv2d(in_, 192, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, two = self.branch3x3_1(x), _chain(self, "branch3x3dbl", x, 2)
+        parts = [self.branch1x1(x), self.branch3x3_2a(one), self.branch3x3_2b(one)]
+        parts += [self.branch3x3dbl_3a(two), self.branch3x3dbl_3b(two), self.branch_pool(self.pooled(x))]
+        return torch.cat(parts, dim=1)
+
+
+class InceptionV3(torch.nn.Module):
+    """From pictures (N, 3, 299, 299) in [-1, 1] to the output of Mixed_7a, (N, 1280, 8, 8).
+
+    Args:
+        pooled: the pooling in blocks that keep the size of the map.
+    """
+
+    def __init__(self, pooled: Pool = mean3):
         super().__init__()
         self.Conv2d_1a_3x3 = BasicConv2d(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = BasicConv2d(32, 32, 3)
         self.Conv2d_2b_3x3 = BasicConv2d(32, 64, 3, padding=1)
         self.Conv2d_3b_1x1 = BasicConv2d(64, 80, 1)
         self.Conv2d_4a_3x3 = BasicConv2d(80, 192, 3)
-        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = InceptionA(192, 32), InceptionA(256, 64), InceptionA(288, 64)
+        self.Mixed_5b = InceptionA(192, 32, pooled)
+        self.Mixed_5c, self.Mixed_5d = InceptionA(256, 64, pooled), InceptionA(288, 64, pooled)
         self.Mixed_6a = InceptionB(288)
-        self.Mixed_6b, self.Mixed_6c = InceptionC(768, 128), InceptionC(768, 160)
-        self.Mixed_6d, self.Mixed_6e = InceptionC(768, 160), InceptionC(768, 192)
+        self.Mixed_6b, self.Mixed_6c = InceptionC(768, 128, pooled), InceptionC(768, 160, pooled)
+        self.Mixed_6d, self.Mixed_6e = InceptionC(768, 160, pooled), InceptionC(768, 192, pooled)
         self.Mixed_7a = InceptionD(768)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -119,3 +167,38 @@ class InceptionV3(torch.nn.Module):
         for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a"):
             x = getattr(self, f"Mixed_{name}")(x)
         return x
+
+
+class FIDInception(InceptionV3):
+    """From pictures (N, 3, 299, 299) in [-1, 1] to the 2048 features (N, 2048) of which FID is computed.
+
+    The published file (pt_inception-2015-12-05-6726825d.pth, the same for pytorch-fid and torch-fidelity) also has a
+    classifier, "fc", which is not needed here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(mean3_inside)
+        self.Mixed_7b, self.Mixed_7c = InceptionE(1280, mean3_inside), InceptionE(2048, max3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.Mixed_7c(self.Mixed_7b(super().forward(x))).mean(dim=[2, 3])
+
+
+def resized_as_tensorflow(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Square pictures (N, C, side, side) of pictures of any size, with the bilinear interpolation of TensorFlow 1.
+
+    Pixel i of the result is taken at the place i * size / side of the input, without the half pixel by which other programs
+    shift both grids, and without smoothing first. The corner at 0 stays; beyond the last pixel, the last one is repeated.
+    """
+    for dim in (3, 2):
+        size = x.shape[dim]
+        place = torch.arange(side, dtype=torch.float32, device=x.device) * torch.tensor(
+            size / side, dtype=torch.float32
+        )
+        low = place.long()
+        shape = [1, 1, 1, 1]
+        shape[dim] = side
+        share = (place - low).reshape(shape)
+        first = x.index_select(dim, low)
+        x = first + (x.index_select(dim, (low + 1).clamp(max=size - 1)) - first) * share
+    return x

@@ -193,9 +193,12 @@ class MappingNetwork(RecordedModule):
     Attributes:
         normalize_z: False if z, or with "concat" z and the label, is not divided by its root mean square. It is True in
             all official networks.
+        uniform_z: True if z from N(0, 1) is first brought to U(-1, 1) by 2 Phi(z) - 1, where Phi is the normal distribution
+            function. No official network does this; it is one of the two samplings of the direction head's paper.
     """
 
     normalize_z = True
+    uniform_z = False
 
     def __init__(
         self,
@@ -257,6 +260,7 @@ class MappingNetwork(RecordedModule):
         if self.z_dim > 0:
             check_shape("z", z, [None, self.z_dim])
             x = z.to(torch.float32)
+            x = torch.erf(x * 0.5**0.5) if self.uniform_z else x
             x = normalize_2nd_moment(x) if self.normalize_z and not self._concat else x
         if self.c_dim > 0:
             if c is None:

@@ -8,6 +8,7 @@ still while a picture is measured.
 """
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,9 +26,11 @@ from ..media.medium import medium_of
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
 from ..network_files.file import NetworkFile
+from ..options import read_values
 from ..projectors.descent import Step
 from ..projectors.methods import find_method
 from ..projectors.projector import Projector
+from ..projectors.settings import build_options
 from ..projectors.v_prior import v_prior
 from . import base
 from .direction import generated_pictures
@@ -43,17 +46,33 @@ POINTS = 60  # of a line in the figure
 
 
 class Way(NamedTuple):
-    """A method by name, and the number of its steps."""
+    """A row of the table.
+
+    Attributes:
+        method: its name.
+        steps: the number of its steps.
+        reference: True for the method that sets the marks.
+        vgg16: as for `run`.
+        chosen: options that differ from the method's preset, as (name, value).
+        title: the text that asked for it.
+    """
 
     method: str
     steps: int
     reference: bool = False
     vgg16: str | None = None
+    chosen: tuple[tuple[str, Any], ...] = ()
+    title: str = ""
+
+    @property
+    def file(self) -> str:
+        """The title as a part of a file's name."""
+        return re.sub("[:=,]", "-", self.title)
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the method is given beside its own preset: for the reference, its steps; with VGG16, that in place of SqueezeNet."""
-        options: dict[str, Any] = {"steps": self.steps} if self.reference else {}
+        """What the method is given beside its own preset. With VGG16, its loss has that in place of SqueezeNet."""
+        options: dict[str, Any] = {"steps": self.steps} if self.reference else dict(self.chosen)
         if self.vgg16 is not None:
             loss = find_method(self.method).preset.get("loss", DEFAULT_LOSS)
             options["loss"] = loss.replace("lpips-squeeze", "lpips-vgg")
@@ -61,17 +80,24 @@ class Way(NamedTuple):
         return options
 
 
-def way_of(method: str, vgg16: str | None = None) -> Way:
-    """A method with the steps of its own preset; ``vgg16`` as for `run`.
+def way_of(text: str, vgg16: str | None = None) -> Way:
+    """A method with its own preset, or with options that differ from it.
+
+    Args:
+        text: "fast-w+", or with options as in "v+:optimizer=lbfgs,steps=100", by the names of the method's options class.
+        vgg16: as for `run`.
 
     Raises:
-        ValueError: it takes no steps, or is unknown.
+        ValueError: the method takes no steps or is unknown, or an option is unknown or has a value that it does not accept.
     """
+    method, _, rest = text.partition(":")
     known = find_method(method)
     if known.one_pass:
         raise ValueError(f"method {method!r} takes no steps, so there is nothing to measure after each of them")
     preset = {key: value for key, value in known.preset.items() if key != "loss"}
-    return Way(method, known.options(**preset).total_steps(1), vgg16=vgg16)
+    chosen = read_values(known.options, rest)
+    steps = build_options(known.options, preset, chosen).total_steps(1)
+    return Way(method, steps, vgg16=vgg16, chosen=tuple(sorted(chosen.items())), title=text)
 
 
 def run(
@@ -96,7 +122,7 @@ def run(
         data: real pictures, as `base.picture_set` reads them; None leaves them out.
         generated: the number of generated pictures.
         real: the number of real pictures, at most.
-        ways: the methods that are compared, each with its own preset.
+        ways: the methods that are compared, each with its own preset or with options; see `way_of`.
         steps: of the official projector.
         seed: of the generated pictures.
         vgg16: the file of a VGG16, as for `projectors.Projector`; LPIPS is then computed with it, in all losses and tables.
@@ -124,19 +150,19 @@ def run(
     sets["generated"] = made
     reference = OFFICIAL if "w" in generator.spaces else WITHOUT_W
     file = None if vgg16 is None else os.fspath(vgg16)
-    others = (way_of(method, file) for method in dict.fromkeys(ways) if method != reference)
-    chosen = [Way(reference, steps, True, file), *others]
+    others = (way_of(text, file) for text in dict.fromkeys(ways) if text != reference)
+    chosen = [Way(reference, steps, True, file, title=reference), *others]
     settings: dict[str, Any] = {"network": net.sha256, "data": base.hashes(sets), "seed": seed}
     settings |= {"device": str(torch.device(device)), "threads": torch.get_num_threads(), "steps": steps}
     loss = {"loss": medium_of(generator).default_loss}
-    settings |= {"ways": {way.method: {**loss, **find_method(way.method).preset, **way.options} for way in chosen}}
+    settings |= {"ways": {way.title: {**loss, **find_method(way.method).preset, **way.options} for way in chosen}}
     settings["pictures"] = {name: len(pictures) for name, pictures in sets.items()}
     folder = base.begin(outdir, settings)
     parts = [
         part
         for name, pictures in sets.items()
         for way in chosen
-        for part in base.split(name, way, pictures, 1, f"{name}-{way.method}-{{:04d}}.npz")
+        for part in base.split(name, way, pictures, 1, f"{name}-{way.file}-{{:04d}}.npz")
     ]
     parts.sort(key=lambda part: part.first)  # all methods on one picture, then all on the next
     projectors: dict[Way, tuple[Projector, np.ndarray]] = {}
@@ -168,15 +194,15 @@ def _results(
     results["clock"] = "cpu" if generator.device.type == "cpu" else "wall"
     for way in chosen:
         paid = np.median([part["setup"] for name in sets for part in found[name, way]], axis=0)
-        results["setup"][way.method] = dict(zip(CLOCKS, paid.tolist()))
+        results["setup"][way.title] = dict(zip(CLOCKS, paid.tolist()))
     for name in sets:
         official = found[name, chosen[0]]
-        results["sets"][name] = {w.method: _values(found[name, w], official, results["clock"]) for w in chosen}
-        results["curves"][name] = {w.method: _curve(found[name, w], results["clock"]) for w in chosen}
+        results["sets"][name] = {w.title: _values(found[name, w], official, results["clock"]) for w in chosen}
+        results["curves"][name] = {w.title: _curve(found[name, w], results["clock"]) for w in chosen}
         if true is not None:
             for way in chosen:
                 known = true if name == "generated" else None
-                results["sets"][name][way.method] |= midpoints(generator, found[name, way], known, lpips)
+                results["sets"][name][way.title] |= midpoints(generator, found[name, way], known, lpips)
     return results
 
 
@@ -465,9 +491,8 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _title(method: str, results: dict[str, Any]) -> str:
-    return (
-        f"{method}, {'official, ' if method == OFFICIAL else ''}{results['steps']:,} steps"
-        if method in (OFFICIAL, WITHOUT_W)
-        else method
-    )
+def _title(title: str, results: dict[str, Any]) -> str:
+    """The title of a way, with the number of steps for the reference, which is the first of the ways."""
+    if title != next(iter(results["ways"])):
+        return title
+    return f"{title}, {'official, ' if title == OFFICIAL else ''}{results['steps']:,} steps"

@@ -50,9 +50,13 @@ CONFIGS = {
 """
 
 HEADS = ("none", "direction")
+EMBEDDERS = ("both", "discriminator")
 TRAINED = ("all", "discriminator", "head")
 LOSSES = ("nsgan", "lsgan", "wgan-gp", "hinge")  # `gan_losses.ADVERSARIAL`, without torch
 AUGMENTS = ("none", "fixed", "ada")
+SAMPLINGS = {"normal": (True, False), "angles": (False, False), "uniform": (False, True)}
+"""The values of ``--sampling``, with ``normalize_z`` and ``uniform_z`` of `Options`."""
+
 BY_RESOLUTION = ("batch", "lr", "gamma", "mixing", "pl_weight", "z_dim", "w_dim", "mapping_layers", "channel_base")
 BY_RESOLUTION += ("channel_max",)
 """The options for which `Options.for_resolution` has values of its own."""
@@ -68,6 +72,7 @@ class Options:
         c_dim: the number of classes; 0 for none.
         normalize_z: True if the generator divides z by its root mean square, as official networks do; False is Cho's own
             sampling.
+        uniform_z: True if the generator brings z to U(-1, 1), the other of Cho's two samplings; ``normalize_z`` is False then.
         fp16: True computes the four highest resolutions in half precision, on CUDA.
         networks: the arguments of the constructors of "G" and "D", by name, for networks that began as those of a file; None
             builds them by the sizes below.
@@ -111,7 +116,14 @@ class Options:
     embedding_later_kimg: float = option(
         300, 0, 1e9, help="Thousands of pictures after which --embedding-weight-later applies."
     )
+    embedding_for: str = option(
+        "both",
+        words=EMBEDDERS,
+        help="Which networks lower the direction head's loss: both, as in its paper, or the discriminator alone, so that the "
+        "generator learns as it does without a head.",
+    )
     normalize_z: bool = True
+    uniform_z: bool = False
     z_dim: int = option(512, 1, 4096, whole=True, help="Size of z.")
     w_dim: int = option(512, 1, 4096, whole=True, help="Size of w.")
     mapping_layers: int = option(2, 1, 64, whole=True, help="Layers of the mapping network.")
@@ -187,11 +199,13 @@ class Options:
     def __post_init__(self):
         declared = [field.name for field in fields(self) if field.metadata]
         check_options(Options, {name: getattr(self, name) for name in declared}, TrainingError)
-        for name in ("normalize_z", "fp16", "attached"):
+        for name in ("normalize_z", "uniform_z", "fp16", "attached"):
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if self.networks is not None and not isinstance(self.networks, dict):
             raise TrainingError(f"networks is {self.networks!r}; expected None or a table of arguments")
+        if self.normalize_z and self.uniform_z:
+            raise TrainingError("normalize_z and uniform_z are both True; expected one way to treat z at most")
         if self.train == "head" and (self.head != "direction" or self.augment != "none"):
             raise TrainingError("--train head needs --head direction, and shows no picture that could be augmented")
         if self.augment == "fixed" and self.augment_p == 0:

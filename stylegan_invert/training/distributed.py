@@ -34,6 +34,11 @@ def prints() -> bool:
     return not launched() or os.environ["RANK"] == "0"
 
 
+def place() -> tuple[int, int]:
+    """The number of this process, and how many torchrun has started; (0, 1) without it. No process is waited for."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if launched() else (0, 1)
+
+
 def about() -> str:
     """A few words for the first line of a run: the number of processes, or nothing for one."""
     return f" in {os.environ['WORLD_SIZE']} processes" if launched() else ""

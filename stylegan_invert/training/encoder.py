@@ -19,12 +19,13 @@ from ..files.tensors import TensorRecord
 from ..generator import Code, GeneratorAdapter
 from ..generator.encoding import Encoding, entries
 from ..io.encoder_file import ENCODER_FILE, About, write_encoder
-from ..losses import parse, reported_lpips
+from ..losses import reported_lpips
 from ..losses.metrics import psnr
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, projector_pixels, write_png
 from ..networks.encoder import Encoder, input_size
-from . import loop
+from ..projectors.loss import build_loss
+from . import distributed, loop
 from .encoder_options import EncoderOptions
 from .means import Statistics
 from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
@@ -50,17 +51,21 @@ class EncoderTrainer:
     """An encoder in training.
 
     Every step shows one batch: pictures that the frozen generator draws, whose codes are known, or real pictures, of
-    which only the reconstruction can be compared.
+    which only the reconstruction can be compared. A batch is shown in rounds, which the processes of torchrun share out.
+    Batch normalisation compares the pictures of a round, and its running means move by the mean of what the rounds bring,
+    so nothing depends on the number of processes.
 
     Args:
         options: see `EncoderOptions`.
         generator: the adapter of the network, on its device; nothing of it is changed.
         data: real pictures, of the generator's size, or None; ``data.check()`` has been called.
-        files: weight files of losses and where to begin: the names of `io.weights.WEIGHTS`.
+        files: weight files of losses, by their name in `io.weights.WEIGHTS`.
+        run_torchscript: True runs a file of weights that is a TorchScript program.
 
     Attributes:
         encoder: the encoder as it is trained.
         average: its average over the last pictures, which is the result.
+        round: the pictures per round; ``batch_gpu``, or the share of one process in a batch if that is less.
         data: see `loop.Trainer`.
         nimg: the pictures shown so far.
         real_nimg: how many of them were real.
@@ -69,8 +74,10 @@ class EncoderTrainer:
         seconds: see `loop.Trainer`.
 
     Raises:
-        TrainingError: the network has no codes of this kind, or a setting does not fit it.
+        TrainingError: the network has no codes of this kind, a setting does not fit it, or the batch cannot be shared.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -78,9 +85,17 @@ class EncoderTrainer:
         generator: GeneratorAdapter,
         data: PictureSet | None = None,
         files: dict[str, Any] | None = None,
+        run_torchscript: bool = False,
     ):
-        self.options, self.generator, self.data = options, generator, data
-        o = options
+        self.round = distributed.round_size(options.batch, options.batch_gpu)
+        if self.round == 1:
+            raise TrainingError(
+                "a round has one picture, and batch normalisation compares the pictures of a round; choose a larger --batch or "
+                "--batch-gpu, or fewer processes"
+            )
+        # The size of a round is recorded, so that the run can go on in another number of processes.
+        self.options = o = dataclasses.replace(options, batch_gpu=self.round)
+        self.generator, self.data = generator, data
         if o.space not in generator.spaces:
             raise TrainingError(f"the space is {o.space}; this network has {', '.join(generator.spaces)}")
         if generator.c_dim and o.space == "v+":
@@ -99,7 +114,11 @@ class EncoderTrainer:
         self.encoder.to(self.device).train()
         self.average = copy.deepcopy(self.encoder).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.encoder.parameters(), lr=o.lr, betas=(0.9, 0.99))
-        self.distance = None if o.loss == "none" else parse(o.loss, **(files or {})).to(self.device)
+        self.distance = None
+        if o.loss != "none":
+            self.distance, _ = build_loss(o.loss, files or {}, self.device, run_torchscript)
+        elif files or run_torchscript:
+            raise TrainingError("a weight file was named, and the loss is none; leave one of them out")
         self.nimg = self.real_nimg = self.steps = self.ticks = 0
         self.seconds = 0.0
         self.stats = Statistics()
@@ -145,17 +164,27 @@ class EncoderTrainer:
         o = self.options
         for group in self.optimiser.param_groups:
             group["lr"] = o.lr * self._ramp()
-        real = self._is_real()
-        pictures, code = self._real_batch() if real else self.draw(o.batch)
+        real, rounds = self._is_real(), o.batch // self.round
+        own = distributed.share(rounds)
+        shown = self._real_batch(own) if real else []
         encoding = Encoding(self.encoder, o.space, self.generator)
         self.optimiser.zero_grad(set_to_none=True)
-        for coordinates in encoding.passes(pictures, code.c, self.passes):
-            loss = self._loss(encoding, pictures, code, coordinates, real)
-            loss.backward()
+        averages = [b for b in self.encoder.buffers() if b.is_floating_point()]
+        counters = [(b, b.clone()) for b in self.encoder.buffers() if not b.is_floating_point()]
+
+        def compute(i: int) -> None:
+            for counter, before in counters:  # batch normalisation counts the passes; every round counts from the same
+                counter.copy_(before)
+            pictures, code = shown[i - own.start] if real else self.draw(self.round)
+            for coordinates in encoding.passes(pictures, code.c, self.passes):
+                loss = self._loss(encoding, pictures, code, coordinates, real)
+                (loss / rounds).backward()
+
+        distributed.in_rounds(compute, rounds, list(self.encoder.parameters()), averages, [self.stats])
         self.optimiser.step()
         self._average()
-        self.nimg += len(pictures)
-        self.real_nimg += len(pictures) if real else 0
+        self.nimg += o.batch
+        self.real_nimg += o.batch if real else 0
         self.steps += 1
         if self.device.type == "cpu" or self.steps % 20 == 0:  # reading a number makes a GPU wait
             self.check_numbers()
@@ -198,13 +227,14 @@ class EncoderTrainer:
         second = (torch.arange(layers)[None] >= crossing)[..., None].to(x.device)
         return Code(a.space, {name: torch.where(second, b.tensors[name], x)}, a.c)
 
-    def _real_batch(self) -> tuple[torch.Tensor, Code]:
-        """Real pictures; the code has their labels, and no numbers that anything reads."""
+    def _real_batch(self, own: range) -> list[tuple[torch.Tensor, Code]]:
+        """The real pictures of some rounds; the codes have their labels, and no numbers that anything reads."""
         if self._real is None:
-            self._real = self.data.batches(self.options.batch, self.options.seed, self.real_nimg)
-        pictures, c = next(self._real)
-        labels = c.to(self.device) if self.generator.c_dim else None
-        return as_images(pictures, self.device), Code(self.options.space, {}, labels)
+            rows = range(own.start * self.round, own.stop * self.round)
+            self._real = self.data.batches(self.options.batch, self.options.seed, self.real_nimg, rows=rows)
+        pictures, c = (part.split(self.round) for part in next(self._real))
+        labels = [part.to(self.device) if self.generator.c_dim else None for part in c]
+        return [(as_images(x, self.device), Code(self.options.space, {}, y)) for x, y in zip(pictures, labels)]
 
     def _loss(
         self, encoding: Encoding, pictures: torch.Tensor, code: Code, coordinates: torch.Tensor, real: bool
@@ -363,6 +393,7 @@ def train_encoder(
     resume: bool = False,
     start: tuple[Mapping[str, torch.Tensor | TensorRecord], str] | None = None,
     files: dict[str, Any] | None = None,
+    run_torchscript: bool = False,
     tick_kimg: float = 1,
     snapshot_ticks: int = 10,
     callback: Callable[[loop.Report], None] | None = None,
@@ -375,9 +406,11 @@ def train_encoder(
         outdir: the run's folder; see `loop.train`. ``encoder.safetensors`` is the encoder, and ``reconstructions*.png``
             show pictures over what is rendered from their codes.
         data: real pictures, or None; ``data.check()`` has been called.
-        resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
+        resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped, also on
+            another number of processes.
         start: the weights of a ResNet-18 to begin with, and the name of their file.
         files: the paths of losses' weight files, by name.
+        run_torchscript: True runs such a file if it is a TorchScript program.
         tick_kimg: thousands of pictures between lines of the log.
         snapshot_ticks: ticks between snapshots and checkpoints, which are also written at the end.
         callback: called after each tick.
@@ -388,8 +421,9 @@ def train_encoder(
     Raises:
         TrainingError: the run cannot start as asked, or a loss became nan; the last good checkpoint is named.
     """
-    trainer = EncoderTrainer(options, generator, data, files)
-    if start is not None and not resume:
-        trainer.start_from(*start)
     rhythm = {"tick_kimg": tick_kimg, "snapshot_ticks": snapshot_ticks}
-    return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)
+    with distributed.joined(generator.device):
+        trainer = EncoderTrainer(options, generator, data, files, run_torchscript)
+        if start is not None and not resume:
+            trainer.start_from(*start)
+        return loop.train(trainer, outdir, resume=resume, **rhythm, callback=callback)

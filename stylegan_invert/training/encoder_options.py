@@ -18,6 +18,14 @@ class EncoderOptions:
     kimg: float = option(100, 0, 1e9, above=True, metavar="N", help="Thousands of pictures to show in all.")
     seed: int = option(0, **SEED, help="Random seed of the weights, the latents and the order of the pictures.")
     batch: int = option(32, 1, 10**6, whole=True, help="Pictures per step.")
+    batch_gpu: int = option(
+        10**6,
+        2,
+        10**6,
+        whole=True,
+        unset="all of a step",
+        help="Pictures per round. The gradients of a step's rounds are added up; batch normalisation works within a round.",
+    )
     lr: float = option(0.001, 0, 1, above=True, help="Adam's learning rate; it falls to zero along a cosine.")
     width: int = option(
         16,

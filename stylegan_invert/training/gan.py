@@ -30,7 +30,7 @@ from ..ops import native
 from . import distributed, loop
 from .attaching import fit_head
 from .augment import AugmentPipe
-from .configs import Options
+from .configs import SAMPLINGS, Options
 from .gan_losses import DirectionLoss, StyleGAN2Loss
 from .growing import grown_discriminator, grown_generator
 from .precision import training_settings
@@ -81,8 +81,7 @@ def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscrim
         z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers, lr_multiplier=o.mapping_lr),
         synthesis_kwargs=o.network_kwargs, **shape,
     )  # fmt: skip
-    if not o.normalize_z:
-        G.mapping.normalize_z = False
+    G.mapping.normalize_z, G.mapping.uniform_z = o.normalize_z, o.uniform_z
     if o.head == "direction":
         # The mapping network begins with large weights for those entries of z that move the direction most. It learns too
         # slowly to find these weights itself.
@@ -104,7 +103,7 @@ def _build_as_in_file(o: Options) -> tuple[Generator, Discriminator | DirectionD
         raise TrainingError(
             f"the run's options have arguments of which no networks can be built ({str(e)[:120]})"
         ) from None
-    G.mapping.normalize_z = o.normalize_z
+    G.mapping.normalize_z, G.mapping.uniform_z = o.normalize_z, o.uniform_z
     if o.head == "direction":
         D = (AttachedDirection if o.attached else DirectionDiscriminator)(D, o.z_dim, o.normalize_z)
     return G, D
@@ -201,6 +200,8 @@ class GANTrainer:
         G.train(o.train == "all")
         kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
         weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
+        if o.head == "direction":
+            weights["embedding_for"] = o.embedding_for
         self.loss = kind(device, shown.mapping, shown.synthesis, D, self.augment_pipe, **weights)
         self.phases = []
         for name, module, interval, weight in self._trained():
@@ -238,7 +239,7 @@ class GANTrainer:
         own, other = self.G.mapping, net.G.mapping
         same_meaning = {
             "--mapping-lr": (own.fc0.bias_gain, other.fc0.bias_gain),
-            "--sampling": (own.normalize_z, other.normalize_z),
+            "--sampling": (_sampling(own), _sampling(other)),
         }
         for name, (a, b) in same_meaning.items():
             if a != b:
@@ -534,6 +535,11 @@ class GANTrainer:
             D, extra = D.trunk, {"direction": direction_tensors(D, still(self.D_ema))}
         networks = {"G": still(self.G), "D": D, "G_ema": still(self.G_ema)}
         return NetworkFile(networks, training_set_kwargs=training_set_kwargs, extra=extra)
+
+
+def _sampling(mapping: torch.nn.Module) -> str:
+    """What ``--sampling`` says of a mapping network."""
+    return next(name for name, flags in SAMPLINGS.items() if flags == (mapping.normalize_z, mapping.uniform_z))
 
 
 def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:

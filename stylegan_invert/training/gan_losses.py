@@ -251,19 +251,24 @@ class DirectionLoss(StyleGAN2Loss):
     Args:
         args: those of `StyleGAN2Loss`; D is a `DirectionDiscriminator`.
         embedding_weight: lambda_emb, the weight of the tangent of the angle between embedding and latent.
+        embedding_for: "both" networks lower it, or the "discriminator" alone, whose generator then has the losses of
+            `StyleGAN2Loss` only.
         kwargs: those of `StyleGAN2Loss`.
 
     Source: Cho, algorithm 1.
     """
 
-    def __init__(self, *args, embedding_weight: float = 1, **kwargs):
+    def __init__(self, *args, embedding_weight: float = 1, embedding_for: str = "both", **kwargs):
         super().__init__(*args, **kwargs)
         self.embedding_weight = embedding_weight
+        self.embedding_for = embedding_for
 
     def judge_generated(
         self, z: torch.Tensor, c: torch.Tensor, for_G: bool
     ) -> tuple[torch.Tensor, torch.Tensor | float]:
         """The logits of `StyleGAN2Loss`, and the weighted embedding loss (N, 1)."""
+        if for_G and self.embedding_for == "discriminator":
+            return super().judge_generated(z, c, for_G)
         plain = self.style_mixing_prob == 0 and self.augment_pipe is None
         logits = None if plain else super().judge_generated(z, c, for_G)[0]
         img, _ = self.run_G(z, c, mix=False)

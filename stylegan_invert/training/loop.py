@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from .. import signals
 from ..errors import StyleganInvertError, TrainingError
 from ..files import door, plain
 from ..files.saved import read_saved
@@ -28,7 +27,6 @@ OPTIONS = "training_options.json"
 FORMAT = 2  # the version of the format of checkpoints; 1 had none between two ticks
 FIRST_SECONDS = 30.0  # after the start, the first checkpoint is written with the next step
 LATER_SECONDS = 600.0  # after a checkpoint, another one is written with the next step
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 _OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
 _LOG_FILE = door.Kind("the log of a run", 2**24, TrainingError)  # a line has 600 bytes
@@ -126,21 +124,18 @@ class Report:
     written: list[Path]
 
 
-class Stopped(KeyboardInterrupt):
-    """A run was stopped by Ctrl-C or another signal, and its checkpoint was written.
-
-    It is a KeyboardInterrupt, so that ``except Exception`` does not take it for a failure.
+class Stopped(signals.Stopped):
+    """A training was stopped by Ctrl-C or another signal, and its checkpoint was written.
 
     Attributes:
-        signal: the number of the signal.
         nimg: the pictures that were shown.
         outdir: the run's folder.
     """
 
     def __init__(self, signal: int, nimg: int, outdir: Path):
-        self.signal, self.nimg, self.outdir = signal, nimg, outdir
+        self.nimg, self.outdir = nimg, outdir
         super().__init__(
-            f"stopped after {nimg:,} pictures, and wrote {outdir / CHECKPOINT}; go on with --resume {outdir}"
+            signal, f"stopped after {nimg:,} pictures, and wrote {outdir / CHECKPOINT}; go on with --resume {outdir}"
         )
 
 
@@ -198,7 +193,7 @@ def train(
     _meet(trainer)
     run = _Run(trainer, outdir, tick)
     network = trainer.network_path(outdir)
-    with _Log(outdir, trainer.nimg) if first else contextlib.nullcontext() as log, signals_wait() as arrived:
+    with _Log(outdir, trainer.nimg) if first else contextlib.nullcontext() as log, signals.signals_wait() as arrived:
         while run.unfinished:
             values, written = run.tick(tick_kimg, arrived), []
             due = trainer.nimg >= trainer.total or trainer.ticks % snapshot_ticks == 0
@@ -340,36 +335,6 @@ class _Run:
                 torch.save({"format": FORMAT, "tick": tick, **self.trainer.state()}, temporary)
         self.due = time.perf_counter() + LATER_SECONDS
         return path
-
-
-@contextlib.contextmanager
-def signals_wait() -> Iterator[list[int]]:
-    """A context manager in which the first signal of `SIGNALS` is only noted; a second one does what it did before.
-
-    It gives a list, to which the number of the signal is appended. Signals that were ignored stay ignored (nohup does
-    that). Python lets only the main thread handle signals; elsewhere nothing is changed.
-    """
-    arrived: list[int] = []
-    earlier: dict[int, Any] = {}
-
-    def restore() -> None:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: Any) -> None:
-        arrived.append(number)
-        restore()
-        with contextlib.suppress(OSError):  # print cannot be used while another print is at work
-            os.write(2, b"stopping after this step, with a checkpoint; a second signal ends the run at once\n")
-
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                earlier[number] = signal.signal(number, note)
-    try:
-        yield arrived
-    finally:
-        restore()
 
 
 def read_checkpoint(outdir: str | os.PathLike) -> dict[str, Any]:

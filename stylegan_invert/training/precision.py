@@ -1,46 +1,18 @@
 """The settings of CUDA's libraries in a training."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 
-
-def _parts() -> list[Any]:
-    """The kinds of operations whose precision torch 2.9 and newer call ``fp32_precision``; none in older versions."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    return [cudnn.conv, cudnn.rnn, matmul] if hasattr(matmul, "fp32_precision") else []
+from ..ops.precision import full_precision
 
 
-def _switches() -> list[tuple[Any, str, Any]]:
-    """The settings that a training chooses: the object that holds each, its name there, and the value."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    precision = [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
-    try:
-        cudnn.allow_tf32, matmul.allow_tf32  # noqa: B018
-    except RuntimeError:  # a caller has used the newer names; torch then refuses the older ones
-        precision = [(part, "fp32_precision", "ieee") for part in _parts()]
-    return [*precision, (cudnn, "benchmark", True)]
-
-
-@contextlib.contextmanager
-def training_settings(device: torch.device | str) -> Iterator[None]:
+def training_settings(device: torch.device | str) -> contextlib.AbstractContextManager[None]:
     """Compute float32 in full precision on CUDA, and let cuDNN choose its algorithms by measuring them.
 
-    By default torch computes float32 convolutions in TF32, which rounds their inputs to 10 bits. Official training switches this
-    off, and ``torch.backends.cudnn.benchmark`` on. The settings are those of the whole process, so they are put back when the
-    block ends, however it ends. On other devices nothing is changed.
+    Official training switches TF32 off, and ``torch.backends.cudnn.benchmark`` on. The settings are put back when the block
+    ends. On other devices nothing is changed.
 
     Source: ``training/training_loop.py`` of stylegan2-ada-pytorch, with its defaults.
     """
-    switches = _switches() if torch.device(device).type == "cuda" else []
-    before = [(holder, name, getattr(holder, name)) for holder, name, _ in switches]
-    before += [(part, "fp32_precision", part.fp32_precision) for part in _parts() if switches]
-    try:
-        for holder, name, value in switches:
-            setattr(holder, name, value)
-        yield
-    finally:
-        for holder, name, value in before:
-            setattr(holder, name, value)
+    return full_precision(device, [(torch.backends.cudnn, "benchmark", True)])

@@ -24,6 +24,7 @@ from ...files.pickled import Machine, Refusal, show
 from ...files.tensors import TensorRecord, tables, unwrapped
 from ...networks.biggan import ACTIVATIONS, GAINS, SLOPE, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
+from ..attributes import LiveTensor, live_tensors, live_value
 from ..checks import (
     COMMON_SIZES,
     MAX_LAYERS,
@@ -112,18 +113,11 @@ def _no_backend(machine: Machine, args: tuple) -> None:
     return None
 
 
+KINDS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "SELU": "selu", "GELU": "gelu", "SiLU": "silu"}
+"""Torch's classes of activations, and their names in `ACTIVATIONS`."""
+
 GLOBALS = {
-    **{
-        ("torch.nn.modules.activation", kind): partial(_activation, name=name)
-        for kind, name in (
-            ("ReLU", "relu"),
-            ("LeakyReLU", "leaky_relu"),
-            ("ELU", "elu"),
-            ("SELU", "selu"),
-            ("GELU", "gelu"),
-            ("SiLU", "silu"),
-        )
-    },  # fmt: skip
+    **{("torch.nn.modules.activation", kind): partial(_activation, name=name) for kind, name in KINDS.items()},
     ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _no_backend,  # every module had one until torch 1.1
 }
 """The names that the pickle of a state_dict*.pth mentions besides tensors and dictionaries."""
@@ -135,6 +129,13 @@ GENERATOR_MARKS = (
     {"generator.gen_z.weight_orig"},  # pytorch-pretrained-BigGAN
 )
 DISCRIMINATOR_MARKS = ({"linear.weight", "embed.weight", "blocks.0.0.conv1.weight"},)
+
+LIVE_MARKS = {
+    "G": frozenset(GENERATOR_MARKS[0] | {"activation", "shared"}),
+    "D": frozenset(DISCRIMINATOR_MARKS[0] | {"activation"}),
+    "hugging face": frozenset(GENERATOR_MARKS[1] | {"config", "embeddings.weight"}),
+}
+"""Names of attributes and tensors by which networks in memory are known."""
 
 CLASSES = {
     "biggan.BigGAN": Known(BigGAN, COMMON_SIZES),
@@ -299,6 +300,56 @@ def build_discriminator(
     return network
 
 
+# Networks in memory
+
+
+def live_settings(network: torch.nn.Module) -> dict[str, Any]:
+    """The values for names of `ASSUMED` that a network of BigGAN-PyTorch in memory states."""
+    norm = getattr(network.get_submodule("blocks.0.0"), "bn1", None)
+    norm = getattr(norm, "bn", norm)  # with --mybn and --cross_replica
+    eps = {"bn_eps": getattr(norm, "eps", None), "sn_eps": getattr(network.linear, "eps", None)}
+    act = network.activation
+    name = KINDS.get(type(act).__name__, type(act).__name__)
+    if getattr(act, "approximate", "none") != "none":
+        name += f" with the approximation {act.approximate}"
+    slope = getattr(act, "negative_slope", getattr(act, "alpha", None))
+    return {"activation": name, **{k: v for k, v in {**eps, "slope": slope}.items() if v is not None}}
+
+
+def build_live(
+    module: torch.nn.Module, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]
+) -> BigGAN | BigGANDeep | Discriminator:
+    """`build` for a network in memory. Like official code it divides sums of statistics only where it is told to."""
+    tensors: dict[str, Any] = live_tensors(module)
+    for name in [name for name in tensors if name.endswith(".accumulation_counter")]:
+        if not module.get_submodule(name.rpartition(".")[0]).accumulate_standing:
+            tensors[name] = LiveTensor(torch.zeros_like(tensors[name].tensor))
+    return build(place, tensors, file, budget, assumed)
+
+
+def live_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The pictures of a generator of BigGAN-PyTorch in memory, for one-hot labels c."""
+    return G(z.to(next(G.parameters()).dtype), G.shared(c.argmax(dim=1)))
+
+
+def live_scores(D: torch.nn.Module, assumed: Any, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The scores of a discriminator of BigGAN-PyTorch in memory, for one-hot labels c."""
+    return D(img.to(next(D.parameters()).dtype), c.argmax(dim=1))
+
+
+def build_live_folder(
+    module: torch.nn.Module, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]
+) -> BigGANDeep:
+    """`build_folder` for a generator of pytorch-pretrained-BigGAN in memory, whose ``config`` has its settings."""
+    return build_folder(live_value(vars(module.config)), live_tensors(module), file, budget, assumed)
+
+
+def live_folder_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The pictures of a generator of pytorch-pretrained-BigGAN in memory."""
+    dtype = next(G.parameters()).dtype
+    return G(z.to(dtype), c.to(dtype), assumed["truncation"])
+
+
 # Arguments that follow from the shapes
 
 
@@ -417,7 +468,7 @@ def _statistics(source: "_Source", target: str, name: str, spelling: str) -> Non
         shapes = {f"{name}.{key}": source.shape(f"{target}.{part}")[1:]}
         if spelling == "mybn":
             shapes[f"{name}.bn.accumulation_counter"] = (1,)
-        source.add(f"{target}.{part}", shapes, _averaged)
+        source.add(f"{target}.{part}", shapes, _averaged, is_view=spelling != "mybn")
 
 
 def _averaged(values: torch.Tensor, counter: torch.Tensor | None = None) -> torch.Tensor:
@@ -486,16 +537,19 @@ class _Source:
     def shape(self, target: str) -> tuple[int, ...]:
         return self.expected[target]
 
-    def add(self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = unchanged) -> None:
+    def add(
+        self, target: str, shapes: Mapping[str, tuple[int, ...]], make: Make = unchanged, is_view: bool = False
+    ) -> None:
         """Add the `Source` of one tensor of the network.
 
         Args:
             target: its name in the network.
             shapes: names of the file's tensors to the shapes that they must have.
             make: makes the network's tensor from them.
+            is_view: True if it only gives the one tensor another shape.
         """
         inputs = {name: (self.tensors.get(name), tuple(shape)) for name, shape in shapes.items()}
-        self.sources[target] = Source(inputs, make)
+        self.sources[target] = Source(inputs, make, is_view)
 
     def weight(self, target: str, name: str, transposed: bool = False) -> None:
         """`add` for a weight, which is divided by its spectral norm if this network does that.
@@ -514,7 +568,7 @@ class _Source:
             values = _divided(values, *u, eps=self.sn_eps)
             return values.t() if transposed else values
 
-        self.add(target, shapes, make)
+        self.add(target, shapes, make, is_view=not self.normalised)
 
     def layer(self, target: str, name: str) -> None:
         """`weight` and `add` for the weight and the bias of a layer."""
@@ -693,7 +747,7 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
         name = f"generator.layers.{before}"
         for part, other in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("o", "o_conv")):
             weight(f"attention.{i}.{part}.weight", f"{name}.snconv1x1_{other}")
-        source.add(f"attention.{i}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze)
+        source.add(f"attention.{i}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze, is_view=True)
     for part, other in (("gain", "weight"), ("bias", "bias")):
         source.add(f"bn.{part}", {f"generator.bn.{other}": (width,)})
     statistics("bn", "generator.bn")

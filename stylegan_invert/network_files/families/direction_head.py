@@ -5,7 +5,8 @@ project's own key (`file.NetworkFile.extra`) the table "direction" holds two tab
 bias of the head of the file's D. ``ema`` has all tensors, trunk and head, of the averaged discriminator, which
 ``--method de`` uses. A head that was put on a trained discriminator reads the maps before the trunk's last part instead of
 its last features, and is known by the number of its inputs. A tensor "normalize_z" beside that table says if the generator
-divides z by its root mean square. Without that tensor it does, as official generators do.
+divides z by its root mean square. Without that tensor it does, as official generators do. A tensor "uniform_z" says if it
+brings z to U(-1, 1) instead; without that tensor it does not.
 
 Source: Cho, "Inverting generator of GAN through direction embedding discriminator".
 """
@@ -23,6 +24,7 @@ from ..assemble import EXPECTED, Budget, assemble, by_name
 
 KEY = "direction"
 NORMALIZE_Z = "normalize_z"
+UNIFORM_Z = "uniform_z"
 
 
 def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) -> dict[str, Any]:
@@ -88,3 +90,9 @@ def normalize_z(extra: Mapping[str, Any]) -> bool:
     """True if the generator divides z by its root mean square. Only those trained with Cho's own sampling do not."""
     flag = extra.get(NORMALIZE_Z)
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True
+
+
+def uniform_z(extra: Mapping[str, Any]) -> bool:
+    """True if the generator brings z from N(0, 1) to U(-1, 1) first. Only those trained with that sampling do."""
+    flag = extra.get(UNIFORM_Z)
+    return bool(flag.all()) if isinstance(flag, torch.Tensor) else False

@@ -24,7 +24,7 @@ from ...errors import NetworkFileError
 from ...files.tensors import TensorRecord, tables, unwrapped
 from ...files.writing import atomic
 from ...networks.discriminators import Discriminator
-from ...networks.layers import Conv2dLayer, FullyConnectedLayer
+from ...networks.layers import Conv2dLayer, FullyConnectedLayer, widest_dtype
 from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
 from ..assemble import Budget, Source, assemble, constructing
@@ -246,10 +246,11 @@ def _one_row(values: torch.Tensor, w_dim: int) -> torch.Tensor:
 def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
     random, batch, total = np.random.RandomState(123), 250, 0
     for _ in range(W_AVG_SAMPLES // batch):
-        x = normalize_2nd_moment(torch.from_numpy(random.randn(batch, mapping.z_dim)).to(torch.float32))
+        z = torch.from_numpy(random.randn(batch, mapping.z_dim).astype(np.float32))
+        x = normalize_2nd_moment(z.to(mapping.w_avg.device))
         for i in range(mapping.num_layers):
             x = getattr(mapping, f"fc{i}")(x)
-        total = total + x.sum(dim=0, dtype=torch.float64)
+        total = total + x.sum(dim=0, dtype=widest_dtype(x.device))
     return (total / W_AVG_SAMPLES).to(torch.float32)
 
 
@@ -283,6 +284,21 @@ def build_discriminator(place: str, tensors: Mapping[str, TensorRecord], file: o
     sources = reader.sources(network, list(_discriminator_entries(resolutions)))
     sources = {**_unused_filters(network, taps), **sources}
     return assemble(network, sources, file, place, budget, names=tensors, misfit=MISFIT, unknown=UNKNOWN)
+
+
+def live_settings(G: torch.nn.Module) -> dict[str, Any]:
+    """The values for names of `ASSUMED` that a generator in memory states."""
+    return {"lr_mlp": G.get_submodule("style.1").lr_mul}
+
+
+def live_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The pictures of a generator of model.py in memory."""
+    return G([z.to(next(G.parameters()).dtype)], randomize_noise=False)[0]
+
+
+def live_scores(D: torch.nn.Module, assumed: Any, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The scores of a discriminator of model.py in memory."""
+    return D(img.to(next(D.parameters()).dtype))
 
 
 class _Reader:
@@ -332,7 +348,8 @@ class _Reader:
                 value = value.reshape(ours[entry.name])
                 return value if entry.factor == 1 else value.div_(entry.factor)
 
-            return Source({entry.key: (self.tensors.get(entry.key), entry.shape(ours[entry.name]))}, make)
+            inputs = {entry.key: (self.tensors.get(entry.key), entry.shape(ours[entry.name]))}
+            return Source(inputs, make, is_view=entry.factor == 1)
 
         return {entry.name: source(entry) for entry in entries}
 

@@ -102,6 +102,23 @@ CLASSES = {
 }
 
 
+LIVE_MARKS = {
+    "G": frozenset({"_init_kwargs", "mapping", "synthesis", "synthesis.b4.const"}),
+    "D": frozenset({"_init_kwargs", "b4", "b4.conv.weight", "b4.out.weight"}),
+}
+"""Names of attributes and tensors by which networks of official code in memory are known."""
+
+
+def live_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The pictures of a generator of official code in memory, of StyleGAN2 or StyleGAN3."""
+    return G(z, c, noise_mode="const", force_fp32=True)
+
+
+def live_scores(D: torch.nn.Module, assumed: Any, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """The scores of a discriminator of official code in memory."""
+    return D(img, c, force_fp32=True)
+
+
 def is_persistent(record: object) -> bool:
     """True for the record of any official PyTorch class; `build` refuses those that are none of StyleGAN2's."""
     return isinstance(record, ModuleRecord)

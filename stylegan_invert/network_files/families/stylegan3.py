@@ -63,6 +63,10 @@ CLASSES = {
 }
 
 
+LIVE_MARKS = frozenset({"_init_kwargs", "mapping", "synthesis", "synthesis.input.freqs"})
+"""Names of attributes and tensors by which a generator of official code in memory is known."""
+
+
 def is_stylegan3(record: object) -> bool:
     """True for the record of a StyleGAN3 generator, whose synthesis begins with Fourier features and has no blocks."""
     if not isinstance(record, ModuleRecord):

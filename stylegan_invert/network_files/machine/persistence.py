@@ -15,6 +15,7 @@ from ...files.pickled import Call, LongText, Machine, Refusal, show
 from ...files.tensors import GLOBALS as TENSOR_GLOBALS
 from ...files.tensors import TensorRecord, new_dict, tensor_call
 from ..assemble import Budget, assemble, by_name, compare
+from ..attributes import LiveTensor, live_value
 from ..checks import ATTRIBUTES, set_attribute
 
 VERSION = 6
@@ -34,7 +35,7 @@ NO_DISCRIMINATOR = ("Identity", "from torch.nn import Identity\n")
 
 
 class ModuleRecord:
-    """One module of the file. Its contents are known once it is parsed.
+    """One module of the file, or of a network in memory. Its contents are known once it is parsed.
 
     Attributes:
         class_name: the name of its class.
@@ -90,6 +91,26 @@ class ModuleRecord:
         self.attributes = {
             k: v for k, v in state.items() if isinstance(k, str) and not k.startswith("_") and k != "training"
         }
+
+    @classmethod
+    def of_module(cls, module: torch.nn.Module) -> "ModuleRecord":
+        """The record of a module that official code holds in memory. Nothing but its ``__dict__`` is read.
+
+        Its tensors are `LiveTensor`, and an attribute that is no plain value is a text that names its type.
+        """
+        state = vars(module)
+        record = cls({})
+        record._parsed = True
+        record.class_name = type(module).__name__
+        record.parameters, record.buffers = (
+            {k: LiveTensor(v) for k, v in state[table].items() if v is not None}
+            for table in ("_parameters", "_buffers")
+        )
+        record.modules = {k: cls.of_module(v) for k, v in state["_modules"].items() if v is not None}
+        record.init_args = tuple(map(live_value, state.get("_init_args", ())))
+        record.init_kwargs = live_value(dict(state.get("_init_kwargs", {})))
+        record.attributes = {k: live_value(v) for k, v in state.items() if not k.startswith("_") and k != "training"}
+        return record
 
     def _table(self, state: dict[str, Any], key: str, kind: type) -> dict[str, Any]:
         table = state.pop(key, {})
