@@ -76,8 +76,8 @@ class About:
 def write_encoder(path: str | os.PathLike, encoder: Encoder, about: About) -> None:
     """Write an encoder. A failure leaves no half-written file.
 
-    The weights of convolutions and dense layers are rounded to float16, which halves the file and changes codes by less than
-    a thousandth of their deviation. Vectors, such as the variances of batch normalisation, stay float32.
+    The weights of convolutions and dense layers are rounded to float16, which halves the file and changes codes by about
+    a ten-thousandth of their deviation. Vectors, such as the variances of batch normalisation, stay float32.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     tensors = {name: value.half() if value.ndim > 1 else value for name, value in tensors.items()}
