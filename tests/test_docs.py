@@ -30,8 +30,8 @@ def shortened(args):
     if args[0] == "project":
         if args[-2:] == ["--method", "de"]:  # takes no steps
             return args
-        more = ["--layer-steps", "2"] if "dense" in args else []
-        return [*args, "--steps", "2", *more]
+        more = ["--layer-steps", "2"] if "dense" in args else ["2"] if args[-1] == "--tune" else []
+        return [*args, *more, "--steps", "2"]
     if args[0] == "train":
         short = [*args[: args.index("--kimg") + 1], "0.064" if "--resume" not in args else "0.128"]
         return short if "--resume" in args else [*short, "--metric-samples", "8"]

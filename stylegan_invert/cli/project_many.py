@@ -75,6 +75,7 @@ def run_many(
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """What the results of a run depend on, as plain values by name; files by the SHA-256 of their contents."""
     from ..files.writing import sha256_of_file
+    from ..projectors.observations import parse
 
     settings = {}
     for name, value in options.items():
@@ -82,6 +83,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, list):  # starts: a code file for each target
             value = hashlib.sha256("".join(map(sha256_of_file, value)).encode()).hexdigest()
+        elif name == "observe":
+            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)
         settings[name] = value

@@ -9,6 +9,7 @@ from .base import Distance, WeightedSum
 from .features import inception_features, squeezenet_features
 from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
+from .multi_resolution import MultiResolution
 from .pixel import L1, MSE, SSE
 
 File = str | os.PathLike | None
@@ -36,6 +37,8 @@ def _features(total: bool) -> Callable[[File, bool], Distance]:
 LOSSES: dict[str, Loss] = {
     "lpips-squeeze": Loss(lambda file, run: SqueezeLPIPS()),
     "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
+    "multi-squeeze": Loss(lambda file, run: MultiResolution(SqueezeLPIPS())),
+    "multi-vgg": Loss(lambda file, run: MultiResolution(load_vgg_lpips(file, run)), "vgg16", required=True),
     "mse": Loss(lambda file, run: MSE()),
     "l1": Loss(lambda file, run: L1()),
     "sse": Loss(lambda file, run: SSE()),
@@ -44,7 +47,8 @@ LOSSES: dict[str, Loss] = {
     "identity": Loss(load_identity, "identity", required=True),
     "identity-ffhq": Loss(lambda file, run: load_identity(file, run, crop=True), "identity", required=True),
 }
-"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
+"""The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
+`multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
 the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the
