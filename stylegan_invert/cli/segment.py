@@ -11,9 +11,7 @@ from .common import (
     device_option,
     foreign_codes_option,
     network_option,
-    open_network,
     outdir_option,
-    pick_device,
     quiet_option,
     say,
     z_prior_option,
@@ -77,15 +75,12 @@ def command(
     """
     from ..analysis.segmentation import attention_name, segment
     from ..files.writing import folder_names
-    from ..generator import adapt, label, with_prior
     from ..projectors.projection import render_rounded
-    from .interpolate import _code
+    from .ends import code_of, open_generator
 
-    where = pick_device(device)
-    generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
+    _, generator, c = open_generator(network, device, quiet, class_idx, z_prior)
     name = attention_name(generator, layer)
-    c = None if class_idx is None else label(generator.c_dim, class_idx).to(where)
-    read = [_code(generator, code, None, c) for code in codes]
+    read = [code_of(generator, code, c) for code in codes]
     named = [code.replace(":", "") if code.startswith("seed:") else os.path.abspath(code) for code in codes]
     # The suffix keeps a folder that is called "photo.v2" from losing a part of its name.
     folders = [""] if len(codes) == 1 else folder_names(f"{each}.code" for each in named)
