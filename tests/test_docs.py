@@ -14,6 +14,7 @@ import click
 import pytest
 
 from stylegan_invert.cli import main as cli_main
+from stylegan_invert.cli.help import ALL
 from stylegan_invert.cli.official_projector import command as projector
 from stylegan_invert.cli.official_train import command as official_train
 
@@ -44,6 +45,7 @@ def cli_reference():
     """The text of docs/cli.md."""
 
     def section(context):
+        context.meta[ALL] = True
         return f"## {context.command_path}\n\n```text\n{context.command.get_help(context)}\n```\n"
 
     def context(command, name, parent=None):

@@ -17,7 +17,17 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
-from ..projectors.settings import TuningOptions
+from ..projectors.settings import (
+    AnchorOptions,
+    DenseOptions,
+    EncoderMethodOptions,
+    LatentOptions,
+    PriorOptions,
+    RobustOptions,
+    StoppingOptions,
+    TuningOptions,
+    WOptions,
+)
 from ..signals import signals_wait
 from .common import (
     Progress,
@@ -34,8 +44,12 @@ from .common import (
     sampling,
     say,
     stopping,
+    tell,
+    tell_json,
     z_prior_option,
 )
+from .dry_run import estimate, in_words
+from .help import LongCommand
 from .options import class_options, click_option, text_of_default
 
 SECONDS = 60.0  # between two checkpoints
@@ -126,7 +140,39 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-@click.command()
+def _declared(*classes: type) -> set[str]:
+    """The options that classes declare themselves, and do not inherit."""
+    return {name for cls in classes for name in vars(cls).get("__annotations__", {})}
+
+
+COMMON = ["network", "targets", "outdir", "method", "loss", "class_idx", "init", "observe", "steps", "tune", "video"]
+COMMON += ["batch", "device", "quiet"]
+"""What ``--help`` shows."""
+
+GROUPS = {
+    "Targets, and runs over many of them": [
+        "assume",
+        *_declared(PictureReading),
+        "sequence",
+        "checkpoint",
+        "overwrite",
+        "dry_run",
+        "as_json",
+    ],
+    "Damaged targets, and strokes": ["observed", "truth", "compose", *_declared(AnchorOptions)],
+    "When a search ends": _declared(StoppingOptions),
+    "The Gaussian of V": [*_declared(PriorOptions), "statistics"],
+    "Search in W, W+, V and V+": _declared(WOptions, RobustOptions),
+    "Search for z": [*_declared(LatentOptions), "z_prior"],
+    "Displacement at a layer": _declared(DenseOptions),
+    "Encoders": [*_declared(EncoderMethodOptions), "encoder", "assume_encoder"],
+    "Tuning of the network": [*_declared(TuningOptions), "tune_together"],
+    "Files of weights": [*WEIGHTS, "run_torchscript"],
+}
+"""The groups of ``--help-all``."""
+
+
+@click.command(cls=LongCommand, common=COMMON, groups=GROUPS)
 @network_option
 @click.option(
     "--target",
@@ -275,6 +321,10 @@ def _listed(names: list[str]) -> str:
     is_flag=True,
     help="With several targets, forget what an earlier run has written into DIR, and begin anew.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print each result as a line of JSON on stdout.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and about how long it would take; a few steps are timed."
+)
 @class_options(PictureReading)
 @device_option
 @quiet_option
@@ -376,6 +426,8 @@ def run(
     quiet: bool,
     video: bool = False,
     checkpoint: float = SECONDS,
+    as_json: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> None:
     """Project pictures, and save each result as soon as it is computed. The first that fails ends the run.
@@ -388,6 +440,8 @@ def run(
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
         checkpoint: seconds between two checkpoints.
+        as_json: True prints each result on stdout.
+        dry_run: True only says what would be done.
         options: further arguments of `projectors.project_each`.
     """
     from ..projectors.checkpoint import Checkpoints
@@ -409,11 +463,21 @@ def run(
         signals_wait() as arrived,
     ):
         projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        if dry_run:
+            return tell(in_words(len(pictures), estimate(projector, pictures[0], of_run)))
         checkpoints = Checkpoints(outdirs, settings, checkpoint, arrived)
         for i, result in enumerate(projector.project(pictures, checkpoints=checkpoints, **of_run)):
             result.save(outdirs[i])
             which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
             say(quiet, f"{which}{pictures[i]} -> {outdirs[i]}: {summary(result)}")
+            tell_result(as_json, str(pictures[i]), outdirs[i], result)
+
+
+def tell_result(as_json: bool, target: str, folder: Path, result: Any, error: str | None = None) -> None:
+    """Print a result, or why there is none, as a line of JSON, if that was asked for."""
+    if as_json:
+        found = {"error": error} if result is None else result.as_dict()
+        tell_json({"name": target, "folder": str(folder), **found})
 
 
 def check_loss(options: dict[str, Any]) -> None:
