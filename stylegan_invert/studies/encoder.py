@@ -150,11 +150,9 @@ def run(
     read = {name: read_encoder(file, generator) for name, file in encoders.items()}
     _check(ways, {name: encoding.space for name, (encoding, _) in read.items()}, net)
     sets = {"generated": generated_pictures(generator, generated, seed)[0]}
-    if data is not None:
-        sets["real"] = base.first_pictures(data, generator, real)
+    sets |= {} if data is None else {"real": base.first_pictures(data, generator, real)}
     for name, other in (others or {}).items():
-        made = generated_pictures(base.generator_of(other, device), generated, seed)[0]
-        sets[name] = resized(made, generator)
+        sets[name] = resized(generated_pictures(base.generator_of(other, device), generated, seed)[0], generator)
     distance, about_loss = base.distance_of(loss, device)
     lpips = reported_lpips(distance)[1].to(generator.device)
     if generator.img_resolution < lpips.min_size:
