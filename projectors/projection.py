@@ -29,7 +29,7 @@ class Projection:
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
-        target: the target as the network was shown it; (C, H, W) uint8 for pictures.
+        target: the target as the network was shown it; (C, H, W) uint8 for pictures, (C, T) int16 for sounds.
         image: the rendered code, in the same form; `save` writes it.
         metrics: measures of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
             in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the faces' embeddings.
@@ -69,7 +69,8 @@ class Projection:
         """How the target and the result are read and written."""
         if self.generator is not None:
             return medium_of(self.generator)
-        return MEDIA[self.record.get("medium", "picture")](tuple(self.image.shape))
+        kind, about = MEDIA[self.record.get("medium", "picture")], self.record["network"]
+        return kind(tuple(self.image.shape), **{name: about.get(name) for name in kind.facts})
 
     def _kept_code(self) -> Code:
         """The code as files keep it: in the base space, unless it lies at a layer."""
@@ -104,6 +105,7 @@ class Projection:
         with staged(outdir) as folder:
             medium.write(folder / medium.target_file, self.target.numpy())
             medium.write(folder / medium.output_file, self.image.numpy())
+            medium.write_beside(folder, self.target.numpy(), self.image.numpy())
             write_code(folder, self.code, self.generator)
             if with_video:
                 medium.write_steps(folder / medium.steps_file, self.target.numpy(), self.outputs())
@@ -119,7 +121,7 @@ class Projection:
 
         Raises:
             CodeFileError: result.json is missing, damaged or of another format, or the code is.
-            ImageFileError: one of the pictures is missing or damaged.
+            ValueError: one of the pictures or sounds is missing or damaged (`ImageFileError`, `SoundFileError`).
         """
         file = Path(folder) / RECORD
         values = _read_record(file)
@@ -131,7 +133,9 @@ class Projection:
         stored = [torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names]
         code = read_codes(code_file(folder), prefer_z=values["space"] == "z")
         distance = torch.tensor([math.nan if x is None else x for x in history], dtype=torch.float32)
-        return cls(code, *stored, metrics, distance, values)
+        result = cls(code, *stored, metrics, distance, values)
+        _ = result.medium  # a SoundFileError if result.json describes no sound
+        return result
 
     def outputs(self) -> Iterator[np.ndarray]:
         """The rendered code after each step, with the noise maps of the result."""

@@ -142,7 +142,7 @@ class Samples:
 
 def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> None:
     """Raise ProjectionError if outputs are above 64 pixels and are to be observed, which their small copies cannot be."""
-    if observe is not None and generator.output_shape[-1] > SIDE:
+    if observe is not None and small_shape(generator) != generator.output_shape:
         raise ProjectionError(
             f"a start from samples compares at {SIDE} pixels, which 'observe' may not expect; start from the mean"
         )
@@ -169,13 +169,18 @@ def reduced(outputs: torch.Tensor) -> torch.Tensor:
     )
 
 
+def small_shape(generator: GeneratorAdapter) -> tuple[int, ...]:
+    """The shape of one output of `reduced`."""
+    return tuple(reduced(torch.empty([1, *generator.output_shape])).shape[1:])
+
+
 def kept_samples(
     generator: GeneratorAdapter, c: torch.Tensor | None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (samples, z_dim) and small copies of their outputs, uint8, from the cache, or drawn and put there."""
     name = generator.sha256(c)
     path = cache_dir() / "samples" / f"{name[:32]}.safetensors"
-    shape = tuple(reduced(torch.empty([1, *generator.output_shape])).shape[1:])
+    shape = small_shape(generator)
     (latent,) = generator.code_shapes("z").values()
     known = _read(path, (COUNT, *latent), (COUNT, *shape))
     if known is not None:

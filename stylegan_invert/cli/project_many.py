@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import ImageFileError
+from ..errors import ImageFileError, SoundFileError
 from ..signals import signals_wait
 from .common import check_outdir, counting, sampling, say, stopping
 from .project import SECONDS, bars, check_loss, open_for, reading_of, summary
@@ -98,7 +98,7 @@ def unfinished(folder: Any, items: list[Any], quiet: bool) -> list[Any]:
         for item in items:
             try:
                 item = dataclasses.replace(item, sha256=digest(contents(item.target)))
-            except ImageFileError:
+            except (ImageFileError, SoundFileError):
                 pass
             if not folder.finished(item):
                 waiting.append(item)
