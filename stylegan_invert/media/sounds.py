@@ -155,7 +155,9 @@ def _of_other(data: bytes | bytearray, name: str, start: float, seconds: float) 
             about = {"format": file.format, "channels": file.channels, "sample_rate": file.samplerate}
             return Recording(samples, file.samplerate, {**about, "seconds": round(file.frames / file.samplerate, 4)})
     except (soundfile.SoundFileError, RuntimeError, OverflowError, MemoryError) as e:
-        raise SoundFileError(f"{name}: it cannot be decoded ({printable(str(e), 100)})") from None
+        raise SoundFileError(
+            f"{name}: it cannot be decoded ({printable(getattr(e, 'error_string', str(e)), 100)})"
+        ) from None
 
 
 def resampled(samples: np.ndarray, rate: int, to: int) -> np.ndarray:
