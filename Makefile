@@ -61,6 +61,8 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression
+	$(REPRODUCE) tuning -n cats64-de --data $(CATS) --pictures 15600: -o out/reproduce/tuning
+	$(REPRODUCE) tuning -n cats64-de --data pretrained -o out/reproduce/tuning-chelsea
 	$(REPRODUCE) speed -n cats32-de --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32-de
 	$(REPRODUCE) speed -n cats32 --data $(CATS) --pictures 15600: -o out/reproduce/speed-cats32
 	$(REPRODUCE) encoder -n cats64-de --encoder cats64-de --data $(CATS) --pictures 15300: -o out/reproduce/encoder

@@ -23,7 +23,15 @@ setup(
     package_data={
         "stylegan_invert.ops": ["csrc/*"],
         "stylegan_invert.analysis": ["report.html", "report.js"],
-        "stylegan_invert.pretrained": ["*.pkl", "*.pt", "*.png", "*.safetensors", "*.md", "licenses/*"],
+        "stylegan_invert.pretrained": [
+            "*.pkl",
+            "*.pt",
+            "*.png",
+            "*.safetensors",
+            "*.md",
+            "licenses/*",
+            "directions/*/*",
+        ],
     },
     install_requires=[
         "torch>=2.4",  # files of torch.save are not read by torch, so its holes in torch.load do not matter

@@ -14,6 +14,7 @@ _LAZY = {
     "LatentOptions": "settings",
     "Method": "methods",
     "MethodOptions": "settings",
+    "Observation": "observations",
     "Projection": "projection",
     "Projector": "projector",
     "Step": "descent",

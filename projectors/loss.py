@@ -1,7 +1,7 @@
 """The distance of a run, from a text or an object, and its entries in result.json."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,28 @@ from stylegan_invert.losses import (
     parse,
     weights_of,
 )
+
+SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of a method or medium
+
+
+def default_loss(
+    text: str,
+    shape: Sequence[int],
+    files: Mapping[str, str | os.PathLike | None],
+    device: torch.device,
+    run_torchscript: bool = False,
+) -> tuple[Distance, dict[str, Any]]:
+    """`build_loss` of a loss that the user did not choose: the mean squared error where what is compared is too small for it.
+
+    Args:
+        text, files, device, run_torchscript: as for `build_loss`.
+        shape: of what is compared, without a batch axis.
+    """
+    named = files, device, run_torchscript
+    distance, record = build_loss(text, *named, measured=True)
+    if distance.min_size > min(shape[1:], default=0):
+        return build_loss(SMALL_LOSS, *named, measured=True)
+    return distance, record
 
 
 def build_loss(

@@ -1,5 +1,6 @@
 """How many codes fit into a GPU's memory side by side."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,13 @@ class Memory:
         return max(1, int((free * USED - self.fixed) // self.per_target))
 
 
-def measure(generator: GeneratorAdapter, distance: Distance, target: torch.Tensor, code: Code) -> Memory:
+def measure(
+    generator: GeneratorAdapter,
+    distance: Distance,
+    target: torch.Tensor,
+    code: Code,
+    observe: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Memory:
     """The memory of one step on the generator's GPU, from the peaks of steps with one and with two codes.
 
     Args:
@@ -37,8 +44,11 @@ def measure(generator: GeneratorAdapter, distance: Distance, target: torch.Tenso
         distance: compares outputs with targets.
         target: (1, ...) float32 in [-1, 1].
         code: a code (N = 1) in any space.
+        observe: as for `Objective`.
     """
-    peaks = [_peak(generator, distance, target, code, count) for count in (1, 1, 2)]  # the first one loads libraries
+    peaks = [
+        _peak(generator, distance, target, code, count, observe) for count in (1, 1, 2)
+    ]  # the first one loads libraries
     per_target = max(1, peaks[2] - peaks[1])
     return Memory(max(0, peaks[1] - per_target), per_target)
 
@@ -49,13 +59,20 @@ def free(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + reserve
 
 
-def _peak(generator: GeneratorAdapter, distance: Distance, target: torch.Tensor, code: Code, count: int) -> int:
+def _peak(
+    generator: GeneratorAdapter,
+    distance: Distance,
+    target: torch.Tensor,
+    code: Code,
+    count: int,
+    observe: Callable[[torch.Tensor], torch.Tensor] | None,
+) -> int:
     torch.cuda.synchronize(generator.device)
     before = torch.cuda.memory_allocated(generator.device)
     torch.cuda.reset_peak_memory_stats(generator.device)
     several = joined([code] * count)
     leaves = {key: value.detach().clone().requires_grad_(True) for key, value in several.tensors.items()}
-    objective = Objective(generator, distance, target.expand(count, *target.shape[1:]))
+    objective = Objective(generator, distance, target.expand(count, *target.shape[1:]), observe)
     objective(Code(code.space, leaves, several.c)).sum().backward()
     torch.cuda.synchronize(generator.device)
     return torch.cuda.max_memory_allocated(generator.device) - before

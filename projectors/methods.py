@@ -6,7 +6,7 @@ import importlib.metadata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, WOptions
+from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, RobustOptions, WOptions
 
 
 class Method(NamedTuple):
@@ -43,6 +43,7 @@ class Method(NamedTuple):
 
 _HERE = "stylegan_invert.projectors"
 W = f"{_HERE}.w:fit"
+ROBUST = f"{_HERE}.robust:fit"
 Z = f"{_HERE}.z:fit"
 DENSE = f"{_HERE}.dense:fit"
 ONE_PASS = f"{_HERE}.one_pass:fit"
@@ -76,6 +77,15 @@ _PIVIDORI_PAPER = {
 }
 # Wulff & Torralba, section 3. The schedules of rate and exploration are the official ones, over 10,000 steps too.
 _WULFF = {"prior_weight": 1e-4, "noise_maps": "fixed", "loss": "lpips-squeeze=1"}
+# Poirier-Ginter & Lalonde, section 4, and their code: 150 steps a stage, of length 0.08 in W and 0.02 in W+. A rate here is a
+# share of the spread of W, which is about 10 in the network of faces that they used.
+_ROBUST = {
+    "loss": "multi-squeeze=1",
+    "optimizer": "normalised",
+    "schedule": "constant",
+    "steps": 150,
+    "initial_learning_rate": 0.008,
+}
 
 # The settings that the study of speed found best (docs/reproduce/speed.md). Noise maps and exploration are left out, since the
 # saved picture does not have them. The start is a regression on samples of the network. The weight of the prior is so small that
@@ -134,6 +144,22 @@ METHODS = {
         WOptions,
         preset={**_WULFF, "initial_learning_rate": 0.05, "steps": 10000},
         about="w+ with that prior",
+    ),
+    "restore": Method(
+        "w+",
+        W,
+        WOptions,
+        "regression",
+        preset={**_FAST, "loss": "multi-squeeze=1,mse=5"},
+        prior_optional=True,
+        about="fast-w+ with a loss at several resolutions, for damaged pictures (--observe)",
+    ),
+    "robust": Method(
+        "w",
+        ROBUST,
+        RobustOptions,
+        preset=_ROBUST,
+        about="w, then w+, by steps of fixed lengths, for damaged pictures (--observe), as in that paper",
     ),
     "de": Method(
         "z",

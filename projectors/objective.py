@@ -11,8 +11,6 @@ from stylegan_invert.losses import Distance
 
 from .gradient_scale import GradientScale, computes_in_half
 
-Observation = Callable[[torch.Tensor], torch.Tensor]
-
 
 class Objective:
     """distance(target, observe(render(code))), one number per row of a code.
@@ -20,9 +18,10 @@ class Objective:
     Args:
         generator: renders codes.
         distance: compares outputs with targets.
-        target: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs.
-        observe: a function that is applied to outputs and targets before they are compared, as blurring or masking;
-            None compares them as they are. It maps (M, ...) to (M, ...), row by row, and has gradients.
+        target: (N, ...) float32 in [-1, 1], in the shape of what is observed of outputs.
+        observe: is applied to outputs before they are compared, as blurring or masking, usually an
+            `observations.Observation`; None compares them as they are. It maps (M, ...) to (M, ...), row by row, and has
+            gradients.
     """
 
     def __init__(
@@ -30,10 +29,10 @@ class Objective:
         generator: GeneratorAdapter,
         distance: Distance,
         target: torch.Tensor,
-        observe: Observation | None = None,
+        observe: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ):
         self.generator, self.distance, self.observe = generator, distance, observe
-        self.prepared = distance.prepare(target if observe is None else observe(target))
+        self.prepared = distance.prepare(target)
         self.targets: Sequence[int] = range(len(target))  # that of each row
         self.evaluations = [0] * len(self.targets)  # of each target: how often its distance and gradient were asked for
         self.in_half = computes_in_half(generator)

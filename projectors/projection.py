@@ -29,14 +29,22 @@ class Projection:
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
-        target: the target as the network was shown it; (C, H, W) uint8 for pictures, (C, T) int16 for sounds.
+        target: the target as it was compared; (C, H, W) uint8 for pictures, (C, T) int16 for sounds. If something was
+            observed of the outputs, it is what is observed of the whole target, and may be smaller.
         image: the rendered code, in the same form; `save` writes it.
-        metrics: measures of ``image`` against ``target``; for pictures "lpips" (by the network "lpips_network"), "psnr"
-            in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the faces' embeddings.
+        metrics: measures of ``image``, as it is observed, against ``target``; for pictures "lpips" (by the network
+            "lpips_network"), "psnr" in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the
+            faces' embeddings. Of a known truth: under "truth" those of ``image`` against it, and under "composed" those of
+            ``composed``.
         distance: (steps,) float32, the optimised distance before each step; methods that search z add that of the result.
         record: everything else that result.json says: method, space, options, network, target, seconds, versions.
         steps: the code after each step, without noise maps; None unless asked for.
         generator: the generator that rendered it; None for a result that was read.
+        pivot: the result before the network was tuned to the picture, with the same code; None if it was not tuned. Of one
+            that was read, only the code, the target, the image and the metrics are known.
+        tuned: the tuned network, which `save` writes, too (a `tuning.TunedNetwork`).
+        truth: the whole target, where an observation of it was compared; None if it is not known.
+        composed: ``image`` with what the target shows of it (known pixels, or brightness); None unless asked for.
     """
 
     code: Code
@@ -47,6 +55,10 @@ class Projection:
     record: dict[str, Any]
     steps: list[Code] | None = field(default=None, repr=False)
     generator: GeneratorAdapter | None = field(default=None, repr=False)
+    pivot: "Projection | None" = field(default=None, repr=False)
+    tuned: Any = field(default=None, repr=False)
+    truth: torch.Tensor | None = field(default=None, repr=False)
+    composed: torch.Tensor | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Projection):
@@ -58,6 +70,10 @@ class Projection:
             and all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
             and torch.equal(self.target, other.target)
             and torch.equal(self.image, other.image)
+            and (self.pivot is None) == (other.pivot is None)
+            and (self.pivot is None or torch.equal(self.pivot.image, other.pivot.image))
+            and _equal(self.truth, other.truth)
+            and _equal(self.composed, other.composed)
             and np.array_equal(self.distance.numpy(), other.distance.numpy(), equal_nan=True)
             and json.dumps(self.as_dict()) == json.dumps(other.as_dict())
         )
@@ -72,6 +88,11 @@ class Projection:
         kind, about = MEDIA[self.record.get("medium", "picture")], self.record["network"]
         return kind(tuple(self.image.shape), **{name: about.get(name) for name in kind.facts})
 
+    @property
+    def _extra(self) -> dict[str, torch.Tensor | None]:
+        """The outputs that only some results have, by the names of their files."""
+        return {self.medium.truth_file: self.truth, self.medium.composed_file: self.composed}
+
     def _kept_code(self) -> Code:
         """The code as files keep it: in the base space, unless it lies at a layer."""
         if self.generator is None or self.code.space not in self.generator.spaces:
@@ -84,13 +105,16 @@ class Projection:
 
         ``target.png``, ``proj.png``, the code (``projected_w.npz`` for networks with w, as official tools write and read it,
         else ``projected_z.npz``; see `io.codes`), ``result.json`` and, if the steps were kept, ``proj.mp4`` (target and
-        picture side by side). `read` reads them back.
+        picture side by side). If the network was tuned, also ``pivot.png``, the picture before, and the tuned network;
+        the video shows the search before. If something was observed, ``truth.png`` is the whole target, where it is known,
+        and ``composed.png`` the picture with what the target shows of it, where asked for. `read` reads them back, except
+        for video and network.
 
         Args:
             outdir: the folder; made if missing.
             video: None writes one if the steps were kept.
 
-        A video of an earlier result in the folder is removed.
+        A video and a ``pivot.png`` of an earlier result in the folder are removed.
 
         Raises:
             ValueError: a video is asked for and the steps were not kept, or this result was read from a folder.
@@ -98,21 +122,34 @@ class Projection:
         """
         if self.generator is None:
             raise ValueError("this result was read from a folder, without its network; it cannot be saved again")
-        if video and self.steps is None:
+        searched = self if self.pivot is None else self.pivot
+        if video and searched.steps is None:
             raise ValueError("a video needs the steps of the optimisation; project with keep_steps=True")
-        with_video = video or (video is None and self.steps is not None)
+        with_video = video or (video is None and searched.steps is not None)
         medium = self.medium
         with staged(outdir) as folder:
             medium.write(folder / medium.target_file, self.target.numpy())
             medium.write(folder / medium.output_file, self.image.numpy())
             medium.write_beside(folder, self.target.numpy(), self.image.numpy())
+            for name, value in self._extra.items():
+                if value is not None:
+                    medium.write(folder / name, value.numpy())
             write_code(folder, self.code, self.generator)
             if with_video:
-                medium.write_steps(folder / medium.steps_file, self.target.numpy(), self.outputs())
+                medium.write_steps(folder / medium.steps_file, self.target.numpy(), searched.outputs())
+            if self.pivot is not None:
+                medium.write(folder / _pivot_file(medium), self.pivot.image.numpy())
+            if self.tuned is not None:
+                self.tuned.write(Path(outdir), folder)
             (folder / RECORD).write_text(self._text())
         other_file(outdir, self.generator).unlink(missing_ok=True)  # of an earlier result, with another network
+        for name, value in self._extra.items():
+            if value is None:
+                (Path(outdir) / name).unlink(missing_ok=True)  # of an earlier result
         if not with_video:
             (Path(outdir) / medium.steps_file).unlink(missing_ok=True)  # of an earlier result
+        if self.pivot is None:
+            (Path(outdir) / _pivot_file(medium)).unlink(missing_ok=True)
         return Path(outdir)
 
     @classmethod
@@ -131,9 +168,16 @@ class Projection:
         medium = MEDIA[values.get("medium", "picture")]
         names = (medium.target_file, medium.output_file)
         stored = [torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names]
+        extra = (Path(folder) / name for name in (medium.truth_file, medium.composed_file))
+        extra = [torch.from_numpy(medium.read_back(path)) if path.exists() else None for path in extra]
         code = read_codes(code_file(folder), prefer_z=values["space"] == "z")
         distance = torch.tensor([math.nan if x is None else x for x in history], dtype=torch.float32)
-        result = cls(code, *stored, metrics, distance, values)
+        pivot = None
+        if "tuning" in values:
+            before = torch.from_numpy(medium.read_back(Path(folder) / _pivot_file(medium)))
+            pivot = cls(code, stored[0], before, values["tuning"]["pivot"], distance, {})
+        truth, composed = extra
+        result = cls(code, *stored, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
         _ = result.medium  # a SoundFileError if result.json describes no sound
         return result
 
@@ -144,7 +188,7 @@ class Projection:
             yield render_rounded(self.generator, Code(step.space, {**step.tensors, **noise}, step.c))
 
     def as_dict(self) -> dict[str, Any]:
-        """The contents of result.json without the distances of all steps."""
+        """The contents of result.json without the distances of all steps of the search."""
         last = float(self.distance[-1]) if len(self.distance) else math.nan
         return {
             "format": FORMAT,
@@ -155,8 +199,22 @@ class Projection:
 
     def _text(self) -> str:
         """result.json: indented, and the distances of all steps on one line, in as few digits as float32 needs."""
-        numbers = [float(np.format_float_scientific(x)) if np.isfinite(x) else None for x in self.distance.numpy()]
-        return f'{json.dumps(self.as_dict(), indent=2)[:-2]},\n  "history": {json.dumps(numbers)}\n}}\n'
+        contents = self.as_dict()
+        lists = {"history": short(self.distance.numpy())}
+        if "tuning_history" in contents:
+            lists["tuning_history"] = contents.pop("tuning_history")
+        lines = "".join(f',\n  "{name}": {json.dumps(numbers)}' for name, numbers in lists.items())
+        return f"{json.dumps(contents, indent=2)[:-2]}{lines}\n}}\n"
+
+
+def short(values: np.ndarray) -> list[float | None]:
+    """Numbers in as few digits as float32 needs; None for those that are not finite."""
+    return [float(np.format_float_scientific(x)) if np.isfinite(x) else None for x in values]
+
+
+def _pivot_file(medium: Medium | type) -> str:
+    """The name of the file of the output before tuning, with the ending that outputs have: "pivot.png"."""
+    return "pivot" + Path(medium.output_file).suffix
 
 
 _FILE = Kind("the record of a projection", 2**24, CodeFileError)
@@ -170,7 +228,11 @@ _FORM = plain.table(
         "distance": plain.maybe(plain.number()),
         "history": plain.items(plain.maybe(plain.number())),
     },
-    {"medium": plain.text(*MEDIA)},
+    {
+        "medium": plain.text(*MEDIA),
+        "tuning": plain.table({"pivot": plain.table({}, more=plain.anything)}, more=plain.anything),
+        "tuning_history": plain.items(plain.number()),
+    },
     more=plain.anything,
 )
 
@@ -184,6 +246,10 @@ def _read_record(file: Path) -> dict[str, Any]:
         return _FORM(values, "")
     except plain.Misfit as e:
         raise CodeFileError(f"{file}: {e}; the file is damaged") from None
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
 
 
 def render_rounded(generator: GeneratorAdapter, code: Code) -> np.ndarray:

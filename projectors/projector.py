@@ -19,7 +19,6 @@ from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
 from stylegan_invert.losses import LOSSES, Distance, unsuited
-from stylegan_invert.media.medium import medium_of
 from stylegan_invert.network_files.file import NetworkFile
 from stylegan_invert.network_files.live import adopt, is_own
 from stylegan_invert.network_files.provenance import carry, provenance_of
@@ -27,17 +26,18 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss, measures
+from .loss import build_loss, default_loss, measures
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
-from .objective import Objective, Observation
+from .objective import Objective
+from .observations import Observation
 from .projection import Projection, render_rounded
 from .samples import Samples
 from .settings import build_options
 from .starts import Init, Setting, name_of, prepare
 from .targets import Target, Targets
+from .view import View
 
-SMALL_LOSS = "mse=1"  # for outputs that are too small for the loss of the method or the medium
 ONE_PASS_BATCH = 64  # targets that share a pass which has no steps, at least
 
 
@@ -61,8 +61,10 @@ class Projector:
         encoder: the file of an encoder of this network, or the folder of the run that trained it, for the method and the
             start "encoder".
         assume_encoder: True accepts an encoder that was trained for another network, if its codes have the same size.
-        observe: a function that is applied to outputs and to targets before they are compared; see
-            `objective.Objective`. Metrics are of the whole output and the whole target.
+        observe: what happens to outputs and to targets before they are compared: a text such as "blur:2,downsample:4" (see
+            `observations.OBSERVATIONS`), a function from (N, ...) to (N, ...), row by row and with gradients, or a list of
+            these. Metrics are of what is observed, and those of the whole output and target stand under "truth".
+        observed: True if the targets are observed already; they then have the shape of an observed output.
         progress: called while the Gaussian of V is made, with the number of samples so far and the number expected in
             all.
         options: the options of the method, by name: steps, seed, initial_learning_rate, ... (fields of its options
@@ -85,7 +87,8 @@ class Projector:
         z_prior: str | None = None,
         encoder: str | os.PathLike | None = None,
         assume_encoder: bool = False,
-        observe: Observation | None = None,
+        observe: str | Observation | Callable[[torch.Tensor], torch.Tensor] | list | None = None,
+        observed: bool = False,
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ):
@@ -94,7 +97,7 @@ class Projector:
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
         self.method = find_method(self.name)
-        self.class_idx, self.observe = class_idx, observe
+        self.class_idx, self.view = class_idx, View(self.generator, observe, observed)
         preset = dict(self.method.preset)
         own_loss = preset.pop("loss", None)
         files = {name: options.pop(name) for name in WEIGHTS if name in options}
@@ -110,7 +113,7 @@ class Projector:
             raise ProjectionError(f"{e} (no method was named, so it is {self.name!r})") from None
         self.chosen = frozenset(options)
         self.encoder = None if encoder is None else read_encoder(encoder, self.generator, assume_encoder)
-        self.medium = medium_of(self.generator)
+        self.medium = self.view.medium
         self.c = self._label()
         self._check_prior(statistics, progress)
         if self.method.space is not None and self.method.space not in self.generator.spaces:
@@ -118,11 +121,13 @@ class Projector:
                 f"method {self.name!r} works in {self.method.space}, and this network has "
                 f"{', '.join(self.generator.spaces)}; choose z or dense"
             )
-        asked = self._loss_for(loss, own_loss)
+        self.chosen_loss = loss
         named = files, self.generator.device, run_torchscript
-        self.distance, self.loss_record = build_loss(asked, *named, measured=True)
-        if loss is None and self.distance.min_size > min(self.generator.output_shape[1:]):
-            self.distance, self.loss_record = build_loss(SMALL_LOSS, *named, measured=True)
+        if loss is None:
+            text = self._loss_for(None, own_loss)
+            self.distance, self.loss_record = default_loss(text, self.view.seen.shape, *named)
+        else:
+            self.distance, self.loss_record = build_loss(self._loss_for(loss, own_loss), *named, measured=True)
         self.measures, about = measures(self.distance, *named)
         self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
@@ -204,7 +209,8 @@ class Projector:
         """The codes of targets that are tensors already.
 
         Args:
-            shown: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs, on its device.
+            shown: (N, ...) float32 in [-1, 1], in the shape of the generator's outputs, on its device; in that of what is
+                observed of them for targets that are ``observed``.
             start: codes (N) in the method's space; None takes the method's own start.
             callback: called after each step.
             resume: the ``state()`` of a `Step` of an earlier run, to go on from there.
@@ -217,15 +223,25 @@ class Projector:
             raise ProjectionError(
                 "fit takes targets of one class; give its number, or use project, which searches for it"
             )
+        return self.fit_compared(self.view.compared(shown), start, callback, resume)
+
+    def fit_compared(
+        self,
+        compared: torch.Tensor,
+        start: Code | None = None,
+        callback: Callable[[Step], None] | None = None,
+        resume: Mapping[str, Any] | None = None,
+    ) -> Fit:
+        """`fit`, for targets in the form in which they are compared (`View.compared`)."""
         self.prepare()
         if start is None:
             start = prepare(self.method.start, self.setting)(
-                shown, None if self.c is None else self.c.expand(len(shown), -1)
+                compared, None if self.c is None else self.c.expand(len(compared), -1)
             )
-        objective = Objective(self.generator, self.distance, shown, self.observe)
+        objective = Objective(self.generator, self.distance, compared, self.view.observe)
         descend = None
         try:
-            descend = Descent(self.options.total_steps(len(shown)), callback, resume)
+            descend = Descent(self.options.total_steps(len(compared)), callback, resume)
             result = self.fit_targets(self.generator, objective, start, self.options, descend)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
             if resume is None or (descend is not None and descend.reported):
@@ -237,8 +253,8 @@ class Projector:
         return dataclasses.replace(result, notes={**result.notes, **notes})
 
     def of_class(self, shown: torch.Tensor) -> tuple["Projector", dict[str, Any]]:
-        """This projector for the class that one target (1, ...) shows, and the record of the search."""
-        objective = Objective(self.generator, self.distance, shown, self.observe)
+        """This projector for the class that one observed target (1, ...) shows, and the record of the search."""
+        objective = Objective(self.generator, self.distance, shown, self.view.observe)
         one = copy.copy(self)
         one.class_idx = find_class(self.generator, objective, self.options.seed)
         one.c = label(self.generator.c_dim, one.class_idx).to(self.generator.device)
@@ -256,7 +272,6 @@ class Projector:
             self.options,
             self.c,
             relaxed,
-            self.observe,
             self.samples,
             self.encoder,
         )
@@ -265,7 +280,7 @@ class Projector:
         """Samples of the network, of this projector's class, for the starts that need them; made once."""
         key = () if self.c is None else tuple(self.c.flatten().tolist())
         if key not in self._samples:
-            self._samples = {key: Samples(self.generator, self.distance, self.observe, self.c, self.progress)}
+            self._samples = {key: Samples(self.generator, self.distance, self.view.observe, self.c, self.progress)}
         return self._samples[key]
 
     def project(
@@ -277,6 +292,8 @@ class Projector:
         save_noise: bool = False,
         keep_steps: bool = False,
         batch: int | str = 1,
+        truth: Sequence[Target] | None = None,
+        compose: bool = False,
         callback: Callable[[int, Step], None] | None = None,
         checkpoints: Checkpoints | None = None,
         read_first: bool = True,
@@ -296,6 +313,9 @@ class Projector:
                 as many share a pass as fit (result.json then has the measurement). A CPU takes them one after another
                 whatever this says: for networks of official sizes that is about as fast, and the results are then those
                 of single runs to the last bit.
+            truth: the whole targets, for targets that are ``observed``; results are compared with them.
+            compose: also make the output into which is put what the target shows of it: the pixels that a mask leaves known, or the
+                brightness of a grey target.
             callback: called with the index of the first target of the pass, and the `Step`.
             checkpoints: writes the state of each pass now and then, and goes on from a state that it finds. On a CPU
                 the result is that of an undisturbed run to the last bit, "seconds" and time limits aside. The file is
@@ -310,7 +330,19 @@ class Projector:
                 projections are made, for distances that are NaN or infinite.
         """
         run = _Run(
-            self, targets, init, sequence, save_noise, keep_steps, batch, callback, checkpoints, read_first, reading
+            self,
+            targets,
+            init,
+            sequence,
+            save_noise,
+            keep_steps,
+            batch,
+            truth,
+            compose,
+            callback,
+            checkpoints,
+            read_first,
+            reading,
         )
         return run.projections()
 
@@ -334,6 +366,8 @@ class _Run:
         save_noise: bool,
         keep_steps: bool,
         batch: int | str,
+        truth: Sequence[Target] | None,
+        compose: bool,
         callback: Callable[[int, Step], None] | None,
         checkpoints: Checkpoints | None,
         read_first: bool,
@@ -342,6 +376,8 @@ class _Run:
         self.projector, self.sequence, self.batch = projector, sequence, batch
         self.checkpoints = None if projector.method.one_pass else checkpoints
         self.save_noise, self.keep_steps, self.callback = save_noise, keep_steps, callback
+        self.view, self.compose = projector.view, compose
+        self._check_observation(targets, truth)
         if projector.method.one_pass:
             of_steps = {"init": init, "sequence": sequence, "save_noise": save_noise, "keep_steps": keep_steps}
             projector.refuse_steps([name for name, value in of_steps.items() if value])
@@ -369,11 +405,25 @@ class _Run:
             raise ProjectionError("no targets were given")
         projector.prepare()
         self.starts = [prepare(i, projector.setting) for i in (self.inits[:1] if self.alike else self.inits)]
-        self.targets = Targets(targets, projector.medium, reading, read_first)
+        self.targets = Targets(targets, self.view.given, reading, read_first)
+        self.truth = None if truth is None else Targets(truth, projector.medium, reading, read_first)
         self.network = {**projector.medium.about(), **_source(projector.network)}
         self.memory: Memory | None = None
         self.together = self._targets_per_pass()
         self.previous: Code | None = None  # the result of the frame before
+
+    def _check_observation(self, targets: Sequence[Target], truth: Sequence[Target] | None) -> None:
+        """Refuse arguments that make no sense with what is observed."""
+        if self.view.observe is not None:
+            self.view.check_pictures()
+        if self.compose:
+            self.view.check_compose()
+        if truth is not None and not self.view.observed:
+            raise ProjectionError(
+                "the truth is for targets that are observed already; other targets are whole, and the truth themselves"
+            )
+        if truth is not None and len(truth) != len(targets):
+            raise ProjectionError(f"{len(truth)} true pictures for {len(targets)} targets; give one for each")
 
     def _check_seed(self, init: Init | Sequence[Init] | None) -> None:
         """Refuse a seed that nothing would use."""
@@ -399,9 +449,9 @@ class _Run:
             return self.batch
         if device.type != "cuda":
             return 1  # the memory of a step can be measured on CUDA only
-        one = projector.medium.tensor(self.targets[0][0][None], device)
+        one = self.view.seen.tensor(self.view.stored(torch.from_numpy(self.targets[0][0][None])), device)
         center = projector.generator.center(projector.method.space or "z", projector.c)
-        self.memory = measure(projector.generator, projector.distance, one, center)
+        self.memory = measure(projector.generator, projector.distance, one, center, self.view.observe)
         codes = self.memory.fitting(free(device))
         return max(1, min(codes // projector.options.codes_per_target, len(self.targets)))
 
@@ -415,26 +465,30 @@ class _Run:
         projector = self.projector
         last = min(first + self.together, len(self.targets))
         arrays, made = zip(*(self.targets[i] for i in range(first, last)))
-        stored = torch.from_numpy(np.stack(arrays))
-        shown = projector.medium.tensor(stored, projector.generator.device)
+        read = torch.from_numpy(np.stack(arrays))
+        stored, whole = self.view.stored(read), self._whole(first, last, read)
+        shown = self.view.seen.tensor(stored, projector.generator.device)
         one_class, class_record = projector.of_class(shown) if projector.searches_class else (projector, {})
         checkpoint = None if self.checkpoints is None else self.checkpoints.of_pass(first, stored)
         going = None if checkpoint is None else checkpoint.read()
         watch = _Watch(first, self.keep_steps, self.callback, checkpoint, [] if going is None else going.trail)
         began = time.perf_counter()
-        fit = one_class.fit(shown, self._start(one_class, first, shown), watch, None if going is None else going.state)
+        state = None if going is None else going.state
+        fit = one_class.fit_compared(shown, self._start(one_class, first, shown), watch, state)
         seconds = (time.perf_counter() - began + (0.0 if going is None else going.seconds)) / len(stored)
         self.previous = fit.code[-1:]
         for i, code in enumerate(fit.code):
             code = code if self.save_noise else code.without_noise()
             output = torch.from_numpy(render_rounded(one_class.generator, code))
             distances, about = projector.reported
+            truth = None if whole is None else whole[i]
+            metrics, composed = self.view.judged(stored[i], output, truth, self.compose, distances)
             options = {**self._options(one_class, first + i), **class_record}
             yield Projection(
                 code=code.to("cpu"),
                 target=stored[i],
                 image=output,
-                metrics={**projector.medium.metrics(stored[i], output, distances), **about},
+                metrics={**metrics, **about},
                 distance=fit.distance[:, i],
                 record={
                     "method": projector.name,
@@ -449,9 +503,21 @@ class _Run:
                 },
                 steps=[codes[i : i + 1] for codes in watch.trail] or None,
                 generator=one_class.generator,
+                truth=truth,
+                composed=composed,
             )
         if checkpoint is not None:
             checkpoint.remove()
+
+    def _whole(self, first: int, last: int, read: torch.Tensor) -> torch.Tensor | None:
+        """The whole targets (N, ...) of a pass, where what is compared is observed of them; None if they are not known."""
+        if self.view.observe is None:
+            return None
+        if not self.view.observed:
+            return read
+        if self.truth is None:
+            return None
+        return torch.from_numpy(np.stack([self.truth[i][0] for i in range(first, last)]))
 
     def _start(self, projector: Projector, first: int, shown: torch.Tensor) -> Code:
         """The starting codes of a pass."""
@@ -471,6 +537,7 @@ class _Run:
         record = {
             **dataclasses.asdict(projector.options),
             **projector.loss_record,
+            **self.view.record,
             "class": projector.class_idx,
             "init": "the result before" if from_before else name_of(self.inits[number]),
         }
@@ -522,8 +589,10 @@ def _frozen(G: torch.nn.Module | GeneratorAdapter) -> torch.nn.Module | Generato
 def _source(G: torch.nn.Module | GeneratorAdapter) -> dict[str, Any]:
     """The record of a network's origin. A network that was changed after it was read does not get its file's hash."""
     provenance = provenance_of(getattr(G, "network", G))
-    record = {"file": provenance.file, "sha256": provenance.sha256}
-    return {**record, "changed": True} if provenance.changed else record
+    record: dict[str, Any] = {"file": provenance.file, "sha256": provenance.sha256}
+    if provenance.changed:
+        record["changed"] = True
+    return record if provenance.tuned_from is None else {**record, "tuned_from": {"sha256": provenance.tuned_from}}
 
 
 def _versions(device: torch.device) -> dict[str, str]:

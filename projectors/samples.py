@@ -21,7 +21,7 @@ from stylegan_invert.files.writing import atomic
 from stylegan_invert.generator import Code, GeneratorAdapter
 from stylegan_invert.losses import Distance
 
-from .objective import Observation, map_prepared
+from .objective import map_prepared
 
 COUNT = 512  # the number of samples
 TOGETHER = 32  # the features of so many samples are computed at once
@@ -43,28 +43,31 @@ class Samples:
         c: the class (1, c_dim) for a network with classes, else None.
         progress: called while samples are drawn, with those so far and those in all.
 
-    Raises:
-        ProjectionError: see `check_observed`.
+    Targets are given in the shape of what is observed. What is above 64 pixels is reduced to that size before it is compared.
     """
 
     def __init__(
         self,
         generator: GeneratorAdapter,
         distance: Distance,
-        observe: Observation | None,
+        observe: Callable[[torch.Tensor], torch.Tensor] | None,
         c: torch.Tensor | None,
         progress: Callable[[int, int], None] | None = None,
     ):
-        check_observed(generator, observe)
         self.generator, self.distance, self.observe, self.c = generator, distance, observe, c
         z, outputs = kept_samples(generator, c, progress)
         self.z = z.to(generator.device)
-        self.outputs = self._seen(outputs.to(generator.device).float() / 127.5 - 1)
+        self.outputs = torch.cat([self._seen(part) for part in outputs.split(TOGETHER)])
         self._regressions: dict[str, tuple[torch.Tensor, torch.Tensor, float]] = {}
 
     def _seen(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Small outputs or targets, after ``observe``."""
-        return outputs if self.observe is None else self.observe(outputs)
+        """What is observed of small copies (N, ...) uint8, reduced. An observation expects outputs of the network's size, so
+        the copies are enlarged for it."""
+        x = outputs.to(self.generator.device).float() / 127.5 - 1
+        if self.observe is None:
+            return x
+        with torch.no_grad():
+            return reduced(self.observe(enlarged(x, self.generator.output_shape)))
 
     def _code(self, space: str, points: torch.Tensor) -> Code:
         """Points (N, d) of "z" or "w" as codes."""
@@ -92,11 +95,11 @@ class Samples:
         """The mean in W of the samples that are nearest to a target by the run's loss; in z, the nearest themselves.
 
         Args:
-            shown: targets (N, ...) float32 in [-1, 1].
+            shown: observed targets (N, ...) float32 in [-1, 1].
             space: "z" or "w".
             count: the number of codes in z for each target, which lie side by side.
         """
-        features = self.distance.prepare(self._seen(reduced(shown)))
+        features = self.distance.prepare(reduced(shown))
         points, means = self.points(space), []
         with torch.no_grad():
             for i in range(len(shown)):
@@ -126,7 +129,7 @@ class Samples:
         if space not in self._regressions:
             self._regressions[space] = self._regression(space)
         weights, mean, width = self._regressions[space]
-        seen = self._seen(reduced(shown)).flatten(1).cpu().double()
+        seen = reduced(shown).flatten(1).cpu().double()
         kernel = torch.exp(-torch.cdist(seen, self._vectors).square() / width)
         return self._code(space, (kernel @ weights + mean).to(self.z))
 
@@ -138,14 +141,6 @@ class Samples:
         others = self.nearest(shown, space, count - 1).tensors[space]
         points = torch.cat([first.tensors[space][:, None], others.reshape(len(shown), count - 1, -1)], dim=1)
         return self._code(space, points.flatten(0, 1))
-
-
-def check_observed(generator: GeneratorAdapter, observe: Observation | None) -> None:
-    """Raise ProjectionError if outputs are above 64 pixels and are to be observed, which their small copies cannot be."""
-    if observe is not None and small_shape(generator) != generator.output_shape:
-        raise ProjectionError(
-            f"a start from samples compares at {SIDE} pixels, which 'observe' may not expect; start from the mean"
-        )
 
 
 def _joined(parts: list) -> object:
@@ -169,9 +164,11 @@ def reduced(outputs: torch.Tensor) -> torch.Tensor:
     )
 
 
-def small_shape(generator: GeneratorAdapter) -> tuple[int, ...]:
-    """The shape of one output of `reduced`."""
-    return tuple(reduced(torch.empty([1, *generator.output_shape])).shape[1:])
+def enlarged(outputs: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Pictures (N, C', H', W') in the shape (C, H, W) of a network's outputs: interpolated, and with grey as all colours."""
+    if outputs.shape[1:] == shape or len(shape) != 3 or outputs.ndim != 4:
+        return outputs
+    return F.interpolate(outputs, size=shape[1:], mode="bilinear").expand(-1, shape[0], -1, -1)
 
 
 def kept_samples(
@@ -180,7 +177,7 @@ def kept_samples(
     """Latents (samples, z_dim) and small copies of their outputs, uint8, from the cache, or drawn and put there."""
     name = generator.sha256(c)
     path = cache_dir() / "samples" / f"{name[:32]}.safetensors"
-    shape = small_shape(generator)
+    shape = tuple(reduced(torch.empty([1, *generator.output_shape])).shape[1:])
     (latent,) = generator.code_shapes("z").values()
     known = _read(path, (COUNT, *latent), (COUNT, *shape))
     if known is not None:

@@ -101,7 +101,22 @@ CLIPS = ("none", "standard", "stochastic")
 
 
 @dataclass(frozen=True)
-class StoppingOptions(PriorOptions):
+class AnchorOptions(PriorOptions):
+    """A pull back to the start, for every method that searches z or w.
+
+    Attributes:
+        anchor_weight: weight of the squared distance from the start, in units of the mean squared distance of random codes
+            from their mean, and in W+ and V+ averaged over layers. It is the smoothness of Zhu et al., "Generative visual
+            manipulation on the natural image manifold" (iGAN, 2016), equation 5. 0 leaves it out.
+    """
+
+    anchor_weight: float = option(
+        0.0, help="Weight of the code's distance from its start; 1 is for a distance as that of random codes."
+    )
+
+
+@dataclass(frozen=True)
+class StoppingOptions(AnchorOptions):
     """When a search ends before its last step.
 
     Attributes:
@@ -145,7 +160,7 @@ class WOptions(StoppingOptions):
         lr_rampdown_length: share of the run over which the rate falls along a cosine.
         lr_rampup_length: share of the run over which the rate rises from zero.
         noise_ramp_length: share of the run after which there is no exploration noise.
-        schedule: "official", the ramps above; "cosine" falls along half a cosine from the first step on.
+        schedule: "official", the ramps above; "cosine" falls along half a cosine from the first step on; "constant" stays.
         beta1: Adam's decay of the average gradient.
         beta2: Adam's decay of the average squared gradient.
         noise_maps: "optimised" together with the code, or "fixed" at the network's own; None, which becomes one of these,
@@ -170,8 +185,8 @@ class WOptions(StoppingOptions):
     noise_ramp_length: float = option(0.75, 1e-6, help="Share of the run that has exploration noise.")
     schedule: str = option(
         "official",
-        words=("official", "cosine"),
-        help="How the rate rises and falls; cosine falls from the first step on.",
+        words=("official", "cosine", "constant"),
+        help="How the rate rises and falls; cosine falls from the first step on, constant stays.",
     )
     beta1: float = option(0.9, 0, 0.999999, help="Adam's decay of the average gradient.")
     beta2: float = option(0.999, 0, 0.999999, help="Adam's decay of the average squared gradient.")
@@ -207,8 +222,8 @@ class WOptions(StoppingOptions):
         if not self.fits_noise_maps:
             idle["regularize_noise_weight"] = "noise_maps is fixed"
         ramps = ("lr_rampdown_length", "lr_rampup_length")
-        if self.schedule == "cosine":
-            idle |= dict.fromkeys(ramps, "the schedule is cosine")
+        if self.schedule != "official":
+            idle |= dict.fromkeys(ramps, f"the schedule is {self.schedule}")
         if self.optimizer != "adam":
             of_adam = ("initial_noise_factor", "noise_ramp_length", "beta1", "beta2")
             idle |= dict.fromkeys(of_adam, "the optimizer is not adam")
@@ -223,6 +238,8 @@ class WOptions(StoppingOptions):
     def learning_rate(self, step: int) -> float:
         """The rate in a step, counted from 0."""
         t = step / self.steps
+        if self.schedule == "constant":
+            return self.initial_learning_rate
         if self.schedule == "cosine":
             return self.initial_learning_rate * (0.5 + 0.5 * math.cos(t * math.pi))
         ramp = min(1.0, (1.0 - t) / self.lr_rampdown_length)
@@ -232,6 +249,26 @@ class WOptions(StoppingOptions):
     def noise_ramp(self, step: int) -> float:
         """Exploration noise in a step, as a share of that at the start."""
         return max(0.0, 1.0 - step / self.steps / self.noise_ramp_length) ** 2
+
+
+@dataclass(frozen=True)
+class RobustOptions(WOptions):
+    """Settings of the stages of `robust`, each of ``steps`` steps. The first searches W, the second W+.
+
+    Attributes:
+        stage_rate: the rate of a stage, as a share of that of the stage before.
+    """
+
+    stage_rate: float = option(
+        0.25, 1e-6, 1, help="For robust: the rate in W+, as a share of that in W before.", metavar="SHARE"
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        idle = {**super().without_effect(), "anchor_weight": "the second stage of robust starts where the first ended"}
+        return idle if "initial_learning_rate" not in idle else {**idle, "stage_rate": idle["initial_learning_rate"]}
+
+    def total_steps(self, targets: int) -> int:
+        return 2 * super().total_steps(targets)
 
 
 @dataclass(frozen=True)
@@ -389,7 +426,7 @@ class DenseOptions(LatentOptions):
         if self.first_step == "none":
             of_z = {f.name for f in fields(LatentOptions)}
             of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
-            of_z -= {f.name for f in fields(StoppingOptions)}
+            of_z -= {f.name for f in fields(StoppingOptions)} - {"anchor_weight"}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
         if self.layer_optimizer != "adam":
             idle |= dict.fromkeys(("layer_learning_rate", "layer_lr_drops"), _own_steps(self.layer_optimizer))
@@ -408,6 +445,70 @@ class DenseOptions(LatentOptions):
         return staircase(self.layer_learning_rate, step, self.layer_steps, self.layer_lr_drops)
 
 
+@dataclass(frozen=True)
+class TuningOptions:
+    """Settings of tuning the network to its pictures after the search, see `tuning`.
+
+    Attributes:
+        tune: the most passes over the pictures; None takes those of the schedule. A pass takes one step of Adam for each
+            picture.
+        tune_lpips: a picture whose LPIPS is at most this takes no more steps. PTI's code has 0.06, with the LPIPS of
+            AlexNet and 1024 pixels; with that of SqueezeNet and 64 pixels codes of W+ have less before any tuning.
+        tune_lr: the highest rate of Adam; None takes that of the schedule.
+        tune_schedule: "together" moves all parameters at once (PTI); "progressive" frees the layers from the smallest map
+            to the largest, in five stages (deep generative prior). None takes the network's own, which is "progressive"
+            for BigGAN.
+        tune_layers: which parameters move: names, as patterns with * and ?, and resolutions such as 16 or 8-32, with commas
+            between them. None takes all but those of the mapping network and of the class embedding.
+        tune_locality: weight of the distance between the pictures that the tuned and the original network make of codes
+            near the pivot (PTI, equation 4). PTI's code has 0.1 where this is used.
+        tune_locality_alpha: how far these codes are from the pivot, in W+ or z. They lie on the way to random codes, and not
+            beyond these.
+        tune_locality_samples: so many of them in a step.
+        tune_locality_every: they are compared in every so many passes.
+        tune_seed: the random seed for them.
+    """
+
+    tune: int | None = option(None, 1, 10**6, whole=True, or_none=True, flag="")
+    tune_lpips: float | None = option(
+        None, or_none=True, help="Tuning ends when LPIPS is at most this.", unset="take all steps"
+    )
+    tune_lr: float | None = option(
+        None,
+        above=True,
+        or_none=True,
+        help="Highest learning rate of tuning.",
+        unset="3e-4; 5e-5 with --tune-schedule progressive",
+    )
+    tune_schedule: str | None = option(
+        None,
+        words=("together", "progressive"),
+        or_none=True,
+        help="together: all layers move at once. progressive: they are freed from the smallest map to the largest.",
+        unset="progressive for BigGAN, together for all others",
+    )
+    tune_layers: str | None = option(
+        None,
+        words=("",),
+        or_none=True,
+        help="What is tuned: resolutions, as 8-32, and names of parameters, as '*.conv1.*', with commas between them.",
+        metavar="LAYERS",
+        unset="all layers but the mapping to w and the class embedding",
+    )
+    tune_locality: float = option(
+        0.0, help="Weight of the penalty on changes of other pictures, whose codes are near; PTI's code has 0.1."
+    )
+    tune_locality_alpha: float = option(30.0, above=True, help="How far from the code these other codes are.")
+    tune_locality_samples: int = option(1, 1, 1000, whole=True, help="How many of them a step compares.")
+    tune_locality_every: int = option(1, 1, 10**6, whole=True, help="Compare them in every so many steps.")
+    tune_seed: int = option(0, **SEED, help="Random seed for them.")
+
+    def without_effect(self) -> dict[str, str]:
+        """Options that do nothing beside the others, by name, and why."""
+        of_locality = ("tune_locality_alpha", "tune_locality_samples", "tune_locality_every", "tune_seed")
+        return {} if self.tune_locality else dict.fromkeys(of_locality, "tune_locality is 0")
+
+
 def _own_steps(optimizer: str) -> str:
     return f"the optimizer {optimizer} finds the length of its steps itself; choose adam"
 
@@ -417,8 +518,9 @@ def staircase(rate: float, step: int, steps: int, drops: int) -> float:
     return rate * 0.1 ** (step * drops // steps)
 
 
-def build_options(cls: type[MethodOptions], preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> MethodOptions:
-    """The options of a method. Chosen values replace those of its preset, and these replace the defaults.
+def build_options(cls: type, preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> Any:
+    """The options of a method, or of tuning, as an object of ``cls``. Chosen values replace those of its preset, and these
+    replace the defaults.
 
     Raises:
         ProjectionError: a name is unknown to the method, a value is out of its range, or a chosen option has no effect

@@ -14,9 +14,8 @@ from stylegan_invert.io.codes import check_codes, code_file, read_codes
 from stylegan_invert.io.encoder_file import About, read_encoder, shipped_for
 from stylegan_invert.network_files.file import NetworkFile
 
-from .objective import Observation
 from .projection import Projection
-from .samples import Samples, check_observed
+from .samples import Samples, enlarged
 from .settings import MethodOptions
 from .z import draw
 
@@ -31,7 +30,6 @@ class Setting(NamedTuple):
         options: the options of the method.
         c: the label (1, c_dim) of all targets; one class of several while each target's own is still to be found.
         own_class: True if a code that is started from keeps its own class, since classes are optimised.
-        observe: what happens to outputs before they are compared, if anything.
         encoder: an encoder of the network with what its file says of it, if one was given.
         samples: gives what the network draws, made when first asked for.
     """
@@ -42,13 +40,12 @@ class Setting(NamedTuple):
     options: MethodOptions
     c: torch.Tensor | None = None
     own_class: bool = False
-    observe: Observation | None = None
     samples: Callable[[], Samples] | None = None
     encoder: tuple[Encoding, About] | None = None
 
 
 class Start(Protocol):
-    """From the targets of a pass, (N, ...) in [-1, 1], and their labels (N, c_dim) or None, to N codes."""
+    """From the observed targets of a pass, (N, ...) in [-1, 1], and their labels (N, c_dim) or None, to N codes."""
 
     def __call__(self, shown: torch.Tensor, c: torch.Tensor | None) -> Code: ...
 
@@ -95,7 +92,7 @@ def de(setting: Setting) -> Start:
 
     def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
         with torch.no_grad():
-            z = direction.invert(shown)
+            z = direction.invert(enlarged(shown, generator.output_shape))
         return generator.convert(Code("z", {"z": z}, c), setting.space or "z")
 
     return start
@@ -123,7 +120,8 @@ def encoder(setting: Setting) -> Start:
 
     def start(shown: torch.Tensor, c: torch.Tensor | None) -> Code:
         try:
-            return setting.generator.convert(encoding.encode(shown, c, refine), space)
+            whole = enlarged(shown, setting.generator.output_shape)
+            return setting.generator.convert(encoding.encode(whole, c, refine), space)
         except ValueError as e:
             raise ProjectionError(f"the start 'encoder' cannot be used: {e}") from None
 
@@ -143,7 +141,6 @@ def regression(setting: Setting) -> Start:
 
 
 def _from_samples(setting: Setting, choose: Callable[[Samples, torch.Tensor, str, int], Code]) -> Start:
-    check_observed(setting.generator, setting.observe)
     space = "z" if setting.space in (None, "z") else "w"
     count = setting.options.codes_per_target if space == "z" else 1
 

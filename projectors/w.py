@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from stylegan_invert.generator import NOISE, Code, GeneratorAdapter
 
+from .anchor import Anchor
 from .descent import Descent, Fit
 from .objective import Objective
 from .search import SearchBase
@@ -62,6 +63,7 @@ class StyleSearch(SearchBase):
         w = start.tensors[self.key].detach().clone().requires_grad_(True)
         spread = torch.tensor([generator.spread(one.space, one.c) for one in start], device=generator.device)
         self.spread = spread.reshape(len(start), *[1] * (w.ndim - 1))  # root mean squared distance of w from its mean
+        self.anchor = Anchor(options.anchor_weight, w, self.spread)
         sizes = generator.noise_shapes() if options.fits_noise_maps else {}
         maps = {name: self._randn(*size) for name, size in sizes.items()}
         maps.update((name, value.detach().clone()) for name, value in start.noise.items())
@@ -100,7 +102,8 @@ class StyleSearch(SearchBase):
 
     def penalty(self, code: Code) -> torch.Tensor | float:
         coloured = self.options.regularize_noise_weight * sum(noise_penalty(v) for v in self.variables[1:])
-        return coloured + weighted_prior(self.options.prior_weight, self.generator, code)
+        anchored = self.anchor(self.variables[0])
+        return coloured + weighted_prior(self.options.prior_weight, self.generator, code) + anchored
 
     def settle(self) -> None:
         with torch.no_grad():
@@ -115,6 +118,7 @@ class StyleSearch(SearchBase):
         one = copy.copy(self)
         one.c = None if self.c is None else self.c[rows]
         one.randoms, one.spread = [self.randoms[row] for row in rows], self.spread[rows]
+        one.anchor = self.anchor.part(rows)
         one.fixed = {name: value[rows] for name, value in self.fixed.items()}
         one.variables = [v.detach()[rows].clone().requires_grad_(True) for v in self.variables]
         return one

@@ -13,6 +13,7 @@ import torch
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import Code, GeneratorAdapter, Prior
 
+from .anchor import Anchor
 from .descent import Descent, Fit
 from .objective import Objective
 from .search import SearchBase, best_rows, evaluate
@@ -107,6 +108,7 @@ class LatentSearch(SearchBase):
         rows = torch.cat(tries)
         if options.clip != "none":
             rows = rows.clamp(-self.bound, self.bound)
+        self.anchor = Anchor(options.anchor_weight, rows, generator.spread("z"))
         self.c = None if start.c is None else start.c[::given].repeat_interleave(options.restarts, dim=0)
         self.first_step = FIRST_STEP * generator.spread("z")
         self.done = 0  # steps of earlier rounds
@@ -128,7 +130,8 @@ class LatentSearch(SearchBase):
     def penalty(self, code: Code) -> torch.Tensor:
         weight = self.options.lambda_z / (self.size if self.options.penalty == "mean" else 1)
         unlikely = weight * self.generator.prior.negative_log(code.tensors["z"])
-        return unlikely + weighted_prior(self.options.prior_weight, self.generator, code)
+        anchored = self.anchor(code.tensors["z"])
+        return unlikely + weighted_prior(self.options.prior_weight, self.generator, code) + anchored
 
     def settle(self) -> None:
         (rows,) = self.variables
@@ -143,7 +146,7 @@ class LatentSearch(SearchBase):
         """The search of the next round: so many restarts of each target, which are the given rows."""
         one = copy.copy(self)
         one.restarts, one.done = restarts, self.done + self.options.steps // (self.options.halvings + 1)
-        one.c = None if self.c is None else self.c[rows]
+        one.c, one.anchor = None if self.c is None else self.c[rows], self.anchor.part(rows)
         one.variables = [self.variables[0].detach()[rows].clone().requires_grad_(True)]
         return one
 
@@ -155,7 +158,7 @@ class LatentSearch(SearchBase):
 
     def part(self, rows: Sequence[int]) -> "LatentSearch":
         one = copy.copy(self)
-        one.c = None if self.c is None else self.c[rows]
+        one.c, one.anchor = None if self.c is None else self.c[rows], self.anchor.part(rows)
         one.randoms, one.restarts = [self.randoms[row // self.restarts] for row in rows], 1
         one.variables = [self.variables[0].detach()[rows].clone().requires_grad_(True)]
         return one

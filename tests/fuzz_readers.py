@@ -221,6 +221,22 @@ def use_encoder(path: Path) -> None:
     encoding.encode(torch.zeros([1, 1, 8, 8]))
 
 
+def direction(folder: Path) -> Path:
+    from stylegan_invert.generator.directions import of_step
+    from stylegan_invert.io.direction_file import write_direction
+
+    write_direction(folder / "d.safetensors", of_step("smile", "w", torch.ones(4), GENERATOR, {"way": "test"}, [0, 1]))
+    return folder / "d.safetensors"
+
+
+def use_direction(path: Path) -> None:
+    from stylegan_invert.generator.directions import moved
+    from stylegan_invert.io.direction_file import read_description, read_direction
+
+    read_description(path)
+    moved(GENERATOR, GENERATOR.center("w"), read_direction(path, GENERATOR), 1.5)
+
+
 def projection(folder: Path) -> Path:
     target = torch.full([1, 8, 8], 128, dtype=torch.uint8)
     si.project(GENERATOR.network, target, "z", loss="mse=1", steps=2, optimizer="adam").save(folder)
@@ -497,6 +513,7 @@ READERS = {
     "codes": Reader(codes, use_codes, CodeFileError, 2),
     "packed codes": Reader(packed_codes, use_codes, CodeFileError),
     "statistics": Reader(statistics, use_statistics, CodeFileError),
+    "direction": Reader(direction, use_direction, CodeFileError),
     "encoder": Reader(encoder, use_encoder, EncoderFileError),
     "weights": Reader(weights("pt"), use_weights, ValueError),
     "weights, safetensors": Reader(weights("safetensors"), use_weights, ValueError),

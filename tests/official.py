@@ -3,6 +3,8 @@
     python official.py make REPO CONFIGS.json OUTDIR      networks as official pickles, with what they compute
     python official.py open REPO FILE.pkl OUT.npz         what official code computes from a file
     python official.py project REPO FILE.pkl FEATURES.pt TARGET.png STEPS SEED OUT.npz
+    python official.py generate REPO FILE.pkl CODE.npz OUTDIR
+    python official.py tune REPO FILE.pkl CODE.npz TARGET.npy STEPS OUT.npy
     python official.py golden REPO CATS32.pkl             golden/networks.npz and golden/projection.npz
     python official.py align FFHQ OUT.npz                 faces cut out of a picture, by a checkout of ffhq-dataset
 
@@ -155,6 +157,32 @@ def project(file, features, target, steps, seed, out):
     np.savez(out, w=w[:, 0].numpy(), distance=np.array(distance[-int(steps) :]))
 
 
+def generate(file, codes, outdir):
+    """generate.py, on a CPU."""
+    import generate
+
+    device = torch.device
+    generate.torch = types.SimpleNamespace(**{**vars(torch), "device": lambda name: device("cpu")})
+    generate.generate_images(["--network", file, "--projected-w", codes, "--outdir", outdir], standalone_mode=False)
+
+
+def tune(file, codes, target, steps, out):
+    """The loop of PTI's single_id_coach.py around the official network, with its mean squared error alone."""
+    import legacy
+
+    with open(file, "rb") as f:
+        G = legacy.load_network_pkl(f)["G_ema"].requires_grad_(True)
+    w, target = torch.from_numpy(np.load(codes)["w"]), torch.from_numpy(np.load(target))
+    optimizer = torch.optim.Adam(G.parameters(), lr=3e-4)
+    for _ in range(int(steps)):
+        loss = torch.nn.functional.mse_loss(G.synthesis(w, noise_mode="const", force_fp32=True), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        np.save(out, G.synthesis(w, noise_mode="const", force_fp32=True).numpy())
+
+
 def golden(cats32):
     found = {}
     for name, config in CONFIGS.items():
@@ -220,4 +248,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(repo).absolute()))
     if importlib.util.find_spec("pkg_resources") is None:  # stylegan3 imports it; setuptools no longer has it
         sys.modules["pkg_resources"] = types.SimpleNamespace(parse_version=packaging.version.parse)
-    {"make": make, "open": open_, "project": project, "golden": golden, "align": align}[command](*rest)
+    commands = {"make": make, "open": open_, "project": project, "generate": generate, "tune": tune, "golden": golden}
+    {**commands, "align": align}[command](*rest)

@@ -14,6 +14,7 @@ import click
 import pytest
 
 from stylegan_invert.cli import main as cli_main
+from stylegan_invert.cli.help import ALL
 from stylegan_invert.cli.official_projector import command as projector
 from stylegan_invert.cli.official_train import command as official_train
 
@@ -30,8 +31,8 @@ def shortened(args):
     if args[0] == "project":
         if args[-2:] == ["--method", "de"]:  # takes no steps
             return args
-        more = ["--layer-steps", "2"] if "dense" in args else []
-        return [*args, "--steps", "2", *more]
+        more = ["--layer-steps", "2"] if "dense" in args else ["2"] if args[-1] == "--tune" else []
+        return [*args, *more, "--steps", "2"]
     if args[0] == "train":
         short = [*args[: args.index("--kimg") + 1], "0.064" if "--resume" not in args else "0.128"]
         return short if "--resume" in args else [*short, "--metric-samples", "8"]
@@ -44,6 +45,7 @@ def cli_reference():
     """The text of docs/cli.md."""
 
     def section(context):
+        context.meta[ALL] = True
         return f"## {context.command_path}\n\n```text\n{context.command.get_help(context)}\n```\n"
 
     def context(command, name, parent=None):

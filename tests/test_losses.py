@@ -148,7 +148,10 @@ def test_wrong_pictures_are_named(images, reason):
 @pytest.mark.parametrize(
     "text, reason",
     [
-        ("lpips", "loss 'lpips' in 'lpips' is unknown; expected names from lpips-squeeze, lpips-vgg, mse, l1"),
+        (
+            "lpips",
+            "loss 'lpips' in 'lpips' is unknown; expected names from lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, l1",
+        ),
         ("mse=x", "weight 'x' of 'mse'"),
         ("mse=-1", "weight '-1' of 'mse'"),
         ("mse=0", "every weight"),

@@ -29,6 +29,7 @@ from stylegan_invert.generator import adapt
 from stylegan_invert.ops import ACTIVATIONS, build, frozen, native, winograd
 
 from conftest import make_network
+from support import assert_close
 
 ROOT = Path(__file__).parent.parent
 upfirdn2d_module = importlib.import_module("stylegan_invert.ops.upfirdn2d")  # the package's attribute is the function
@@ -376,6 +377,33 @@ def test_networks_agree_and_follow_their_weights():
         agree(lambda w: G.synthesis(w, noise_mode="const"), ws, tolerance=1e-4)
         for p in G.parameters():
             p.data.mul_(1.1)
+
+
+def test_gradients_of_a_networks_weights_while_they_move():
+    """As in tuning: pictures without gradients between the steps must not be made with old weights."""
+    G = make_network(16, channel_base=512, channel_max=32).G
+    ws = torch.randn([1, G.num_ws, 8], generator=torch.Generator().manual_seed(0))
+    before = native.counts["winograd_weight cpu"]
+
+    def measured():
+        with torch.no_grad():
+            picture = G.synthesis(ws, noise_mode="const")
+        G.synthesis.requires_grad_(True)
+        names, weights = zip(*G.synthesis.named_parameters())
+        gradients = torch.autograd.grad(G.synthesis(ws, noise_mode="const").square().mean(), weights)
+        G.synthesis.requires_grad_(False)
+        return {"picture": picture, **dict(zip(names, gradients))}
+
+    for _ in range(3):
+        found = measured()
+        with native.using("reference"):
+            expected = measured()
+        for name, value in expected.items():
+            # A noise strength's gradient is a sum over all pixels, in which most of the digits cancel.
+            assert_close(name, found[name].numpy(), value.numpy(), 1e-4 if value.ndim else 1e-2)
+        for name, weight in G.synthesis.named_parameters():
+            weight.data.sub_(0.1 * expected[name] / (expected[name].abs().max() + 1e-8))
+    assert native.counts["winograd_weight cpu"] > before
 
 
 def test_modes():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -21,13 +22,18 @@ REPOS = {
 }
 
 
-def official(repo, *args):
+def checkout(repo):
     variable, name = REPOS[repo]
     if not os.environ.get(variable):
         pytest.skip(f"set {variable} to a checkout of NVlabs/{name} to compare with it")
+    return os.environ[variable]
+
+
+def official(repo, *args):
+    path = checkout(repo)
     command, *rest = args
     result = subprocess.run(
-        [sys.executable, HERE / "official.py", command, os.environ[variable], *map(str, rest)],
+        [sys.executable, HERE / "official.py", command, path, *map(str, rest)],
         capture_output=True,
         text=True,
     )
@@ -91,3 +97,21 @@ def test_the_official_projector_takes_the_same_way(seed, steps, tmp_path):
         0.02,
     )
     assert float(ours.distance[-1]) == pytest.approx(theirs["distance"][-1], rel=0.01)
+
+
+def test_a_tuned_network_is_that_of_the_official_loop_and_official_generate_draws_its_picture(tmp_path):
+    checkout("ada")
+    si.save(si.load("cats32"), tmp_path / "cats32.pkl")
+    result = si.project(
+        si.load(tmp_path / "cats32.pkl"), PRETRAINED / "chelsea-face.png", "fast-w", steps=5, loss="mse", tune=10
+    )
+    result.save(tmp_path)
+    np.save(tmp_path / "target.npy", result.target[None].numpy() / np.float32(127.5) - 1)
+    code = tmp_path / "projected_w.npz"
+    official("ada", "tune", tmp_path / "cats32.pkl", code, tmp_path / "target.npy", 10, tmp_path / "theirs.npy")
+    with torch.no_grad():
+        ours = si.load(tmp_path / "tuned.pkl").G.synthesis(torch.from_numpy(load_npz(code)["w"]), noise_mode="const")
+    assert_close("picture", ours.numpy(), np.load(tmp_path / "theirs.npy"), 1e-4)
+    official("ada", "generate", tmp_path / "tuned.pkl", code, tmp_path / "drawn")
+    drawn = np.array(PIL.Image.open(tmp_path / "drawn" / "proj00.png")).astype(int)
+    assert abs(drawn - np.array(PIL.Image.open(tmp_path / "proj.png"))).max() <= 1

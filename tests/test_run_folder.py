@@ -2,6 +2,7 @@
 # Takes at most 12 CPU seconds.
 
 import json
+import re
 import signal
 import zipfile
 
@@ -291,3 +292,36 @@ def test_the_command(tmp_path, cli, targets, tiny_file, monkeypatch):
     code, _, err = cli(*command, "--lr", "0.2")
     assert code == 1 and "initial_learning_rate was not given, and is 0.2 now" in err
     assert cli(*command, "--lr", "0.2", "--overwrite")[0] == 0
+
+
+def test_results_as_json_and_a_dry_run(tmp_path, cli, targets, tiny_file):
+    write_png(tmp_path / "a.png", targets[0])
+    command = ["project", "-n", tiny_file, "-o", tmp_path / "out", "--method", "w", "--steps", 7, "--loss", "mse=1"]
+    code, out, _ = cli(*command, "-t", tmp_path / "a.png", "--dry-run")
+    assert code == 0 and "1 targets, at most 7 steps each of " in out and not (tmp_path / "out").exists()
+    code, out, err = cli(*command, "-t", tmp_path / "*.png", "--json", "-q")
+    (line,) = out.splitlines()
+    found = json.loads(line)
+    assert code == 0 and err == "" and found["folder"] == str(tmp_path / "out" / "a")
+    assert found["metrics"] == Projection.read(tmp_path / "out" / "a").metrics
+    code, out, _ = cli(*command, "-t", tmp_path / "*.png", "--dry-run")
+    assert code == 0 and out.strip() == "1 are finished"
+
+
+def test_the_short_help_and_the_long(cli):
+    """The short one has the options that are needed most, and the long one all of them, each once."""
+    from stylegan_invert.cli.project import COMMON, GROUPS, command
+
+    code, short, _ = cli("project", "--help")
+    assert code == 0 and "--steps" in short and "--lr " not in short and "project --help-all" in short
+    code, text, _ = cli("project", "--help-all")
+    listed = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
+    flags = [
+        next(flag for flag in param.opts if flag.startswith("--"))
+        for param in command.params
+        if param.opts[0] != "unquoted"
+    ]
+    assert code == 0 and sorted(listed) == sorted([*flags, "--help"])
+    names = {param.name for param in command.params}
+    named = [name for group in GROUPS.values() for name in group if name in names]
+    assert set(COMMON) <= names and len(named) > 50

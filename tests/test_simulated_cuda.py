@@ -157,7 +157,7 @@ def test_the_simulation_leaves_torch_as_it_was():
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_runs(device, method, statistics, tmp_path):
     net = make_direction_network() if method == "de" else make_network()
-    more = {"prior_weight": 0.0} if "fast" in method else {}
+    more = {"prior_weight": 0.0} if "fast" in method or method == "restore" else {}
     if method == "encoder":
         more["encoder"] = tmp_path / "encoder.safetensors"
         generator = adapt(net.G)
@@ -233,6 +233,15 @@ def test_classes(device):
 def test_losses(device, loss):
     pixels = np.random.RandomState(0).randint(0, 256, [2, 3, 32, 32]).astype(np.uint8)
     project(make_network(resolution=32).G.to(device), "w", list(pixels), loss=loss, steps=2)
+
+
+def test_observations(cuda, tmp_path):
+    PIL.Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    G = make_network().G.to(cuda)
+    project(G, "w", observe=f"mask:{tmp_path}/mask.png", compose=True, steps=2)
+    project(
+        G, "w", observe=["noise:.1,jpeg:50,blur:1,downsample:2,grey", lambda x: x.square()], steps=2, anchor_weight=0.1
+    )
 
 
 def families():
@@ -375,6 +384,25 @@ def test_the_commands(device, tmp_path, folder):
     run("stats", network, "-o", tmp_path / "stats", *there)
     run("generate", "-n", network, "--seeds", 0, "--compress", 0.8, "-o", tmp_path / "compressed", *there)
     run("convert", network, tmp_path / "net.safetensors")
+
+
+def test_directions_and_edits(device, tmp_path):
+    network, there = tmp_path / "net.pkl", ("--device", device.type, "-n", tmp_path / "net.pkl")
+    si.save(make_network(), network)
+    for way in ("pca", "sefa"):
+        run("directions", way, "--components", "0-1", "-o", tmp_path / way, *there)
+    directions = [tmp_path / way / f"{way}01.safetensors" for way in ("pca", "sefa")]
+    for i, seeds in enumerate(("0-2", "3-5")):
+        run("generate", "--seeds", seeds, "-o", tmp_path / f"g{i}", *there)
+    groups = [tmp_path / f"g{i}" for i in (0, 1)]
+    run("directions", "boundary", *groups, "-o", tmp_path / "b.safetensors", *there)
+    run("directions", "keep", tmp_path / "b.safetensors", directions[0], "-o", tmp_path / "k.safetensors", *there)
+    run("directions", "assessor", "--pictures", *groups, "--steps", 1, "-o", tmp_path / "a.safetensors", *there)
+    moves = [x for file in (*directions, tmp_path / "a.safetensors") for x in ("--apply", f"{file}:1:0-2")]
+    mix = ("--mix", "seed:3:fine", "--plus", groups[0], "--minus", groups[1])
+    run("edit", "seed:1", *moves, *mix, "--frames", 2, "-o", tmp_path / "out" / "x", *there)
+    run("nearest", tmp_path / "out" / "x", tmp_path / "out", *there)
+    run("mix", "--row", "seed:1", "--col", tmp_path / "out" / "x", "-o", tmp_path / "mixed", *there)
 
 
 def test_the_training_command(device, tmp_path, folder):

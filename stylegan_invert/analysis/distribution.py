@@ -82,11 +82,13 @@ class PictureFeatures(Features):
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 512) float64, on the CPU, of pictures (N, C, H, W) uint8 with C of 1, 3 or 4 (alpha is left out)."""
-        x = as_rgb(as_images(pixels, self.device))
-        x = F.interpolate(x, [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
         with torch.no_grad():
-            last = self._network((x - self._shift) / self._scale)[-1]
-        return last.mean(dim=[2, 3]).cpu().double() / UNIT
+            return self.of_images(as_images(pixels, self.device)).cpu().double()
+
+    def of_images(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 512) float32, with gradients, of images (N, C, H, W) in [-1, 1] on the device of this object."""
+        x = F.interpolate(as_rgb(images), [SIDE, SIDE], mode="bilinear", antialias=True, align_corners=False)
+        return self._network((x - self._shift) / self._scale)[-1].mean(dim=[2, 3]) / UNIT
 
 
 class FIDFeatures(Features):

@@ -104,20 +104,32 @@ def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tens
     """
     if generator.dense is None or code.space != FEATURES + generator.dense:
         raise ValueError(f"a code in {code.space!r}; expected one at the first dense layer, where G1 is linear")
-    (shape,) = generator.code_shapes("z").values()
-    zero = torch.zeros([1, *shape], device=generator.device)
     c = None if code.c is None else code.c[:1]
-
-    def g1(z: torch.Tensor) -> torch.Tensor:
-        labels = None if c is None else c.expand(len(z), -1)
-        return generator.convert(Code("z", {"z": z}, labels), code.space).tensors["h"].flatten(1).cpu().double()
-
-    offset = g1(zero)
-    columns = torch.cat([g1(part) for part in torch.eye(shape[0], device=generator.device).split(64)]) - offset
+    offset = _dense(generator, torch.zeros([1, *generator.code_shapes("z")["z"]], device=generator.device), c)
+    columns = dense_columns(generator, c)
     h = code.tensors["h"].flatten(1).cpu().double() - offset
     z = torch.linalg.lstsq(columns.t(), h.t()).solution.t()
     left = (h - z @ columns).norm(dim=1) / h.norm(dim=1).clamp_min(1e-30)
     return Code("z", {"z": z.to(generator.device, torch.float32)}, code.c), left
+
+
+def dense_columns(generator: GeneratorAdapter, c: torch.Tensor | None = None) -> torch.Tensor:
+    """The matrix of the first dense layer, which is linear in z: row i (numbers of h,) is what entry i of z adds to h.
+
+    Args:
+        generator: the adapter of a network that begins with a dense layer, `GeneratorAdapter.dense`.
+        c: the class (1, c_dim), or None.
+    """
+    (shape,) = generator.code_shapes("z").values()
+    zero = torch.zeros([1, *shape], device=generator.device)
+    rows = [_dense(generator, part, c) for part in torch.eye(shape[0], device=generator.device).split(64)]
+    return torch.cat(rows) - _dense(generator, zero, c)
+
+
+def _dense(generator: GeneratorAdapter, z: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+    """The output of the first dense layer for z (N, z_dim): (N, numbers of h) float64, on the CPU."""
+    code = Code("z", {"z": z}, None if c is None else c.expand(len(z), -1))
+    return generator.convert(code, FEATURES + generator.dense).tensors["h"].flatten(1).cpu().double()
 
 
 def _common(generator: GeneratorAdapter, a: str, b: str) -> str:

@@ -75,6 +75,23 @@ def distances_over_time(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[
     return drawing
 
 
+def roc_curves(lines: Mapping[str, Sequence[Sequence[float]]], areas: Mapping[str, float]) -> Any:
+    """ROC curves in one panel, as a figure.
+
+    Args:
+        lines: by name, the shares of false and of true detections along the thresholds.
+        areas: by name, the area under the curve.
+    """
+    drawing, ((ax,),) = figure(1, 1, side=3.5)
+    for name, (false, true) in lines.items():
+        ax.plot(false, true, label=f"{name}: {areas[name]:.2f}")
+    ax.plot([0, 1], [0, 1], color="grey", linewidth=0.5)
+    ax.set_xlabel("real pictures called drawn")
+    ax.set_ylabel("drawn pictures called drawn")
+    ax.legend(title="area", fontsize="small", loc="lower right")
+    return drawing
+
+
 def write_figure(path: Path, drawing: Any) -> None:
     """Write a figure as PNG. It is written whole or not at all."""
     with atomic(path) as temporary:

@@ -1,7 +1,6 @@
 """``stylegan-invert interpolate``"""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ from .common import (
     say,
     z_prior_option,
 )
+from .ends import code_of
 
 
 @click.command()
@@ -169,8 +169,6 @@ def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
         c: the label (1, c_dim) of the class; None for a network without classes, or to keep that of a file.
     """
     from ..analysis.paths import underlying
-    from ..generator import Code
-    from ..io.codes import check_codes, code_file, read_codes
 
     if end == "latent":
         if before is None:
@@ -178,18 +176,4 @@ def _code(generator: Any, end: str, before: Any, c: Any) -> Any:
                 "'latent' stands for the code before it without its displacement; no code is before it."
             )
         return underlying(generator, before)
-    if end.startswith("seed:"):
-        number = end.removeprefix("seed:")
-        if not number.isdigit() or int(number) >= 2**32:
-            raise click.UsageError(f"{end!r}; expected seed:N with a number.")
-        if generator.c_dim and c is None:
-            raise click.UsageError("This network has classes; choose that of seed:N with --class.")
-        (shape,) = generator.code_shapes("z").values()
-        return Code("z", {"z": generator.prior.of_seed(int(number), [1, *shape])}, c).to(generator.device)
-    path = Path(os.path.expanduser(end))
-    code = read_codes(code_file(path) if path.is_dir() else path)
-    check_codes(code, generator, end)
-    if len(code) != 1:
-        raise click.ClickException(f"{end}: it holds {len(code)} codes; expected one")
-    code = code.without_noise().to(generator.device)
-    return code if c is None else Code(code.space, code.tensors, c)
+    return code_of(generator, end, c)

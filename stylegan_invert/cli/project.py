@@ -17,6 +17,17 @@ from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
 from ..media.reading import PictureReading, SoundReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
+from ..projectors.settings import (
+    AnchorOptions,
+    DenseOptions,
+    EncoderMethodOptions,
+    LatentOptions,
+    PriorOptions,
+    RobustOptions,
+    StoppingOptions,
+    TuningOptions,
+    WOptions,
+)
 from ..signals import signals_wait
 from .common import (
     Progress,
@@ -33,8 +44,12 @@ from .common import (
     sampling,
     say,
     stopping,
+    tell,
+    tell_json,
     z_prior_option,
 )
+from .dry_run import estimate, in_words
+from .help import LongCommand
 from .options import class_options, click_option, text_of_default
 
 SECONDS = 60.0  # between two checkpoints
@@ -62,6 +77,18 @@ class Class(click.ParamType):
             return int(value)
         except ValueError:
             self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
+
+
+class Tune(click.IntRange):
+    """The parameter type of ``--tune``: a number of steps, or True where the option stands alone."""
+
+    name = "steps"
+
+    def __init__(self) -> None:
+        super().__init__(min=1, max=10**6)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | bool:
+        return value if value is True else super().convert(value, param, ctx)
 
 
 def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,7 +140,39 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-@click.command()
+def _declared(*classes: type) -> set[str]:
+    """The options that classes declare themselves, and do not inherit."""
+    return {name for cls in classes for name in vars(cls).get("__annotations__", {})}
+
+
+COMMON = ["network", "targets", "outdir", "method", "loss", "class_idx", "init", "observe", "steps", "tune", "video"]
+COMMON += ["batch", "device", "quiet"]
+"""What ``--help`` shows."""
+
+GROUPS = {
+    "Targets, and runs over many of them": [
+        "assume",
+        *_declared(PictureReading),
+        "sequence",
+        "checkpoint",
+        "overwrite",
+        "dry_run",
+        "as_json",
+    ],
+    "Damaged targets, and strokes": ["observed", "truth", "compose", *_declared(AnchorOptions)],
+    "When a search ends": _declared(StoppingOptions),
+    "The Gaussian of V": [*_declared(PriorOptions), "statistics"],
+    "Search in W, W+, V and V+": _declared(WOptions, RobustOptions),
+    "Search for z": [*_declared(LatentOptions), "z_prior"],
+    "Displacement at a layer": _declared(DenseOptions),
+    "Encoders": [*_declared(EncoderMethodOptions), "encoder", "assume_encoder"],
+    "Tuning of the network": [*_declared(TuningOptions), "tune_together"],
+    "Files of weights": [*WEIGHTS, "run_torchscript"],
+}
+"""The groups of ``--help-all``."""
+
+
+@click.command(cls=LongCommand, common=COMMON, groups=GROUPS)
 @network_option
 @click.option(
     "--target",
@@ -138,10 +197,10 @@ def _listed(names: list[str]) -> str:
 @click.option(
     "--loss",
     metavar="NAME=W,...",
-    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, mse, l1, sse, features, "
-    "features-sum, identity, identity-ffhq; for sounds mse, l1, spectrogram, spectrogram-real, log-mel, multi-stft.  "
-    "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own; for sounds "
-    "multi-stft=1,l1=1]",
+    help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes. For "
+    "sounds: mse, l1, spectrogram, spectrogram-real, log-mel, multi-stft.  "
+    "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own; multi-stft=1,l1=1 for sounds]",
 )
 @weight_options
 @click.option(
@@ -163,6 +222,35 @@ def _listed(names: list[str]) -> str:
     "the same targets.  [default: mean; random for z and dense; regression for the fast methods]",
 )
 @foreign_codes_option
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME[:VALUE],...",
+    help="What happens to a picture before it is compared, for restoring damaged pictures. mask:FILE: only the white pixels of "
+    "FILE are seen. downsample:FACTOR[:KERNEL]: smaller by a whole factor, by the filter area, bilinear, bicubic (the default) "
+    "or lanczos. grey: without colours. jpeg:QUALITY: as from a JPEG file, 1 to 100. noise:SIGMA: with normal noise, as a share "
+    "of the range from black to white. blur:SIGMA: blurred, in pixels. Several follow one another, as in blur:1,downsample:4; "
+    "the option may also be repeated.",
+)
+@click.option(
+    "--observed",
+    is_flag=True,
+    help="The targets are damaged already and are compared as they are, at the size that --observe gives. Without this option "
+    "they are whole, and are damaged first.",
+)
+@click.option(
+    "--truth",
+    type=UserPath(),
+    multiple=True,
+    metavar="FILE",
+    help="With --observed and one target: the whole picture, to measure how well it was found.",
+)
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="Also write composed.png: the result with what the target shows of it, its own pixels where the mask of --observe is "
+    "white, or its brightness with --observe grey.",
+)
 @click.option(
     "--sequence",
     is_flag=True,
@@ -190,6 +278,18 @@ def _listed(names: list[str]) -> str:
     is_flag=True,
     help="Take the encoder even if it was trained for another network, as for a tuned copy of its own.",
 )
+@click.option(
+    "--tune",
+    type=Tune(),
+    is_flag=False,
+    flag_value=True,
+    metavar="[STEPS]",
+    help="After the search, tune the network to each target (Pivotal Tuning Inversion): the code stays, and the network's "
+    "weights move by at most STEPS steps until its picture fits. The tuned network is written beside the code.  "
+    "[default for STEPS: 350; 1000 with --tune-schedule progressive]",
+)
+@click.option("--tune-together", is_flag=True, help="Tune one network to all targets, and write it into DIR.")
+@class_options(TuningOptions)
 @click.option(
     "--save-noise",
     is_flag=True,
@@ -222,6 +322,10 @@ def _listed(names: list[str]) -> str:
     is_flag=True,
     help="With several targets, forget what an earlier run has written into DIR, and begin anew.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print each result as a line of JSON on stdout.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and about how long it would take; a few steps are timed."
+)
 @class_options(PictureReading)
 @class_options(SoundReading)
 @device_option
@@ -234,6 +338,8 @@ def command(
     quiet: bool,
     device: str,
     init: str | None,
+    observe: tuple[str, ...],
+    truth: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the latent codes of pictures.
@@ -241,12 +347,17 @@ def command(
     For one file, writes into DIR; for a folder, a pattern or several --target, into a folder of DIR for each picture,
     which has the picture's name without its suffix. The files are: the target at the network's size
     (target.png), the picture that the code makes (proj.png), the code (projected_w.npz), and all settings and measures
-    of similarity (result.json). The measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in
-    decibels; and SSIM, the structural similarity; with --identity also the cosine distance of the faces.
+    of similarity (result.json); with --tune also the tuned network (tuned.pkl) and the picture before (pivot.png). The
+    measures are LPIPS, a perceptual distance; PSNR, the peak signal-to-noise ratio in decibels; and SSIM, the structural
+    similarity; with --identity also the cosine distance of the faces. With --observe, target.png is the damaged picture
+    that was compared, truth.png the whole one, and the measures are of the damaged pictures and, under "truth", of the
+    whole ones.
 
     \b
     stylegan-invert project -n ffhq -t photo.jpg -o out --method w+
     stylegan-invert project -n cats32 -t 'cats/*.jpg' -o out --batch 8
+    stylegan-invert project -n cats64-de -t photo.jpg -o out/mine --method fast-w --tune
+    stylegan-invert project -n ffhq -t small.png -o out --observe downsample:8 --observed
     """
     from ..media.targets import find_targets, is_single
 
@@ -264,10 +375,18 @@ def command(
     single = is_single(list(targets))
     outdirs = [Path(outdir)] if single else [Path(outdir) / name for name in names]
     options = {name: value for name, value in options.items() if value is not None}
+    if observe:
+        options["observe"] = ",".join(observe)
+    if truth:
+        if not single:
+            raise click.UsageError("--truth is for one target; project several one by one.")
+        options["truth"] = find_targets(list(truth), functools.partial(say, quiet))
     options |= {"init": starts(init, names)} if init is not None else {}
-    if single:
+    if single or options["tune_together"]:
         if options.pop("overwrite"):
-            raise click.UsageError("--overwrite is for several targets; the result of one target is always replaced.")
+            raise click.UsageError(
+                "--overwrite is for several targets, each with a network of its own; other results are always replaced."
+            )
         run(network, pictures, outdirs, pick_device(device), quiet, **options)
     else:
         from .project_many import run_many
@@ -309,6 +428,8 @@ def run(
     quiet: bool,
     video: bool = False,
     checkpoint: float = SECONDS,
+    as_json: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> None:
     """Project pictures, and save each result as soon as it is computed. The first that fails ends the run.
@@ -321,16 +442,20 @@ def run(
         quiet: True prints nothing.
         video: True also writes a video of each optimisation.
         checkpoint: seconds between two checkpoints.
+        as_json: True prints each result on stdout.
+        dry_run: True only says what would be done.
         options: further arguments of `projectors.project_each`.
     """
     from ..projectors.checkpoint import Checkpoints
+    from ..projectors.observations import parse
     from ..projectors.run import prepared
 
     # What is wrong is reported before the network and the weights of losses are loaded, which may take a download.
     check_loss(options)
+    parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_targets(pictures, quiet, options)
+    check_targets([*pictures, *options.get("truth", ())], quiet, options)
     net = open_for(pictures, network, device, quiet, options)
     settings = repr([net.sha256, *sorted(options.items())])
     with (
@@ -340,11 +465,21 @@ def run(
         signals_wait() as arrived,
     ):
         projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        if dry_run:
+            return tell(in_words(len(pictures), estimate(projector, pictures[0], of_run)))
         checkpoints = Checkpoints(outdirs, settings, checkpoint, arrived)
         for i, result in enumerate(projector.project(pictures, checkpoints=checkpoints, **of_run)):
             result.save(outdirs[i])
             which = f"{i + 1} of {len(pictures)}: " if len(pictures) > 1 else ""
             say(quiet, f"{which}{pictures[i]} -> {outdirs[i]}: {summary(result)}")
+            tell_result(as_json, str(pictures[i]), outdirs[i], result)
+
+
+def tell_result(as_json: bool, target: str, folder: Path, result: Any, error: str | None = None) -> None:
+    """Print a result, or why there is none, as a line of JSON, if that was asked for."""
+    if as_json:
+        found = {"error": error} if result is None else result.as_dict()
+        tell_json({"name": target, "folder": str(folder), **found})
 
 
 def check_loss(options: dict[str, Any]) -> None:
@@ -442,7 +577,7 @@ def bars(names: list[str], quiet: bool) -> Iterator[Callable[[int, Any], None]]:
 
 
 def summary(result: Any) -> str:
-    """The measures of similarity of a result, and the time it took."""
+    """The measures of similarity of a result, and the time it took; for a tuned one also those before."""
     numbers = [
         f"{name} {result.metrics[key]:.{digits}f}"
         for name, key, digits in (
@@ -455,4 +590,8 @@ def summary(result: Any) -> str:
         )
         if result.metrics.get(key) is not None
     ]
-    return f"{', '.join(numbers)} ({result.record['seconds']:.1f} s)"
+    text = ", ".join(numbers)
+    if result.pivot is None:
+        return f"{text} ({result.record['seconds']:.1f} s)"
+    tuning = result.record["tuning"]
+    return f"{summary(result.pivot)}; tuned: {text} ({tuning['seconds']:.1f} s, {tuning['steps']} steps)"

@@ -11,8 +11,9 @@ import click
 
 from ..errors import ImageFileError, SoundFileError
 from ..signals import signals_wait
-from .common import check_outdir, counting, sampling, say, stopping
-from .project import SECONDS, bars, check_loss, open_for, reading_of, summary
+from .common import check_outdir, counting, sampling, say, stopping, tell
+from .dry_run import estimate, in_words
+from .project import SECONDS, bars, check_loss, open_for, reading_of, summary, tell_result
 
 NAMED = 10  # targets that failed and are named at the end; results.csv has all
 WITHOUT_EFFECT = ("batch", "run_torchscript")  # results do not depend on these options
@@ -28,6 +29,8 @@ def run_many(
     video: bool = False,
     checkpoint: float = SECONDS,
     overwrite: bool = False,
+    as_json: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> None:
     """Project the pictures that are not finished yet. One that fails does not stop the others.
@@ -35,7 +38,7 @@ def run_many(
     Under torchrun each process takes its share of them.
 
     Args:
-        network, pictures, outdirs, device, quiet, video, checkpoint, options: as for `project.run`.
+        network, pictures, outdirs, device, quiet, video, checkpoint, as_json, dry_run, options: as for `project.run`.
         outdir: the folder of the run.
         overwrite: True begins anew.
 
@@ -61,20 +64,28 @@ def run_many(
     waiting = unfinished(folder, items[rank::count], quiet)
     if options.get("sequence") and waiting:
         waiting = items  # a frame starts from the code of the frame before, which no file has in full
-    say(quiet, f"{len(items):,} targets; {len(waiting):,} to do{' by this process' if count > 1 else ''}")
+    plural = "" if len(items) == 1 else "s"
+    say(quiet, f"{len(items):,} target{plural}; {len(waiting):,} to do{' by this process' if count > 1 else ''}")
     names = [item.name for item in waiting]
     with sampling(quiet) as samples, bars(names, quiet) as callback, stopping(), signals_wait() as arrived:
         projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
+        if dry_run:
+            done = f"{len(items) - len(waiting):,} are finished"
+            return tell(
+                f"{done}; {in_words(len(waiting), estimate(projector, waiting[0].target, of_run))}" if waiting else done
+            )
         saving = {"seconds": checkpoint, "arrived": arrived}
         for i, (item, result, error) in enumerate(project_into(folder, projector, waiting, saving, **of_run), 1):
             what = f"failed: {error}" if result is None else summary(result)
             say(quiet, f"{i} of {len(waiting)}: {item.name} -> {item.folder}: {what}")
+            tell_result(as_json, item.name, item.folder, result, error)
     tell_end(folder.summarise(items), folder, rank, quiet)
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """What the results of a run depend on, as plain values by name; files by the SHA-256 of their contents."""
     from ..files.writing import sha256_of_file
+    from ..projectors.observations import parse
 
     settings = {}
     for name, value in options.items():
@@ -82,6 +93,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, list):  # starts: a code file for each target
             value = hashlib.sha256("".join(map(sha256_of_file, value)).encode()).hexdigest()
+        elif name == "observe":
+            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)
         settings[name] = value

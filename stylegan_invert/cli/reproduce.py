@@ -18,7 +18,9 @@ COMMANDS = {
     "head": "Cho: settings of a training with a direction head.",
     "identity": "Bayat: whether people are recognised in reconstructions.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
+    "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
     "speed": "The fast methods beside the official projector.",
+    "tuning": "Roich et al.: tuning the network to pictures.",
 }
 
 

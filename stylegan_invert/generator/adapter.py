@@ -64,6 +64,16 @@ class Adapter:
         other.prior = prior
         return other
 
+    def with_network(self, network: torch.nn.Module) -> "Adapter":
+        other = copy.copy(self)
+        other.network = network
+        return other
+
+    def tunable(self) -> list[str]:
+        return [
+            name for name, _ in self.network.named_parameters() if name.partition(".")[0] not in ("mapping", "shared")
+        ]
+
     def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "Adapter":
         raise ValueError(NO_V)
 

@@ -54,6 +54,16 @@ class GeneratorAdapter(Protocol):
     def with_prior(self, prior: Prior) -> "GeneratorAdapter":
         """This generator with another prior of z; the network is shared."""
 
+    def with_network(self, network: torch.nn.Module) -> "GeneratorAdapter":
+        """This generator with another network in the place of its own: a copy whose `tunable` parameters may differ. The
+        prior of z, and the mean, the spread and the Gaussian of W, which depend on the other parameters alone, are kept.
+        """
+
+    def tunable(self) -> list[str]:
+        """The names of the network's parameters that may be tuned to a picture: all but those of the mapping network and
+        of the class embedding, which give codes their meaning.
+        """
+
     def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "GeneratorAdapter":
         """This generator with a Gaussian of V that was fitted before, for the class ``c``; the network is shared.
 

@@ -36,11 +36,11 @@ def write_codes(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
         np.savez(f, **arrays)
 
 
-def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapter) -> Path:
-    """Write a code into a folder, in the base space of its generator.
+def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapter, name: str | None = None) -> Path:
+    """Write codes into a folder, in the base space of their generator.
 
     Returns:
-        The path of the file, ``projected_w.npz`` or ``projected_z.npz``.
+        The path of the file, ``projected_w.npz`` or ``projected_z.npz``, if ``name`` does not say another.
     """
     at_layer = code.space.startswith(FEATURES)
     in_base = code if at_layer else generator.convert(code.to(generator.device), generator.base)
@@ -52,7 +52,7 @@ def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapte
     if at_layer:
         arrays["layer"] = np.array(code.space.removeprefix(FEATURES))
     arrays["network"] = np.array(generator.code_sha256())
-    path = Path(folder) / NAMES[generator.base]
+    path = Path(folder) / (name or NAMES[generator.base])
     write_codes(path, arrays)
     return path
 
@@ -90,12 +90,27 @@ def check_codes(code: Code, generator: GeneratorAdapter, name: str) -> None:
             called.
     """
     check_code(code, generator, name)
-    if code.network is not None and not _foreign_allowed:
+    check_network(code.network, generator, f"{name}: its codes are", "they stand for other pictures")
+
+
+def check_network(network: str | None, generator: GeneratorAdapter, what: str, harm: str) -> None:
+    """Check that something that belongs to the latents of one network belongs to this one.
+
+    Args:
+        network: the hash of its network (`GeneratorAdapter.code_sha256`); None if it is unknown, which is accepted.
+        generator: the adapter of this network.
+        what: the beginning of the error ("x.npz: its codes are").
+        harm: what would come of it there.
+
+    Raises:
+        CodeFileError: it is of another network, and `allow_foreign` was not called.
+    """
+    if network is not None and not _foreign_allowed:
         own = generator.code_sha256()
-        if code.network != own:
+        if network != own:
             raise CodeFileError(
-                f"{name}: its codes are of another network (its hash is {code.network[:12]}..., that of this network "
-                f"{own[:12]}...), where they stand for other pictures; name that network, or use --foreign-codes"
+                f"{what} of another network (its hash is {network[:12]}..., that of this network "
+                f"{own[:12]}...), where {harm}; name that network, or use --foreign-codes"
             )
 
 

@@ -13,6 +13,7 @@ from ..files.door import Kind
 from ..files.official import VGG16_SHA256
 from ..networks.backbones import VGG16, SqueezeNet
 from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
+from .multi_resolution import MultiResolution
 from .weight_files import Program, read_weights, with_weights
 
 # Mean and standard deviation of ImageNet's pictures on the scale [-1, 1], rounded as in LPIPS.
@@ -126,6 +127,7 @@ def reported_lpips(loss: Distance) -> tuple[str, Distance]:
         The name of the network ("vgg" or "squeeze"), and the distance.
     """
     parts = list(loss.distances) if isinstance(loss, WeightedSum) else [loss]
+    parts = [part.distance if isinstance(part, MultiResolution) else part for part in parts]
     for part in parts:
         if isinstance(part, ScriptedVGG16) or (isinstance(part, LPIPS) and isinstance(part.backbone, VGG16)):
             return "vgg", part

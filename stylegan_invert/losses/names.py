@@ -9,8 +9,9 @@ from .base import Distance, WeightedSum
 from .features import inception_features, squeezenet_features
 from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
+from .multi_resolution import MultiResolution
 from .pixel import L1, MSE, SSE
-from .spectrogram import LogMel, MultiResolution, RealSpectrogram, Spectrogram
+from .spectrogram import LogMel, MultiResolutionSTFT, RealSpectrogram, Spectrogram
 
 File = str | os.PathLike | None
 
@@ -39,6 +40,8 @@ def _features(total: bool) -> Callable[[File, bool], Distance]:
 LOSSES: dict[str, Loss] = {
     "lpips-squeeze": Loss(lambda file, run: SqueezeLPIPS()),
     "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
+    "multi-squeeze": Loss(lambda file, run: MultiResolution(SqueezeLPIPS())),
+    "multi-vgg": Loss(lambda file, run: MultiResolution(load_vgg_lpips(file, run)), "vgg16", required=True),
     "mse": Loss(lambda file, run: MSE(), media=("picture", "sound")),
     "l1": Loss(lambda file, run: L1(), media=("picture", "sound")),
     "sse": Loss(lambda file, run: SSE()),
@@ -49,9 +52,10 @@ LOSSES: dict[str, Loss] = {
     "spectrogram": Loss(lambda file, run: Spectrogram(), media=("sound",)),
     "spectrogram-real": Loss(lambda file, run: RealSpectrogram(), media=("sound",)),
     "log-mel": Loss(lambda file, run: LogMel(), media=("sound",)),
-    "multi-stft": Loss(lambda file, run: MultiResolution(), media=("sound",)),
+    "multi-stft": Loss(lambda file, run: MultiResolutionSTFT(), media=("sound",)),
 }
-"""The losses by name. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
+"""The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
+`multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
 the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the

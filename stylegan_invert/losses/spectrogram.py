@@ -104,7 +104,7 @@ def mel_filters(sample_rate: int, bands: int, frame: int) -> torch.Tensor:
     return filters.to(torch.float32)
 
 
-class MultiResolution(SoundDistance):
+class MultiResolutionSTFT(SoundDistance):
     """The sum of two distances of magnitudes, averaged over three lengths of frames: |a - b| / |a|, with the Euclidean
     norms of whole spectrograms and a of the target, and the mean absolute difference of natural logarithms.
 

@@ -32,6 +32,8 @@ class Medium(Protocol):
         output_file: the name of the output's file in the folder of a result.
         steps_file: the name of the file there that shows the output after every step, as a video.
         sequence_file: the name of the file that shows several outputs one after another.
+        truth_file: the name of the file there with the whole target, if the target is an observation of it.
+        composed_file: the name of the file there with the output into which was put what the target shows of it.
         default_loss: the loss that is used if neither the user nor the method chooses one.
         shape: the shape of one output, without a batch axis.
     """
@@ -43,6 +45,8 @@ class Medium(Protocol):
     output_file: ClassVar[str]
     steps_file: ClassVar[str]
     sequence_file: ClassVar[str]
+    truth_file: ClassVar[str]
+    composed_file: ClassVar[str]
     default_loss: ClassVar[str]
     shape: tuple[int, ...]
 
@@ -76,6 +80,10 @@ class Medium(Protocol):
 
     def tensor(self, arrays: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
         """Convert arrays (N, *shape) to a tensor as the generator makes it: float32 in [-1, 1], on a device."""
+
+    def nearest(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Convert tensors (N, *shape) to the values that a file stores, on the CPU: those that are nearest. It is the
+        inverse of ``tensor``."""
 
     def rounded(self, output: torch.Tensor, rounding: str = "projector") -> np.ndarray:
         """Convert one output of the generator (*shape) to an array with the values that a file stores.

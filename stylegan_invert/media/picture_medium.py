@@ -12,7 +12,7 @@ from ..errors import ImageFileError
 from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
 from .alignment import read_aligned
 from .decoding import SUFFIXES
-from .pictures import as_images, generator_pixels, projector_pixels, read_picture, read_png, write_png
+from .pictures import as_images, generator_pixels, nearest_pixels, projector_pixels, read_picture, read_png, write_png
 from .reading import PictureReading
 from .targets import ZipPicture
 from .video import write_mp4
@@ -29,6 +29,7 @@ class Pictures:
     suffixes = SUFFIXES
     facts = ()
     target_file, output_file, steps_file, sequence_file = "target.png", "proj.png", "proj.mp4", "interpolation.mp4"
+    truth_file, composed_file = "truth.png", "composed.png"
     default_loss = DEFAULT_LOSS
 
     def __init__(self, shape: tuple[int, ...]):
@@ -46,6 +47,8 @@ class Pictures:
 
     def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
         if isinstance(target, (str, os.PathLike, ZipPicture)):
+            if self.shape[1] != self.shape[2]:
+                raise ImageFileError(f"{target}: files are read as squares; give an array of shape {self.shape}")
             source, name = (target.open(), str(target)) if isinstance(target, ZipPicture) else (target, None)
             shape = (self.shape[1], self.shape[0])
             if options.align is not None:
@@ -64,6 +67,9 @@ class Pictures:
 
     def tensor(self, arrays: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
         return as_images(arrays, device)
+
+    def nearest(self, outputs: torch.Tensor) -> torch.Tensor:
+        return nearest_pixels(outputs.detach()).cpu()
 
     def rounded(self, output: torch.Tensor, rounding: str = "projector") -> np.ndarray:
         return {"projector": projector_pixels, "generate": generator_pixels}[rounding](output)
@@ -89,8 +95,9 @@ class Pictures:
         write_mp4(path, iter(arrays))
 
     def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
-        """A video of the target, on the left, beside the picture after each step."""
-        write_mp4(path, (np.concatenate([target, output], axis=2) for output in outputs))
+        """A video of the target, on the left, beside the picture after each step. A smaller target is enlarged by repetition of
+        its pixels."""
+        write_mp4(path, (np.concatenate([beside(target, output), output], axis=2) for output in outputs))
 
     def metrics(self, target: torch.Tensor, output: torch.Tensor, reported: dict[str, Distance]) -> dict[str, Any]:
         return picture_metrics(target, output, reported)
@@ -98,3 +105,10 @@ class Pictures:
     def reported(self, loss: Distance) -> tuple[dict[str, Distance], dict[str, Any]]:
         name, lpips = reported_lpips(loss)
         return {"lpips": lpips}, {"lpips_network": name}
+
+
+def beside(target: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """A target (C', H', W') with the shape of an output (C, H, W), for showing both."""
+    rows, columns = (np.arange(n) * m // n for n, m in zip(output.shape[1:], target.shape[1:]))
+    large = target[:, rows][:, :, columns]
+    return large if len(large) == len(output) else np.repeat(large[:1], len(output), axis=0)

@@ -14,7 +14,7 @@ import torch
 from ..errors import ImageFileError, StyleganInvertError, printable
 from ..files.door import PICTURE, opened
 from ..files.writing import atomic
-from .decoding import decoded
+from .decoding import MAX_SIDE, decoded
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits with this many channels
 FITS = ("crop", "pad")
@@ -207,6 +207,17 @@ def pixels_of(picture: PIL.Image.Image) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """Where a picture is brighter than half of white: (H, W) bool. It is not turned, cut or resized.
+
+    Raises:
+        ImageFileError: it is missing, damaged, too large, or of a kind that cannot be used.
+    """
+    name = os.fspath(path)
+    with opened(path, PICTURE, name) as file, decoded(file, name, MAX_SIDE) as (picture, _):
+        return np.asarray(_eight_bits(picture, name).convert("L")) > 127
+
+
 def _centre(w: int, h: int, orientation: int) -> tuple[int, int, int, int]:
     """The square in the centre of a turned picture, as a box of the picture that is still to be turned.
 
@@ -339,6 +350,11 @@ def projector_pixels(image: torch.Tensor) -> np.ndarray:
         StyleganInvertError: a number is not finite.
     """
     return ((_finite(image) + 1) * (255 / 2)).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def nearest_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Floats in [-1, 1] of any shape as the nearest uint8: (x + 1) * 127.5, rounded. Pixels that were read come back."""
+    return ((_finite(images) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def generator_pixels(image: torch.Tensor) -> np.ndarray:

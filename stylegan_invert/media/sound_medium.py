@@ -37,6 +37,7 @@ class Sounds:
     suffixes = SUFFIXES
     facts = ("sample_rate",)
     target_file, output_file, steps_file, sequence_file = "target.wav", "proj.wav", "proj.mp4", "interpolation.wav"
+    truth_file, composed_file = "truth.wav", "composed.wav"
     default_loss = DEFAULT_SOUND_LOSS
 
     def __init__(self, shape: tuple[int, ...], sample_rate: int):
@@ -92,6 +93,9 @@ class Sounds:
     def tensor(self, arrays: np.ndarray | torch.Tensor, device: torch.device | str) -> torch.Tensor:
         stored = torch.as_tensor(arrays).to(device, torch.float32)
         return (stored / FULL).clamp(min=-1)
+
+    def nearest(self, outputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(_rounded(outputs.detach().cpu().numpy()))
 
     def rounded(self, output: torch.Tensor, rounding: str = "projector") -> np.ndarray:
         return _rounded(output.detach().cpu().numpy())

@@ -29,6 +29,7 @@ from .sources import downloaded, resolve, shown
 from .table import Family, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
+TUNED_FROM = "tuned_from"  # the name among `NetworkFile.extra` of `NetworkFile.tuned_from`, as bytes
 LARGE = 2**28  # bytes
 
 
@@ -71,11 +72,11 @@ class NetworkFile:
         self.extra = dict(extra or {})
         self.assumed = assumed
         self._direction: DirectionDiscriminator | None = None
-        for network in self._networks.values():
+        for key, network in self._networks.items():
             if isinstance(network, torch.nn.Module):
                 if sha256 is not None:
                     _check_finite(network, file)
-                provenance.remember(network, file, sha256)
+                provenance.remember(network, file, sha256, self.tuned_from if key != "D" else None)
 
     def __getitem__(self, key: str) -> torch.nn.Module | None:
         value = self._networks[key]
@@ -89,7 +90,7 @@ class NetworkFile:
             if key != "D" and not normalize_z(self.extra):
                 value.mapping.normalize_z, value.mapping.uniform_z = False, uniform_z(self.extra)
             _check_finite(value, self.file)
-            provenance.remember(value, self.file, self.sha256)
+            provenance.remember(value, self.file, self.sha256, self.tuned_from if key != "D" else None)
         return value
 
     def __setitem__(self, key: str, network: torch.nn.Module | None) -> None:
@@ -104,6 +105,21 @@ class NetworkFile:
     @property
     def D(self) -> torch.nn.Module | None:
         return self["D"]
+
+    @property
+    def tuned_from(self) -> str | None:
+        """The hash of the network file from which this one was tuned to pictures, "" if it was tuned from a network of no
+        file; None if it was not tuned.
+
+        Raises:
+            NetworkFileError: what the file says of it is no hash.
+        """
+        value = self.extra.get(TUNED_FROM)
+        if value is None:
+            return None
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.uint8 or tuple(value.shape) not in ((0,), (32,)):
+            raise NetworkFileError(self.file, f"{EXTRA_KEY}.{TUNED_FROM}", "it is no hash of 32 bytes")
+        return bytes(value.tolist()).hex()
 
     @property
     def direction(self) -> DirectionDiscriminator | None:
@@ -129,6 +145,7 @@ class NetworkFile:
             "file": self.file,
             "sha256": self.sha256,
             **({"assumed": self.assumed} if self.assumed else {}),
+            **({} if self.tuned_from is None else {"tuned_from": self.tuned_from}),
             **adapt(self.G).info(),
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
             "discriminator": printable(kind, 80) if kind else None,
@@ -308,20 +325,8 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
     g, d, g_ema = (net[key] for key in ROLES)
-    if g_ema is None:
-        raise ValueError("there is no G_ema to save")
-    sources = {known.cls: known.module_src for known in table.CLASSES.values() if known.module_src}
-    for role, network in (("G_ema", g_ema), ("G", g), ("D", d)):
-        if network is not None and (type(network) not in sources or type(network).__name__ != CLASS_OF_ROLE[role]):
-            family = getattr(network, "family", type(network).__name__)
-            raise TypeError(
-                f"a network of the family {family} cannot be written as an official file; "
-                "only those of StyleGAN2 and StyleGAN3 can"
-            )
-    if g_ema.c_dim and getattr(g_ema.mapping, "init_kwargs", {}).get("label_path") == "concat":
-        raise TypeError(
-            "its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot do"
-        )
+    sources = _official_sources()
+    check_official(net)
     extra = {**net.extra, **(extra or {})}
     extra.pop(NORMALIZE_Z, None)
     extra.pop(UNIFORM_Z, None)
@@ -349,6 +354,36 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         contents[EXTRA_KEY] = written_tables(extra)
     with atomic(path) as temporary, open(temporary, "wb") as f:
         dump(contents, f)
+
+
+def _official_sources() -> dict[type, str]:
+    """The text that stands for the source in official files, by class of network."""
+    return {known.cls: known.module_src for known in table.CLASSES.values() if known.module_src}
+
+
+def check_official(net: NetworkFile) -> None:
+    """Check that an official pickle can hold the networks of a file.
+
+    Raises:
+        TypeError: it cannot.
+        ValueError: there is no generator.
+    """
+    sources = _official_sources()
+    if net["G_ema"] is None:
+        raise ValueError("there is no G_ema to save")
+    for role in ("G_ema", "G", "D"):
+        network = net[role]
+        if network is not None and (type(network) not in sources or type(network).__name__ != CLASS_OF_ROLE[role]):
+            family = getattr(network, "family", type(network).__name__)
+            raise TypeError(
+                f"a network of the family {family} cannot be written as an official file; "
+                "only those of StyleGAN2 and StyleGAN3 can"
+            )
+    mapping = net["G_ema"].mapping
+    if net["G_ema"].c_dim and getattr(mapping, "init_kwargs", {}).get("label_path") == "concat":
+        raise TypeError(
+            "its labels are joined to z as TensorFlow's StyleGAN2 does, which official PyTorch code cannot do"
+        )
 
 
 def _read_extra(tensors: Any, file: object, place: str, budget: Budget) -> dict[str, Any]:

@@ -21,19 +21,25 @@ class Provenance(NamedTuple):
         file: the name that it was opened by; None if it is unknown.
         sha256: the hash of that file; None if it is unknown, or if the network was changed since.
         changed: True if a parameter or buffer differs from the one in the file.
+        tuned_from: None unless the network was tuned to pictures. Then it is the hash of the file of the network from
+            which it was tuned, or "" if that came from no file or had been changed.
     """
 
     file: str | None = None
     sha256: str | None = None
     changed: bool = False
+    tuned_from: str | None = None
 
 
 class _Origin(NamedTuple):
-    """The origin of a network: its file, the hash of the file, and the network's fingerprint if there is a hash."""
+    """The origin of a network: its file, the hash of the file, the network's fingerprint if there is a hash, and from
+    what it was tuned, see `Provenance`.
+    """
 
     file: str | None
     sha256: str | None
     fingerprint: Fingerprint | None
+    tuned_from: str | None = None
 
 
 _origins: weakref.WeakKeyDictionary[torch.nn.Module, _Origin] = weakref.WeakKeyDictionary()
@@ -52,7 +58,7 @@ def _checksum(value: torch.Tensor) -> int:
     return zlib.crc32(numbers.view(torch.uint8).numpy()) if len(numbers) else 0
 
 
-def remember(network: torch.nn.Module, file: str | None, sha256: str | None) -> None:
+def remember(network: torch.nn.Module, file: str | None, sha256: str | None, tuned_from: str | None = None) -> None:
     """Remember where a network came from. It must be called before the network can be changed.
 
     Nothing happens if an origin of the network is known already.
@@ -61,9 +67,17 @@ def remember(network: torch.nn.Module, file: str | None, sha256: str | None) -> 
         network: the unchanged network.
         file: the name that it was opened by.
         sha256: the hash of the file; None for a network that was not read from one.
+        tuned_from: as in `Provenance`, as the file says it.
     """
     if network not in _origins:
-        _origins[network] = _Origin(file, sha256, None if sha256 is None else fingerprint(network))
+        _origins[network] = _Origin(file, sha256, None if sha256 is None else fingerprint(network), tuned_from)
+
+
+def remember_tuned(original: torch.nn.Module, tuned: torch.nn.Module) -> Provenance:
+    """Remember of a tuned copy of a network from what it was tuned; returns the origin of the original."""
+    origin = provenance_of(original)
+    _origins[tuned] = _Origin(origin.file, None, None, origin.sha256 or "")
+    return origin
 
 
 def carry(original: torch.nn.Module, copy: torch.nn.Module) -> None:
@@ -80,5 +94,6 @@ def provenance_of(network: object) -> Provenance:
     origin = _origins.get(network) if isinstance(network, torch.nn.Module) else None
     if origin is None:
         return Provenance()
-    changed = origin.fingerprint is not None and fingerprint(network) != origin.fingerprint
-    return Provenance(origin.file, None if changed else origin.sha256, changed)
+    of_no_file = origin.sha256 is None and origin.tuned_from is not None  # tuned in this process
+    changed = of_no_file or (origin.fingerprint is not None and fingerprint(network) != origin.fingerprint)
+    return Provenance(origin.file, None if changed else origin.sha256, changed, origin.tuned_from)

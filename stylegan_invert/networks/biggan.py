@@ -233,6 +233,7 @@ class _Generator(RecordedModule):
 
     z_prior = "normal"
     truncates_z = True
+    tuning_schedule = "progressive"  # see projectors.tuning
     dense_layer = "linear"
 
     def __init__(

@@ -463,6 +463,13 @@ class SynthesisNetwork(torch.nn.Module):
         """What `stylegan-invert inspect` says of it."""
         return {"level_of_detail": self.lod, "styles": self.num_ws if self.use_styles else 0}
 
+    def modulations(self) -> list[torch.Tensor | None]:
+        """For each w, the matrix (2 * channels, w_dim) by which its layer takes scales and shifts from it; None if the
+        network has no styles, or the layer lies above its level of detail."""
+        layers = [m for m in self._layers().values() if m.style is not None]
+        matrices = [layer.style.weight * layer.style.weight_gain for layer in layers]
+        return matrices + [None] * (self.num_ws - len(matrices))
+
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order in which they are added."""
         return {name: (m.resolution, m.resolution) for name, m in self._layers().items() if m.use_noise}

@@ -304,6 +304,15 @@ class SynthesisNetwork(RecordedModule):
         fp16 = [b.resolution for b in blocks if b.use_fp16]
         return {"architecture": blocks[-1].architecture, "fp16_resolutions": fp16}
 
+    def modulations(self) -> list[torch.Tensor | None]:
+        """For each w, the matrix (channels, w_dim) by which a convolution takes its styles from it; None for ToRGB alone.
+
+        ToRGB layers share the w of another layer, but for the last, and are left out.
+        """
+        layers = [m for m in self.modules() if isinstance(m, SynthesisLayer)]
+        matrices = [layer.affine.weight * layer.affine.weight_gain for layer in layers]
+        return matrices + [None] * (self.num_ws - len(matrices))
+
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order of the network's buffers."""
         layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer) and m.use_noise]

@@ -376,6 +376,11 @@ class SynthesisNetwork(RecordedModule):
             "fp16_layers": [name for name, layer in layers if layer.use_fp16],
         }
 
+    def modulations(self) -> list[torch.Tensor | None]:
+        """For each w, the matrix (channels, w_dim) of its affine layer: the Fourier features' (4, w_dim), then the styles'."""
+        affine = [self.input.affine, *(getattr(self, name).affine for name in self.layer_names)]
+        return [layer.weight * layer.weight_gain for layer in affine]
+
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Empty: there are no noise maps."""
         return {}
