@@ -49,6 +49,7 @@ setup(
         "report": ["matplotlib"],
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
+        "audio": ["soundfile"],
         "test": [
             "matplotlib",
             "pytest",

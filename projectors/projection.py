@@ -29,8 +29,8 @@ class Projection:
 
     Attributes:
         code: the code (N = 1), on the CPU. It has noise maps only if they were asked to be kept.
-        target: the target as it was compared; (C, H, W) uint8 for pictures. If something was observed of the outputs, it is
-            what is observed of the whole target, and may be smaller.
+        target: the target as it was compared; (C, H, W) uint8 for pictures, (C, T) int16 for sounds. If something was
+            observed of the outputs, it is what is observed of the whole target, and may be smaller.
         image: the rendered code, in the same form; `save` writes it.
         metrics: measures of ``image``, as it is observed, against ``target``; for pictures "lpips" (by the network
             "lpips_network"), "psnr" in dB, "ssim", and, where a face embedder was named, "identity", one minus the cosine of the
@@ -85,7 +85,8 @@ class Projection:
         """How the target and the result are read and written."""
         if self.generator is not None:
             return medium_of(self.generator)
-        return MEDIA[self.record.get("medium", "picture")](tuple(self.image.shape))
+        kind, about = MEDIA[self.record.get("medium", "picture")], self.record["network"]
+        return kind(tuple(self.image.shape), **{name: about.get(name) for name in kind.facts})
 
     @property
     def _extra(self) -> dict[str, torch.Tensor | None]:
@@ -129,6 +130,7 @@ class Projection:
         with staged(outdir) as folder:
             medium.write(folder / medium.target_file, self.target.numpy())
             medium.write(folder / medium.output_file, self.image.numpy())
+            medium.write_beside(folder, self.target.numpy(), self.image.numpy())
             for name, value in self._extra.items():
                 if value is not None:
                     medium.write(folder / name, value.numpy())
@@ -156,7 +158,7 @@ class Projection:
 
         Raises:
             CodeFileError: result.json is missing, damaged or of another format, or the code is.
-            ImageFileError: one of the pictures is missing or damaged.
+            ValueError: one of the pictures or sounds is missing or damaged (`ImageFileError`, `SoundFileError`).
         """
         file = Path(folder) / RECORD
         values = _read_record(file)
@@ -175,7 +177,9 @@ class Projection:
             before = torch.from_numpy(medium.read_back(Path(folder) / _pivot_file(medium)))
             pivot = cls(code, stored[0], before, values["tuning"]["pivot"], distance, {})
         truth, composed = extra
-        return cls(code, *stored, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
+        result = cls(code, *stored, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
+        _ = result.medium  # a SoundFileError if result.json describes no sound
+        return result
 
     def outputs(self) -> Iterator[np.ndarray]:
         """The rendered code after each step, with the noise maps of the result."""

@@ -18,7 +18,7 @@ from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, lab
 from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
-from stylegan_invert.losses import Distance
+from stylegan_invert.losses import LOSSES, Distance, unsuited
 from stylegan_invert.network_files.file import NetworkFile
 from stylegan_invert.network_files.live import adopt, is_own
 from stylegan_invert.network_files.provenance import carry, provenance_of
@@ -124,15 +124,27 @@ class Projector:
         self.chosen_loss = loss
         named = files, self.generator.device, run_torchscript
         if loss is None:
-            text = own_loss or self.medium.default_loss
+            text = self._loss_for(None, own_loss)
             self.distance, self.loss_record = default_loss(text, self.view.seen.shape, *named)
         else:
-            self.distance, self.loss_record = build_loss(loss, *named, measured=True)
+            self.distance, self.loss_record = build_loss(self._loss_for(loss, own_loss), *named, measured=True)
         self.measures, about = measures(self.distance, *named)
         self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
+
+    def _loss_for(self, loss: str | Distance | None, own_loss: str | None) -> str | Distance:
+        """The user's loss, or the method's if it compares outputs of this kind, or else the medium's."""
+        kind = self.generator.medium
+        if loss is None:
+            return own_loss if own_loss is not None and not unsuited(own_loss, kind) else self.medium.default_loss
+        if isinstance(loss, str) and (wrong := unsuited(loss, kind)):
+            there = ", ".join(name for name, entry in LOSSES.items() if kind in entry.media)
+            raise ProjectionError(
+                f"{', '.join(wrong)} in the loss {loss!r} cannot compare {kind}s; for these there are {there}"
+            )
+        return loss
 
     def refuse_steps(self, names: Sequence[str]) -> None:
         """Refuse arguments that make sense only for a method that takes steps."""

@@ -22,6 +22,7 @@ from .errors import (
     NetworkFileError,
     OpsError,
     ProjectionError,
+    SoundFileError,
     StyleganInvertError,
     TrainingError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "CodeFileError",
     "DownloadError",
     "ImageFileError",
+    "SoundFileError",
     "NetworkFile",
     "NetworkFileError",
     "OpsError",

@@ -33,6 +33,10 @@ class ImageFileError(StyleganInvertError, ValueError):
     """A picture that cannot be read."""
 
 
+class SoundFileError(StyleganInvertError, ValueError):
+    """A sound that cannot be read."""
+
+
 class CodeFileError(StyleganInvertError, ValueError):
     """A file of latent codes that cannot be read or does not fit the network."""
 

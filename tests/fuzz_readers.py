@@ -20,6 +20,7 @@ from stylegan_invert.errors import (
     EncoderFileError,
     ImageFileError,
     NetworkFileError,
+    SoundFileError,
     TrainingError,
 )
 from stylegan_invert.generator import Code, adapt
@@ -270,6 +271,43 @@ def use_picture(path: Path) -> None:
         read_picture(path, 8, 3, fit=fit)
 
 
+def wavegan(suffix: str) -> Callable[[Path], Path]:
+    """A checkpoint of WaveGAN's port (.pt), or variables of official code (.npz)."""
+
+    def make(folder: Path) -> Path:
+        import test_wavegan
+
+        from stylegan_invert.networks.wavegan import WaveGANDiscriminator, WaveGANGenerator
+
+        path = folder / f"net{suffix}"
+        if suffix == ".npz":
+            np.savez(path, **test_wavegan.variables(length=64))
+        else:
+            G = WaveGANGenerator(64, 3, 2, arrangement="port")
+            torch.save(test_wavegan.port_state(G, WaveGANDiscriminator(64, 2, arrangement="port")), path)
+        return path
+
+    return make
+
+
+def sound(**kwargs: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        import test_sounds
+
+        (folder / "sound.wav").write_bytes(test_sounds.wav(test_sounds.tone(300, 11025, 0.02), 11025, **kwargs))
+        return folder / "sound.wav"
+
+    return make
+
+
+def use_sound(path: Path) -> None:
+    from stylegan_invert.media.reading import SoundReading
+    from stylegan_invert.media.sound_medium import Sounds
+
+    medium = Sounds((1, 256), 8000)
+    medium.seen(medium.read(path, SoundReading(level="peak"))[0])
+
+
 def points(folder: Path) -> Path:
     face = [[30, 30]] * 36 + [[20.5, 20]] * 6 + [[40, 21]] * 6 + [[24, 40]] * 6 + [[36, 41]] * 14
     wild = {"file_path": "w/b.png", "pixel_size": [60, 50], "face_landmarks": face}
@@ -460,6 +498,11 @@ READERS = {
     "state dict of StyleGAN3": Reader(state_dict3, use_network, NetworkFileError),
     "DCGAN": Reader(dcgan, use_network, NetworkFileError, 2),
     "rosinality": Reader(rosinality, use_network, NetworkFileError),
+    "WaveGAN": Reader(wavegan(".pt"), use_network, NetworkFileError),
+    "WaveGAN of TensorFlow, converted": Reader(wavegan(".npz"), use_network, NetworkFileError),
+    "sound": Reader(sound(), use_sound, SoundFileError),
+    "sound, 24 bits": Reader(sound(bits=24, extensible=True), use_sound, SoundFileError),
+    "sound, floats": Reader(sound(code=3, bits=32), use_sound, SoundFileError),
     "StyleGAN of TensorFlow": Reader(of_family("stylegan1"), use_network, NetworkFileError),
     "ProGAN of TensorFlow": Reader(of_family("progan"), use_network, NetworkFileError),
     "BigGAN": Reader(of_family("biggan"), use_network, NetworkFileError),

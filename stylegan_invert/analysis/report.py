@@ -26,6 +26,8 @@ STRIPS = ("sheet.png", "strip.png", "grid.png")
 """Pictures that `interpolate` and `edit` write, and that are shown beside the results in the same folder."""
 
 COLUMNS = {"lpips": ("LPIPS", 4), "psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 4), "distance": ("distance", 4)}
+COLUMNS |= {"correlation": ("correlation", 4), "snr": ("SNR, dB", 2)}
+COLUMNS |= {"log_spectral_distance": ("log-spectral distance, dB", 2), "spectrogram_ssim": ("SSIM of spectrograms", 4)}
 COLUMNS |= {"evaluations": ("evaluations", 0), "seconds": ("seconds", 1)}
 """Values of results by name: their title, and the number of digits."""
 
@@ -49,7 +51,7 @@ def write_report(folder: str | os.PathLike, file: str | os.PathLike | None = Non
     if not places:
         raise CodeFileError(f"{root}: there is no {RECORD} in it; expected the folder of a projection, or of several")
     strips = [path for name in STRIPS for path in sorted(root.rglob(name)) if not _hidden(path.relative_to(root))]
-    rows, articles, damaged, count = [], [], [], 0
+    results, articles, damaged = [], [], []
     for number, place in enumerate(places):
         name = place.relative_to(root).as_posix() if place != root else root.name or "."
         try:
@@ -57,25 +59,29 @@ def write_report(folder: str | os.PathLike, file: str | os.PathLike | None = Non
         except StyleganInvertError as e:
             damaged.append(f"<p>{_text(name)} is left out: {_text(str(e))}</p>")
             continue
-        count += 1
         own = [path for path in strips if path.is_relative_to(place) and place != root]
         strips = [path for path in strips if path not in own]
-        rows.append(_row(number, name, result))
+        results.append((number, name, _values(result)))
         articles.append(_article(number, name, result, own))
     articles += [_strip(path, root) for path in strips]
+    count = len(results)
+    shown = [key for key in COLUMNS if any(values[key] is not None for _, _, values in results)]
     title = f"{root.resolve().name}: {count:,} result{'s' if count != 1 else ''}"
     path = Path(file) if file is not None else root / PAGE
     with atomic(path) as temporary:
-        temporary.write_text(_page(title, rows, damaged + articles), encoding="utf-8")
+        temporary.write_text(
+            _page(title, shown, [_row(*result, shown) for result in results], damaged + articles), encoding="utf-8"
+        )
     return path, count
 
 
-def _page(title: str, rows: Sequence[str], articles: Sequence[str]) -> str:
+def _page(title: str, shown: Sequence[str], rows: Sequence[str], articles: Sequence[str]) -> str:
     here = Path(__file__)
     script = here.with_suffix(".js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     heads = "".join(
-        f'<th scope="col"><button type="button">{name}</button></th>' for name in ("target", *_titles().values())
+        f'<th scope="col"><button type="button">{name}</button></th>'
+        for name in ("target", *(COLUMNS[key][0] for key in shown))
     )
     table = f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     values = {
@@ -91,25 +97,23 @@ def _page(title: str, rows: Sequence[str], articles: Sequence[str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda place: values[place[1]], here.with_suffix(".html").read_text())
 
 
-def _titles() -> dict[str, str]:
-    return {name: title for name, (title, _) in COLUMNS.items()}
-
-
 def _values(result: Projection) -> dict[str, float | None]:
     found = {**result.metrics, **result.record, "distance": result.as_dict()["distance"]}
     return {name: found[name] if isinstance(found.get(name), (int, float)) else None for name in COLUMNS}
 
 
-def _row(number: int, name: str, result: Projection) -> str:
+def _row(number: int, name: str, values: dict[str, float | None], columns: Sequence[str]) -> str:
     cells = [f'<td><a href="#r{number}">{_text(name)}</a></td>']
-    for key, value in _values(result).items():
+    for key in columns:
+        value = values[key]
         shown = "" if value is None else f"{value:,.{COLUMNS[key][1]}f}"
         cells.append(f'<td data-value="{"" if value is None else repr(float(value))}">{shown}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _article(number: int, name: str, result: Projection, strips: Sequence[Path]) -> str:
-    target, output = (_image(picture.numpy()) for picture in (result.target, result.image))
+    medium, arrays = result.medium, [result.target.numpy(), result.image.numpy()]
+    target, output = (_image(medium.seen(array)) for array in arrays)
     values = ", ".join(
         f"{COLUMNS[key][0]} {value:,.{COLUMNS[key][1]}f}" for key, value in _values(result).items() if value is not None
     )
@@ -122,9 +126,20 @@ def _article(number: int, name: str, result: Projection, strips: Sequence[Path])
 <input type="range" min="0" max="100" value="50" data-of="c{number}" aria-label="target on the left, result on the right"></div>
 {_curve(result.distance.numpy())}
 </div>
-{"".join(_strip(path, path.parent) for path in strips)}
+{_players(*(medium.heard(array) for array in arrays))}{"".join(_strip(path, path.parent) for path in strips)}
 <details><summary>options, network and versions</summary><pre>{_text(record)}</pre></details>
 </article>"""
+
+
+def _players(*files: tuple[str, bytes] | None) -> str:
+    """A player for the target and one for the result, of outputs that are heard."""
+    parts = [
+        f'<figure><audio controls src="data:{file[0]};base64,{base64.b64encode(file[1]).decode()}"></audio>'
+        f"<figcaption>{name}</figcaption></figure>"
+        for name, file in zip(("the target", "the result"), files)
+        if file is not None
+    ]
+    return f'<div class="parts">{"".join(parts)}</div>' if parts else ""
 
 
 def printed(value: Any) -> Any:

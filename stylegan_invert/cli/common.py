@@ -134,13 +134,25 @@ def assume_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def open_network(source: str, quiet: bool = False) -> Any:
-    """The network file of ``--network``, with what ``--assume`` says; what is assumed is printed."""
+def open_network(source: str, quiet: bool = False, medium: str | None = None) -> Any:
+    """The network file of ``--network``, with what ``--assume`` says; what is assumed is printed.
+
+    Args:
+        source: the value of the option.
+        quiet: True prints nothing.
+        medium: the kind of output that the command can take, such as "picture"; None for any.
+
+    Raises:
+        click.ClickException: the network makes outputs of another kind.
+    """
+    from ..generator import adapt
     from ..network_files.file import load
 
     net = load(source, click.get_current_context().meta.get(ASSUME))
     if net.assumed:
         say(quiet, f"{net.file} does not say everything itself; taken: {net.assumed}")
+    if medium is not None and (made := adapt(net.G).medium) != medium:
+        raise click.ClickException(f"{net.file}: this network makes {made}s; this command is for networks of {medium}s")
     return net
 
 

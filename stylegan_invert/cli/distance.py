@@ -77,7 +77,7 @@ def command(
 
     where = pick_device(device)
     networks = [PictureFeatures(where), *([] if fid_inception is None else [FIDFeatures(fid_inception, where)])]
-    G = open_network(network, quiet).G.to(where)
+    G = open_network(network, quiet, "picture").G.to(where)
     first, last = pictures or (0, None)
     real = PictureSet(
         data, G.img_resolution, G.img_channels, use_labels=G.c_dim > 0, mirror=mirror, first=first, last=last

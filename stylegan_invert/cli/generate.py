@@ -102,7 +102,7 @@ def command(
     device: str,
     quiet: bool,
 ) -> None:
-    """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...).
+    """Render seeds (seed0085.png, ...), or codes from a projection (proj00.png, ...); sounds are .wav files.
 
     A projected code renders to exactly the picture that the projection saved. Official generate.py rounds the same
     picture differently, as --rounding generate does, and leaves out noise maps that were saved with the code. For
@@ -121,7 +121,7 @@ def command(
     from ..generator import Code, adapt, label, with_prior
     from ..io.codes import check_codes, code_file, read_codes
     from ..io.gaussian_file import with_gaussian
-    from ..media.pictures import generator_pixels, projector_pixels, write_png
+    from ..media.medium import medium_of
 
     if projected_w is not None and os.path.isdir(projected_w):
         projected_w = str(code_file(projected_w))
@@ -138,31 +138,31 @@ def command(
                 "--class is for --seeds, for --compress, and for codes of z; a code with w has its class in its w."
             )
         code = Code(code.space, code.tensors, c.cpu().expand(len(code), -1), code.network)
+    medium = medium_of(generator)
+    ending = os.path.splitext(medium.output_file)[1]
     with torch.no_grad():
         if code is not None:
             check_codes(code, generator, projected_w)
-            names = [f"proj{i:02d}.png" for i in range(len(code))]
+            names = [f"proj{i:02d}{ending}" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
             (shape,) = generator.code_shapes("z").values()
             z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
             # One at a time, as official code does: in a batch the last digits differ.
             codes = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
-            names = [f"seed{seed:04d}.png" for seed in seeds]
+            names = [f"seed{seed:04d}{ending}" for seed in seeds]
         if tau is not None:
             with sampling(quiet) as progress:
                 generator = with_gaussian(generator, c, progress=progress)
             codes = [generator.compressed(Code(one.space, one.tensors, c), tau) for one in codes]
-        pixels = {"projector": projector_pixels, "generate": generator_pixels}[
-            rounding or ("generate" if code is None else "projector")
-        ]
+        rounding = rounding or ("generate" if code is None else "projector")
         if len(names) > MANY:
-            say(quiet, f"rendering {len(names):,} pictures")
-        with staged(outdir) as folder, counting(len(names), "pictures", quiet) as progress:
+            say(quiet, f"rendering {len(names):,} {generator.medium}s")
+        with staged(outdir) as folder, counting(len(names), f"{generator.medium}s", quiet) as progress:
             for name, one in zip(names, codes):
                 try:
-                    write_png(folder / name, pixels(generator.render(one, noise_mode)[0]))
+                    medium.write(folder / name, medium.rounded(generator.render(one, noise_mode)[0], rounding))
                 except StyleganInvertError as e:
                     raise click.ClickException(f"{name}: {e}") from None
                 progress(1)
-    say(quiet, f"wrote {len(names)} picture{'s' * (len(names) > 1)} to {outdir}")
+    say(quiet, f"wrote {len(names)} {generator.medium}{'s' * (len(names) > 1)} to {outdir}")

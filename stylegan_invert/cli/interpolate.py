@@ -1,5 +1,6 @@
 """``stylegan-invert interpolate``"""
 
+import os
 from typing import Any
 
 import click
@@ -73,8 +74,9 @@ def command(
     --method dense, which is a latent and a displacement at a layer, the END "latent" is the same code without its
     displacement.
 
-    Writes frame0000.png, ..., and sheet.png. With --true, the pictures are compared with those between the true codes:
-    by the perceptual distance LPIPS, and by the distance of the codes in W and in whitened V.
+    Writes frame0000.png, ..., and sheet.png; of sounds frame0000.wav, ..., and a sheet of their spectrograms, and with
+    --video interpolation.wav. With --true, the pictures are compared with those between the true codes: by the
+    perceptual distance LPIPS, and by the distance of the codes in W and in whitened V.
 
     \b
     stylegan-invert interpolate -n cats32 out/one out/two -o out/between --video
@@ -89,6 +91,7 @@ def command(
     from ..generator import adapt, label, with_prior
     from ..io.gaussian_file import with_gaussian
     from ..losses import SqueezeLPIPS
+    from ..media.medium import medium_of
     from ..projectors.projection import render_rounded
 
     if len(ends) < 2:
@@ -121,17 +124,20 @@ def command(
         lpips = SqueezeLPIPS()
         for line, true_line in zip(codes_of_lines, lines(true_ends)):
             errors.append({"alpha": alphas.tolist(), **line_errors(generator, line, true_line, lpips)})
-    _write(outdir, rows, pictures, errors, video)
-    say(quiet, f"wrote {len(pictures)} pictures and sheet.png to {outdir}")
+    _write(outdir, medium_of(generator), rows, pictures, errors, video)
+    say(quiet, f"wrote {len(pictures)} {generator.medium}s and sheet.png to {outdir}")
 
 
-def _write(outdir: str, rows: list[list[Any]], pictures: list[Any], errors: list[dict[str, Any]], video: bool) -> None:
+def _write(
+    outdir: str, medium: Any, rows: list[list[Any]], pictures: list[Any], errors: list[dict[str, Any]], video: bool
+) -> None:
     """Write the frames, the sheet and, if there are any, the errors and the video: all of them or none.
 
     Args:
         outdir: the folder.
-        rows: the pictures of each line.
-        pictures: all pictures in order, without the ends that two lines share.
+        medium: writes the outputs.
+        rows: the outputs of each line.
+        pictures: all outputs in order, without the ends that two lines share.
         errors: the errors of each line.
         video: write a video of the way there and back.
     """
@@ -141,17 +147,16 @@ def _write(outdir: str, rows: list[list[Any]], pictures: list[Any], errors: list
     from ..analysis.sheets import sheet
     from ..files.writing import staged
     from ..media.pictures import write_png
-    from ..media.video import write_mp4
 
     with staged(outdir) as folder:
         for i, picture in enumerate(pictures):
-            write_png(folder / f"frame{i:04d}.png", picture)
-        write_png(folder / "sheet.png", sheet(rows))
+            medium.write(folder / f"frame{i:04d}{os.path.splitext(medium.output_file)[1]}", picture)
+        write_png(folder / "sheet.png", sheet([[medium.seen(output) for output in row] for row in rows]))
         if errors:
             (folder / "errors.json").write_text(json.dumps(errors, indent=2) + "\n")
             write_figure(folder / "errors.png", curves([{"": of_line} for of_line in errors]))
         if video:
-            write_mp4(folder / "interpolation.mp4", iter(pictures + pictures[-2:0:-1]))
+            medium.write_sequence(folder / medium.sequence_file, pictures + pictures[-2:0:-1])
 
 
 def _code(generator: Any, end: str, before: Any, c: Any) -> Any:

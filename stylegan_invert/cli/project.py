@@ -14,7 +14,7 @@ import click
 from ..files.writing import folder_names
 from ..io.download import shown_url
 from ..io.weights import RUN_TORCHSCRIPT, WEIGHTS
-from ..media.reading import PictureReading
+from ..media.reading import PictureReading, SoundReading
 from ..options import flags
 from ..projectors.methods import DEFAULTS, METHODS, STARTS, all_methods, default_method
 from ..projectors.settings import (
@@ -198,8 +198,9 @@ GROUPS = {
     "--loss",
     metavar="NAME=W,...",
     help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
-    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes.  "
-    "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own]",
+    "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes. For "
+    "sounds: mse, l1, spectrogram, spectrogram-real, log-mel, multi-stft.  "
+    "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own; multi-stft=1,l1=1 for sounds]",
 )
 @weight_options
 @click.option(
@@ -326,6 +327,7 @@ GROUPS = {
     "--dry-run", is_flag=True, help="Say what would be done and about how long it would take; a few steps are timed."
 )
 @class_options(PictureReading)
+@class_options(SoundReading)
 @device_option
 @quiet_option
 def command(
@@ -453,7 +455,7 @@ def run(
     parse(options.get("observe"))
     for outdir in outdirs:
         check_outdir(str(outdir))
-    check_pictures([*pictures, *options.get("truth", ())], quiet, reading_of(options))
+    check_targets([*pictures, *options.get("truth", ())], quiet, options)
     net = open_for(pictures, network, device, quiet, options)
     settings = repr([net.sha256, *sorted(options.items())])
     with (
@@ -491,12 +493,14 @@ def check_loss(options: dict[str, Any]) -> None:
 
 def open_for(pictures: list[Any], network: str, device: Any, quiet: bool, options: dict[str, Any]) -> Any:
     """Open the network of a run on its device, and say what will be done."""
+    from ..generator import adapt
+    from ..media.medium import medium_of
     from ..projectors import find_method
 
     net = open_network(network, quiet)
     net.G.to(device)
     name = options.get("method") or _default(net)
-    say(quiet, f"network {net.file}: {net.G.img_resolution}x{net.G.img_resolution}, on {device}; method {name}")
+    say(quiet, f"network {net.file}: {medium_of(adapt(net.G)).describe()}, on {device}; method {name}")
     if device.type == "cpu" and len(pictures) > 1 and options.get("batch", 1) != 1 and not find_method(name).one_pass:
         say(quiet, "note: --batch has no effect on a CPU, where targets are projected one after another")
     if options.get("save_noise"):
@@ -504,37 +508,38 @@ def open_for(pictures: list[Any], network: str, device: Any, quiet: bool, option
     return net
 
 
-def reading_of(options: dict[str, Any]) -> PictureReading:
-    """Those of a command's options that say how pictures are read."""
-    return PictureReading(**{f.name: options[f.name] for f in dataclasses.fields(PictureReading) if f.name in options})
+def reading_of(options: dict[str, Any], cls: type = PictureReading) -> Any:
+    """Those of a command's options that say how files are read, as an instance of the class of a medium's options."""
+    return cls(**{f.name: options[f.name] for f in dataclasses.fields(cls) if f.name in options})
 
 
-def check_pictures(pictures: list[Any], quiet: bool, reading: PictureReading) -> None:
-    """Read every picture, and name all that cannot be read.
+def check_targets(pictures: list[Any], quiet: bool, options: dict[str, Any]) -> None:
+    """Read every picture or sound, and name all that cannot be read.
 
     Args:
         pictures: the files.
         quiet: True shows no progress.
-        reading: how they are read.
+        options: those of the command.
 
     Raises:
-        ImageFileError: pictures cannot be read.
+        StyleganInvertError: files cannot be read.
     """
-    from ..errors import ImageFileError
-    from ..media.picture_medium import Pictures
+    from ..errors import ImageFileError, SoundFileError
+    from ..media.medium import medium_of_file
 
-    reading.check(pictures)
-    medium, wrong = Pictures((3, 8, 8)), []
+    reading_of(options).check(pictures)
+    wrong = []
     with counting(len(pictures), "checking pictures", quiet or len(pictures) < 10) as progress:
         for picture in pictures:
             try:
-                medium.read(picture, reading)
-            except ImageFileError as e:
+                medium = medium_of_file(picture)
+                medium.check_file(picture, reading_of(options, medium.reading))
+            except (ImageFileError, SoundFileError) as e:
                 wrong.append(str(e))
             progress(1)
     if wrong:
         more = f"; and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        head = f"{len(wrong)} of {len(pictures)} pictures cannot be read: " if len(pictures) > 1 else ""
+        head = f"{len(wrong)} of {len(pictures)} files cannot be read: " if len(pictures) > 1 else ""
         raise ImageFileError(f"{head}{'; '.join(wrong[:10])}{more}")
 
 
@@ -580,6 +585,8 @@ def summary(result: Any) -> str:
             ("PSNR", "psnr", 2),
             ("SSIM", "ssim", 4),
             ("identity", "identity", 4),
+            ("correlation", "correlation", 4),
+            ("SNR in dB", "snr", 2),
         )
         if result.metrics.get(key) is not None
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import ImageFileError
+from ..errors import ImageFileError, SoundFileError
 from ..signals import signals_wait
 from .common import check_outdir, counting, sampling, say, stopping, tell
 from .dry_run import estimate, in_words
@@ -112,7 +112,7 @@ def unfinished(folder: Any, items: list[Any], quiet: bool) -> list[Any]:
         for item in items:
             try:
                 item = dataclasses.replace(item, sha256=digest(contents(item.target)))
-            except ImageFileError:
+            except (ImageFileError, SoundFileError):
                 pass
             if not folder.finished(item):
                 waiting.append(item)

@@ -66,7 +66,7 @@ def run_study(
     from ..studies.base import picture_set
 
     where = pick_device(device)
-    net = None if network is None else open_network(network, quiet)
+    net = None if network is None else open_network(network, quiet, "picture")
     if data is not None:
         settings["data"] = picture_set(net, data, pictures)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)

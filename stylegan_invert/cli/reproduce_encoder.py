@@ -68,5 +68,7 @@ def command(**options: Any) -> None:
     """
     from ..studies import encoder
 
-    options["others"] = {Path(name).stem: open_network(name, options["quiet"]) for name in options["others"]} or None
+    options["others"] = {
+        Path(name).stem: open_network(name, options["quiet"], "picture") for name in options["others"]
+    } or None
     run_study(encoder, figures=", encoder.png and a sheet of each set", **options)

@@ -87,7 +87,7 @@ def command(
     elif on_line - GOING_ON:
         names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in on_line - GOING_ON))
         raise click.UsageError(f"{names} cannot be changed when a run goes on; it keeps its own settings.")
-    net = open_network(network, quiet)
+    net = open_network(network, quiet, "picture")
     net.G.to(where)
     generator = with_prior(adapt(net.G), chosen["z_prior"])
     if resume is not None:

@@ -38,6 +38,7 @@ class Npz:
 
     Attributes:
         names: the names of its arrays.
+        total: the bytes that all files in it claim to unpack to.
     """
 
     def __init__(self, file: BinaryIO, name: str, kind: Kind):
@@ -46,7 +47,7 @@ class Npz:
         self._entries = {entry.removesuffix(".npy"): entry for entry in self._archive.sizes}
         if len(self._entries) != len(self._archive.sizes):
             raise kind.error(f"{name}: it is no .npz file of arrays, or is damaged (a name occurs twice in it)")
-        self._read = 0
+        self._read, self.total = 0, sum(self._archive.sizes.values())
         self.names = list(self._entries)
 
     def __getitem__(self, key: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from .contract import FEATURES, GeneratorAdapter, base_code
 from .gaussian import Gaussian, fit_gaussian
 from .latent import LatentAdapter, LatentGenerator
 from .prior import Prior
+from .sound import SoundAdapter, SoundGenerator
 from .style import Statistics, StyleAdapter, StyleGenerator
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "LatentAdapter",
     "LatentGenerator",
     "Prior",
+    "SoundAdapter",
+    "SoundGenerator",
     "Statistics",
     "StyleAdapter",
     "StyleGenerator",

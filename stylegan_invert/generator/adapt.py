@@ -9,9 +9,10 @@ from .code import NOISE, Code
 from .contract import FEATURES, GeneratorAdapter
 from .latent import LatentAdapter, LatentGenerator
 from .prior import Prior
+from .sound import SoundAdapter, SoundGenerator
 from .style import StyleAdapter, StyleGenerator
 
-PROTOCOLS = ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter))
+PROTOCOLS = ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter), (SoundGenerator, SoundAdapter))
 """The protocols of networks, and the adapter for each, in the order in which they are tried."""
 
 
@@ -19,7 +20,7 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     """Wrap a network in its adapter. An adapter is returned unchanged.
 
     Raises:
-        TypeError: the network meets neither `StyleGenerator` nor `LatentGenerator`; with what it lacks and what helps.
+        TypeError: the network meets none of `PROTOCOLS`; with what it lacks and what helps.
     """
     if isinstance(network, torch.nn.Module):
         for protocol, adapter in PROTOCOLS:

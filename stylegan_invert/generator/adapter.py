@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -27,9 +28,9 @@ class Adapter:
     chunks of z.
 
     Args:
-        network: a module with the attributes ``c_dim``, ``img_channels`` and ``img_resolution``. If it has self-attention, it
-            names the modules and the sizes of their maps in ``attention_shapes``, as the contract does, and each of these
-            modules has a method ``weights`` from its input to the map.
+        network: a module with the attributes ``c_dim`` and, for pictures, ``img_channels`` and ``img_resolution``. If it has
+            self-attention, it names the modules and the sizes of their maps in ``attention_shapes``, as the contract does,
+            and each of these modules has a method ``weights`` from its input to the map.
     """
 
     spaces: tuple[str, ...]
@@ -38,11 +39,17 @@ class Adapter:
     prior = Prior("normal")
     asks_for_prior = False
     medium = "picture"
+    medium_facts: Mapping[str, Any] = {}
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
         self.c_dim = network.c_dim
-        self.output_shape = (network.img_channels, network.img_resolution, network.img_resolution)
+        self.output_shape = self.shape_of(network)
+
+    @staticmethod
+    def shape_of(network: torch.nn.Module) -> tuple[int, ...]:
+        """The shape of one output of a network."""
+        return network.img_channels, network.img_resolution, network.img_resolution
 
     @property
     def img_channels(self) -> int:

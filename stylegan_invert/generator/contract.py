@@ -34,7 +34,8 @@ class GeneratorAdapter(Protocol):
         prior: the distribution that z is drawn from.
         asks_for_prior: True if the network's files do not say how its z is drawn, so that the user may (--z-prior).
         medium: the kind of output, a name in `media.medium.MEDIA`.
-        output_shape: the shape of one output without the batch axis; (C, H, W) for pictures.
+        medium_facts: what else the medium must know of the outputs, as {"sample_rate": 16000} of sounds; {} for pictures.
+        output_shape: the shape of one output without the batch axis; (C, H, W) for pictures, (C, samples) for sounds.
         c_dim: the number of classes; 0 for a network without classes.
         device: the device of the network's parameters.
     """
@@ -45,6 +46,7 @@ class GeneratorAdapter(Protocol):
     prior: Prior
     asks_for_prior: bool
     medium: str
+    medium_facts: Mapping[str, Any]
     output_shape: tuple[int, ...]
     c_dim: int
     device: torch.device

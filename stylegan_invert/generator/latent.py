@@ -62,8 +62,7 @@ class LatentAdapter(Adapter):
         g = self.network
         return {
             "family": g.family,
-            "resolution": g.img_resolution,
-            "channels": g.img_channels,
+            **self.about_outputs(),
             "classes": g.c_dim,
             "spaces": {"z": [g.z_dim]},
             "parameters": sum(p.numel() for p in g.parameters()),
@@ -71,6 +70,10 @@ class LatentAdapter(Adapter):
             "dense_layer": self.dense,
             "layers": {name: list(shape) for name, shape in self.layers().items()},
         }
+
+    def about_outputs(self) -> dict[str, Any]:
+        """The sizes of outputs, for `info`."""
+        return {"resolution": self.network.img_resolution, "channels": self.network.img_channels}
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         return self.network.layer_shapes

@@ -1,4 +1,4 @@
-"""Losses: distances between pictures, and weighted sums of them.
+"""Losses: distances between pictures or sounds, and weighted sums of them.
 
 LPIPS (Learned Perceptual Image Patch Similarity), distances of other feature maps, and distances of pixels. For
 example:
@@ -13,11 +13,13 @@ from .features import FeatureDistance
 from .identity import IdentityDistance, load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips, reported_lpips
 from .metrics import picture_metrics
-from .names import DEFAULT_LOSS, LOSSES, Loss, parse, parse_terms, weights_of
+from .names import DEFAULT_LOSS, DEFAULT_SOUND_LOSS, LOSSES, Loss, parse, parse_terms, unsuited, weights_of
 from .pixel import L1, MSE, SSE
+from .spectrogram import decibels, sound_metrics
 
 __all__ = [
     "DEFAULT_LOSS",
+    "DEFAULT_SOUND_LOSS",
     "LOSSES",
     "Distance",
     "FeatureDistance",
@@ -29,6 +31,7 @@ __all__ = [
     "SqueezeLPIPS",
     "WeightedSum",
     "check_images",
+    "decibels",
     "load_identity",
     "load_vgg_lpips",
     "weights_of",
@@ -36,4 +39,6 @@ __all__ = [
     "parse_terms",
     "picture_metrics",
     "reported_lpips",
+    "sound_metrics",
+    "unsuited",
 ]

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 
 class Distance(torch.nn.Module):
-    """A distance between pictures, one number per pair. A subclass defines ``features`` and ``forward``.
+    """A distance between outputs, one number per pair. A subclass defines ``features`` and ``compare``.
 
-    Everything that depends on the target alone is computed once, by ``prepare``. Pictures are (N, C, H, W) float32 in
-    [-1, 1] with 1, 3 or 4 channels (grey, RGB, RGBA).
+    Everything that depends on the target alone is computed once, by ``prepare``. Outputs are pictures, (N, C, H, W) float32
+    in [-1, 1] with 1, 3 or 4 channels (grey, RGB, RGBA), unless ``check`` says otherwise: distances of sounds take (N, C, T).
 
     Attributes:
         min_size: the smallest side, in pixels, of pictures that it can compare.
@@ -18,13 +18,17 @@ class Distance(torch.nn.Module):
 
     min_size = 1
 
+    def check(self, outputs: torch.Tensor) -> None:
+        """Raise ValueError if outputs are not what this distance compares."""
+        check_images(outputs, self.min_size)
+
     def prepare(self, target: torch.Tensor) -> Any:
         """Compute once what ``forward`` needs of the target (N, C, H, W).
 
         Raises:
             ValueError: the target is not a batch of pictures, or is too small.
         """
-        check_images(target, self.min_size)
+        self.check(target)
         with torch.no_grad():
             return self.features(target)
 
@@ -42,7 +46,7 @@ class Distance(torch.nn.Module):
 
     def between(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Distances (N,) between two batches of pictures."""
-        check_images(b, self.min_size)
+        self.check(b)
         return self(self.prepare(a), b)
 
 
@@ -58,6 +62,10 @@ class WeightedSum(Distance):
         self.weights = [float(weight) for weight, _ in terms]
         self.distances = torch.nn.ModuleList(distance for _, distance in terms)
         self.min_size = max(d.min_size for d in self.distances)
+
+    def check(self, outputs: torch.Tensor) -> None:
+        for d in self.distances:
+            d.check(outputs)
 
     def prepare(self, target: torch.Tensor) -> list[Any]:
         return [d.prepare(target) for d in self.distances]
@@ -97,6 +105,20 @@ def check_images(images: torch.Tensor, min_size: int = 1) -> None:
             f"pictures with values from {low:.3g} to {high:.3g}; expected [-1, 1] "
             "(divide uint8 by 127.5 and subtract 1)"
         )
+
+
+def check_sounds(sounds: torch.Tensor) -> None:
+    """Check a batch of sounds.
+
+    Raises:
+        ValueError: they are not (N, C, T) floating-point numbers in [-1, 1].
+    """
+    shape = tuple(sounds.shape)
+    if sounds.ndim != 3 or 0 in shape or not sounds.is_floating_point():
+        raise ValueError(f"sounds of shape {shape}, {sounds.dtype}; expected (N, C, T) float32 in [-1, 1]")
+    size = float(sounds.detach().abs().max())
+    if not size <= 1.001:
+        raise ValueError(f"sounds with values up to {size:.3g}; expected [-1, 1]")
 
 
 def as_rgb(images: torch.Tensor) -> torch.Tensor:

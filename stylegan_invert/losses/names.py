@@ -11,6 +11,7 @@ from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
 from .multi_resolution import MultiResolution
 from .pixel import L1, MSE, SSE
+from .spectrogram import LogMel, MultiResolutionSTFT, RealSpectrogram, Spectrogram
 
 File = str | os.PathLike | None
 
@@ -23,11 +24,13 @@ class Loss(NamedTuple):
             returns the distance.
         weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without a weight file.
         required: True if the loss cannot be computed without its weight file.
+        media: the kinds of output that it compares, by their names in `media.medium.MEDIA`.
     """
 
     make: Callable[[File, bool], Distance]
     weights: str | None = None
     required: bool = False
+    media: tuple[str, ...] = ("picture",)
 
 
 def _features(total: bool) -> Callable[[File, bool], Distance]:
@@ -39,22 +42,28 @@ LOSSES: dict[str, Loss] = {
     "lpips-vgg": Loss(load_vgg_lpips, "vgg16", required=True),
     "multi-squeeze": Loss(lambda file, run: MultiResolution(SqueezeLPIPS())),
     "multi-vgg": Loss(lambda file, run: MultiResolution(load_vgg_lpips(file, run)), "vgg16", required=True),
-    "mse": Loss(lambda file, run: MSE()),
-    "l1": Loss(lambda file, run: L1()),
+    "mse": Loss(lambda file, run: MSE(), media=("picture", "sound")),
+    "l1": Loss(lambda file, run: L1(), media=("picture", "sound")),
     "sse": Loss(lambda file, run: SSE()),
     "features": Loss(_features(total=False), "inception"),
     "features-sum": Loss(_features(total=True), "inception"),
     "identity": Loss(load_identity, "identity", required=True),
     "identity-ffhq": Loss(lambda file, run: load_identity(file, run, crop=True), "identity", required=True),
+    "spectrogram": Loss(lambda file, run: Spectrogram(), media=("sound",)),
+    "spectrogram-real": Loss(lambda file, run: RealSpectrogram(), media=("sound",)),
+    "log-mel": Loss(lambda file, run: LogMel(), media=("sound",)),
+    "multi-stft": Loss(lambda file, run: MultiResolutionSTFT(), media=("sound",)),
 }
 """The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
 `multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
 the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the
-middle of pictures that are aligned as those of FFHQ."""
+middle of pictures that are aligned as those of FFHQ. The last four compare sounds, see `spectrogram`; "log-mel" places its bands
+as for 16,000 samples per second."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
+DEFAULT_SOUND_LOSS = "multi-stft=1,l1=1"
 
 
 def parse_terms(text: str) -> list[tuple[float, str]]:
@@ -83,6 +92,11 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
     if not terms:
         raise ValueError(f"every weight in {text!r} is zero; nothing would be compared")
     return terms
+
+
+def unsuited(text: str, medium: str) -> list[str]:
+    """The names in a text of losses (see `parse_terms`) that do not compare outputs of a kind."""
+    return [name for _, name in parse_terms(text) if medium not in LOSSES[name].media]
 
 
 def weights_of(text: str) -> set[str]:

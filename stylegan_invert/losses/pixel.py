@@ -1,28 +1,35 @@
-"""Distances that compare pixels."""
+"""Distances that compare pixels, or the samples of sounds."""
 
 import torch
 
-from .base import Distance
+from .base import Distance, check_sounds
 
 
-class MSE(Distance):
-    """Mean squared error: the mean of squared differences over channels and pixels, on the scale [-1, 1]."""
+class _Elementwise(Distance):
+    """A distance that takes pictures (N, C, H, W) and sounds (N, C, T)."""
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return images
+    def check(self, outputs: torch.Tensor) -> None:
+        if outputs.ndim == 3:
+            check_sounds(outputs)
+        else:
+            super().check(outputs)
+
+    def features(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs
+
+
+class MSE(_Elementwise):
+    """Mean squared error: the mean of squared differences over channels and pixels or samples, on the scale [-1, 1]."""
 
     def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a - b).square().mean(dim=[1, 2, 3])
+        return (a - b).square().flatten(1).mean(dim=1)
 
 
-class L1(Distance):
-    """Mean absolute error: the mean of absolute differences over channels and pixels, on the scale [-1, 1]."""
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return images
+class L1(_Elementwise):
+    """Mean absolute error: the mean of absolute differences over channels and pixels or samples, on the scale [-1, 1]."""
 
     def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a - b).abs().mean(dim=[1, 2, 3])
+        return (a - b).abs().flatten(1).mean(dim=1)
 
 
 class SSE(Distance):

@@ -1,4 +1,4 @@
-"""The medium: the kind of output that a generator makes, such as pictures.
+"""The medium: the kind of output that a generator makes: pictures or sounds.
 
 Projectors and results handle outputs through `Medium` alone. `MEDIA` lists the kinds there are.
 """
@@ -14,6 +14,7 @@ import torch
 from ..generator import GeneratorAdapter
 from ..losses import Distance
 from .picture_medium import Pictures
+from .sound_medium import Sounds
 
 
 class Medium(Protocol):
@@ -25,9 +26,12 @@ class Medium(Protocol):
     Attributes:
         reading: a dataclass with the options of ``read``, made with `stylegan_invert.options.option`. Its method
             ``check(targets)`` refuses targets that the options do not suit.
+        suffixes: the endings of the names of its files, in lower case.
+        facts: the names in ``about()`` of the further arguments of the class, besides the shape.
         target_file: the name of the target's file in the folder of a result.
         output_file: the name of the output's file in the folder of a result.
         steps_file: the name of the file there that shows the output after every step, as a video.
+        sequence_file: the name of the file that shows several outputs one after another.
         truth_file: the name of the file there with the whole target, if the target is an observation of it.
         composed_file: the name of the file there with the output into which was put what the target shows of it.
         default_loss: the loss that is used if neither the user nor the method chooses one.
@@ -35,13 +39,24 @@ class Medium(Protocol):
     """
 
     reading: ClassVar[type]
+    suffixes: ClassVar[frozenset[str]]
+    facts: ClassVar[tuple[str, ...]]
     target_file: ClassVar[str]
     output_file: ClassVar[str]
     steps_file: ClassVar[str]
+    sequence_file: ClassVar[str]
     truth_file: ClassVar[str]
     composed_file: ClassVar[str]
     default_loss: ClassVar[str]
     shape: tuple[int, ...]
+
+    @classmethod
+    def check_file(cls, target: Any, options: Any) -> None:
+        """Read a file far enough to know that ``read`` can, whatever the shape.
+
+        Raises:
+            ValueError: as for ``read``.
+        """
 
     def read(self, target: Any, options: Any) -> tuple[np.ndarray, dict[str, Any] | str]:
         """Read a target and bring it to ``shape``.
@@ -70,8 +85,14 @@ class Medium(Protocol):
         """Convert tensors (N, *shape) to the values that a file stores, on the CPU: those that are nearest. It is the
         inverse of ``tensor``."""
 
-    def rounded(self, output: torch.Tensor) -> np.ndarray:
-        """Convert one output of the generator (*shape) to an array with the values that a file stores."""
+    def rounded(self, output: torch.Tensor, rounding: str = "projector") -> np.ndarray:
+        """Convert one output of the generator (*shape) to an array with the values that a file stores.
+
+        Args:
+            output: (*shape) float32.
+            rounding: "projector" or "generate": pictures are rounded as that official program does. Other media have one
+                way, whatever this says.
+        """
 
     def write(self, path: str | os.PathLike, array: np.ndarray) -> None:
         """Write an array to a file. A failure leaves no half-written file."""
@@ -79,6 +100,18 @@ class Medium(Protocol):
     @staticmethod
     def read_back(path: str | os.PathLike) -> np.ndarray:
         """Read a file of ``write``: exactly the array that was written."""
+
+    def seen(self, array: np.ndarray) -> np.ndarray:
+        """A picture (C, H, W) uint8 that shows an array to a person; of sounds their spectrogram."""
+
+    def heard(self, array: np.ndarray) -> tuple[str, bytes] | None:
+        """For a player on a page, the MIME type and the bytes of a file of the array; None for what is not heard."""
+
+    def write_beside(self, folder: Path, target: np.ndarray, output: np.ndarray) -> None:
+        """Write what helps a person to compare the two, besides their own files."""
+
+    def write_sequence(self, path: Path, arrays: list[np.ndarray]) -> None:
+        """Write several arrays one after another, as one video or sound."""
 
     def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
         """Write the target beside the output after each step."""
@@ -96,10 +129,16 @@ class Medium(Protocol):
         """The distances in which a result is reported, by name, and further facts about them for its record."""
 
 
-MEDIA: dict[str, type] = {"picture": Pictures}
+MEDIA: dict[str, type] = {"picture": Pictures, "sound": Sounds}
 """The media by the name that a generator has in its attribute ``medium``."""
 
 
 def medium_of(generator: GeneratorAdapter) -> Medium:
     """The medium of a generator, with the shape of its outputs."""
-    return MEDIA[generator.medium](generator.output_shape)
+    return MEDIA[generator.medium](generator.output_shape, **generator.medium_facts)
+
+
+def medium_of_file(target: Any) -> type:
+    """The class of the medium that a file belongs to by the ending of its name; that of pictures if none has it."""
+    suffix = os.path.splitext(str(target))[1].lower()
+    return next((medium for medium in MEDIA.values() if suffix in medium.suffixes), Pictures)

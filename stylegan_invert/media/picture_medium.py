@@ -11,7 +11,8 @@ import torch
 from ..errors import ImageFileError
 from ..losses import DEFAULT_LOSS, Distance, picture_metrics, reported_lpips
 from .alignment import read_aligned
-from .pictures import as_images, nearest_pixels, projector_pixels, read_picture, read_png, write_png
+from .decoding import SUFFIXES
+from .pictures import as_images, generator_pixels, nearest_pixels, projector_pixels, read_picture, read_png, write_png
 from .reading import PictureReading
 from .targets import ZipPicture
 from .video import write_mp4
@@ -25,7 +26,9 @@ class Pictures:
     """
 
     reading = PictureReading
-    target_file, output_file, steps_file = "target.png", "proj.png", "proj.mp4"
+    suffixes = SUFFIXES
+    facts = ()
+    target_file, output_file, steps_file, sequence_file = "target.png", "proj.png", "proj.mp4", "interpolation.mp4"
     truth_file, composed_file = "truth.png", "composed.png"
     default_loss = DEFAULT_LOSS
 
@@ -37,6 +40,10 @@ class Pictures:
 
     def about(self) -> dict[str, Any]:
         return {"resolution": self.shape[1]}
+
+    @classmethod
+    def check_file(cls, target: Any, options: PictureReading) -> None:
+        cls((3, 8, 8)).read(target, options)
 
     def read(self, target: Any, options: PictureReading) -> tuple[np.ndarray, dict[str, Any] | str]:
         if isinstance(target, (str, os.PathLike, ZipPicture)):
@@ -64,8 +71,8 @@ class Pictures:
     def nearest(self, outputs: torch.Tensor) -> torch.Tensor:
         return nearest_pixels(outputs.detach()).cpu()
 
-    def rounded(self, output: torch.Tensor) -> np.ndarray:
-        return projector_pixels(output)
+    def rounded(self, output: torch.Tensor, rounding: str = "projector") -> np.ndarray:
+        return {"projector": projector_pixels, "generate": generator_pixels}[rounding](output)
 
     def write(self, path: str | os.PathLike, array: np.ndarray) -> None:
         write_png(path, array)
@@ -73,6 +80,19 @@ class Pictures:
     @staticmethod
     def read_back(path: str | os.PathLike) -> np.ndarray:
         return read_png(path)
+
+    def seen(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def heard(self, array: np.ndarray) -> tuple[str, bytes] | None:
+        return None
+
+    def write_beside(self, folder: Path, target: np.ndarray, output: np.ndarray) -> None:
+        """Nothing: pictures are seen as they are."""
+
+    def write_sequence(self, path: Path, arrays: list[np.ndarray]) -> None:
+        """A video of the pictures."""
+        write_mp4(path, iter(arrays))
 
     def write_steps(self, path: Path, target: np.ndarray, outputs: Iterator[np.ndarray]) -> None:
         """A video of the target, on the left, beside the picture after each step. A smaller target is enlarged by repetition of

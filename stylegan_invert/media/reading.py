@@ -71,3 +71,26 @@ class PictureReading:
                 f"{self.landmarks.file}: it has the landmarks of one picture, and there are {len(targets)} targets; "
                 "expected a table from the names of the pictures to their landmarks"
             )
+
+
+@dataclass(frozen=True)
+class SoundReading:
+    """Options for reading a sound file. A sound of several channels is mixed to their mean if the network has one channel,
+    brought to the network's sample rate, cut behind the network's length, and filled up with silence if it is shorter.
+
+    Attributes:
+        offset: seconds of the recording before the part that is used.
+        level: "as-is" keeps the loudness, and "peak" brings the largest sample of the part to full scale.
+    """
+
+    offset: float = option(
+        0.0, 0, 1e6, help="For sounds. Where in the recording the part begins that is used.", metavar="SECONDS"
+    )
+    level: str = option(
+        "as-is",
+        words=("as-is", "peak"),
+        help="For sounds. as-is: keep the loudness. peak: make the largest sample full scale.",
+    )
+
+    def check(self, targets: Sequence[Any]) -> None:
+        """Any target suits these options."""

@@ -1,4 +1,4 @@
-"""The pictures that a user names as targets: files, folders, patterns, zips and lists."""
+"""The pictures or sounds that a user names as targets: files, folders, patterns, zips and lists."""
 
 import glob
 import io
@@ -11,6 +11,7 @@ from typing import BinaryIO
 from ..errors import ImageFileError, printable
 from ..files.archive import Archive
 from ..files.door import PICTURE, Kind, opened, read_bytes
+from . import sounds
 from .decoding import HEIF_SUFFIXES, NO_HEIF, SUFFIXES, heif_is_read
 
 LIST_SUFFIX, ZIP_SUFFIX = ".txt", ".zip"
@@ -22,7 +23,7 @@ _DIRECTORY = Kind("a zip's list of files", 2**27, ImageFileError)
 
 @dataclass(frozen=True)
 class ZipPicture:
-    """A picture in a zip.
+    """A picture, or a sound, in a zip.
 
     Attributes:
         archive: the zip.
@@ -70,7 +71,8 @@ def find_targets(targets: list[str], say: Callable[[str], object] | None = None)
     Args:
         targets: files, folders, patterns such as "cats/*.jpg", zips, and lists. A folder stands for the pictures directly
             in it, and a zip for all pictures in it, which are recognised by their suffix; hidden files are left out, and
-            HEIC photographs where pillow-heif is missing. A list is a file with the suffix .txt, which names a picture
+            HEIC photographs where pillow-heif is missing. Where there are no pictures, it stands for the sounds in it. A list
+            is a file with the suffix .txt, which names a picture or sound
             in each line, relative to its own folder; empty lines and lines that begin with # are left out.
         say: called with a sentence about pictures that are left out.
 
@@ -109,9 +111,12 @@ def is_single(targets: list[str]) -> bool:
 def _of_zip(path: Path, target: str) -> list[ZipPicture]:
     """The pictures in a zip, sorted."""
     archive = Archive(opened(path, _ZIP), target, _ZIP, _DIRECTORY, "it is no whole zip")
-    names = sorted(n for n in archive.sizes if Path(n).suffix.lower() in SUFFIXES and not n.startswith("__MACOSX"))
+    names: list[str] = []
+    for suffixes in (SUFFIXES, sounds.SUFFIXES):
+        of_suffix = sorted(n for n in archive.sizes if Path(n).suffix.lower() in suffixes)
+        names = names or [n for n in of_suffix if not n.startswith("__MACOSX")]
     if not names:
-        raise ImageFileError(f"{target}: there are no pictures in this zip")
+        raise ImageFileError(f"{target}: there are no pictures and no sounds in this zip")
     return [ZipPicture(archive, target, name) for name in names]
 
 
@@ -133,7 +138,9 @@ def _of_list(path: Path, target: str) -> list[Path]:
 
 def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -> list[Path]:
     """The pictures directly in a folder, which are regular files of known suffixes, sorted."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    visible = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+    files = [p for p in visible if p.suffix.lower() in SUFFIXES]
+    files = files or [p for p in visible if p.suffix.lower() in sounds.SUFFIXES]
     heifs = [p for p in files if p.suffix.lower() in HEIF_SUFFIXES]
     if heifs and not heif_is_read():
         files = [p for p in files if p not in heifs]
@@ -144,5 +151,5 @@ def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -
         if say is not None:
             say(f"{printable(target, 300)}: {len(heifs)} HEIC left out; {printable(heifs[0].name, 80)}: {NO_HEIF}")
     if not files:
-        raise ImageFileError(f"{target}: there are no pictures in this folder")
+        raise ImageFileError(f"{target}: there are no pictures and no sounds in this folder")
     return files

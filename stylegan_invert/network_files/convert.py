@@ -11,9 +11,10 @@ import torch
 
 from ..files.writing import atomic
 from ..generator import Code, adapt, label
+from ..networks.wavegan import WaveGANGenerator
 from . import file as network_file
 from . import safetensors_file as network_safetensors
-from .families import rosinality
+from .families import rosinality, wavegan
 from .file import NetworkFile
 
 SEEDS = 4
@@ -30,8 +31,8 @@ def _write_pickle(net: NetworkFile, path: str | os.PathLike) -> list[str]:
     return [str(w.message) for w in caught if w.category is UserWarning]
 
 
-def _write_rosinality(net: NetworkFile, path: str | os.PathLike) -> list[str]:
-    return rosinality.write(net, path)
+def _write_state_dict(net: NetworkFile, path: str | os.PathLike) -> list[str]:
+    return (wavegan if isinstance(net["G_ema"], WaveGANGenerator) else rosinality).write(net, path)
 
 
 def _write_safetensors(net: NetworkFile, path: str | os.PathLike) -> list[str]:
@@ -55,7 +56,9 @@ class Format(NamedTuple):
 
 FORMATS = {
     "pickle": Format(".pkl", "an official pickle", _write_pickle),
-    "rosinality": Format(".pt", "a state dict of rosinality's StyleGAN2", _write_rosinality),
+    "rosinality": Format(
+        ".pt", "a state dict of rosinality's StyleGAN2, or of WaveGAN's PyTorch port", _write_state_dict
+    ),
     "safetensors": Format(".safetensors", "safetensors of this package", _write_safetensors),
 }
 

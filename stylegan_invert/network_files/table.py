@@ -26,6 +26,7 @@ from .families import (
     tf_progan,
     tf_stylegan1,
     tf_stylegan2,
+    wavegan,
 )
 from .machine import persistence, tensorflow
 from .machine.containers import read_records
@@ -236,6 +237,8 @@ FAMILIES = (
         assumed=rosinality.ASSUMED,
         live=LIVE_ROSINALITY,
     ),
+    Family("WaveGAN", wavegan.build_tensorflow, find=wavegan.find_tensorflow, assumed=wavegan.ASSUMED),
+    Family("wavegan-pytorch", wavegan.build, find=wavegan.find, assumed=wavegan.ASSUMED, classes=wavegan.CLASSES),
     Family("DCGAN", dcgan.build, find=dcgan.find, assumed=dcgan.ASSUMED, classes=dcgan.CLASSES),
 )
 """All families, in the order in which they are tried. Those that accept everything of their kind come last."""

@@ -30,7 +30,7 @@ KNOWN = (
 
 FORMATS = (
     "pickles and state dicts of official StyleGAN2 and StyleGAN3, checkpoints of rosinality and pSp, state dicts of "
-    "BigGAN-PyTorch and of DCGANs"
+    "BigGAN-PyTorch and of DCGANs, checkpoints of WaveGAN"
 )
 
 

@@ -1,0 +1,213 @@
+"""WaveGAN's networks and their files, against a calculation with NumPy that knows nothing of them."""
+# Takes at most 5 CPU seconds.
+
+import numpy as np
+import pytest
+import torch
+
+import stylegan_invert as si
+from stylegan_invert.errors import NetworkFileError
+from stylegan_invert.generator import adapt
+from stylegan_invert.network_files.convert import convert
+from stylegan_invert.network_files.file import load
+from stylegan_invert.networks.wavegan import WaveGANDiscriminator, WaveGANGenerator, shuffled
+
+from support import assert_close
+
+FIRST, KERNEL = 16, 25
+
+
+def strides_of(length):
+    return {64: [4], 256: [4, 4], 128: [4, 2], 512: [4, 4, 2]}[length]
+
+
+def up(x, w, b, stride):
+    """Samples (T, in) to (stride * T, out): y[stride * i + k - before] is the sum of x[i] w[k], with weights (25, out, in)."""
+    before = (KERNEL - stride) // 2
+    y = np.zeros([stride * len(x) + KERNEL, w.shape[1]])
+    for i in range(len(x)):
+        y[stride * i : stride * i + KERNEL] += w @ x[i]
+    return y[before : before + stride * len(x)] + b
+
+
+def same(x, w, b, stride=1):
+    """TensorFlow's convolution of samples (T, in) with weights (taps, in, out) and the padding "same"."""
+    count = len(x) // stride
+    total = max((count - 1) * stride + len(w) - len(x), 0)
+    x = np.pad(x, [(total // 2, total - total // 2), (0, 0)])
+    return np.stack([np.einsum("ki,kio->o", x[i * stride : i * stride + len(w)], w) for i in range(count)]) + b
+
+
+def normalised(x, variables, scope):
+    v = {name: variables[f"{scope}/batch_normalization/{name}"] for name in ("gamma", "beta")}
+    mean, var = (variables[f"{scope}/batch_normalization/moving_{name}"] for name in ("mean", "variance"))
+    return (x - mean) / np.sqrt(var + 1e-3) * v["gamma"] + v["beta"]
+
+
+def official_generator(v, z, strides, nearest, norm):
+    """A sound (T, channels) of one z, by the variables of TensorFlow."""
+    x = (z @ v["G/z_project/dense/kernel"] + v["G/z_project/dense/bias"]).reshape(FIRST, -1)
+    x = normalised(x, v, "G/z_project") if norm else x
+    for i, stride in enumerate(strides):
+        x, name = np.maximum(x, 0), f"G/upconv_{i}"
+        if nearest:
+            x = same(x.repeat(stride, axis=0), v[f"{name}/conv1d/kernel"], v[f"{name}/conv1d/bias"])
+        else:
+            x = up(x, v[f"{name}/conv2d_transpose/kernel"][0], v[f"{name}/conv2d_transpose/bias"], stride)
+        x = normalised(x, v, name) if norm and i < len(strides) - 1 else x
+    x = np.tanh(x)
+    return same(x, v["G/pp_filt/conv1d/kernel"], 0) if "G/pp_filt/conv1d/kernel" in v else x
+
+
+def official_discriminator(v, x, strides, norm):
+    for i, stride in enumerate(strides):
+        x = same(x, v[f"D/downconv_{i}/conv1d/kernel"], v[f"D/downconv_{i}/conv1d/bias"], stride)
+        x = normalised(x, v, f"D/downconv_{i}") if norm and i else x
+        x = np.where(x > 0, x, 0.2 * x)
+    return x.reshape(-1) @ v["D/output/dense/kernel"] + v["D/output/dense/bias"]
+
+
+def variables(length=256, z_dim=3, dim=2, nearest=False, norm=False, taps=0):
+    """Random variables by the names of TensorFlow, with those of its optimiser."""
+    random, strides = np.random.default_rng(0), strides_of(length)
+    channels = [dim << i for i in range(len(strides))][::-1] + [1]
+    v = {"G/z_project/dense/kernel": (z_dim, FIRST * channels[0]), "G/z_project/dense/bias": (FIRST * channels[0],)}
+    norms = [("G/z_project", channels[0])] if norm else []
+    for i, (n, m) in enumerate(zip(channels, channels[1:])):
+        kernel = (KERNEL, n, m) if nearest else (1, KERNEL, m, n)
+        layer = f"G/upconv_{i}/conv{'1d' if nearest else '2d_transpose'}"
+        v |= {f"{layer}/kernel": kernel, f"{layer}/bias": (m,)}
+        norms += [(f"G/upconv_{i}", m)] if norm and i < len(strides) - 1 else []
+    v |= {"G/pp_filt/conv1d/kernel": (taps, 1, 1)} if taps else {}
+    widths = [1] + [dim << i for i in range(len(strides))]
+    for i, (n, m) in enumerate(zip(widths, widths[1:])):
+        v |= {f"D/downconv_{i}/conv1d/kernel": (KERNEL, n, m), f"D/downconv_{i}/conv1d/bias": (m,)}
+        norms += [(f"D/downconv_{i}", m)] if norm and i else []
+    v |= {"D/output/dense/kernel": (FIRST * widths[-1], 1), "D/output/dense/bias": (1,)}
+    for scope, size in norms:
+        v |= {f"{scope}/batch_normalization/{n}": (size,) for n in ("gamma", "beta", "moving_mean", "moving_variance")}
+    v |= {"global_step": (), "G/z_project/dense/bias/Adam": (FIRST * channels[0],)}
+    drawn = {name: 0.3 * random.standard_normal(shape).astype(np.float32) for name, shape in v.items()}
+    return {name: np.abs(x) + 0.5 if name.endswith("variance") else x for name, x in drawn.items()}
+
+
+KINDS = {
+    "plain": {},
+    "nearest": {"nearest": True},
+    "batch normalisation": {"norm": True},
+    "nearest and batch normalisation": {"nearest": True, "norm": True, "length": 64},
+    "a filter behind": {"taps": 8},
+    "a last stride of two": {"length": 512},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_official_variables(tmp_path, kind):
+    """A file of TensorFlow's variables makes the sounds and scores that NumPy computes from them."""
+    about = {"length": 256, "nearest": False, "norm": False, "taps": 0, **KINDS[kind]}
+    v, strides = variables(**about), strides_of(about["length"])
+    np.savez(tmp_path / "net.npz", **v)
+    net = load(tmp_path / "net.npz", {"length": about["length"]} if 2 in strides else None)
+    z = np.random.default_rng(1).uniform(-1, 1, [2, 3]).astype(np.float32)
+    with torch.no_grad():
+        sounds = net.G(torch.from_numpy(z))
+        scores = net.D(sounds)
+    expected = [official_generator(v, one, strides, about["nearest"], about["norm"]) for one in z]
+    assert_close("sounds", sounds.numpy(), np.stack(expected).transpose(0, 2, 1), 1e-5)
+    assert_close(
+        "scores",
+        scores.numpy(),
+        np.stack([official_discriminator(v, x, strides, about["norm"]) for x in expected]),
+        1e-5,
+    )
+    generator = adapt(net.G)
+    assert generator.medium == "sound" and generator.output_shape == (1, about["length"]) and generator.dense == "dense"
+    assert generator.prior.family == "uniform"
+    report = convert(net, tmp_path / "net.safetensors", "safetensors")
+    assert report.left_out == [] and all(d.error == 0 for d in report.differences) and len(report.differences) == 2
+
+
+def port_state(G, D=None):
+    """A checkpoint of the PyTorch port, by its names, of networks here."""
+    from stylegan_invert.network_files.families import wavegan
+
+    contents = {"generator": wavegan._port_state(G, "bn1", ())}
+    return contents if D is None else {**contents, "discriminator": wavegan._port_state(D, "", [])}
+
+
+@pytest.mark.parametrize("upsample", ["zeros", "nearest"])
+def test_files_of_the_port(tmp_path, upsample):
+    """The transposed convolutions of the port give every sample one step earlier than those of official code, and a
+    file that is written for it is read back equal."""
+    torch.manual_seed(0)
+    G = WaveGANGenerator(256, 3, 2, upsample=upsample, arrangement="port", z_prior="normal").eval()
+    D = WaveGANDiscriminator(256, 2, arrangement="port", phase_shuffle=0).eval()
+    file = si.NetworkFile({"G_ema": G, "D": D})
+    report = convert(file, tmp_path / "net.pt", "rosinality")
+    assert len(report.differences) == 2 and all(d.error == 0 for d in report.differences)
+    net = load(tmp_path / "net.pt", {"sample_rate": 8000})
+    assert adapt(net.G).prior.family == "normal" and adapt(net.G).medium_facts == {"sample_rate": 8000}
+    names = set(torch.load(tmp_path / "net.pt", weights_only=True)["generator"])
+    assert {"fc1.weight", "bn1.running_mean", f"deconv_list.1.transpose_ops.{int(upsample == 'nearest')}.bias"} <= names
+
+    own = WaveGANGenerator(64, 3, 2, upsample=upsample)
+    shifted = WaveGANGenerator(64, 3, 2, upsample=upsample, arrangement="port")
+    shifted.load_state_dict(own.state_dict())
+    z = torch.randn(2, 3)
+    with torch.no_grad():
+        a, b = own(z), shifted(z)
+    later = int(upsample == "zeros")
+    assert torch.allclose(a[..., later:], b[..., : 64 - later], atol=1e-6)
+    if later:
+        with pytest.raises(ValueError, match="one sample earlier"):
+            convert(si.NetworkFile({"G_ema": own.eval()}), tmp_path / "own.pt", "rosinality")
+
+
+def test_a_last_stride_of_two_in_the_port(tmp_path):
+    """Its discriminator says that it is there; without the discriminator --assume does."""
+    G = WaveGANGenerator(128, 3, 2, upsample="nearest", arrangement="port", z_prior="normal").eval()
+    D = WaveGANDiscriminator(128, 2, arrangement="port", phase_shuffle=0).eval()
+    torch.save(port_state(G, D), tmp_path / "both.pt")
+    torch.save(port_state(G), tmp_path / "alone.pt")
+    assert load(tmp_path / "both.pt").G.length == 128
+    assert load(tmp_path / "alone.pt", {"length": 128}).G.length == 128
+    alone = load(tmp_path / "alone.pt")
+    assert alone.G.length == 256 and "256 samples" in alone.info["assumed"]
+
+
+def test_phase_shuffle():
+    """Every sound is shifted by its own number of samples and reflected, in training alone."""
+    x = torch.arange(8.0).expand(400, 1, 8)
+    torch.manual_seed(0)
+    y = shuffled(x, 2)
+    expected = {k: tuple(np.pad(np.arange(8.0), 2, mode="reflect")[2 - k : 10 - k]) for k in range(-2, 3)}
+    assert {tuple(row.tolist()) for row in y[:, 0]} == set(expected.values())
+    D = WaveGANDiscriminator(256, 2)
+    sounds = torch.randn(2, 1, 256)
+    assert not torch.equal(D.train()(sounds), D(sounds)) or not torch.equal(D(sounds), D(sounds))
+    assert torch.equal(D.eval()(sounds), D(sounds))
+
+
+WRONG = {
+    "a layer is missing": (lambda v: v.pop("G/upconv_0/conv2d_transpose/kernel"), "numbered convolutions"),
+    "a bias is missing": (lambda v: v.pop("G/z_project/dense/bias"), "z_project/dense/bias: it is missing"),
+    "another shape": (lambda v: v.update({"G/z_project/dense/bias": np.zeros(3)}), "expected"),
+    "too few dimensions": (lambda v: v.update({"G/upconv_1/conv2d_transpose/kernel": np.zeros([1, 25])}), "describe no network"),
+    "not finite": (lambda v: v["G/upconv_0/conv2d_transpose/bias"].fill(np.nan), "not finite"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_damaged_variables(tmp_path, kind):
+    change, words = WRONG[kind]
+    v = variables()
+    change(v)
+    np.savez(tmp_path / "net.npz", **v)
+    with pytest.raises(NetworkFileError, match=words):
+        load(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("length", [16, 100, 2**21, "64"])
+def test_lengths(length):
+    with pytest.raises(ValueError, match="a power of two"):
+        WaveGANGenerator(length)
