@@ -13,6 +13,7 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import FEATURES, Code, GeneratorAdapter, base_code
+from stylegan_invert.networks.layers import widest_dtype
 
 from . import z as first_step
 from .descent import Descent, Fit
@@ -37,7 +38,7 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
 
     Returns:
         Codes in the space "f:LAYER"; the distances of both steps, one after the other; and in ``notes`` the distance at z*,
-        and the L1 norm of the displacement.
+        the weight of the displacement's penalty, and the displacement's L1 norm.
 
     Raises:
         ProjectionError: the network does not begin with a dense layer and no other was named, or a distance is NaN or
@@ -52,12 +53,12 @@ def fit(generator: GeneratorAdapter, objective: Objective, start: Code, options:
         latent = first_step.fit(generator, objective, start, options, descend)
         start, history, notes = latent.code, latent.distance, dict(latent.notes)
     search = DisplacementSearch(generator, space, start, options)
-    with torch.no_grad():
-        notes["distance_without_displacement"] = objective(search.displaced(0.0)).tolist()
+    notes["distance_without_displacement"] = search.weigh(objective).tolist()
     steps = descend(search, objective, options.layer_steps, options.layer_optimizer, options)
     history = torch.cat([history, steps])
     code = search.code().detached_copy()
     notes |= prior_notes(options.prior_weight, generator, base_code(generator, code))
+    notes["lambda_delta"] = (search.weights * search.entries).tolist()
     notes["displacement_l1"] = (search.unit * search.variables[0].detach()).abs().flatten(1).sum(dim=1).tolist()
     return Fit(code, history, notes)
 
@@ -97,6 +98,8 @@ class DisplacementSearch(SearchBase):
         self.latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
         self.styles = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
         self.variables = [delta]
+        self.entries = delta[0].numel() if options.penalty == "mean" else 1
+        self.weights = delta.new_full([len(delta)], (options.lambda_delta or 0.0) / self.entries)
         if options.styles == "optimised":
             if not self.styles:
                 raise ProjectionError(
@@ -106,6 +109,24 @@ class DisplacementSearch(SearchBase):
         self.remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
         if options.layer_optimizer != "adam":
             self.remedy = "try --layer-optimizer adam"
+
+    def weigh(self, objective: Objective) -> torch.Tensor:
+        """The distances (M,) without displacement. If no lambda_delta was chosen, it is found from their slopes there.
+
+        A penalty of weight t on |delta_i| holds delta_i at zero while the distance's slope is below t, so what it leaves of
+        the slopes says how much of the distance can go. The same share of them is left for each target, network and
+        distance; a fixed weight leaves another share on each.
+        """
+        # Not counted as an evaluation: a run that is resumed comes here again.
+        quiet = copy.copy(objective)
+        quiet.evaluations = list(objective.evaluations)
+        delta = torch.zeros_like(self.base, requires_grad=True)
+        with torch.set_grad_enabled(self.options.lambda_delta is None):
+            distance = quiet(self.displaced(delta))
+        if self.options.lambda_delta is None:
+            (slopes,) = torch.autograd.grad(distance.sum(), delta)
+            self.weights = threshold(slopes, self.options.delta_share)
+        return distance.detach()
 
     def displaced(self, by: torch.Tensor | float) -> Code:
         """The codes with a displacement (N, C, H, W), in units of the layer's spread or of one."""
@@ -117,8 +138,7 @@ class DisplacementSearch(SearchBase):
 
     def penalty(self, code: Code) -> torch.Tensor:
         delta = self.variables[0]
-        weight = self.options.lambda_delta / (delta[0].numel() if self.options.penalty == "mean" else 1)
-        size = weight * delta.abs().flatten(1).sum(dim=1)
+        size = self.weights * delta.abs().flatten(1).sum(dim=1)
         return size + weighted_prior(self.options.prior_weight, self.generator, base_code(self.generator, code))
 
     def rate(self, step: int) -> float:
@@ -127,11 +147,28 @@ class DisplacementSearch(SearchBase):
     def part(self, rows: Sequence[int]) -> "DisplacementSearch":
         one = copy.copy(self)
         one.c = None if self.c is None else self.c[rows]
-        one.base = self.base[rows]
+        one.base, one.weights = self.base[rows], self.weights[rows]
         one.latents = {k: v[rows] for k, v in self.latents.items()}
         one.styles = {k: v.detach()[rows] for k, v in self.styles.items()}
         one.variables = [v.detach()[rows].clone().requires_grad_(True) for v in self.variables]
         return one
+
+
+def threshold(slopes: torch.Tensor, share: float) -> torch.Tensor:
+    """The numbers (M,) by which the sizes of slopes must be lowered so that a share of their squared length is left.
+
+    Args:
+        slopes: (M, ...) float32; a row of zeros has the threshold 0.
+        share: from 0, which takes everything away, to 1. Sizes below the threshold become zero (soft thresholding).
+    """
+    sizes = slopes.detach().flatten(1).abs().to(widest_dtype(slopes.device))
+    wanted = share * sizes.square().sum(dim=1)
+    low, high = torch.zeros_like(wanted), sizes.amax(dim=1)
+    for _ in range(50):  # bisection
+        middle = (low + high) / 2
+        left = (sizes - middle[:, None]).clamp_min(0).square().sum(dim=1)
+        low, high = torch.where(left > wanted, middle, low), torch.where(left > wanted, high, middle)
+    return low.to(slopes.dtype)
 
 
 def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None = None, samples: int = 256) -> float:

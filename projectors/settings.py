@@ -374,7 +374,10 @@ class DenseOptions(LatentOptions):
         layer_steps: steps of Adam for the displacement.
         layer_learning_rate: its rate, at first.
         layer_lr_drops: the rate is multiplied by 0.1 every layer_steps / layer_lr_drops steps.
-        lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free.
+        lambda_delta: weight of the L1 norm of the displacement (lambda_2); 0 leaves it free. None finds a weight for each
+            target from ``delta_share``.
+        delta_share: the weight is such that soft thresholding by it leaves this share of the squared length of the
+            distance's slopes at z*; more makes the displacement larger.
         delta_unit: the unit of the displacement, for its norm and its learning rate: "one", as in the paper, or
             "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
         layer_optimizer: "adam", "lbfgs" or "lbfgs-b"; for the displacement.
@@ -396,7 +399,19 @@ class DenseOptions(LatentOptions):
     layer_steps: int = option(500, 1, 10**9, whole=True, help="For dense: steps of the displacement.")
     layer_learning_rate: float = option(0.05, 1e-12, help="For dense: rate of the displacement.", flag="--layer-lr")
     layer_lr_drops: int = option(2, 1, 1000, whole=True, help="For dense: how often that rate falls to a tenth.")
-    lambda_delta: float = option(0.9, help="For dense: weight of the displacement's L1 norm.")
+    lambda_delta: float | None = option(
+        None,
+        or_none=True,
+        help="For dense: weight of the displacement's L1 norm.",
+        unset="from --delta-share",
+    )
+    delta_share: float = option(
+        0.7,
+        0,
+        1,
+        help="For dense: find that weight from the slopes of the distance at z*. This share of their squared length is "
+        "left; with more, the displacement is larger.",
+    )
     delta_unit: str = option(
         "spread",
         words=("one", "spread"),
@@ -428,6 +443,10 @@ class DenseOptions(LatentOptions):
             of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
             of_z -= {f.name for f in fields(StoppingOptions)} - {"anchor_weight"}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
+        if self.lambda_delta is not None:
+            idle["delta_share"] = (
+                f"lambda_delta is {self.lambda_delta:g}, so that the weight is not found from the slopes"
+            )
         if self.layer_optimizer != "adam":
             idle |= dict.fromkeys(("layer_learning_rate", "layer_lr_drops"), _own_steps(self.layer_optimizer))
         return idle

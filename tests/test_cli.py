@@ -459,7 +459,7 @@ def test_every_option_of_every_method_is_on_the_command_line():
         ("default: 303]", (WOptions().seed, LatentOptions().seed)),
         ("default: 0.1]", (LatentOptions().initial_learning_rate, WOptions().initial_learning_rate)),
         (f"default: {DEFAULT_LOSS}", (DEFAULT_LOSS,)),
-        ("default: 0.9]", (DenseOptions().lambda_delta,)),
+        ("default: 0.7]", (DenseOptions().delta_share,)),
         ("default: 0.05]", (DenseOptions().layer_learning_rate,)),
         ("default: 500]", (DenseOptions().layer_steps,)),
     ):

@@ -29,7 +29,7 @@ def blocks(language):
 def shortened(args):
     """A README command with few steps: what it does is the same, only sooner."""
     if args[0] == "project":
-        if args[-2:] == ["--method", "de"]:  # takes no steps
+        if args[-2:] in (["--method", "de"], ["--method", "encoder"]):  # these take no steps
             return args
         more = ["--layer-steps", "2"] if "dense" in args else ["2"] if args[-1] == "--tune" else []
         return [*args, *more, "--steps", "2"]

@@ -431,6 +431,23 @@ def test_a_photograph_is_edited_in_one_line(cli, workplace, picture, tmp_path):
     assert read_png(tmp_path / "out" / "r0" / "edited.png").shape == (3, 16, 16)
 
 
+def test_a_photograph_is_edited_with_a_network_that_is_tuned_to_it(cli, workplace, picture, tmp_path):
+    """The edited code, rendered by the tuned network, is the edited picture; the original network draws another."""
+    apply = ["--apply", f"{workplace / 'd0.safetensors'}:+2"]
+    out, tuned = tmp_path / "out", tmp_path / "out" / "projection" / "tuned.pkl"
+    code, _, err = cli("edit", picture, "-n", workplace / "net.pkl", "-o", out, *apply, "--tune", 2)
+    assert code == 0, err
+    pictures = []
+    for net in (tuned, workplace / "net.pkl"):
+        assert (
+            cli("generate", "-n", net, "--projected-w", out / "projected_w.npz", "-o", tmp_path / "again", "-q")[0] == 0
+        )
+        pictures.append((tmp_path / "again" / "proj00.png").read_bytes())
+    assert pictures[0] == (out / "edited.png").read_bytes() != pictures[1]
+    code, _, err = cli("edit", "seed:1", "-n", workplace / "net.pkl", "-o", out, *apply, "--tune")
+    assert code == 2 and "--tune is for photographs, and seed:1 is no file of a picture" in err
+
+
 def test_directions_are_found_listed_and_renamed(cli, workplace, tmp_path):
     net = workplace / "net.pkl"
     for way in ("pca", "sefa"):

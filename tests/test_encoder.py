@@ -177,7 +177,8 @@ def test_the_study_compares_ways_on_all_sets(tmp_path):
         assert rows["encoder, then 3 steps of the fast search"]["evaluations"] > 2
         line = results["curves"][name]["encoder, then 3 steps of the fast search"]
         assert len(line["seconds"]) >= 2 and line["seconds"] == sorted(line["seconds"])
-        assert line["psnr"][0] == pytest.approx(rows["encoder"]["psnr"], abs=0.1) != line["psnr"][-1]
+        assert line["psnr"][0] == pytest.approx(rows["encoder"]["psnr"], abs=0.1)
+        assert line["lpips"][0] != line["lpips"][-1]
         assert ("frechet" in rows["encoder"]) == (name == "real")
     assert {p.name for p in (tmp_path / "out").glob("*.png")} == {
         "encoder.png", "sheet-generated.png", "sheet-real.png", "sheet-smaller.png"
@@ -204,20 +205,15 @@ def test_a_method_and_a_start(tmp_path):
 
 
 def test_a_file_rounds_weights_and_nothing_else(tmp_path):
-    """Matrices and kernels are float16 in the file; codes change by less than a thousandth of their deviation."""
+    """Kernels and matrices are rounded to float16 in the file; vectors keep numbers that float16 has not."""
     generator = adapt(make_network().G)
-    encoder = Encoder(3, 16, entries(generator, "w+"), width=4).eval()
-    with torch.no_grad():
-        encoder.head[-1].weight.mul_(30)  # so that codes lie as far from the mean as those of a trained encoder
-        encoder.bn1.running_var.fill_(1e-6)  # float16 has no such number
+    encoder = Encoder(3, 16, entries(generator, "w+"), width=4)
+    encoder.bn1.running_var.fill_(1e-9)
     write_encoder(tmp_path / "e", encoder, About("w+", generator.sha256(), 0, 1, {}))
-    read = read_encoder(tmp_path / "e", generator)[0].encoder
-    pictures = torch.rand([4, 3, 16, 16]) * 2 - 1
-    with torch.no_grad():
-        before, after = encoder(pictures), read(pictures)
-    assert torch.equal(read.bn1.running_var, encoder.bn1.running_var)
-    assert torch.equal(read.conv1.weight, encoder.conv1.weight.half().float())
-    assert float((after - before).abs().max()) < 2e-3 * float(before.std())
+    read = read_encoder(tmp_path / "e", generator)[0].encoder.state_dict()
+    for name, value in encoder.state_dict().items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(read[name], value.half().float() if value.ndim > 1 else value)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -20,7 +20,7 @@ from stylegan_invert.io.codes import read_codes
 from stylegan_invert.losses import MSE, parse
 from stylegan_invert.networks.dcgan import DCGAN, Layer
 from stylegan_invert.projectors import LatentOptions, Projector
-from stylegan_invert.projectors.dense import layer_spread
+from stylegan_invert.projectors.dense import layer_spread, threshold
 from stylegan_invert.projectors.objective import Objective
 from stylegan_invert.projectors.search import evaluate
 from stylegan_invert.projectors.z import LatentSearch, clipped
@@ -336,6 +336,47 @@ def test_the_displacement_comes_closer_and_the_penalty_keeps_it_small(dcgan):
     assert free.record["distance_without_displacement"] == held.record["distance_without_displacement"]
 
 
+def test_the_weight_of_the_penalty_leaves_a_share_of_the_slopes(dcgan):
+    """Soft thresholding of the slopes at z*, computed here by hand, leaves the share of their squared length."""
+    rows = torch.tensor([[3.0, -1, 0, 2], [0, 0, 0, 0], [-5, 5, 5, 5]])
+    for share in (0.0, 0.3, 0.9, 1.0):
+        found = threshold(rows, share).tolist()
+        for row, number in zip(rows.tolist(), found):
+            left = sum(max(abs(x) - number, 0) ** 2 for x in row)
+            assert left == pytest.approx(share * sum(x * x for x in row), abs=1e-5)
+
+    generator, target = adapt(dcgan.G), (real_picture()[None].float() / 127.5 - 1)
+    loss = MSE()
+    z = torch.zeros([1, 6])
+    code = generator.convert(Code("z", {"z": z}), "f:dense")
+    unit = layer_spread(generator, "f:dense")
+    h = code.tensors["h"].clone().requires_grad_(True)
+    (slopes,) = torch.autograd.grad((target - generator.render(Code("f:dense", {"z": z, "h": h}))).square().mean(), h)
+    common = dict(first_step="none", layer_steps=1, delta_share=0.4)
+    for penalty, entries in (("mean", slopes.numel()), ("sum", 1)):
+        fit = Projector(generator, "dense", loss=loss, penalty=penalty, **common).fit(target, Code("z", {"z": z}))
+        (weight,) = fit.notes["lambda_delta"]
+        left = (unit * slopes.abs() * entries - weight).clamp_min(0).square().sum()
+        assert float(left / (unit * slopes * entries).square().sum()) == pytest.approx(0.4, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed, size", [(0, 1.0), (1, 0.3), (2, 3.0)])
+def test_the_weight_follows_from_the_network(tmp_path, seed, size):
+    """Whatever the scale of a network's weights, the penalty leaves most of what a free displacement gains."""
+    net, _ = reference(seed=seed)
+    net[0].weight.data *= size
+    torch.save(net.state_dict(), tmp_path / "g.pt")
+    network = si.load(tmp_path / "g.pt")
+    common = dict(init="mean", steps=20, layer_steps=80, loss="mse=0.25")
+    results = [si.project(network, real_picture(), "dense", lambda_delta=w, **common) for w in (None, 0.0, 0.9)]
+    held, free, fixed = (1 - float(r.distance[-1]) / r.record["distance_without_displacement"] for r in results)
+    assert held > 0.6 * free and fixed < 0.5 * free
+    # From the same z a distance 100 times as large has a weight 100 times as large.
+    once = {"init": "mean", "first_step": "none", "layer_steps": 1}
+    small, large = (si.project(network, real_picture(), "dense", loss=loss, **once) for loss in ("mse=1", "mse=100"))
+    assert large.record["lambda_delta"] == pytest.approx(100 * small.record["lambda_delta"], rel=1e-4)
+
+
 def test_stylegan2_is_split_at_a_feature_map():
     net = make_network()
     target = real_picture()
@@ -481,7 +522,7 @@ def test_the_study_of_the_dense_layer(dcgan, tmp_path):
         "-o",
         tmp_path / "out",
     ]
-    args = list(map(str, [*args, "--steps", 20, "--layer-steps", 15, "--loss", "mse=0.25"]))
+    args = list(map(str, [*args, "--steps", 12, "--layer-steps", 8, "--loss", "mse=0.25"]))
     result = CliRunner().invoke(cli, args)
     assert result.exit_code == 0, result.output
     figures = {f"figure{n}-{name}.png" for n in (3, 4, 9, 13) for name in ("generated", "real")}

@@ -113,6 +113,7 @@ NEEDED = {
     "encoder": ["--encoder", "z"],
     "head": ["--data", "z"],
     "identity": ["--people", "z"],
+    "restoration": ["--data", "z"],
     "tuning": ["--data", "z"],
 }
 

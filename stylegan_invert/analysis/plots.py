@@ -55,6 +55,9 @@ def curves(panels: Sequence[Mapping[str, Mapping[str, Sequence[float]]]], titles
     return drawing
 
 
+BESIDE_LINES = 5  # the legend of so many lines stands beside them, and that of more lines below the panels
+
+
 def distances_over_time(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], time: str) -> Any:
     """LPIPS against seconds, both on logarithmic axes, as a figure with a column for each panel.
 
@@ -71,7 +74,10 @@ def distances_over_time(panels: Mapping[str, Mapping[str, Mapping[str, Sequence[
         ax.set_title(title)
         ax.set_xlabel(time)
         ax.set_ylabel("LPIPS of the saved picture")
-        ax.legend(fontsize="small", framealpha=0.5)
+        if len(lines) <= BESIDE_LINES:
+            ax.legend(fontsize="small", framealpha=0.5)
+    if max(map(len, panels.values()), default=0) > BESIDE_LINES:  # more would hide the lines
+        drawing.legend(*axes[0][0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=2)
     return drawing
 
 

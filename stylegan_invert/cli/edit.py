@@ -20,8 +20,10 @@ from .common import (
     z_prior_option,
 )
 from .ends import code_of, layers_of, open_generator
+from .project import Tune
 
 CODE_SUFFIX = ".npz"
+TUNED_BY = "fast-w"  # a code of W edits better than one of W+, and tuning brings its picture as near
 
 
 @click.command()
@@ -60,6 +62,15 @@ CODE_SUFFIX = ".npz"
     is_flag=True,
     help="Also write grid.png, in which the first --apply goes down and the second to the right.",
 )
+@click.option(
+    "--tune",
+    type=Tune(),
+    is_flag=False,
+    flag_value=True,
+    metavar="[STEPS]",
+    help="For photographs: project to W, then tune the network to each of them (as 'project --tune'), and edit with the tuned "
+    "network, which is written into the folder projection.",
+)
 @click.option("--video", is_flag=True, help="Also write edit.mp4, from the opposite of the edit to the edit and back.")
 @foreign_codes_option
 @class_option
@@ -76,6 +87,7 @@ def command(
     minus: str | None,
     frames: int,
     grid: bool,
+    tune: int | bool | None,
     video: bool,
     class_idx: int | None,
     z_prior: str | None,
@@ -93,6 +105,7 @@ def command(
 
     \b
     stylegan-invert edit photo.jpg -n cats64-de --apply cats64-de/light:+2 -o out/lighter --video
+    stylegan-invert edit photo.jpg -n cats64-de --apply cats64-de/light:+2 --tune --video -o out/tuned
     stylegan-invert edit out/cat -n cats32 --apply smile.safetensors:+1.5 --apply pose.safetensors:-2:coarse --grid -o out/both
     stylegan-invert edit out/cat -n cats32 --mix seed:7:fine -o out/mixed
     stylegan-invert edit out/cat -n cats32 --plus ginger/ --minus grey/ -o out/ginger
@@ -106,6 +119,11 @@ def command(
         raise click.UsageError("Give at least one --apply, --mix, or --plus and --minus.")
     if grid and len(applied) != 2:
         raise click.UsageError(f"--grid shows two directions; --apply was given {len(applied)} times.")
+    known = [code for code in codes if not is_picture(code)]
+    if tune and known:
+        raise click.UsageError(
+            f"--tune is for photographs, and {known[0]} is no file of a picture; use 'project --tune' for codes."
+        )
     parsed = [parse_applied(text) for text in applied]
     check_outdir(outdir)
     net, generator, c = open_generator(network, device, quiet, class_idx, z_prior)
@@ -115,9 +133,9 @@ def command(
         moves.append(Move(direction, one.strength, layers_of(one.layers, generator)))
     others = [_mix(generator, text, c) for text in mixes]
     outdirs = [Path(outdir)] if len(codes) == 1 else [Path(outdir) / name for name in folder_names(map(_name, codes))]
-    projected = _projections(net, generator, codes, c, outdirs, quiet, class_idx)
-    for code, folder, given in zip(codes, outdirs, projected):
-        _write(generator, given, others, moves, frames, grid, video, folder)
+    projected = _projections(net, generator, codes, c, outdirs, quiet, class_idx, tune)
+    for code, folder, (drawing, given) in zip(codes, outdirs, projected):
+        _write(drawing, given, others, moves, frames, grid, video, folder)
         say(quiet, f"{code} -> {folder}: edited.png, strip.png")
 
 
@@ -153,20 +171,33 @@ def is_picture(code: str) -> bool:
 
 
 def _projections(
-    net: Any, generator: Any, codes: tuple[str, ...], c: Any, outdirs: list[Path], quiet: bool, class_idx: int | None
-) -> list[Any]:
-    """The code of each CODE. Photographs are projected, and the results saved in folders beside the edits."""
+    net: Any,
+    generator: Any,
+    codes: tuple[str, ...],
+    c: Any,
+    outdirs: list[Path],
+    quiet: bool,
+    class_idx: int | None,
+    tune: int | bool | None,
+) -> list[tuple[Any, Any]]:
+    """For each CODE the generator that draws it, which may be a tuned one, and the code.
+
+    Photographs are projected, and the results saved in folders beside the edits.
+    """
     from ..projectors import project_each
 
     pictures = [(i, os.path.expanduser(code)) for i, code in enumerate(codes) if is_picture(code)]
     found: dict[int, Any] = {}
     if pictures:
-        say(quiet, f"projecting {len(pictures)} picture{'s' * (len(pictures) > 1)}")
-        options = {} if class_idx is None else {"class_idx": class_idx}
+        say(quiet, f"projecting {len(pictures)} picture{'s' * (len(pictures) > 1)}{', and tuning' if tune else ''}")
+        options: dict[str, Any] = {} if class_idx is None else {"class_idx": class_idx}
+        options |= {"tune": tune} if tune else {}
+        options |= {"method": TUNED_BY} if tune and "w" in generator.spaces else {}
         for (i, _), result in zip(pictures, project_each(net, [path for _, path in pictures], **options)):
             result.save(outdirs[i] / "projection")
-            found[i] = result.code.without_noise().to(generator.device)
-    return [found[i] if i in found else code_of(generator, code, c) for i, code in enumerate(codes)]
+            drawing = result.generator if tune else generator
+            found[i] = drawing, result.code.without_noise().to(generator.device)
+    return [found[i] if i in found else (generator, code_of(generator, code, c)) for i, code in enumerate(codes)]
 
 
 def _write(

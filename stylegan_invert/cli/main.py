@@ -40,6 +40,7 @@ COMMANDS = {
     "project": "Find the latent codes of pictures.",
     "report": "Write one HTML page about the results in a folder.",
     "reproduce": "Run a paper's experiments on a network.",
+    "segment": "Cut pictures into segments by the network's self-attention.",
     "stats": "Fit the Gaussian of a network's V space.",
     "train": "Train a StyleGAN2 network.",
     "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",

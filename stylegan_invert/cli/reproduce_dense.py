@@ -31,9 +31,7 @@ from .reproduce import run_study
 @click.option(
     "--lambda-delta",
     type=Number(0, 1e9),
-    default=0.9,
-    show_default=True,
-    help="Weight of the displacement's L1 norm, a mean.",
+    help="Weight of the displacement's L1 norm, a mean.  [default: found for each picture, as --method dense does]",
 )
 @loss_option("mse=0.25,features=1")
 @outdir_option

@@ -42,5 +42,4 @@ def command(data: str | None, damages: tuple[str, ...], **options: Any) -> None:
 
     if data is None:
         raise click.UsageError("--data is missing: name a dataset zip or a folder of pictures.")
-    chosen = {"damages": damages} if damages else {}
-    run_study(restoration, data=data, figures=" and restoration.png", **chosen, **options)
+    run_study(restoration, data=data, figures=" and restoration.png", damages=damages or None, **options)

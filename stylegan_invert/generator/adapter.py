@@ -28,7 +28,9 @@ class Adapter:
     chunks of z.
 
     Args:
-        network: a module with the attributes ``c_dim`` and, for pictures, ``img_channels`` and ``img_resolution``.
+        network: a module with the attributes ``c_dim`` and, for pictures, ``img_channels`` and ``img_resolution``. If it has self-attention, it
+            names the modules and the sizes of their maps in ``attention_shapes``, as the contract does, and each of these
+            modules has a method ``weights`` from its input to the map.
     """
 
     spaces: tuple[str, ...]
@@ -180,6 +182,33 @@ class Adapter:
         with contextlib.suppress(_Reached), _hooked(self.layer_module(layer), stop):
             self.render_base(code, "const")
         return outputs[0]
+
+    def attention_shapes(self) -> Mapping[str, tuple[int, int, int, int]]:
+        return getattr(self.network, "attention_shapes", {})
+
+    def attention(self, code: Code, name: str) -> torch.Tensor:
+        if name not in self.attention_shapes():
+            raise ValueError(f"there is no attention {name!r}; this network has {', '.join(self.attention_shapes())}")
+        order = list(self.layers())
+        if code.space.startswith(FEATURES) and order.index(self._layer(code.space)) >= order.index(name):
+            raise ValueError(
+                f"the code lies at the layer {self._layer(code.space)!r}, on which the attention {name!r} does not depend; "
+                "find the code at an earlier layer"
+            )
+        inputs: list[torch.Tensor] = []
+
+        def stop(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+            inputs.append(arguments[0])
+            raise _Reached
+
+        module = self.layer_module(name)
+        handle = module.register_forward_pre_hook(stop)
+        try:
+            with contextlib.suppress(_Reached):
+                self.render(code)
+        finally:
+            handle.remove()
+        return module.weights(inputs[0])
 
     def convert(self, code: Code, space: str) -> Code:
         if code.space == space:

@@ -134,6 +134,28 @@ class GeneratorAdapter(Protocol):
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
 
+    def attention_shapes(self) -> Mapping[str, tuple[int, int, int, int]]:
+        """Names and sizes (H, W, h, w) of the self-attention maps, in the order of computation; may be empty.
+
+        Each pixel of an (H, W) map attends to the pixels of an (h, w) map, which covers the same picture. The names are
+        among those of ``layers``.
+        """
+
+    def attention(self, code: Code, name: str) -> torch.Tensor:
+        """The self-attention map of codes, computed without running the layers after it.
+
+        Args:
+            code: N codes in any space of the generator.
+            name: a name in ``attention_shapes``.
+
+        Returns:
+            (N, H W, h w), the weights with which each pixel attends to the others; every row sums to one.
+
+        Raises:
+            ValueError: there is no map of this name, or the code replaces the output of a layer after it, on which the
+                map does not depend.
+        """
+
     def code_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes, without N, of the tensors of a code in a space. Noise maps are not among them."""
 

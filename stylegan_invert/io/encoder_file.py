@@ -22,7 +22,13 @@ from ..networks.encoder import Encoder
 FORMAT = "stylegan-invert encoder 1"
 HEADER = "stylegan_invert"  # the entry of the metadata that describes the encoder, as JSON
 ENCODER_FILE = "encoder.safetensors"  # in the folder of a run
-SHIPPED: dict[str, tuple[str, str]] = {}
+SHIPPED = {
+    "cats64-de": (
+        "cats64-de-encoder.safetensors",
+        "264cbb7ea84548ac40918af10e4d3a991d87387b53a90c63fd8eef480c4fc022",
+    ),
+    "faces64": ("faces64-encoder.safetensors", "95398e270b6287971a53bc20d636b38543321b9f53d28215e37dabf6ac2fe55a"),
+}
 """Short names of the encoders that come with this package, which are those of their networks: the file, and the network's hash
 (`GeneratorAdapter.sha256`)."""
 
@@ -70,8 +76,8 @@ class About:
 def write_encoder(path: str | os.PathLike, encoder: Encoder, about: About) -> None:
     """Write an encoder. A failure leaves no half-written file.
 
-    The weights of convolutions and dense layers are rounded to float16, which halves the file and changes codes by less than
-    a thousandth of their deviation. Vectors, such as the variances of batch normalisation, stay float32.
+    The weights of convolutions and dense layers are rounded to float16, which halves the file and changes codes by about
+    a ten-thousandth of their deviation. Vectors, such as the variances of batch normalisation, stay float32.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     tensors = {name: value.half() if value.ndim > 1 else value for name, value in tensors.items()}

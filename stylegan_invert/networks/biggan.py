@@ -149,12 +149,18 @@ class Attention(torch.nn.Module):
         self.o = torch.nn.Conv2d(channels // 2, channels, 1, bias=False)
         self.gamma = torch.nn.Parameter(torch.zeros([]))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """The attention map (N, H W, H W / 4) of an input (N, C, H, W).
+
+        Row i says how much pixel i attends to each pixel of the map at half its resolution; every row sums to one.
+        """
         query = self.theta(x).flatten(2)  # (N, C / 8, H W)
         key = max_pool2d(self.phi(x), 2).flatten(2)  # (N, C / 8, H W / 4)
+        return torch.softmax(query.transpose(1, 2) @ key, dim=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         value = max_pool2d(self.g(x), 2).flatten(2)  # (N, C / 2, H W / 4)
-        weights = torch.softmax(query.transpose(1, 2) @ key, dim=2)
-        attended = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        attended = (value @ self.weights(x).transpose(1, 2)).unflatten(2, x.shape[2:])
         return x + self.gamma * self.o(attended)
 
 
@@ -276,6 +282,11 @@ class _Generator(RecordedModule):
             if str(i) in self.attention:
                 self.layer_shapes[f"attention.{i}"] = (channels[i + 1], side, side)
         self.layer_shapes["output"] = (img_channels, side, side)
+        self.attention_shapes = {
+            name: (height, width, height // 2, width // 2)
+            for name, (_, height, width) in self.layer_shapes.items()
+            if name.startswith("attention.")
+        }
         self.img_resolution = side
         native.made_network(side)
 

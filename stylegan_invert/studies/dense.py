@@ -83,7 +83,7 @@ def run(
     steps: int = 300,
     layer_steps: int = 500,
     lambda_z: float = 0.1,
-    lambda_delta: float = 0.9,
+    lambda_delta: float | None = None,
     loss: str = "mse=0.25,features=1",
     z_prior: str | None = None,
     device: torch.device | str = "cpu",
@@ -101,7 +101,8 @@ def run(
         steps: the number of steps of the search for z.
         layer_steps: the number of steps of the search for the displacement.
         lambda_z: the weight of -log P(z), a mean over entries.
-        lambda_delta: the weight of the displacement's L1 norm, a mean over entries, where it is regularised.
+        lambda_delta: the weight of the displacement's L1 norm, a mean over entries, where it is regularised; None finds one
+            for each picture, as ``--method dense`` does.
         loss: the distance, by name.
         z_prior: the distribution of z, for networks whose files do not say it.
         device: where to compute.

@@ -54,6 +54,7 @@ STARTS = {
 }
 """The title of each start in the table; the names of encoders are starts, too."""
 
+AT_ONCE = ("mean", "random")  # starts that take no time, which a logarithmic axis cannot show
 MEASURES = ("lpips", "psnr", "ssim")  # of each picture
 COLUMNS = {"lpips": ("LPIPS", 4), "psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 3), "frechet": ("Frechet (SqueezeNet)", 2)}
 COLUMNS |= {"evaluations": ("evaluations", 0), "seconds": (f"seconds for {TIMED}", 2)}
@@ -149,11 +150,9 @@ def run(
     read = {name: read_encoder(file, generator) for name, file in encoders.items()}
     _check(ways, {name: encoding.space for name, (encoding, _) in read.items()}, net)
     sets = {"generated": generated_pictures(generator, generated, seed)[0]}
-    if data is not None:
-        sets["real"] = base.first_pictures(data, generator, real)
+    sets |= {} if data is None else {"real": base.first_pictures(data, generator, real)}
     for name, other in (others or {}).items():
-        made = generated_pictures(base.generator_of(other, device), generated, seed)[0]
-        sets[name] = resized(made, generator)
+        sets[name] = resized(generated_pictures(base.generator_of(other, device), generated, seed)[0], generator)
     distance, about_loss = base.distance_of(loss, device)
     lpips = reported_lpips(distance)[1].to(generator.device)
     if generator.img_resolution < lpips.min_size:
@@ -178,7 +177,7 @@ def run(
     results: dict[str, Any] = {**settings, "sets": {}, "curves": {}}
     for name, pictures in sets.items():
         results["sets"][name] = {way.name: _row(found[name, way], pictures) for way in ways}
-        lines = {way.name: _line(found[name, way]) for way in ways if way.steps or way.start not in ("mean", "random")}
+        lines = {way.name: _line(found[name, way]) for way in ways if way.steps or way.start not in AT_ONCE}
         results["curves"][name] = lines
         shown = [base.stacked(found[name, way], "images")[:SHOWN] for way in ways]
         write_png(folder / f"sheet-{name}.png", sheet(list(zip(pictures[:SHOWN], *shown))))
@@ -288,10 +287,11 @@ class _Finder:
             clock.go_on()
 
         code, evaluations = self._start(way.start, shown), 0.0
-        if way.steps:
+        if way.steps and way.start not in AT_ONCE:
             clock.stop()
             look(code)
             clock.go_on()
+        if way.steps:
             method = "z" if self.space == "z" else "w"
             fit = base.fit(method, self.generator, shown, self.distance, code, self._options(way), after)
             code, evaluations = fit.code.without_noise(), np.mean(fit.notes["evaluations"])

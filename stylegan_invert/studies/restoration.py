@@ -86,7 +86,7 @@ def run(
     data: PictureSet,
     *,
     ways: Sequence[Way],
-    damages: Sequence[str] = DAMAGES,
+    damages: Sequence[str] | None = None,
     real: int = 20,
     steps: int = 300,
     device: torch.device | str = "cpu",
@@ -99,7 +99,7 @@ def run(
         outdir: the study's folder; see `studies.base`. It also gets the masks and the sheet.
         data: real pictures, as `base.picture_set` reads them.
         ways: the methods. That of the first is the one of which the table says where it wins.
-        damages: see `DAMAGES`.
+        damages: see `DAMAGES`; None takes all of them.
         real: the number of pictures, at most.
         steps: of the methods "w" and "w+", whose own number is 1,000.
         device: where to compute.
@@ -112,6 +112,7 @@ def run(
         StyleganInvertError: the network has classes, or the folder holds another study.
         ValueError: a damage does not fit the network's pictures.
     """
+    damages = DAMAGES if damages is None else damages
     generator = base.generator_of(net, device)
     lpips = SqueezeLPIPS().to(generator.device)
     if generator.img_resolution < lpips.min_size:
