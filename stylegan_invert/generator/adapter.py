@@ -28,9 +28,9 @@ class Adapter:
     chunks of z.
 
     Args:
-        network: a module with the attributes ``c_dim`` and, for pictures, ``img_channels`` and ``img_resolution``. If it has self-attention, it
-            names the modules and the sizes of their maps in ``attention_shapes``, as the contract does, and each of these
-            modules has a method ``weights`` from its input to the map.
+        network: a module with the attributes ``c_dim`` and, for pictures, ``img_channels`` and ``img_resolution``. If it has
+            self-attention, it names the modules and the sizes of their maps in ``attention_shapes``, as the contract does,
+            and each of these modules has a method ``weights`` from its input to the map.
     """
 
     spaces: tuple[str, ...]
