@@ -116,7 +116,7 @@ def _of_zip(path: Path, target: str) -> list[ZipPicture]:
         of_suffix = sorted(n for n in archive.sizes if Path(n).suffix.lower() in suffixes)
         names = names or [n for n in of_suffix if not n.startswith("__MACOSX")]
     if not names:
-        raise ImageFileError(f"{target}: there are no pictures and no sounds in this zip")
+        raise ImageFileError(f"{target}: there are no pictures in this zip, and no sounds")
     return [ZipPicture(archive, target, name) for name in names]
 
 
@@ -151,5 +151,5 @@ def _of_folder(folder: Path, target: str, say: Callable[[str], object] | None) -
         if say is not None:
             say(f"{printable(target, 300)}: {len(heifs)} HEIC left out; {printable(heifs[0].name, 80)}: {NO_HEIF}")
     if not files:
-        raise ImageFileError(f"{target}: there are no pictures and no sounds in this folder")
+        raise ImageFileError(f"{target}: there are no pictures in this folder, and no sounds")
     return files
