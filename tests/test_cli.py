@@ -442,6 +442,7 @@ def test_both_programs_start(tmp_path):
 
 def test_every_option_of_every_method_is_on_the_command_line():
     """Each is left to the method unless it is given, and its default is said."""
+    from stylegan_invert.cli.help import ALL
     from stylegan_invert.cli.project import command
     from stylegan_invert.losses import DEFAULT_LOSS
     from stylegan_invert.options import flags
@@ -453,7 +454,9 @@ def test_every_option_of_every_method_is_on_the_command_line():
     for field in fields:
         assert field.metadata["help"] or not flags(field)
         assert not flags(field) or given[field.name] is None
-    shown = " ".join(command.get_help(click.Context(command)).split())
+    context = click.Context(command, terminal_width=10_000, max_content_width=10_000)
+    context.meta[ALL] = True
+    shown = " ".join(command.get_help(context).split())
     for text, value in (
         ("default: 1000 for w, w+, v and v+; 500 for z and dense]", (WOptions().steps, LatentOptions().steps)),
         ("default: 303]", (WOptions().seed, LatentOptions().seed)),

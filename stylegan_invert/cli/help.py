@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from .common import tell
+
 ALL = "stylegan_invert.help_all"  # in a context's ``meta``: True shows all options
 
 
@@ -55,5 +57,6 @@ class LongCommand(click.Command):
 def _show_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         ctx.meta[ALL] = True
-        click.echo(ctx.get_help(), color=ctx.color)
+        for line in ctx.get_help().splitlines():
+            tell(line)
         ctx.exit()
