@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .common import Commands, UserPath
+from .generate import parse_seeds
 
 COMMANDS = {
     "assessor": "Train a direction that raises an assessor's score.",
@@ -36,6 +37,24 @@ layers_option = click.option(
 )
 
 
+seeds_option = click.option(
+    "--seeds",
+    default="0",
+    show_default=True,
+    callback=parse_seeds,
+    metavar="LIST",
+    help="Seeds of the pictures in sheet.png.",
+)
+
+
+def components_option(first: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--components``; ``first`` says which component has the number 0."""
+    about = f"Numbers of the components, from 0 with {first}."
+    return click.option(
+        "--components", "numbers", default="0-9", show_default=True, callback=parse_seeds, metavar="LIST", help=about
+    )
+
+
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--out``, a file, and ``--name``."""
     function = click.option(
@@ -58,13 +77,6 @@ def named(direction: Any, name: str | None, out: str) -> Any:
     import dataclasses
 
     return dataclasses.replace(direction, name=(name or Path(out).stem)[:100])
-
-
-def components(ctx: click.Context, param: click.Parameter, text: str) -> list[int]:
-    """A click callback that reads the numbers of components from a text such as "0-9,12"."""
-    from .generate import parse_seeds
-
-    return parse_seeds(ctx, param, text)
 
 
 def write_all(

@@ -3,26 +3,15 @@
 import click
 
 from .common import class_option, device_option, network_option, outdir_option, quiet_option, say
-from .directions import components, layers_option, write_all
+from .directions import components_option, layers_option, seeds_option, write_all
 from .ends import layers_of, open_generator
-from .generate import parse_seeds
 
 
 @click.command()
 @network_option
-@click.option(
-    "--components", "numbers", default="0-9", show_default=True, callback=components, metavar="LIST",
-    help="Numbers of the components, from 0 with the largest variance.",
-)  # fmt: skip
+@components_option("the largest variance")
 @layers_option
-@click.option(
-    "--seeds",
-    default="0",
-    show_default=True,
-    callback=parse_seeds,
-    metavar="LIST",
-    help="Seeds of the pictures in sheet.png.",
-)
+@seeds_option
 @outdir_option
 @class_option
 @device_option

@@ -130,8 +130,7 @@ def run(
         ways: the rows of the table.
         generated: the number of generated pictures.
         real: the number of real pictures, at most.
-        others: further networks without classes, by names that can be parts of file names; so many pictures of each are
-            reconstructed as ``generated`` says.
+        others: further networks without classes, by names that can be parts of file names; ``generated`` pictures of each.
         seed: the random seed for the generated pictures.
         loss: the distance that the optimisations lower, by name.
         device: where to compute.
@@ -157,8 +156,8 @@ def run(
     lpips = reported_lpips(distance)[1].to(generator.device)
     if generator.img_resolution < lpips.min_size:
         raise StyleganInvertError(f"{net.file}: LPIPS needs pictures of at least {lpips.min_size} pixels a side")
-    settings = {"network": net.sha256, "encoders": {name: _hash(encoding) for name, (encoding, _) in read.items()}}
-    settings |= {**about_loss, "data": base.hashes(sets), "seed": seed, "device": str(torch.device(device))}
+    settings = {"encoders": {name: _hash(encoding) for name, (encoding, _) in read.items()}, **about_loss}
+    settings |= {"network": net.sha256, "data": base.hashes(sets), "seed": seed, "device": str(torch.device(device))}
     settings |= {"ways": [list(way) for way in ways], "pictures": {name: len(p) for name, p in sets.items()}}
     folder = base.begin(outdir, settings)
     parts = [
@@ -177,8 +176,8 @@ def run(
     results: dict[str, Any] = {**settings, "sets": {}, "curves": {}}
     for name, pictures in sets.items():
         results["sets"][name] = {way.name: _row(found[name, way], pictures) for way in ways}
-        lines = {way.name: _line(found[name, way]) for way in ways if way.steps or way.start not in AT_ONCE}
-        results["curves"][name] = lines
+        drawn = [way for way in ways if way.steps or way.start not in AT_ONCE]
+        results["curves"][name] = {way.name: _line(found[name, way]) for way in drawn}
         shown = [base.stacked(found[name, way], "images")[:SHOWN] for way in ways]
         write_png(folder / f"sheet-{name}.png", sheet(list(zip(pictures[:SHOWN], *shown))))
     clock = "CPU seconds for one picture" if generator.device.type == "cpu" else "seconds for one picture"
