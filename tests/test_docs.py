@@ -46,6 +46,7 @@ def cli_reference():
 
     def section(context):
         context.meta[ALL] = True
+        context.command._help_option = None  # click keeps that of the first context, which another test may have made
         return f"## {context.command_path}\n\n```text\n{context.command.get_help(context)}\n```\n"
 
     def context(command, name, parent=None):
