@@ -6,7 +6,6 @@ only added. Several processes, also of several machines, may write into one fold
 
 import csv
 import functools
-import hashlib
 import io
 import json
 import os
@@ -255,11 +254,6 @@ def project_into(
 def _moved(callback: Callable[[int, Step], None], by: int, first: int, step: Step) -> None:
     """Call a callback with a number of a target that counts from another place on."""
     callback(by + first, step)
-
-
-def digest(data: bytes | bytearray) -> str:
-    """The SHA-256 of a target's contents."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _distribution(values: Sequence[float]) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import torch
 
 import stylegan_invert as si
 from stylegan_invert.errors import ProjectionError
+from stylegan_invert.files.writing import sha256
 from stylegan_invert.generator import adapt
 from stylegan_invert.media.pictures import write_png
 from stylegan_invert.media.targets import find_targets, is_single
 from stylegan_invert.projectors import Projection, Projector, samples
 from stylegan_invert.projectors.checkpoint import FILE, Checkpoints
-from stylegan_invert.projectors.run_folder import Item, RunFolder, digest, project_into
+from stylegan_invert.projectors.run_folder import Item, RunFolder, project_into
 from stylegan_invert.signals import Stopped
 from stylegan_invert.studies.direction import generated_pictures
 
@@ -161,7 +162,7 @@ def test_checkpoints_that_do_not_fit(net, targets, tmp_path):
 
 
 def items_in(folder, targets):
-    return [Item(t, f"{i}.png", folder / str(i), digest(t.tobytes())) for i, t in enumerate(targets)]
+    return [Item(t, f"{i}.png", folder / str(i), sha256(t.tobytes())) for i, t in enumerate(targets)]
 
 
 def test_a_run_goes_on_where_it_was(net, targets, tmp_path):

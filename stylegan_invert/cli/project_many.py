@@ -1,7 +1,6 @@
 """``stylegan-invert project`` with several targets: they can be interrupted, gone on with, and shared among processes."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -84,7 +83,7 @@ def run_many(
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
     """What the results of a run depend on, as plain values by name; files by the SHA-256 of their contents."""
-    from ..files.writing import sha256_of_file
+    from ..files.writing import sha256, sha256_of_file
     from ..projectors.observations import parse
 
     settings = {}
@@ -92,7 +91,7 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if name in WITHOUT_EFFECT or value is False:
             continue
         if isinstance(value, list):  # starts: a code file for each target
-            value = hashlib.sha256("".join(map(sha256_of_file, value)).encode()).hexdigest()
+            value = sha256("".join(map(sha256_of_file, value)).encode())
         elif name == "observe":
             files = [part.file for part in parse(value).parts if hasattr(part, "file")]
             value = [value, *map(sha256_of_file, files)]
@@ -104,14 +103,14 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
 
 def unfinished(folder: Any, items: list[Any], quiet: bool) -> list[Any]:
     """The targets that are not finished, with the SHA-256 of their files. Those that cannot be read fail later."""
+    from ..files.writing import sha256
     from ..media.targets import contents
-    from ..projectors.run_folder import digest
 
     waiting = []
     with counting(len(items), "looking for results", quiet or len(items) < 1000) as progress:
         for item in items:
             try:
-                item = dataclasses.replace(item, sha256=digest(contents(item.target)))
+                item = dataclasses.replace(item, sha256=sha256(contents(item.target)))
             except (ImageFileError, SoundFileError):
                 pass
             if not folder.finished(item):
