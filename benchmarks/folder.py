@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ def look(pid: int, manifest: Path) -> Sample | None:
     return Sample(max(0, lines - 1), rss, sum(int(s[11]) + int(s[12]) for s in stats) / TICK)
 
 
-def project(options: list[str], targets: Path, outdir: Path, launcher: list[str] = [], every: float = 0.2) -> Run:
+def project(options: list[str], targets: Path, outdir: Path, launcher: Sequence[str] = (), every: float = 0.2) -> Run:
     """Run ``stylegan-invert project``, and look at it now and then."""
     command = [
         sys.executable,

@@ -77,36 +77,42 @@ class Claims:
             The names that are to be done now.
         """
         rest = list(names)
-        while rest:
-            taken: list[str] = []
-            others: list[str] = []
-            try:
+        try:
+            while rest:
+                others: list[str] = []
+                taken: list[str] = []
                 for name in rest:
                     if not self.take(name):
                         others.append(name)
-                        continue
-                    if settled(name):
+                    elif settled(name):
                         self.release(name)
-                        continue
-                    taken.append(name)
+                    else:
+                        taken.append(name)
                     if len(taken) == size:
-                        yield list(taken)
-                        self._let_go(taken)
+                        yield taken
+                        taken = self._let_go(taken)
                 if taken:
-                    yield list(taken)
-            finally:
-                self._let_go(taken)
-            if others and wait is None:
-                return
-            if others:
-                wait()
-            rest = others
+                    yield taken
+                    self._let_go(taken)
+                rest = others
+                if rest and wait is None:
+                    return
+                if rest:
+                    wait()
+        finally:
+            self.close()
 
-    def _let_go(self, names: list[str]) -> None:
-        """Give names back, and empty the list of them."""
+    def close(self) -> None:
+        """Give all names back."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _let_go(self, names: list[str]) -> list[str]:
+        """Give names back; returns an empty list."""
         for name in names:
             self.release(name)
-        names.clear()
+        return []
 
 
 def in_turn(things: Sequence, rank: int, count: int) -> list:
