@@ -61,6 +61,18 @@ def make_targets(network: str, count: int, folder: Path, broken: bool = False) -
         file.write_bytes(BROKEN.get(number, file.read_bytes()[:-200]))
 
 
+def write_small(file: Path) -> None:
+    """Write a network with random weights that makes 16x16 pictures with 8 channels, so that its searches take little."""
+    import stylegan_invert as si
+    from stylegan_invert.network_files.file import NetworkFile
+    from stylegan_invert.training.configs import Options
+    from stylegan_invert.training.gan import build
+
+    options = Options.for_resolution(16, z_dim=8, w_dim=8, channel_base=64, channel_max=8)
+    G, D = (network.eval().requires_grad_(False) for network in build(options))
+    si.save(NetworkFile({"G": G, "G_ema": G, "D": D}), file)
+
+
 def children(pid: int) -> list[int]:
     """The processes that descend from one, and it itself."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -68,14 +80,17 @@ def children(pid: int) -> list[int]:
 
 
 def look(pid: int, manifest: Path) -> Sample | None:
-    """A look at a run; None if a process has just ended."""
+    """A look at a run; None while it starts, or if a process has just ended."""
     try:
-        pids = [one for one in children(pid) if b"project" in Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")]
+        words = {one: Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0") for one in children(pid)}
+        pids = [one for one, said in words.items() if b"project" in said and b"torch.distributed.run" not in said]
         stats = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in pids]
         rss = [
             int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6 for one in pids
         ]
     except (FileNotFoundError, ProcessLookupError):
+        return None
+    if not pids:
         return None
     lines = manifest.read_bytes().count(b"\n") if manifest.exists() else 0
     return Sample(max(0, lines - 1), rss, sum(int(s[11]) + int(s[12]) for s in stats) / TICK)
@@ -175,10 +190,14 @@ def overhead(network: str, count: int, folder: Path) -> None:
 
 def memory(network: str, count: int, folder: Path) -> None:
     """Memory and time over a long run, and a second start."""
+    folder.mkdir(exist_ok=True)
+    network = network or str(folder / "small.pkl")
+    if not Path(network).exists():
+        write_small(Path(network))
     make_targets(network, count, folder / "targets")
     options = ["-n", network, "--method", "w+", "--steps", "1", "--loss", "mse=1"]
     run = project(options, folder / "targets", folder / "run")
-    print(f"{count:,} targets of {network} with one step of w+ and the loss mse\n")
+    print(f"{count:,} targets of {Path(network).name} with one step of w+ and the loss mse\n")
     print("| targets | memory, MB | processor ms for each of the last tenth |\n|---:|---:|---:|")
     before = next(s for s in run.samples if s.done)
     for tenth in range(1, 11):
@@ -210,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["processes", "overhead", "memory", "report"])
     parser.add_argument("--targets", type=int, default=1000)
-    parser.add_argument("--network", default="cats32-de")
+    parser.add_argument("--network", help="[default: cats32-de; for memory a small one of 16x16 pixels]")
     parser.add_argument("--run", type=Path, help="for report: the folder of a run")
     parser.add_argument("--keep", type=Path, help="keep the files here, in a new folder")
     options = parser.parse_args()
@@ -222,7 +241,7 @@ def main() -> None:
             return report(options.run)
         print(f"load of the machine {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}\n", flush=True)
         {"processes": processes, "overhead": overhead, "memory": memory}[options.what](
-            options.network, options.targets, folder
+            options.network or ("" if options.what == "memory" else "cats32-de"), options.targets, folder
         )
 
 
