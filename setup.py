@@ -21,6 +21,7 @@ setup(
     + [f"stylegan_invert.{name}" for name in AT_THE_TOP],
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
     package_data={
+        "stylegan_invert": ["py.typed"],
         "stylegan_invert.ops": ["csrc/*"],
         "stylegan_invert.analysis": ["report.html", "report.js"],
         "stylegan_invert.pretrained": [
@@ -55,7 +56,10 @@ setup(
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            "mypy>=1.14",
             "ruff",
+            "types-requests",
+            "types-tqdm",
             "setuptools",
             "wheel",
             "packaging",
