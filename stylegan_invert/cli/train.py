@@ -183,7 +183,7 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
         quiet,
         f"training on {len(data.names):,} pictures, {size}{classes}, on {where}{distributed.about()}, for {options.kimg:g} thousand",
     )
-    if not options.normalize_z:
+    if options.arch == "stylegan2" and not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
     with stopping():
         newest = train(data, options, device=where, callback=Watch(quiet), **arguments)

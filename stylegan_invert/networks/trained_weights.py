@@ -85,11 +85,14 @@ def spectral_norms(network: torch.nn.Module) -> dict[str, SpectralNorm]:
 
 def finished(network: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network in eval mode, without gradients, that has the weights which the network uses."""
-    result = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in list(result.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name)
+    result = copy.deepcopy(network).eval()
+    for module in [m for m in result.modules() if parametrize.is_parametrized(m)]:
+        # `parametrize.remove_parametrizations` would change the class, which the copy shares with the original.
+        weights = {name: getattr(module, name).detach() for name in module.parametrizations}
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in weights.items():
+            module.register_parameter(name, torch.nn.Parameter(value))
     return result.requires_grad_(False)
 
 
