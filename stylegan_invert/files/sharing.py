@@ -5,13 +5,16 @@ operating system releases it when its owner ends, however that happens, so nothi
 """
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO
 
+fcntl: ModuleType | None
 try:
-    import fcntl
+    fcntl = importlib.import_module("fcntl")
 except ImportError:  # Windows has no such locks
     fcntl = None
 
@@ -38,7 +41,7 @@ class Claims:
         Raises:
             OSError: the file cannot be made.
         """
-        if not self.work:
+        if not self.work or fcntl is None:
             return True
         if self._opened is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ class Claims:
 
     def release(self, name: str) -> None:
         """Give a name back."""
-        if self.work and self._opened is not None:
+        if self.work and self._opened is not None and fcntl is not None:
             fcntl.lockf(self._opened, fcntl.LOCK_UN, 1, _place(name))
 
     def each(
@@ -115,7 +118,7 @@ class Claims:
         return []
 
 
-def in_turn(things: Sequence, rank: int, count: int) -> list:
+def in_turn(things: Sequence[Any], rank: int, count: int) -> list[Any]:
     """Things in the order in which one of several processes wants them: its own share, then the others' from their end.
 
     Args:
