@@ -276,8 +276,8 @@ class Tuner:
         adam = Adam([{"params": group} for group in groups], lr=0.0, betas=self.schedule.betas)
         history: list[torch.Tensor] = []
         for step in range(self.steps):
-            for group, rate in zip(adam.param_groups, self.rates(step, len(groups))):
-                group["lr"] = rate
+            for settings, rate in zip(adam.param_groups, self.rates(step, len(groups))):
+                settings["lr"] = rate
             far = [not picture.near_enough() for picture in pictures]
             if not any(far):
                 break
@@ -325,7 +325,8 @@ class Tuner:
     def _file(self, network: torch.nn.Module, origin: Provenance) -> NetworkFile:
         """The network file of a tuned network. It has the discriminator of the original."""
         net = self.projector.net
-        discriminator, kept, extra = None, None, {}
+        discriminator, kept = None, None
+        extra: dict[str, Any] = {}
         if net is not None:
             kept, extra = net.training_set_kwargs, net.extra
             try:
@@ -389,6 +390,7 @@ def _left_alone(picture: _Picture, adam: Adam, step: int) -> torch.Tensor:
 
 def _in_float32(network: torch.nn.Module) -> torch.nn.Module:
     """The network with no layer that computes in half precision, where small steps of the weights would be lost."""
+    module: Any
     for module in network.modules():
         if getattr(module, "use_fp16", False):
             module.use_fp16 = False

@@ -116,6 +116,13 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
             )
 
 
+def one_hot(c_dim: int, class_idx: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """(1, c_dim) float32, with a one for the class from 0 to c_dim - 1."""
+    c = torch.zeros([1, c_dim], device=device)
+    c[0, class_idx] = 1
+    return c
+
+
 def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
     """The one-hot label of a class, as generators take it.
 
@@ -139,4 +146,4 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
         )
     if type(class_idx) is not int or not 0 <= class_idx < c_dim:
         raise ValueError(f"class {class_idx!r} was given; this network has the classes 0 ... {c_dim - 1}")
-    return torch.eye(c_dim)[class_idx : class_idx + 1]
+    return one_hot(c_dim, class_idx)

@@ -5,7 +5,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +158,13 @@ class PictureSet:
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
-            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
+            images, c = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return (images.pin_memory(), c.pin_memory()) if pinned else (images, c)
 
         ahead = 1 if self._pixels is not None else 4 * _threads()
         with ThreadPoolExecutor(1 if self._pixels is not None else _threads()) as pool:
-            waiting, k = [], start
+            k = start
+            waiting: list[Future[tuple[torch.Tensor, torch.Tensor]]] = []
             while True:
                 while len(waiting) <= ahead:
                     waiting.append(pool.submit(load, [index(k + i) for i in rows or range(batch)]))

@@ -83,7 +83,7 @@ def find_targets(targets: list[str], say: Callable[[str], object] | None = None)
     for target in targets:
         path = Path(os.path.expanduser(target))
         if path.is_dir():
-            files = _of_folder(path, target, say)
+            files: Sequence[Path | ZipPicture] = _of_folder(path, target, say)
         elif not path.exists() and glob.has_magic(target):
             files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not files:
