@@ -26,6 +26,7 @@ from .projection import RECORD, Projection
 from .projector import Projector
 from .starts import Init
 from .targets import Target
+from .tuning import Tuner
 
 MANIFEST, TABLE, SUMMARY = "manifest.jsonl", "results.csv", "summary.json"
 FORMAT = 1  # the version of the format of these files
@@ -194,7 +195,7 @@ class RunFolder:
 
 def project_into(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     items: Sequence[Item],
     checkpoints: Mapping[str, Any] | None = None,
     **options: Any,

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -209,7 +209,7 @@ def prepare(init: Init, setting: Setting) -> Start:
     return given(init, setting)
 
 
-def one_each(init: Init | Sequence[Init | None] | None, count: int) -> list[Init | None]:
+def one_each(init: Any, count: int) -> list[Init | None]:
     """The starts of ``count`` targets: those of a list or tuple, or one for all."""
     return [*init] if isinstance(init, (list, tuple)) else [init] * count
 

@@ -13,7 +13,7 @@ Importing this package does not import torch. Torch is imported when a name such
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     CodeFileError,
@@ -26,6 +26,12 @@ from .errors import (
     StyleganInvertError,
     TrainingError,
 )
+
+if TYPE_CHECKING:  # what `__getattr__` imports at the first use
+    from .generator import Code
+    from .network_files.file import NetworkFile, load, save
+    from .network_files.live import adopt
+    from .projectors import Projection, project
 
 __version__ = "0.1.0"
 
@@ -66,12 +72,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # so that a type checker knows the names above and no others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

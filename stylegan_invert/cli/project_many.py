@@ -93,7 +93,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):  # starts: a code file for each target
             value = sha256("".join(map(sha256_of_file, value)).encode())
         elif name == "observe":
-            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            observation = parse(value)
+            parts = [] if observation is None else observation.parts
+            files = [str(part.file) for part in parts if hasattr(part, "file")]
             value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)

@@ -67,7 +67,7 @@ def run_study(
 
     where = pick_device(device)
     net = None if network is None else open_network(network, quiet, "picture")
-    if data is not None:
+    if data is not None and net is not None:
         settings["data"] = picture_set(net, data, pictures)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
     for line in study.table(results).splitlines():
