@@ -16,11 +16,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST) -m 'not slow'
 
 # All tests, with the sweeps that "make test" leaves out.
 test-all: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST)
 
 # make fuzz N=100000 SEED=7 tries so many damaged files, of every kind that is read; a minute is about 4,000.
