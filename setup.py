@@ -51,6 +51,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [
             "matplotlib",
             "pytest",
