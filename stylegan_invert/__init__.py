@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # what `__getattr__` imports at the first use
     from .network_files.live import adopt
     from .projectors import Projection, project
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # In a checkout of the repository, ops/, projectors/ and pretrained/ lie beside this folder. This makes them importable
 # as stylegan_invert.ops and so on. An installed package has them inside this folder.
