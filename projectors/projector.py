@@ -208,7 +208,7 @@ class Projector:
         self,
         shown: torch.Tensor,
         start: Code | None = None,
-        callback: Callable[[Step], None] | None = None,
+        callback: Callable[[Step], object] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> Fit:
         """The codes of targets that are tensors already.
@@ -234,7 +234,7 @@ class Projector:
         self,
         compared: torch.Tensor,
         start: Code | None = None,
-        callback: Callable[[Step], None] | None = None,
+        callback: Callable[[Step], object] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> Fit:
         """`fit`, for targets in the form in which they are compared (`View.compared`)."""
@@ -299,7 +299,7 @@ class Projector:
         batch: int | str = 1,
         truth: Sequence[Target] | None = None,
         compose: bool = False,
-        callback: Callable[[int, Step], None] | None = None,
+        callback: Callable[[int, Step], object] | None = None,
         checkpoints: Checkpoints | None = None,
         read_first: bool = True,
         **reading: Any,
@@ -373,7 +373,7 @@ class _Run:
         batch: int | str,
         truth: Sequence[Target] | None,
         compose: bool,
-        callback: Callable[[int, Step], None] | None,
+        callback: Callable[[int, Step], object] | None,
         checkpoints: Checkpoints | None,
         read_first: bool,
         reading: dict[str, Any],
@@ -564,7 +564,7 @@ class _Watch:
         self,
         first: int,
         keep_steps: bool,
-        callback: Callable[[int, Step], None] | None,
+        callback: Callable[[int, Step], object] | None,
         checkpoint: Checkpoint | None,
         trail: list[Code],
     ):

@@ -252,7 +252,7 @@ def project_into(
         rest = rest[done:]
 
 
-def _moved(callback: Callable[[int, Step], None], by: int, first: int, step: Step) -> None:
+def _moved(callback: Callable[[int, Step], object], by: int, first: int, step: Step) -> None:
     """Call a callback with a number of a target that counts from another place on."""
     callback(by + first, step)
 

@@ -218,7 +218,7 @@ class Tuner:
         return self.each(self.projector.project(targets, **arguments), arguments.get("callback"))
 
     def each(
-        self, projections: Iterable[Projection], callback: Callable[[int, Step], None] | None = None
+        self, projections: Iterable[Projection], callback: Callable[[int, Step], object] | None = None
     ) -> Iterator[Projection]:
         """The projections after tuning, in their order, each as soon as it is made.
 
@@ -233,7 +233,7 @@ class Tuner:
             yield from self([projection], callback, number)
 
     def __call__(
-        self, projections: Sequence[Projection], callback: Callable[[int, Step], None] | None = None, first: int = 0
+        self, projections: Sequence[Projection], callback: Callable[[int, Step], object] | None = None, first: int = 0
     ) -> list[Projection]:
         """Tune one network to all these pictures. Each result has its pivot, and the network to be saved with it.
 
@@ -266,7 +266,7 @@ class Tuner:
         return [self._result(picture, tuned, record, history[:, i]) for i, picture in enumerate(pictures)]
 
     def _descend(
-        self, network: torch.nn.Module, pictures: Sequence[_Picture], report: Callable[[Step], None]
+        self, network: torch.nn.Module, pictures: Sequence[_Picture], report: Callable[[Step], object]
     ) -> torch.Tensor:
         """Move the network's weights. Returns the distances of all pictures in each pass before their steps, (steps, N)."""
         groups = self._groups(network)

@@ -1,6 +1,6 @@
 """Choose the adapter for a network, and check the priors, codes and classes that a user passes in."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ PROTOCOLS: tuple[tuple[type, type[StyleAdapter] | type[LatentAdapter]], ...] = (
     (SoundGenerator, SoundAdapter),
 )
 """The protocols of networks, and the adapter for each, in the order in which they are tried."""
+Given = TypeVar("Given", bound=GeneratorAdapter)
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
@@ -53,7 +54,7 @@ def _missing(network: object, protocol: type) -> list[str]:
     return [name for name in protocol.__annotations__ if not hasattr(network, name)]
 
 
-def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:
+def with_prior(generator: Given, family: str | None) -> Given:
     """The same generator with another prior, that is, another distribution of its latents z.
 
     Args:

@@ -43,13 +43,13 @@ def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) 
 
 
 def read_direction(
-    extra: Mapping[str, Any], trunk: torch.nn.Module | None, z_dim: int, normalized: bool, file: str
+    extra: Mapping[str, Any], trunk: Any, z_dim: int, normalized: bool, file: str
 ) -> DirectionDiscriminator | None:
     """The averaged discriminator of a file, in eval mode and without gradients; None if the file has none.
 
     Args:
         extra: `NetworkFile.extra`.
-        trunk: the file's D. It is copied, and the tensors of the copy are replaced.
+        trunk: the file's D, a `networks.direction.Trunk`, or None. It is copied, and the tensors of the copy are replaced.
         z_dim: the size of the generator's z.
         normalized: True if the generator divides z by its root mean square.
         file: the name of the file, for errors.
