@@ -128,6 +128,7 @@ class WaveGANDiscriminator(torch.nn.Module):
     """
 
     c_dim = 0
+    compares_batch = False
 
     def __init__(
         self,
@@ -154,11 +155,12 @@ class WaveGANDiscriminator(torch.nn.Module):
             self.add_module(f"down{i}", module)
             if batch_norm and (i > 1 or arrangement == "port"):
                 self.add_module(f"down{i}_norm", torch.nn.BatchNorm1d(channels, EPS[arrangement]))
-        self.out = torch.nn.Linear(channels * samples, 1)
+        self.num_features = channels * samples
+        self.out = torch.nn.Linear(self.num_features, 1)
         _draw_weights(self)
 
-    def forward(self, sounds: torch.Tensor) -> torch.Tensor:
-        """Scores (N, 1) of sounds (N, num_channels, length)."""
+    def features(self, sounds: torch.Tensor) -> torch.Tensor:
+        """The input of the last layer, (N, num_features), for sounds (N, num_channels, length)."""
         x = sounds
         for i in range(1, len(self.strides) + 1):
             x = getattr(self, f"down{i}")(x)
@@ -166,7 +168,15 @@ class WaveGANDiscriminator(torch.nn.Module):
             x = torch.nn.functional.leaky_relu(x if norm is None else norm(x), 0.2)
             if self.training and self.phase_shuffle and i < len(self.strides):
                 x = shuffled(x, self.phase_shuffle)
-        return self.out(x.flatten(1))
+        return x.flatten(1)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) from `features`. There are no classes, so ``c`` is None or empty."""
+        return self.out(features)
+
+    def forward(self, sounds: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) of sounds (N, num_channels, length)."""
+        return self.score(self.features(sounds), c)
 
 
 def shuffled(x: torch.Tensor, most: int) -> torch.Tensor:

@@ -197,7 +197,7 @@ class StyleGAN2Loss:
             if r1:
                 with no_weight_gradients():
                     (slope,) = torch.autograd.grad(logits.sum(), real_img, create_graph=True)
-                penalty = slope.square().sum(dim=[1, 2, 3])[:, None]
+                penalty = slope.square().flatten(1).sum(dim=1, keepdim=True)
                 self.stats.add("r1_penalty", penalty)
                 loss = loss + penalty * (self.r1_gamma / 2)
             # Nothing times the logits gives every parameter a gradient, so that Adam counts the step for all of them.
@@ -211,13 +211,13 @@ class StyleGAN2Loss:
         """The weighted penalty (N, 1) of WGAN-GP, at a random point between each real and a generated picture."""
         with torch.no_grad():
             img, _ = self.run_G(gen_z, gen_c)
-            share = torch.rand([len(img), 1, 1, 1], device=img.device)
+            share = torch.rand([len(img)] + [1] * (img.ndim - 1), device=img.device)
             between = real_img.detach().lerp(img, share)
         between.requires_grad_(True)
         logits = self.run_D(between, real_c)
         (slope,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
         # The root has no slope at zero.
-        penalty = ((slope.square().sum(dim=[1, 2, 3])[:, None] + 1e-12).sqrt() - 1).square()
+        penalty = ((slope.square().flatten(1).sum(dim=1, keepdim=True) + 1e-12).sqrt() - 1).square()
         self.stats.add("gradient_penalty", penalty)
         return logits * 0 + penalty * self.r1_gamma
 
