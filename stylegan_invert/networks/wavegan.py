@@ -179,6 +179,38 @@ class WaveGANDiscriminator(torch.nn.Module):
         return self.score(self.features(sounds), c)
 
 
+class SpectrogramDiscriminator(torch.nn.Module):
+    """A discriminator of spectrograms (N, C, F, T), which may help the one of waveforms in training.
+
+    Convolutions of 3x3 with the stride 2, each with twice as many channels as the one before, down to 8 frames or
+    frequencies, and a linear layer.
+
+    Args:
+        num_channels: channels of a sound.
+        frequencies: the number of frequencies.
+        frames: the number of frames.
+        dim: channels behind the first convolution.
+
+    Source: discriminators of spectrograms are those of Jang et al., "UnivNet" (2021), section 2.2, in a small form.
+    """
+
+    def __init__(self, num_channels: int, frequencies: int, frames: int, dim: int):
+        super().__init__()
+        self.convs = torch.nn.ModuleList()
+        n, m = num_channels, dim
+        while min(frequencies, frames) > 8:
+            self.convs.append(torch.nn.Conv2d(n, m, 3, stride=2, padding=1))
+            frequencies, frames, n, m = (frequencies + 1) // 2, (frames + 1) // 2, m, 2 * m
+        self.out = torch.nn.Linear(n * frequencies * frames, 1)
+
+    def forward(self, spectrograms: torch.Tensor) -> torch.Tensor:
+        """Scores (N, 1) of spectrograms (N, C, F, T)."""
+        x = spectrograms
+        for conv in self.convs:
+            x = torch.nn.functional.leaky_relu(conv(x), 0.2)
+        return self.out(x.flatten(1))
+
+
 def shuffled(x: torch.Tensor, most: int) -> torch.Tensor:
     """Maps (N, C, T), each shifted in time by a random number of samples from -most to most, and reflected at its ends.
 

@@ -19,13 +19,14 @@ from ..errors import TrainingError
 from ..files import plain
 from ..files.saved import tensor
 from ..generator.prior import Prior
+from ..losses.spectrogram import decibels
 from ..media.pictures import write_png
 from ..media.sound_set import SoundSet
 from ..network_files.families.direction_head import direction_tensors
 from ..network_files import safetensors_file
 from ..network_files.file import NetworkFile
 from ..networks.direction import DirectionDiscriminator
-from ..networks.wavegan import WaveGANDiscriminator, WaveGANGenerator
+from ..networks.wavegan import SpectrogramDiscriminator, WaveGANDiscriminator, WaveGANGenerator
 from . import loop
 from .gan_losses import DirectionLoss, StyleGAN2Loss
 from .precision import training_settings
@@ -65,12 +66,17 @@ class WaveGANTrainer:
         kind = DirectionLoss if options.head == "direction" else StyleGAN2Loss
         further = {"embedding_weight": options.embedding_weight} if options.head == "direction" else {}
         self.loss = kind(
-            self.device, _unmapped, lambda ws: self.G(ws[:, 0]), D, style_mixing_prob=0, r1_gamma=options.gamma,
+            self.device, _unmapped, self._sounds, D, style_mixing_prob=0, r1_gamma=options.gamma,
             pl_weight=0, adversarial=options.loss, **further,
         )  # fmt: skip
+        self.S = None
+        if options.spectrogram_weight > 0:
+            shape = spectrograms(torch.zeros([1, 1, options.length])).shape
+            self.S = SpectrogramDiscriminator(*shape[1:], options.dim).requires_grad_(False).to(device)
         self.optimisers = {
             name: torch.optim.Adam(module.parameters(), options.lr, (options.beta1, options.beta2))
-            for name, module in (("G", G), ("D", D))
+            for name, module in (("G", G), ("D", D), ("S", self.S))
+            if module is not None
         }
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
 
@@ -84,6 +90,8 @@ class WaveGANTrainer:
             self._phase("D", "main", *real, 1)
             if self.steps % o.penalty_interval == 0:
                 self._phase("D", "reg", *real, o.penalty_interval)
+            if self.S is not None:
+                self._judge_spectrograms(real[0])
             self.nimg += o.batch
             self.steps += 1
         self._phase("G", "main", *real, 1)
@@ -95,9 +103,42 @@ class WaveGANTrainer:
         z = PRIOR.sample([self.options.batch, self.options.z_dim], torch.default_generator).to(self.device)
         optimiser.zero_grad(set_to_none=True)
         module.requires_grad_(True)
-        self.loss.accumulate_gradients(name + kind, real, c, z, c, gain)
+        if name == "G" and self.S is not None:
+            self._please_spectrograms(z, c)
+        else:
+            self.loss.accumulate_gradients(name + kind, real, c, z, c, gain)
         module.requires_grad_(False)
         optimiser.step()
+
+    def _please_spectrograms(self, z, c):
+        a = self.loss.adversarial
+        logits, further = self.loss.judge_generated(z, c, for_G=True)
+        loss = a.G(logits)
+        self.loss.stats.add("loss/G", loss)
+        seen = a.G(self.S(spectrograms(self._shown)))
+        self.loss.stats.add("loss/G_spec", seen)
+        (loss + further + self.options.spectrogram_weight * seen).mean().backward()
+
+    def _judge_spectrograms(self, real):
+        o, a, S = self.options, self.loss.adversarial, self.S
+        self.optimisers["S"].zero_grad(set_to_none=True)
+        S.requires_grad_(True)
+        reg = self.steps % o.penalty_interval == 0
+        fake, real = spectrograms(self._shown.detach()), spectrograms(real).requires_grad_(reg)
+        lf, lr = S(fake), S(real)
+        self.loss.stats.add("spec/fake", lf)
+        self.loss.stats.add("spec/real", lr)
+        loss = (a.D_fake(lf) + a.D_real(lr)).mean()
+        if reg:
+            (slope,) = torch.autograd.grad(lr.sum(), real, create_graph=True)
+            loss = loss + o.penalty_interval * o.spectrogram_gamma / 2 * slope.square().flatten(1).sum(1).mean()
+        loss.backward()
+        S.requires_grad_(False)
+        self.optimisers["S"].step()
+
+    def _sounds(self, ws: torch.Tensor) -> torch.Tensor:
+        self._shown = self.G(ws[:, 0])
+        return self._shown
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -124,7 +165,8 @@ class WaveGANTrainer:
             )
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        return {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema}
+        modules = {"G": self.G, "D": self.D, "G_ema": self.G_ema, "D_ema": self.D_ema, "S": self.S}
+        return {name: module for name, module in modules.items() if module is not None}
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint must hold: tensors and plain values."""
@@ -217,6 +259,10 @@ def build(o: WaveGANOptions) -> tuple[WaveGANGenerator, WaveGANDiscriminator | D
     if o.head == "direction":
         return G, DirectionDiscriminator(D, o.z_dim, False, PRIOR.family)
     return G, D
+
+
+def spectrograms(sounds: torch.Tensor) -> torch.Tensor:
+    return decibels(sounds, 256, 64).clamp(min=-60)[:, :, :128] / 30 + 1
 
 
 def _unmapped(z: torch.Tensor, c: torch.Tensor, **kwargs: Any) -> torch.Tensor:

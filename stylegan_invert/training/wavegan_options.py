@@ -42,6 +42,8 @@ class WaveGANOptions:
         "loss, least squares, or hinge.",
     )
     gamma: float = option(10, 0, 1e6, help="Weight of the penalty on the discriminator's gradient: that of wgan-gp, or R1.")
+    spectrogram_weight: float = option(0, 0, 1e6, help="w")
+    spectrogram_gamma: float = option(1, 0, 1e6, help="w")
     penalty_interval: int = option(1, 1, 10**6, whole=True, help="The penalty is computed in every so many steps.")
     d_steps: int = option(5, 1, 1000, whole=True, help="Steps of the discriminator for each of the generator.")
     batch: int = option(64, 1, 10**6, whole=True, help="Recordings per step of the discriminator.")
