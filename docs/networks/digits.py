@@ -25,7 +25,10 @@ def spectrograms(path: str, **chosen: object) -> tuple[torch.Tensor, torch.Tenso
     """The spectrograms (N, 1, 40, 128) of recordings, and their digits (N,)."""
     data = SoundSet(path, LENGTH, RATE, "peak", "names", **chosen)
     data.check()
-    parts = [levels(torch.from_numpy(data.sounds(range(i, min(i + 100, len(data))))) / 32767) for i in range(0, len(data), 100)]
+    parts = [
+        levels(torch.from_numpy(data.sounds(range(i, min(i + 100, len(data))))) / 32767)
+        for i in range(0, len(data), 100)
+    ]
     return torch.cat(parts), torch.from_numpy(data.labels).argmax(dim=1)
 
 
@@ -72,7 +75,9 @@ def main(path: str, out: str) -> None:
             adam.step()
             schedule.step()
     network.eval()
-    print(f"{time.process_time() - start:.0f} CPU seconds; on the speakers that it heard: {accuracy(network, x, digits):.1%}")
+    print(
+        f"{time.process_time() - start:.0f} CPU seconds; on the speakers that it heard: {accuracy(network, x, digits):.1%}"
+    )
     for pattern in UNHEARD:
         print(f"on {pattern}, never heard: {accuracy(network, *spectrograms(path, only=[pattern])):.1%}")
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, out)

@@ -52,7 +52,9 @@ class _Entry(NamedTuple):
     crc: int
 
 
-def read_variables(index: bytes | bytearray, file: str, shard: Callable[[int, int], memoryview]) -> dict[str, TensorRecord]:
+def read_variables(
+    index: bytes | bytearray, file: str, shard: Callable[[int, int], memoryview]
+) -> dict[str, TensorRecord]:
     """The variables of a checkpoint by name.
 
     Args:
@@ -68,7 +70,9 @@ def read_variables(index: bytes | bytearray, file: str, shard: Callable[[int, in
         header = dict((number, value) for number, _, value in _message(table.pop("", b"")))
         count = header.get(1, 0)
         if type(count) is not int or not 1 <= count <= MAX_SHARDS or header.get(2, 0) != 0:
-            raise _Damaged(f"its header names {printable(str(count), 20)} files of data, or other bytes than lowest first")
+            raise _Damaged(
+                f"its header names {printable(str(count), 20)} files of data, or other bytes than lowest first"
+            )
         entries = {name: entry for name, value in table.items() if (entry := _entry(value, name)) is not None}
     except _Damaged as e:
         raise NetworkFileError(file, "", f"it is no index of a TensorFlow checkpoint, or is damaged: {e}") from None
@@ -79,9 +83,13 @@ def read_variables(index: bytes | bytearray, file: str, shard: Callable[[int, in
     for name, entry in entries.items():
         data = shards.get(entry.shard, memoryview(b""))[entry.offset : entry.offset + entry.size]
         if len(data) != entry.size:
-            raise NetworkFileError(file, name, f"it ends behind the end of file {entry.shard} of the data, which is cut off")
+            raise NetworkFileError(
+                file, name, f"it ends behind the end of file {entry.shard} of the data, which is cut off"
+            )
         if masked_crc32c(data) != entry.crc:
-            raise NetworkFileError(file, name, "its bytes have another checksum than the one stored; the data is damaged")
+            raise NetworkFileError(
+                file, name, "its bytes have another checksum than the one stored; the data is damaged"
+            )
         strides = [math.prod(entry.shape[i + 1 :]) for i in range(len(entry.shape))]
         records[name] = TensorRecord(Storage(entry.kind, data), 0, entry.shape, tuple(strides))
     return records

@@ -4,13 +4,12 @@ The classifier is trained by this project (``docs/networks/digits.py``) and come
 """
 
 import functools
-import math
 
 import torch
 
 from .. import pretrained
 from ..networks.digits import DigitClassifier
-from .spectrogram import SoundDistance, magnitudes, mel_filters
+from .spectrogram import magnitudes, mel_filters
 from .weight_files import with_weights
 
 FILE = "digits.safetensors"

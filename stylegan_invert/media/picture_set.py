@@ -44,6 +44,7 @@ class PictureSet:
         last: the number of the first picture after those that are used; None uses all to the end.
 
     Attributes:
+        what: what it holds, in words.
         names: the names of the pictures, in order; mirrored pictures have none of their own.
         labels: (len(names), c_dim) float32.
         resolution: the side of the pictures in pixels.
@@ -54,6 +55,8 @@ class PictureSet:
     Raises:
         TrainingError: there are no pictures, or the labels are missing or wrong.
     """
+
+    what = "pictures"
 
     def __init__(
         self,
@@ -93,6 +96,11 @@ class PictureSet:
         """The arguments with which the same set can be built again."""
         shape = {"path": self.path, "resolution": self.resolution, "channels": self.channels}
         return {**shape, "use_labels": self.c_dim > 0, "mirror": self.mirror, **self._span}
+
+    @property
+    def size(self) -> str:
+        """The shape of a picture in words."""
+        return f"{self.resolution}x{self.resolution}"
 
     def __len__(self) -> int:
         """The number of pictures, with the mirrored ones."""
@@ -150,6 +158,7 @@ class PictureSet:
         Yields:
             Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32; of ``rows`` only, if they are given.
         """
+
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
             tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)

@@ -40,6 +40,7 @@ class SoundSet:
         leave_out: patterns of which these names match none.
 
     Attributes:
+        what: what it holds, in words.
         names: the names of the sounds, in order.
         labels: (len(names), c_dim) float32.
         c_dim: the number of classes, or of entries of a label; 0 for a set without labels.
@@ -49,7 +50,7 @@ class SoundSet:
         TrainingError: there are no sounds, or the labels are missing or wrong.
     """
 
-    mirror = False
+    what = "recordings"
 
     def __init__(
         self,
@@ -94,6 +95,11 @@ class SoundSet:
         """The arguments with which the same set can be built again."""
         shape = {"path": self.path, "length": self.length, "sample_rate": self.sample_rate, "level": self.level}
         return {**shape, "labels": self._source, "only": list(self.only), "leave_out": list(self.leave_out)}
+
+    @property
+    def size(self) -> str:
+        """The shape of a sound in words."""
+        return self.medium.describe()
 
     def __len__(self) -> int:
         """The number of sounds."""
