@@ -131,7 +131,8 @@ class NetworkFile:
         if self._direction is None and "direction" in self.extra:
             G, D = self.G, self["D"]
             with downloaded(self._source):
-                self._direction = read_direction(self.extra, D, G.z_dim, normalizes_z(G), self.file)
+                prior = getattr(G, "z_prior", "normal")
+                self._direction = read_direction(self.extra, D, G.z_dim, normalizes_z(G), self.file, prior)
         return self._direction
 
     @property
