@@ -22,7 +22,7 @@ SCHEME = "hf://"
 FORM = "hf://OWNER/REPOSITORY/FILE, perhaps with @REVISION after the repository"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 ADDRESS = re.compile(
-    rf"hf://(?P<repository>{NAME}/{NAME})(?:@(?P<revision>refs/[a-z]+/[^/@\s]+|[^/@\s]+))?(?:/(?P<file>[^\s]*))?",
+    rf"hf://(?P<repository>{NAME}/{NAME})(?:@(?P<revision>refs/[a-z]+/[^/@\s]+|[^/@\s]+))?(?:/(?P<file>.*))?",
     re.IGNORECASE,
 )
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,6 +40,7 @@ _REASONS = {
     "BadRequestError": "the server refused the request as malformed",
     "HFValidationError": f"it is no address of a repository; expected {FORM}",
     "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    "LocalEntryNotFoundError": "it is not in the cache, and the server cannot be reached",
     "ProxyError": "the proxy cannot be reached",
     "TimeoutException": "the server did not answer in time",
     "ConnectError": "the server cannot be reached (is there a network?)",
@@ -220,6 +221,8 @@ def _names(error: Exception) -> list[str]:
 
 def _reason(error: Exception) -> str:
     """An error of huggingface_hub in words."""
+    if type(error) is RuntimeError and isinstance(error.__cause__, Exception):  # so it tells that an upload failed
+        return _reason(error.__cause__)
     names = _names(error)
     reason = next((_REASONS[name] for name in names if name in _REASONS), None)
     if reason is None and "HfHubHTTPError" in names:

@@ -76,7 +76,7 @@ def write_hub_folder(
     if wrong is not None:
         raise ValueError(f"the metric {printable(wrong, 80)!r} is {numbers[wrong]}; expected a finite number")
     read = [one if isinstance(one, Direction) else read_direction(find_direction(one), generator) for one in directions]
-    files = [f"{DIRECTIONS}/{safe_name(direction.name)}{SUFFIX}" for direction in read]
+    files = [f"{DIRECTIONS}/{_slug(direction.name)}{SUFFIX}" for direction in read]
     twice = next((file for file in files if files.count(file) > 1), None)
     if twice is not None:
         raise ValueError(f"two directions would be {twice}; give them different names")
@@ -217,6 +217,11 @@ def _card(
         origin = f"the file with SHA-256 `{net.tuned_from}`" if net.tuned_from else "a network of no file"
         lines += [f"It was tuned to pictures, from {origin}.", ""]
     return "\n".join(head + lines)
+
+
+def _slug(name: str) -> str:
+    """A name as the name of a file that needs no quotes in a shell."""
+    return re.sub(r"[^\w.]+", "-", safe_name(name)).strip("-_") or "direction"
 
 
 def _number(value: Any) -> str:
