@@ -57,7 +57,7 @@ class UserPath(click.ParamType):
 
 
 class NetworkSource(UserPath):
-    """The path, URL or short name of a network. A misspelt one is refused here, before torch is imported."""
+    """The path, URL, address on the Hub or short name of a network. A misspelt one is refused here, before torch is imported."""
 
     name = "path"
 
@@ -164,7 +164,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         required=True,
         type=NetworkSource(),
         metavar="NET",
-        help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
+        help="Network file: a path, a URL, hf://OWNER/REPOSITORY, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or one that comes with this package: cats64-de, cats32-de, cats32, faces64.",
     )(assume_option(function))
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import printable
-from ..files.writing import safe_name, sha256_of_file, staged
+from ..files.writing import sha256_of_file, staged
 from ..generator import adapt
 from ..generator.directions import Direction
 from ..io import hub
@@ -221,7 +221,7 @@ def _card(
 
 def _slug(name: str) -> str:
     """A name as the name of a file that needs no quotes in a shell."""
-    return re.sub(r"[^\w.]+", "-", safe_name(name)).strip("-_") or "direction"
+    return re.sub(r"[^\w.]+", "-", name).strip("-._")[:80] or "direction"
 
 
 def _number(value: Any) -> str:
