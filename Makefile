@@ -18,8 +18,8 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(PYTEST) -m 'not slow'
 
-# All tests, with the sweeps that "make test" leaves out.
-test-all: $(VENV)/installed
+# All tests, with the sweeps that "make test" leaves out, and the building of the site.
+test-all: $(VENV)/docs-installed
 	$(BIN)/ruff check .
 	$(PYTEST)
 
@@ -38,8 +38,11 @@ fuzz-guided: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet atheris
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_atheris.py $(TARGET) $(SECONDS)
 
-docs: $(VENV)/installed
+# The site in out/site, and docs/cli.md, which has the same commands for readers of the repository.
+docs: $(VENV)/docs-installed
 	$(BIN)/python tests/test_docs.py --write
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/site docs out/site
+	@echo "look at out/site/index.html"
 
 # make bench OFFICIAL=../stylegan2-ada-pytorch times this project beside the official code.
 bench: $(VENV)/installed
@@ -74,6 +77,10 @@ $(VENV)/installed: setup.py constraints.txt
 	@echo "installing torch and what else constraints.txt names into $(VENV); this takes a minute or more"
 	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'  # -qq prints errors, no warnings
 	@echo "installed"
+	@touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 clean:

@@ -24,14 +24,17 @@ def parameter_type(check: Check) -> click.ParamType:
     return Number(check.low, high, min_open=check.above)
 
 
-def click_option(field: dataclasses.Field, default_text: str | None = None) -> Callable[[Callable], Callable]:
+def click_option(
+    field: dataclasses.Field, default_text: str | None = None, note: str = ""
+) -> Callable[[Callable], Callable]:
     """A click option for a field of an options class. Its value is None if it is not used on the command line.
 
     Args:
         field: a field that was made by `stylegan_invert.options.option` and has a flag.
         default_text: the default as ``--help`` states it; None takes the field's own default.
+        note: what ``--help`` says of the option besides.
     """
-    check, about = field.metadata["check"], field.metadata["help"]
+    check, about = field.metadata["check"], field.metadata["help"] + note
     if default_text is None:
         default_text = field.metadata["unset"] or text_of_default(field.default)
     return click.option(

@@ -22,7 +22,7 @@ from ..networks.direction import DirectionDiscriminator
 from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
-from .families.direction_head import NORMALIZE_Z, UNIFORM_Z, normalize_z, read_direction, uniform_z
+from .families.direction_head import NORMALIZE_Z, UNIFORM_Z, normalize_z, normalizes_z, read_direction, uniform_z
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
 from .sources import beside as beside_source
@@ -132,7 +132,7 @@ class NetworkFile:
         if self._direction is None and "direction" in self.extra:
             G, D = self.G, self["D"]
             with downloaded(self._source):
-                self._direction = read_direction(self.extra, D, G.z_dim, G.mapping.normalize_z, self.file)
+                self._direction = read_direction(self.extra, D, G.z_dim, normalizes_z(G), self.file)
         return self._direction
 
     @property

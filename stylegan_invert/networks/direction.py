@@ -151,8 +151,12 @@ class Trunk(Protocol):
     """
 
     c_dim: int
-    num_features: int
-    compares_batch: bool
+
+    @property
+    def num_features(self) -> int: ...
+
+    @property
+    def compares_batch(self) -> bool: ...
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
         """(N, num_features) from pictures."""
@@ -199,7 +203,7 @@ class DirectionDiscriminator(RecordedModule):
 
     judges = True
 
-    def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
+    def __init__(self, trunk: Trunk, z_dim: int, normalize_z: bool = True):
         if trunk.compares_batch:
             raise ValueError(
                 "the discriminator compares the pictures of a batch (mbstd_num_channels is not 0), and an embedding "
@@ -216,7 +220,7 @@ class DirectionDiscriminator(RecordedModule):
         n = z_dim + 1
         self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=_bias_of_outputs(n))
         with torch.no_grad():
-            self.outputs.weight += torch.randn([1, trunk.num_features])
+            self.outputs.weight.add_(torch.randn([1, trunk.num_features]))
 
     def embed(self, img: torch.Tensor) -> Embedding:
         """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""
@@ -272,6 +276,7 @@ class AttachedDirection(DirectionDiscriminator):
     """
 
     judges = False
+    trunk: Discriminator
 
     def __init__(self, trunk: Discriminator, z_dim: int, normalize_z: bool = True):
         RecordedModule.__init__(self)

@@ -4,6 +4,8 @@ Donahue, McAuley & Puckette, "Adversarial Audio Synthesis" (2019), appendix D; t
 chrisdonahue/wavegan. Sounds are tensors (N, channels, samples) in [-1, 1].
 """
 
+from typing import Any
+
 import torch
 
 KERNEL = 25  # taps of every convolution
@@ -65,7 +67,9 @@ class WaveGANGenerator(torch.nn.Module):
         z_prior: str = "uniform",
     ):
         super().__init__()
-        self.init_kwargs = dict(length=length, z_dim=z_dim, dim=dim, num_channels=num_channels, upsample=upsample)
+        self.init_kwargs: dict[str, Any] = dict(
+            length=length, z_dim=z_dim, dim=dim, num_channels=num_channels, upsample=upsample
+        )
         self.init_kwargs |= dict(batch_norm=batch_norm, post_taps=post_taps, arrangement=arrangement)
         self.init_kwargs |= dict(sample_rate=sample_rate, z_prior=z_prior)
         strides = strides_of(length)
@@ -139,7 +143,9 @@ class WaveGANDiscriminator(torch.nn.Module):
         phase_shuffle: int = 2,
     ):
         super().__init__()
-        self.init_kwargs = dict(length=length, dim=dim, num_channels=num_channels, batch_norm=batch_norm)
+        self.init_kwargs: dict[str, Any] = dict(
+            length=length, dim=dim, num_channels=num_channels, batch_norm=batch_norm
+        )
         self.init_kwargs |= dict(arrangement=arrangement, phase_shuffle=phase_shuffle)
         self.strides = strides_of(length)
         _check_words(arrangement=(arrangement, ARRANGEMENTS))
@@ -204,8 +210,9 @@ class _Transposed(torch.nn.ConvTranspose1d):
         self.more = 2 if port and stride == 2 else 0  # samples above the multiple
         self.cut = not port
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x)[..., : x.shape[2] * self.stride[0]] if self.cut else super().forward(x)
+    def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        x = super().forward(input, output_size)
+        return x[..., : input.shape[2] * self.stride[0]] if self.cut else x
 
 
 class _Repeated(torch.nn.Conv1d):

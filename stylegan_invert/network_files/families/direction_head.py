@@ -92,6 +92,12 @@ def normalize_z(extra: Mapping[str, Any]) -> bool:
     return bool(flag.all()) if isinstance(flag, torch.Tensor) else True
 
 
+def normalizes_z(G: torch.nn.Module) -> bool:
+    """True if a generator divides z by its root mean square."""
+    mapping = getattr(G, "mapping", None)
+    return bool(getattr(G, "normalize_latents", False) if mapping is None else mapping.normalize_z)
+
+
 def uniform_z(extra: Mapping[str, Any]) -> bool:
     """True if the generator brings z from N(0, 1) to U(-1, 1) first. Only those trained with that sampling do."""
     flag = extra.get(UNIFORM_Z)
