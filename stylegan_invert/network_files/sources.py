@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from .. import pretrained
-from ..errors import NetworkFileError, printable
+from ..errors import NetworkFileError, meant, printable
 from ..io import hub
 from ..io.download import SHORT_NAMES, cached_path, download, shown_url
 
@@ -41,7 +41,8 @@ def check(source: str | os.PathLike) -> None:
         mode = os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
-        hint = f"expected a path, a URL, hf://OWNER/REPOSITORY, or one of the short names {names}, ..."
+        near = meant(name, [*SHIPPED, *SHORT_NAMES])
+        hint = f"expected a path, a URL, hf://OWNER/REPOSITORY, or one of the short names {names} and others{near}"
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
