@@ -190,6 +190,7 @@ GROUPS = {
 @click.option(
     "--method",
     callback=_method_name,
+    shell_complete=lambda ctx, param, incomplete: [name for name in METHODS if name.startswith(incomplete)],
     metavar=f"[{'|'.join(METHODS)}]",
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
     + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
