@@ -78,7 +78,7 @@ def test_commands_of_pages_exist(page):
     """Every command in a page is taken apart by the program's own parsers, also where it cannot run here."""
     if page.name == "cli.md":
         pytest.skip("it is the program's own help")
-    for language, code in blocks(page.read_text(), "text", "bash"):
+    for _, code in blocks(page.read_text(), "text", "bash"):
         for line in commands(code):
             for command, args in calls(line):
                 assert_parsed(command, args, f"{page.name}: {line}")

@@ -190,7 +190,6 @@ GROUPS = {
 @click.option(
     "--method",
     callback=_method_name,
-    shell_complete=lambda ctx, param, incomplete: [name for name in METHODS if name.startswith(incomplete)],
     metavar=f"[{'|'.join(METHODS)}]",
     shell_complete=lambda ctx, param, begun: [name for name in METHODS if name.startswith(begun.lower())],
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
