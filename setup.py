@@ -61,6 +61,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "hub": ["huggingface-hub>=1.2"],  # the first whose downloads can be limited in size
         "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [
             "matplotlib",
@@ -75,6 +76,7 @@ setup(
             "wheel",
             "packaging",
             "torchmetrics>=1.0",
+            "huggingface-hub>=1.2",
         ],
     },
     entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},

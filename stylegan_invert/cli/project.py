@@ -191,6 +191,7 @@ GROUPS = {
     "--method",
     callback=_method_name,
     metavar=f"[{'|'.join(METHODS)}]",
+    shell_complete=lambda ctx, param, begun: [name for name in METHODS if name.startswith(begun.lower())],
     help=". ".join(f"{name}: {method.about}" for name, method in METHODS.items())
     + f".  [default: {'; '.join(f'{name} for {networks}' for name, networks in DEFAULTS.items())}]",
 )

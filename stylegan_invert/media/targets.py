@@ -56,7 +56,7 @@ class ZipPicture:
         return io.BytesIO(self.read())
 
 
-def contents(target: "Path | ZipPicture") -> bytearray:
+def contents(target: "str | os.PathLike | ZipPicture") -> bytearray:
     """The bytes of a target's file.
 
     Raises:

@@ -95,11 +95,14 @@ def _first(module: torch.nn.Module, part: str) -> torch.nn.Module | None:
 
 def finished(network: torch.nn.Module) -> torch.nn.Module:
     """A copy of a network in eval mode, without gradients, that has the weights which the network uses."""
-    result = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in list(result.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(_parametrizations(module)):
-                parametrize.remove_parametrizations(module, name)
+    result = copy.deepcopy(network).eval()
+    for module in [m for m in result.modules() if parametrize.is_parametrized(m)]:
+        # `parametrize.remove_parametrizations` would change the class, which the copy shares with the original.
+        weights = {name: getattr(module, name).detach() for name in _parametrizations(module)}
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in weights.items():
+            module.register_parameter(name, torch.nn.Parameter(value))
     return result.requires_grad_(False)
 
 
