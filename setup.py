@@ -21,6 +21,7 @@ setup(
     + [f"stylegan_invert.{name}" for name in AT_THE_TOP],
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
     package_data={
+        "stylegan_invert": ["py.typed"],
         "stylegan_invert.ops": ["csrc/*"],
         "stylegan_invert.analysis": ["report.html", "report.js"],
         "stylegan_invert.pretrained": [
@@ -50,17 +51,22 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "hub": ["huggingface-hub>=1.2"],  # the first whose downloads can be limited in size
         "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [
             "matplotlib",
             "pytest",
             "pytest-xdist",
             "hypothesis",
+            "mypy>=1.14",
             "ruff",
+            "types-requests",
+            "types-tqdm",
             "setuptools",
             "wheel",
             "packaging",
             "torchmetrics>=1.0",
+            "huggingface-hub>=1.2",
         ],
     },
     entry_points={"console_scripts": ["stylegan-invert = stylegan_invert.cli.main:main"]},

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stylegan_invert.errors import ProjectionError, printable
+from stylegan_invert.errors import ProjectionError, meant, printable
 from stylegan_invert.losses.base import as_rgb
 from stylegan_invert.media.pictures import read_mask
 
@@ -339,7 +339,9 @@ def parse(observe: Any) -> Observation | None:
 def _one(text: str) -> Observation:
     name, colon, rest = text.strip().partition(":")
     if name not in OBSERVATIONS:
-        raise ProjectionError(f"observation {printable(repr(text), 80)} is unknown; expected {FORMS}")
+        raise ProjectionError(
+            f"observation {printable(repr(text), 80)} is unknown; expected {FORMS}{meant(name, OBSERVATIONS)}"
+        )
     given = ([os.path.expanduser(rest)] if name == "mask" else rest.split(":")) if colon else []
     fewest, most = (name != "grey"), _MOST.get(name, 1)
     if not fewest <= len(given) <= most:

@@ -133,6 +133,7 @@ class Projector:
         self.fit_targets = self.method.load()
         self._samples: dict[tuple[float, ...], Samples] = {}
         self._prepared = False
+        self.memory: Memory | None = None  # of one target, measured where a run asks for it
 
     def _loss_for(self, loss: str | Distance | None, own_loss: str | None) -> str | Distance:
         """The user's loss, or the method's if it compares outputs of this kind, or else the medium's."""
@@ -346,6 +347,31 @@ class Projector:
         )
         return run.projections()
 
+    def targets_per_pass(self, batch: int | str) -> int:
+        """How many targets are computed together. For "auto" the memory of one is measured on CUDA, at the first call.
+
+        Args:
+            batch: as for `project`.
+        """
+        device = self.generator.device
+        if self.searches_class:
+            return 1
+        if self.method.one_pass:
+            return ONE_PASS_BATCH if batch == "auto" else max(batch, ONE_PASS_BATCH)
+        if device.type == "cpu" or not self.options.shares_passes:
+            return 1
+        if batch != "auto":
+            return batch
+        if device.type != "cuda":
+            return 1  # the memory of a step can be measured on CUDA only
+        if self.memory is None:
+            self.prepare()
+            one = torch.zeros([1, *self.view.seen.shape], device=device)
+            center = self.generator.center(self.method.space or "z", self.c)
+            self.memory = measure(self.generator, self.distance, one, center, self.view.observe)
+            self._fitting = self.memory.fitting(free(device))
+        return max(1, self._fitting // self.options.codes_per_target)
+
     @cached_property
     def reported(self) -> tuple[dict[str, Distance], dict[str, Any]]:
         """The distances that results report, on the generator's device, and the entries of the record about them."""
@@ -408,8 +434,10 @@ class _Run:
         self.targets = Targets(targets, self.view.given, reading, read_first)
         self.truth = None if truth is None else Targets(truth, projector.medium, reading, read_first)
         self.network = {**projector.medium.about(), **_source(projector.network)}
-        self.memory: Memory | None = None
-        self.together = self._targets_per_pass()
+        self.together = 1 if sequence else projector.targets_per_pass(batch)
+        self.memory = projector.memory if batch == "auto" else None
+        if self.memory is not None:
+            self.together = min(self.together, len(self.targets))
         self.previous: Code | None = None  # the result of the frame before
 
     def _check_observation(self, targets: Sequence[Target], truth: Sequence[Target] | None) -> None:
@@ -436,24 +464,6 @@ class _Run:
             raise ProjectionError(
                 f"seed has no effect here: method {projector.name!r} as asked for draws no random numbers; leave it out"
             )
-
-    def _targets_per_pass(self) -> int:
-        projector, device = self.projector, self.projector.generator.device
-        if self.sequence or projector.searches_class:
-            return 1
-        if projector.method.one_pass:
-            return ONE_PASS_BATCH if self.batch == "auto" else max(self.batch, ONE_PASS_BATCH)
-        if device.type == "cpu" or not projector.options.shares_passes:
-            return 1
-        if self.batch != "auto":
-            return self.batch
-        if device.type != "cuda":
-            return 1  # the memory of a step can be measured on CUDA only
-        one = self.view.seen.tensor(self.view.stored(torch.from_numpy(self.targets[0][0][None])), device)
-        center = projector.generator.center(projector.method.space or "z", projector.c)
-        self.memory = measure(projector.generator, projector.distance, one, center, self.view.observe)
-        codes = self.memory.fitting(free(device))
-        return max(1, min(codes // projector.options.codes_per_target, len(self.targets)))
 
     def projections(self) -> Iterator[Projection]:
         """The results, in the order of the targets."""

@@ -211,6 +211,10 @@ class Tuner:
                 "tune_layers has no parameter whose resolution is known, which the schedule progressive needs"
             )
 
+    def targets_per_pass(self, batch: int | str) -> int:
+        """`Projector.targets_per_pass`."""
+        return self.projector.targets_per_pass(batch)
+
     def project(self, targets: Sequence[Target], **arguments: Any) -> Iterator[Projection]:
         """`Projector.project`, and then `each`. The arguments are the same."""
         checkpoints = arguments.get("checkpoints")

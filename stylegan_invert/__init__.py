@@ -43,7 +43,9 @@ _LAZY = {
     "adopt": "network_files.live",
     "load": "network_files.file",
     "project": "projectors",
+    "push_to_hub": "network_files.publish",
     "save": "network_files.file",
+    "write_hub_folder": "network_files.publish",
 }
 
 __all__ = [
@@ -62,7 +64,9 @@ __all__ = [
     "adopt",
     "load",
     "project",
+    "push_to_hub",
     "save",
+    "write_hub_folder",
 ]
 
 

@@ -63,7 +63,13 @@ def test_each_method_has_a_page_and_a_figure():
     index = (folder / "index.md").read_text()
     for name in METHODS:
         text = (folder / f"{name}.md").read_text()
-        for part in (f"]({name}.png)", "\n$$", "\n**When to use it.**", f"{{method-options}} {name}\n", "\n## Source\n"):
+        for part in (
+            f"]({name}.png)",
+            "\n$$",
+            "\n**When to use it.**",
+            f"{{method-options}} {name}\n",
+            "\n## Source\n",
+        ):
             assert part in text, f"docs/methods/{name}.md has no {part!r}"
         assert f"\n{name}\n" in index
 
@@ -80,7 +86,7 @@ def test_commands_of_pages_exist(page):
     """Every command in a page is taken apart by the program's own parsers, also where it cannot run here."""
     if page.name == "cli.md":
         pytest.skip("it is the program's own help")
-    for language, code in blocks(page.read_text(), "text", "bash"):
+    for _, code in blocks(page.read_text(), "text", "bash"):
         for line in commands(code):
             for command, args in calls(line):
                 assert_parsed(command, args, f"{page.name}: {line}")
@@ -99,7 +105,9 @@ def test_commands_are_taken_apart():
 def test_public_names_are_in_the_reference():
     text = (DOCS / "reference" / "python.md").read_text()
     for name in si.__all__:
-        assert re.search(rf"^\.\. auto\w+:: {name}$", text, flags=re.MULTILINE), f"docs/reference/python.md has no {name}"
+        assert re.search(rf"^\.\. auto\w+:: {name}$", text, flags=re.MULTILINE), (
+            f"docs/reference/python.md has no {name}"
+        )
 
 
 @pytest.mark.slow
@@ -108,7 +116,17 @@ def test_site_is_built_without_a_warning(tmp_path):
     for package in ("sphinx", "furo", "myst_parser", "sphinx_click"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[docs]'")
     out = tmp_path / "site"
-    build = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-b", "html", "-d", str(tmp_path / "trees")]
+    build = [
+        "-m",
+        "sphinx",
+        "--quiet",
+        "--fail-on-warning",
+        "--keep-going",
+        "-b",
+        "html",
+        "-d",
+        str(tmp_path / "trees"),
+    ]
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, *build, str(DOCS), str(out)], check=True, env=settings)
     pages = {path.relative_to(out).with_suffix("").as_posix() for path in out.rglob("*.html")}

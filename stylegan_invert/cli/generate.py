@@ -7,6 +7,7 @@ import click
 
 from ..errors import StyleganInvertError
 from .common import (
+    Choice,
     Number,
     UserPath,
     class_option,
@@ -52,7 +53,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["projector", "generate"]),
+    type=Choice(["projector", "generate"]),
     help="How numbers become levels from 0 to 255. projector: as the official projector.py does, (x + 1) * 127.5. "
     "generate: as the official generate.py does, x * 127.5 + 128. Half of all numbers differ by one level.  "
     "[default: projector for --projected-w, generate for --seeds]",
@@ -81,7 +82,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
 @z_prior_option
 @click.option(
     "--noise-mode",
-    type=click.Choice(["const", "random", "none"]),
+    type=Choice(["const", "random", "none"]),
     default="const",
     show_default=True,
     help="Noise maps. const: those saved with the codes, else those in the network. random: new ones. none: no noise.",

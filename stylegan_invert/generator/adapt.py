@@ -12,7 +12,11 @@ from .prior import Prior
 from .sound import SoundAdapter, SoundGenerator
 from .style import StyleAdapter, StyleGenerator
 
-PROTOCOLS = ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter), (SoundGenerator, SoundAdapter))
+PROTOCOLS: tuple[tuple[type, type[StyleAdapter] | type[LatentAdapter]], ...] = (
+    (StyleGenerator, StyleAdapter),
+    (LatentGenerator, LatentAdapter),
+    (SoundGenerator, SoundAdapter),
+)
 """The protocols of networks, and the adapter for each, in the order in which they are tried."""
 
 
@@ -31,9 +35,9 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     named = f"{type(network).__module__}.{type(network).__qualname__}"
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"no way to project with a {named}; expected a network file, or a torch.nn.Module")
-    protocol, missing = lacking(network)
+    nearest, missing = lacking(network) or ("", [])
     raise TypeError(
-        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {protocol}. A generator of "
+        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {nearest}. A generator of "
         "an official repository is used by stylegan_invert.adopt(G)"
     )
 

@@ -75,5 +75,6 @@ def joined(codes: Sequence[Code]) -> Code:
     """
     first = codes[0]
     keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
-    c = None if first.c is None else torch.cat([code.c for code in codes])
+    labels = [code.c for code in codes if code.c is not None]
+    c = None if first.c is None else torch.cat(labels)
     return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)

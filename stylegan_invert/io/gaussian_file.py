@@ -132,9 +132,11 @@ def read_gaussian(path: str | os.PathLike, generator: GeneratorAdapter, c: torch
             raise Misfit(f"it is of class {facts['class']}, and {expected} was asked for")
         slope = generator.v_slope()
         if facts["slope"] != slope:
-            raise Misfit(f"slope is {facts['slope']:g}; the network has {slope:g}")
+            raise Misfit(f"slope is {facts['slope']:g}; the network has {slope}")
         (d,) = generator.code_shapes("w")["w"]
-        return Gaussian(**_checked(tensors, d), **{name: facts[name] for name in ("slope", "samples", "error")})
+        made = _checked(tensors, d)
+        numbers = facts["slope"], facts["samples"], facts["error"]
+        return Gaussian(made["mean"], made["variances"], made["axes"], *numbers)
     except Misfit as e:
         raise CodeFileError(f"{file}: {e}") from None
 

@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..errors import meant
 from .base import Distance, WeightedSum
 from .features import inception_features, squeezenet_features
 from .identity import load_identity
@@ -20,14 +21,14 @@ class Loss(NamedTuple):
     """One loss.
 
     Attributes:
-        make: a function that takes the path of the weight file, or None, and whether a TorchScript file may be run, and
-            returns the distance.
+        make: a function that takes the path of the weight file, or None where none is needed, and whether a TorchScript file
+            may be run, and returns the distance.
         weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without a weight file.
         required: True if the loss cannot be computed without its weight file.
         media: the kinds of output that it compares, by their names in `media.medium.MEDIA`.
     """
 
-    make: Callable[[File, bool], Distance]
+    make: Callable[[Any, bool], Distance]
     weights: str | None = None
     required: bool = False
     media: tuple[str, ...] = ("picture",)
@@ -80,6 +81,7 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
         if name not in LOSSES:
             raise ValueError(
                 f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in {DEFAULT_LOSS!r}"
+                + meant(name, LOSSES)
             )
         try:
             value = float(weight) if equals else 1.0
@@ -101,7 +103,8 @@ def unsuited(text: str, medium: str) -> list[str]:
 
 def weights_of(text: str) -> set[str]:
     """The names in `io.weights.WEIGHTS` of the weight files that the losses in a text can use; see `parse_terms`."""
-    return {LOSSES[name].weights for _, name in parse_terms(text)} - {None}
+    used = (LOSSES[name].weights for _, name in parse_terms(text))
+    return {name for name in used if name is not None}
 
 
 def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSum:
@@ -120,7 +123,7 @@ def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSu
     terms = parse_terms(text)
     for _, name in terms:
         loss = LOSSES[name]
-        if loss.required and files.get(loss.weights) is None:
+        if loss.required and files.get(loss.weights or "") is None:
             raise ValueError(f"{name!r} needs the file of its network; name one (--{loss.weights})")
     return WeightedSum(
         [(value, LOSSES[name].make(files.get(LOSSES[name].weights or ""), run_torchscript)) for value, name in terms]

@@ -7,11 +7,12 @@ that a sine from -1 to 1 has the magnitude 1.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .base import Distance, check_sounds
+from .base import Distance, check_sounds, total
 from .metrics import ssim
 
 FRAME, HOP = 256, 128  # those of the thesis
@@ -46,7 +47,7 @@ class SoundDistance(Distance):
     def check(self, outputs: torch.Tensor) -> None:
         check_sounds(outputs)
 
-    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def compare(self, a: Any, b: Any) -> torch.Tensor:
         return (a - b).abs().flatten(1).mean(dim=1)
 
 
@@ -79,6 +80,7 @@ class LogMel(SoundDistance):
 
     def __init__(self, sample_rate: int = 16000, bands: int = 64, frame: int = 512):
         super().__init__()
+        self.filters: torch.Tensor
         self.frame = frame
         self.register_buffer("filters", mel_filters(sample_rate, bands, frame), persistent=False)
 
@@ -116,13 +118,13 @@ class MultiResolutionSTFT(SoundDistance):
         return [magnitudes(sounds, frame, frame // 4) for frame in RESOLUTIONS]
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        total = 0.0
-        for x, y in zip(a, b):
+        def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             difference = (x - y).square().flatten(1).sum(dim=1)
             size = x.square().flatten(1).sum(dim=1)
             logarithms = (x.clamp(min=1e-4).log() - y.clamp(min=1e-4).log()).abs().flatten(1).mean(dim=1)
-            total = total + (difference / (size + 1e-6) + 1e-12).sqrt() + logarithms
-        return total / len(RESOLUTIONS)
+            return (difference / (size + 1e-6) + 1e-12).sqrt() + logarithms
+
+        return total(map(distance, a, b)) / len(RESOLUTIONS)
 
 
 def sound_metrics(target: torch.Tensor, sound: torch.Tensor, further: dict[str, Distance]) -> dict[str, float | None]:

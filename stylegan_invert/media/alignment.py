@@ -13,7 +13,8 @@ import contextlib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -264,7 +265,7 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def read_aligned(
-    path: str | os.PathLike | BinaryIO,
+    path: str | os.PathLike | BufferedIOBase,
     face: Face,
     resolution: int,
     channels: int,

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import PIL.Image
 
@@ -83,7 +83,7 @@ def heif_is_read() -> bool:
 
 
 @contextlib.contextmanager
-def decoded(file: BinaryIO, name: str, wanted: int) -> Iterator[tuple[PIL.Image.Image, int]]:
+def decoded(file: BufferedIOBase, name: str, wanted: int) -> Iterator[tuple[PIL.Image.Image, int]]:
     """A context manager that decodes a picture.
 
     Args:
@@ -122,7 +122,7 @@ def _guarded(name: str) -> Iterator[None]:
         raise ImageFileError(f"{name}: it is damaged or cut short ({reason})") from None
 
 
-def _opened(file: BinaryIO, name: str) -> PIL.Image.Image:
+def _opened(file: BufferedIOBase, name: str) -> PIL.Image.Image:
     """The picture with its header read. Pillow's own `open` refuses large JPEGs that could be decoded at half size."""
     head = file.read(16)
     file.seek(0)
@@ -143,7 +143,7 @@ def _opened(file: BinaryIO, name: str) -> PIL.Image.Image:
     raise ImageFileError(f"{name}: {NO_PICTURE}")
 
 
-def _within_limits(picture: PIL.Image.Image, file: BinaryIO, name: str, wanted: int) -> int:
+def _within_limits(picture: PIL.Image.Image, file: BufferedIOBase, name: str, wanted: int) -> int:
     """Refuse a picture whose decoding takes too much; the number by which its sides are divided in decoding."""
     width, height = picture.size
     most = FORMATS["JPEG" if picture.format == "MPO" else picture.format].most
@@ -168,7 +168,7 @@ def _within_limits(picture: PIL.Image.Image, file: BinaryIO, name: str, wanted: 
     return divided
 
 
-def _scans(file: BinaryIO) -> int:
+def _scans(file: BufferedIOBase) -> int:
     """The number of markers of scans in a JPEG."""
     place, count, last = file.tell(), 0, b""
     file.seek(0)

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 from dataclasses import asdict, dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 import PIL.Image
@@ -67,7 +67,7 @@ class Fitted:
 
 
 def read_picture(
-    path: str | os.PathLike | BinaryIO,
+    path: str | os.PathLike | BufferedIOBase,
     resolution: int,
     channels: int,
     fit: str = "crop",
@@ -149,7 +149,7 @@ class Upright:
 
 
 def read_upright(
-    path: str | os.PathLike | BinaryIO,
+    path: str | os.PathLike | BufferedIOBase,
     wanted: int,
     mode: str | None = None,
     background: str = "white",

@@ -5,8 +5,8 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import ImageFileError, printable
 from ..files.archive import Archive
@@ -51,7 +51,7 @@ class ZipPicture:
         """
         return self.archive.read(self.member, PICTURE, printable(str(self), 300))
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedIOBase:
         """A stream of its bytes; errors are those of `read`."""
         return io.BytesIO(self.read())
 

@@ -22,9 +22,10 @@ from ..networks.direction import DirectionDiscriminator
 from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
 from .assemble import Budget
-from .families.direction_head import NORMALIZE_Z, UNIFORM_Z, normalize_z, read_direction, uniform_z
+from .families.direction_head import NORMALIZE_Z, UNIFORM_Z, normalize_z, normalizes_z, read_direction, uniform_z
 from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
+from .sources import beside as beside_source
 from .sources import downloaded, resolve, shown
 from .table import Family, Unbuilt
 
@@ -131,7 +132,8 @@ class NetworkFile:
         if self._direction is None and "direction" in self.extra:
             G, D = self.G, self["D"]
             with downloaded(self._source):
-                self._direction = read_direction(self.extra, D, G.z_dim, G.mapping.normalize_z, self.file)
+                prior = getattr(G, "z_prior", "normal")
+                self._direction = read_direction(self.extra, D, G.z_dim, normalizes_z(G), self.file, prior)
         return self._direction
 
     @property
@@ -181,20 +183,23 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     - a safetensors file of this package.
 
     Args:
-        source: a path, an http(s) URL (cached), an official short name ("ffhq", "metfaces", ...), or that of a network
-            that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64").
+        source: a path, an http(s) URL (cached), hf://OWNER/REPOSITORY[@REVISION][/FILE] on the Hugging Face Hub (needs the
+            extra "hub"; without FILE the repository's one network file), an official short name ("ffhq", "metfaces", ...),
+            or that of a network that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64").
         assume: values that such a file does not state, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` lists those
             that were assumed.
 
     Raises:
         NetworkFileError: the file is missing, damaged, hostile or of another kind; with file, place and reason.
-        DownloadError: the URL cannot be had.
+        DownloadError: the URL or the file of the Hub cannot be had.
     """
-    name, path = shown(source), resolve(source)
+    folders = [family.folder for family in table.FAMILIES if family.folder is not None]
+    name, path = shown(source), resolve(source, [(folder.settings, folder.weights) for folder in folders])
     if path.is_dir():
         return _from_folder(path, name, assume or {})
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
-    beside = {kind: (_bytes(p, str(p)), str(p)) for named in companions for kind, p in named.items() if p.is_file()}
+    named = {kind: beside_source(source, p) for files in companions for kind, p in files.items()}
+    beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in named.items() if p.is_file()}
     with downloaded(source):
         net = from_bytes(_bytes(path, name), name, assume, beside)
     net._source = source

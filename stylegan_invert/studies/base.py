@@ -9,6 +9,7 @@ called again with the same settings: existing parts are read.
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import torch
 
 from ..analysis.paths import between
 from ..errors import StyleganInvertError, printable
-from ..files import plain
+from ..files import plain, sharing
 from ..files.arrays import read_npz
 from ..files.door import PART, SETTINGS
 from ..files.writing import atomic, sha256
@@ -33,6 +34,9 @@ from ..projectors.loss import build_loss
 from ..projectors.methods import find_method
 from ..projectors.projection import render_rounded
 from ..projectors.projector import Projector
+from ..training import distributed
+
+LOOKS = 0.5  # seconds between two looks at what other processes have done
 
 Progress = Callable[[int], object]
 """Called with the number of things that were done since the last call."""
@@ -212,6 +216,9 @@ def find_parts(
 ) -> dict[tuple[str, Any], list[Arrays]]:
     """Compute all parts that are not in the folder yet, and read the others.
 
+    Processes with the same folder share the parts, those of torchrun and any others: each takes what nobody else has. Of
+    torchrun's, the first waits for the others, and goes on alone.
+
     Args:
         parts: see `split`.
         folder: the folder of their files; made if it is missing.
@@ -220,18 +227,38 @@ def find_parts(
 
     Returns:
         The arrays of the parts by set and way, in the order of the parts.
+
+    Raises:
+        ShareDone: this is not the first process of torchrun, and no part is left for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results: dict[tuple[str, Any], list[Arrays]] = {}
+    rank, count = distributed.place()
+    todo = {part.file: part for part in sharing.in_turn(parts, rank, count)}
     with counting(sum(part.work for part in parts), "steps") as progress:
-        for part in parts:
-            path = folder / part.file
-            if path.exists():
-                progress(part.work)
-            else:
-                write_codes(path, find(part, progress))
-            results.setdefault((part.name, part.way), []).append(read_part(path))
+
+        def found(name: str) -> bool:
+            if name in todo and (folder / name).exists():
+                progress(todo.pop(name).work)
+            return name not in todo
+
+        def wait() -> None:
+            for name in list(todo):
+                found(name)
+            time.sleep(LOOKS)
+
+        claims = sharing.Claims(folder / sharing.FILE)
+        for (name,) in claims.each(list(todo), found, None if rank else wait):
+            write_codes(folder / name, find(todo.pop(name), progress))
+    if rank:
+        raise ShareDone
+    results: dict[tuple[str, Any], list[Arrays]] = {}
+    for part in parts:
+        results.setdefault((part.name, part.way), []).append(read_part(folder / part.file))
     return results
+
+
+class ShareDone(Exception):
+    """A process of torchrun has nothing more to do for a study; the first process ends it."""
 
 
 def read_part(path: Path) -> Arrays:
@@ -284,15 +311,23 @@ def hashes(sets: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {name: sha256(pictures.tobytes()) for name, pictures in sets.items()}
 
 
-def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
+def begin(outdir: str | os.PathLike, settings: dict[str, Any], shared: bool = False) -> Path:
     """Make the folder of a study and write ``settings.json``; if there is one, check that it says the same.
+
+    Args:
+        outdir: the folder.
+        settings: what the results depend on.
+        shared: True if the study is computed in parts, by `find_parts`, so that several processes can share it.
 
     Returns:
         The folder.
 
     Raises:
-        StyleganInvertError: the folder holds another study, or its ``settings.json`` is damaged.
+        StyleganInvertError: several processes were started for a study that cannot be shared; or the folder holds another
+            study, or its ``settings.json`` is damaged.
     """
+    if distributed.launched() and not shared:
+        raise StyleganInvertError("this study works with one process only; start it without torchrun")
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"

@@ -149,7 +149,7 @@ def run(
     settings = {"network": net.sha256, **about_loss, "data": base.hashes(sets), "seed": seed}
     settings |= {"device": str(torch.device(device)), "ways": [list(way) for way in ways]}
     settings["pictures"] = {name: len(pictures) for name, pictures in sets.items()}
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     parts = [
         part
         for way in ways

@@ -159,7 +159,7 @@ def run(
     settings = {"encoders": {name: _hash(encoding) for name, (encoding, _) in read.items()}, **about_loss}
     settings |= {"network": net.sha256, "data": base.hashes(sets), "seed": seed, "device": str(torch.device(device))}
     settings |= {"ways": [list(way) for way in ways], "pictures": {name: len(p) for name, p in sets.items()}}
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     parts = [
         part
         for way in ways

@@ -30,8 +30,9 @@ from ..losses import SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
 from ..network_files.file import NetworkFile, load
+from ..training.architectures.stylegan2 import settings_of
 from ..training.configs import SAMPLINGS, Options
-from ..training.gan import settings_of, train
+from ..training.gan import train
 from . import base, spherical
 from .direction import angles, generated_pictures
 

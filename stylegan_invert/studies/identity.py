@@ -239,7 +239,7 @@ def run(
     settings |= {"people": len(probes), "others": len(others), "device": str(torch.device(device))}
     settings["data"] = base.hashes({"targets": targets, **({"others": data.pictures(others)} if others else {})})
     settings["encoder"] = None if encoder is None else read_encoder(encoder, generator)[1].images
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     finder = _Finder(net, encoder, loss)
     file = "{}-{{:05d}}.npz"
     parts = [

@@ -157,7 +157,7 @@ def run(
     settings = {"network": net.sha256, **about_loss, "data": base.hashes(sets), "seed": seed}
     settings |= {"device": str(torch.device(device)), "steps": budget, "weights": list(weights), "batch": batch}
     settings |= {"pictures": {name: len(pictures) for name, pictures in sets.items()}, "pairs": pairs}
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     parts = [
         part
         for name, pictures in sets.items()

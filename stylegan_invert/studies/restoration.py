@@ -124,7 +124,7 @@ def run(
     settings: dict[str, Any] = {"network": net.sha256, "data": base.hashes({"real": pictures}), "steps": steps}
     settings |= {"device": str(torch.device(device)), "damages": list(damages), "pictures": len(pictures)}
     settings |= {"ways": [[way.method, way.pictures, {**find_method(way.method).preset}] for way in ways]}
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     observations = with_masks(damages, folder, generator.img_resolution)
     parts = [
         part

@@ -157,7 +157,7 @@ def run(
     loss = {"loss": medium_of(generator).default_loss}
     settings |= {"ways": {way.title: {**loss, **find_method(way.method).preset, **way.options} for way in chosen}}
     settings["pictures"] = {name: len(pictures) for name, pictures in sets.items()}
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     parts = [
         part
         for name, pictures in sets.items()

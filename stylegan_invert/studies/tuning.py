@@ -117,7 +117,7 @@ def run(
     pictures = base.first_pictures(data, generator, real)
     settings = {"network": net.sha256, "data": base.hashes({"real": pictures}), "ways": [list(way) for way in ways]}
     settings |= {"halves": halves, "seed": seed, "device": str(torch.device(device)), "strength": STRENGTH}
-    folder = base.begin(outdir, {**settings, "pictures": {"real": len(pictures)}})
+    folder = base.begin(outdir, {**settings, "pictures": {"real": len(pictures)}}, shared=True)
     parts = [
         part for way in ways for part in base.split("real", way, pictures, 1, f"{'-'.join(map(str, way))}-{{:04d}}.npz")
     ]

@@ -11,6 +11,7 @@ iteration from the stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,7 +23,20 @@ import torch
 from ...errors import NetworkFileError
 from ...files.pickled import Machine, Refusal, show
 from ...files.tensors import TensorRecord, tables, unwrapped
-from ...networks.biggan import ACTIVATIONS, GAINS, SLOPE, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
+from ...files.writing import atomic
+from ...networks.biggan import (
+    ACTIVATIONS,
+    GAINS,
+    SLOPE,
+    Attention,
+    BigGAN,
+    BigGANDeep,
+    ConditionalNorm,
+    Discriminator,
+    Norm,
+    Statistics,
+)
+from ...networks.trained_weights import named_weights, spectral_norms
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
 from ..attributes import LiveTensor, live_tensors, live_value
 from ..checks import (
@@ -755,3 +769,61 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
     channels = network.img_channels
     weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
     source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
+
+
+# Writing
+
+
+def state_dict(
+    network: BigGAN | Discriminator, statistics_of: torch.nn.Module | None = None
+) -> dict[str, torch.Tensor]:
+    """The tensors of a BigGAN in training under the names that BigGAN-PyTorch has.
+
+    Args:
+        network: a generator or discriminator whose weights are divided by their spectral norms in training, see
+            `networks.trained_weights.SpectralNorm`. One whose weights are finished has none, and gives no ``u0``.
+        statistics_of: the generator whose stored statistics are taken; None takes those of ``network``.
+    """
+    norms = spectral_norms(network)
+    tensors: dict[str, torch.Tensor] = {}
+    stored = dict((statistics_of or network).named_buffers())
+    for name, module in network.named_modules():
+        there = _name(name)
+        if isinstance(module, Statistics):
+            for part in ("mean", "var"):
+                tensors[f"{there}.stored_{part}"] = stored[f"{name}.{part}"][0]
+        if isinstance(module, Norm):
+            tensors |= {f"{there}.gain": module.gain, f"{there}.bias": module.bias}
+        if isinstance(module, Attention):
+            tensors[f"{there}.gamma"] = module.gamma
+    for name, module in named_weights(network).items():
+        there, norm = _name(name), norms.get(name)
+        weight = module.weight if norm is None else module.parametrizations.weight.original
+        tensors[f"{there}.weight"] = weight.t() if there in ("shared", "embed") else weight
+        if module.bias is not None:
+            tensors[f"{there}.bias"] = module.bias
+        if norm is not None:
+            tensors |= {f"{there}.u0": norm.u0, f"{there}.sv0": norm.sv0}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def write_state_dict(
+    network: BigGAN | Discriminator, path: str | os.PathLike, statistics_of: torch.nn.Module | None = None
+) -> None:
+    """Write `state_dict` to a file, as BigGAN-PyTorch writes its G_ema.pth, G.pth and D.pth.
+
+    An old file of that name stays whole until the new one is complete.
+    """
+    with atomic(path) as temporary:
+        torch.save(state_dict(network, statistics_of), temporary)
+
+
+def _name(name: str) -> str:
+    """The name in BigGAN-PyTorch of a module of ours."""
+    first, _, rest = name.partition(".")
+    number, _, part = rest.partition(".")
+    if first == "blocks":
+        return f"blocks.{number}.0.{part}"
+    if first == "attention":
+        return f"blocks.{number}.1{'.' if part else ''}{part}"
+    return {"bn": "output_layer.0", "output": "output_layer.2"}.get(name, name)

@@ -1,0 +1,127 @@
+"""How weights are computed while a network is trained: spectral normalisation and equalised learning rates.
+
+The modules of BigGAN and ProGAN have the weights that they use. In training such a weight is computed from another tensor,
+which is the one that is trained. `torch.nn.utils.parametrize` computes it whenever the module asks for its ``weight``.
+`finished` puts the computed weights back in their places.
+"""
+
+import copy
+import math
+
+import torch
+from torch.nn.utils import parametrize
+
+WEIGHTED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
+SN_EPS = 1e-6
+
+
+class SpectralNorm(torch.nn.Module):
+    """A weight (out, ...) divided by an estimate of its largest singular value.
+
+    The estimate is that of one step of the power iteration, which starts at the vector ``u0``. In training mode every
+    use of the weight moves ``u0`` one step on. Gradients pass through the weight, and not through the vectors.
+
+    Args:
+        weight: the weight that is trained.
+        eps: the smallest length by which a vector is divided.
+        transposed: True for the weight (out, in) of a dense layer that stands for an embedding (in, out), whose ``u0``
+            then has ``in`` entries as in BigGAN-PyTorch.
+
+    Attributes:
+        u0: (1, rows), of length one.
+        sv0: (1,), the last estimate of the singular value; nothing depends on it.
+
+    Source: Miyato et al. 2018, algorithm 1; ``layers.py`` of BigGAN-PyTorch.
+    """
+
+    def __init__(self, weight: torch.Tensor, eps: float = SN_EPS, transposed: bool = False):
+        super().__init__()
+        self.eps, self.transposed = eps, transposed
+        self.register_buffer("u0", torch.nn.functional.normalize(torch.randn([1, len(self._matrix(weight))])))
+        self.register_buffer("sv0", torch.ones([1]))
+
+    def _matrix(self, weight: torch.Tensor) -> torch.Tensor:
+        matrix = weight.flatten(1)
+        return matrix.t() if self.transposed else matrix
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        matrix = self._matrix(weight)
+        with torch.no_grad():
+            v = torch.nn.functional.normalize(self.u0 @ matrix, eps=self.eps)
+            u = torch.nn.functional.normalize(v @ matrix.t(), eps=self.eps)
+        sigma = (v @ matrix.t() * u).sum()
+        if self.training:
+            with torch.no_grad():
+                self.u0.copy_(u)
+                self.sv0.copy_(sigma)
+        return weight / sigma
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight to train for a weight that is set, which is the same one: its norm is divided out when it is used."""
+        return weight
+
+    @torch.no_grad()
+    def settle(self, weight: torch.Tensor, steps: int = 50) -> None:
+        """Bring ``u0`` to the first singular vector of a weight."""
+        matrix = self._matrix(weight)
+        for _ in range(steps):
+            v = torch.nn.functional.normalize(self.u0 @ matrix, eps=self.eps)
+            self.u0.copy_(torch.nn.functional.normalize(v @ matrix.t(), eps=self.eps))
+
+
+def named_weights(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The dense and convolutional layers of a network, by name."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, WEIGHTED)}
+
+
+def spectral_norms(network: torch.nn.Module) -> dict[str, SpectralNorm]:
+    """The spectral normalisations of a network, by the names of the layers whose weights they divide."""
+    return {
+        name: module.parametrizations.weight[0]
+        for name, module in named_weights(network).items()
+        if parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], SpectralNorm)
+    }
+
+
+def finished(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a network in eval mode, without gradients, that has the weights which the network uses."""
+    result = copy.deepcopy(network).eval()
+    for module in [m for m in result.modules() if parametrize.is_parametrized(m)]:
+        # `parametrize.remove_parametrizations` would change the class, which the copy shares with the original.
+        weights = {name: getattr(module, name).detach() for name in module.parametrizations}
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in weights.items():
+            module.register_parameter(name, torch.nn.Parameter(value))
+    return result.requires_grad_(False)
+
+
+def take_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Give a network in training the weights that a finished network of the same form has.
+
+    Args:
+        network: the network in training.
+        tensors: the ``state_dict()`` of the finished one.
+
+    Raises:
+        ValueError: a tensor is missing or has another shape.
+    """
+    with torch.no_grad():
+        for name, value in finished(network).state_dict().items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                found = tuple(tensors[name].shape) if name in tensors else "missing"
+                raise ValueError(f"{name} is {found}; this run has {tuple(value.shape)}")
+            owner, _, part = name.rpartition(".")
+            module = network.get_submodule(owner)
+            if parametrize.is_parametrized(module, part):
+                setattr(module, part, tensors[name].to(value.device))
+                first = module.parametrizations[part][0]
+                if isinstance(first, SpectralNorm):
+                    first.settle(module.parametrizations[part].original)
+            else:
+                module.state_dict(keep_vars=True)[part].copy_(tensors[name])
+
+
+def deviation(fan_in: int, gain: float = math.sqrt(2)) -> float:
+    """The standard deviation of He's initialisation."""
+    return gain / math.sqrt(fan_in)
