@@ -28,6 +28,7 @@ from .projection import RECORD, Projection
 from .projector import Projector
 from .starts import Init
 from .targets import Target
+from .tuning import Tuner
 
 MANIFEST, TABLE, SUMMARY = "manifest.jsonl", "results.csv", "summary.json"
 FORMAT = 1  # the version of the format of these files
@@ -242,7 +243,7 @@ class RunFolder:
 
 def project_into(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     items: Sequence[Item],
     checkpoints: Mapping[str, Any] | None = None,
     wait: Callable[[], object] | None = None,
@@ -283,7 +284,7 @@ def project_into(
 
 def _project_together(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     some: Sequence[Item],
     numbers: Mapping[str, int],
     checkpoints: Mapping[str, Any] | None,
@@ -315,7 +316,7 @@ def _project_together(
     next(results, None)  # removes the last checkpoint
 
 
-def _moved(callback: Callable[[int, Step], None], by: int, first: int, step: Step) -> None:
+def _moved(callback: Callable[[int, Step], object], by: int, first: int, step: Step) -> None:
     """Call a callback with a number of a target that counts from another place on."""
     callback(by + first, step)
 

@@ -125,7 +125,7 @@ def bar_of_all(folder: Any, total: int, finished: int, quiet: bool) -> Iterator[
         yield look
 
 
-def look_later(look: Callable[[], None], arrived: Sequence[int]) -> None:
+def look_later(look: Callable[[], object], arrived: Sequence[int]) -> None:
     """Wait a moment for the processes that work on the last targets.
 
     Args:
@@ -153,7 +153,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):  # starts: a code file for each target
             value = sha256("".join(map(sha256_of_file, value)).encode())
         elif name == "observe":
-            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            observation = parse(value)
+            parts = [] if observation is None else observation.parts
+            files = [str(part.file) for part in parts if hasattr(part, "file")]
             value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)

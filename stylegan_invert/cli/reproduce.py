@@ -69,7 +69,7 @@ def run_study(
     where = distributed.chosen_device(pick_device(device))
     quiet = quiet or not distributed.prints()
     net = None if network is None else open_network(network, quiet, "picture")
-    if data is not None:
+    if data is not None and net is not None:
         settings["data"] = picture_set(net, data, pictures)
     try:
         results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)

@@ -129,7 +129,7 @@ class DCGAN(torch.nn.Module):
     def __init__(
         self,
         layers: Sequence[Layer | Mapping[str, Any]],
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         output: str = "tanh",
         eps: float = 1e-5,
         classes: int = 0,

@@ -23,7 +23,7 @@ from ..files import plain, sharing
 from ..files.arrays import read_npz
 from ..files.door import PART, SETTINGS
 from ..files.writing import atomic, sha256
-from ..generator import Code, GeneratorAdapter, Prior, adapt
+from ..generator import Adapter, Code, GeneratorAdapter, Prior, StyleAdapter, adapt
 from ..io.codes import write_codes
 from ..io.gaussian_file import with_gaussian
 from ..losses import Distance, picture_metrics
@@ -54,7 +54,7 @@ def uncounted(total: int, label: str) -> Iterator[Progress]:
 # Networks and pictures
 
 
-def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> GeneratorAdapter:
+def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> Adapter:
     """A new adapter for the generator of a network file, which is moved to a device.
 
     Args:
@@ -65,9 +65,10 @@ def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None
     Raises:
         StyleganInvertError: the network has classes.
     """
-    if net.G.c_dim:
+    if adapt(net.G).c_dim:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
     generator = adapt(net.G.to(device))
+    assert isinstance(generator, Adapter)  # `adapt` has made it
     return generator if prior is None else generator.with_prior(Prior(prior))
 
 
@@ -86,12 +87,13 @@ def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None
         TrainingError: no picture is left.
     """
     first, last = span or (0, None)
-    data = PictureSet(path, net.G.img_resolution, net.G.img_channels, first=first, last=last)
+    channels, side, _ = adapt(net.G).output_shape
+    data = PictureSet(path, side, channels, first=first, last=last)
     data.check()
     return data
 
 
-def first_pictures(data: PictureSet, generator: GeneratorAdapter, limit: int) -> np.ndarray:
+def first_pictures(data: PictureSet, generator: Adapter, limit: int) -> np.ndarray:
     """The first pictures of a set, at most ``limit``: (N, C, R, R) uint8.
 
     Raises:
@@ -111,7 +113,7 @@ def rendered(generator: GeneratorAdapter, codes: Iterable[Code]) -> np.ndarray:
     return np.stack([render_rounded(generator, one) for one in codes])
 
 
-def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorAdapter:
+def find_gaussian(generator: Adapter, counting: Counting) -> StyleAdapter:
     """The generator with the Gaussian of its V space: from the cache, or from samples, which are counted.
 
     Raises:
@@ -128,7 +130,9 @@ def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorA
             bars[0](done - counted)
             counted = done
 
-        return with_gaussian(generator, progress=progress)
+        found = with_gaussian(generator, progress=progress)
+        assert isinstance(found, StyleAdapter)  # no other network has a Gaussian of V
+        return found
 
 
 # The search for codes
@@ -146,7 +150,7 @@ def fit(
     loss: Distance,
     start: Code | None,
     options: Mapping[str, Any],
-    callback: Callable[[Step], None] | None = None,
+    callback: Callable[[Step], object] | None = None,
 ) -> Fit:
     """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
@@ -163,7 +167,7 @@ def fit(
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
     """
-    name = start.space if method == "w" else method
+    name = start.space if method == "w" and start is not None else method
     idle = find_method(name).options(**options).without_effect()
     options = {key: value for key, value in options.items() if key not in idle}
     return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
@@ -293,7 +297,7 @@ def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays
     return {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("lpips", "psnr", "ssim")}
 
 
-def midpoints(generator: GeneratorAdapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
+def midpoints(generator: Adapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
     """The pictures (N, C, R, R) uint8 half-way between the codes (one each) of pairs."""
     return rendered(generator, (between(generator, a, b, [0.5])[0] for a, b in pairs))
 

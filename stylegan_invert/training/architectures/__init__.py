@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..configs import Options
 from ..run_options import RunOptions
 from .biggan_options import BigGANOptions
+from .wavegan_options import WaveGANOptions
 
 
 class Line(NamedTuple):
@@ -29,6 +30,7 @@ class Line(NamedTuple):
 ARCHITECTURES = {
     "stylegan2": Line("StyleGAN2", Options, "stylegan2"),
     "biggan": Line("BigGAN", BigGANOptions, "biggan"),
+    "wavegan": Line("WaveGAN", WaveGANOptions, "wavegan"),
 }
 
 
