@@ -22,13 +22,16 @@ SILENT = -50.0  # decibels; a sound without a louder place is not made louder
 
 
 def resampled(sounds: torch.Tensor, rate: int, to: int) -> torch.Tensor:
-    """Sounds (N, C, T) at another number of samples per second, with gradients, by cutting or extending their spectrum."""
+    """Sounds (N, C, T) at another number of samples per second, with gradients, by cutting or extending their spectrum.
+
+    Frequencies from half the lower of both rates on are left out.
+    """
     if rate == to:
         return sounds
     samples = sounds.shape[2]
     count = max(1, round(samples * to / rate))
     spectrum = torch.fft.rfft(sounds)
-    kept = min(samples, count) // 2 + 1
+    kept = (min(samples, count) + 1) // 2
     return torch.fft.irfft(spectrum[..., :kept], n=count) * (count / samples)
 
 
