@@ -77,8 +77,8 @@ class Choice(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as e:
-            e.message = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
-            raise
+            message = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
+            raise click.BadParameter(message, ctx, param) from None
 
 
 class NetworkSource(UserPath):
