@@ -300,18 +300,19 @@ def folder_names(paths: Iterable[str | os.PathLike]) -> list[str]:
     """
     files = [Path(p) for p in paths]
     stems = [safe_name(p.stem) for p in files]
-    folded = [stem.casefold() for stem in stems]
-    same_suffix = {
-        stem: len({p.suffix for p, other in zip(files, folded) if other == stem}) == 1 for stem in set(folded)
-    }
+    suffixes: dict[str, set[str]] = {}
+    for path, stem in zip(files, stems):
+        suffixes.setdefault(stem.casefold(), set()).add(path.suffix)
     names: list[str] = []
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last number of each base, so that many files of one name are not counted again
     for path, stem in zip(files, stems):
-        base = stem if same_suffix[stem.casefold()] else safe_name(path.name)
-        name, number = base, 1
+        base = stem if len(suffixes[stem.casefold()]) == 1 else safe_name(path.name)
+        name, number = base, numbers.get(base.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{base}-{number}"
+        numbers[base.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return names

@@ -132,6 +132,7 @@ class WaveGANDiscriminator(torch.nn.Module):
     """
 
     c_dim = 0
+    compares_batch = False
 
     def __init__(
         self,
@@ -160,11 +161,12 @@ class WaveGANDiscriminator(torch.nn.Module):
             self.add_module(f"down{i}", module)
             if batch_norm and (i > 1 or arrangement == "port"):
                 self.add_module(f"down{i}_norm", torch.nn.BatchNorm1d(channels, EPS[arrangement]))
-        self.out = torch.nn.Linear(channels * samples, 1)
+        self.num_features = channels * samples
+        self.out = torch.nn.Linear(self.num_features, 1)
         _draw_weights(self)
 
-    def forward(self, sounds: torch.Tensor) -> torch.Tensor:
-        """Scores (N, 1) of sounds (N, num_channels, length)."""
+    def features(self, sounds: torch.Tensor) -> torch.Tensor:
+        """The input of the last layer, (N, num_features), for sounds (N, num_channels, length)."""
         x = sounds
         for i in range(1, len(self.strides) + 1):
             x = getattr(self, f"down{i}")(x)
@@ -172,6 +174,46 @@ class WaveGANDiscriminator(torch.nn.Module):
             x = torch.nn.functional.leaky_relu(x if norm is None else norm(x), 0.2)
             if self.training and self.phase_shuffle and i < len(self.strides):
                 x = shuffled(x, self.phase_shuffle)
+        return x.flatten(1)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) from `features`. There are no classes, so ``c`` is None or empty."""
+        return self.out(features)
+
+    def forward(self, sounds: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) of sounds (N, num_channels, length)."""
+        return self.score(self.features(sounds), c)
+
+
+class SpectrogramDiscriminator(torch.nn.Module):
+    """A discriminator of spectrograms (N, C, F, T), which may help the one of waveforms in training.
+
+    Convolutions of 3x3 with the stride 2, each with twice as many channels as the one before, down to 8 frames or
+    frequencies, and a linear layer.
+
+    Args:
+        num_channels: channels of a sound.
+        frequencies: the number of frequencies.
+        frames: the number of frames.
+        dim: channels behind the first convolution.
+
+    Source: discriminators of spectrograms are those of Jang et al., "UnivNet" (2021), section 2.2, in a small form.
+    """
+
+    def __init__(self, num_channels: int, frequencies: int, frames: int, dim: int):
+        super().__init__()
+        self.convs = torch.nn.ModuleList()
+        n, m = num_channels, dim
+        while min(frequencies, frames) > 8:
+            self.convs.append(torch.nn.Conv2d(n, m, 3, stride=2, padding=1))
+            frequencies, frames, n, m = (frequencies + 1) // 2, (frames + 1) // 2, m, 2 * m
+        self.out = torch.nn.Linear(n * frequencies * frames, 1)
+
+    def forward(self, spectrograms: torch.Tensor) -> torch.Tensor:
+        """Scores (N, 1) of spectrograms (N, C, F, T)."""
+        x = spectrograms
+        for conv in self.convs:
+            x = torch.nn.functional.leaky_relu(conv(x), 0.2)
         return self.out(x.flatten(1))
 
 
