@@ -50,6 +50,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "app": ["gradio>=6,<7"],
         "test": [
             "matplotlib",
             "pytest",
