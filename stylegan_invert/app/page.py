@@ -3,6 +3,7 @@
 import functools
 import os
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +18,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ..media.pictures import to_pil
 from .offer import Offer
-from .session import FITS, Edit, Progress, Session, SessionError
-from .work import Cancelled
+from .session import CANCELLED, FITS, Edit, Progress, Session, SessionError
 
 SLIDERS = 24  # directions that the page has sliders for
 STRONGEST = 4.0  # the ends of these sliders
 MANY_LAYERS = 99  # the end of sliders of layers before a network is chosen
+SHOWN_EVERY = 0.15  # seconds between two reports of progress
 CLEANED = (600, 3600)  # seconds: how often Gradio looks for old files, and how old they are then
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -31,7 +32,8 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")  # f
 STYLE = """
 .gradio-container { max-width: 1240px !important; margin: auto !important; }
 .picture img { width: 100% !important; height: 100% !important; object-fit: contain; }
-.curve svg { width: 100%; height: 56px; display: block; color: var(--primary-500); }
+.curve { min-height: 56px; }
+.curve svg { width: 100%; height: 56px; display: block; }
 """
 
 TITLE = "stylegan-invert"
@@ -89,15 +91,15 @@ class Page:
         with gr.Row():
             self.project = gr.Button("Project", variant="primary", elem_id="project")
             self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
-        with gr.Row(equal_height=True):
-            self.drawn_seed = gr.Number(1, label="or the picture of a seed", precision=0, minimum=0, min_width=120)
-            self.draw = gr.Button("Draw", min_width=100, elem_id="draw")
+        with gr.Accordion("Without a photograph", open=False):
+            self.drawn_seed = gr.Number(1, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
+            self.draw = gr.Button("Draw its picture", elem_id="draw")
 
     def _make_pictures(self) -> None:
         with gr.Row():
-            self.target = _picture("Photograph, as the network sees it", "target")
-            self.picture = _picture("Picture of the code", "picture")
-            self.after = _picture("After the edit", "edited")
+            self.target = _picture("Target", "target")
+            self.picture = _picture("Found", "picture")
+            self.after = _picture("Edited", "edited")
         self.status = gr.Textbox(label="Status", interactive=False, lines=1, max_lines=4, elem_id="status")
         self.curve = gr.HTML("", elem_classes=["curve"], elem_id="curve")
 
@@ -119,7 +121,9 @@ class Page:
             self.kept = _picture("Kept picture", "kept", height=140)
             mix_first, mix_last = self._range()
         with gr.Tab("Truncation and compression"):
-            psi = _slider(0, 1.5, 0.01, "Truncation psi: 1 leaves the picture as it is, 0 is the network's mean", value=1)
+            psi = _slider(
+                0, 1.5, 0.01, "Truncation psi: 1 leaves the picture as it is, 0 is the network's mean", value=1
+            )
             compress = gr.Checkbox(False, label="Compress large components in V", interactive=False)
             tau = _slider(0.05, 3, 0.05, "Compression tau: smaller values compress more", value=1)
         with gr.Tab("Tune"):
@@ -127,7 +131,9 @@ class Page:
                 "Moves the weights of a copy of the network until its picture fits the photograph; the code stays. Edits "
                 "then begin nearer to the photograph."
             )
-            self.tune_steps = gr.Number(None, label="Steps (empty: the usual 350, or 1,000 of a BigGAN)", precision=0, minimum=1)
+            self.tune_steps = gr.Number(
+                None, label="Steps (empty: the usual 350, or 1,000 of a BigGAN)", precision=0, minimum=1
+            )
             self.tune = gr.Button("Tune the network", elem_id="tune")
         with gr.Tab("Download"):
             gr.Markdown(
@@ -149,38 +155,44 @@ class Page:
 
     def _connect(self) -> None:
         """Connect the components with the functions below."""
-        everything = [
-            *(self.session, self.status, self.curve, self.target, self.picture, self.after, self.kept, self.files),
-            *(self.network, self.method, self.layer, self.class_idx, self.find, self.tune, self.keep, *self.controls.all),
-        ]
-        search = {"concurrency_id": "search", "concurrency_limit": 1}  # one at a time on a server; others wait in a queue
+        values = self.controls.all
+        edit = [self.status, self.after]
+        work = [*edit, self.curve, self.picture, *self.controls.sliders, self.controls.compress]
+        network = [*work, self.session, self.target, self.kept, self.files, self.network, self.method, self.layer]
+        network += [self.class_idx, self.keep, *values]
+        one = {
+            "concurrency_id": "search",
+            "concurrency_limit": 1,
+        }  # search at a time on a server; others wait in a queue
         quick = {"show_progress": "hidden", "concurrency_limit": 4}
-        self.blocks.load(self.begin, None, everything, **PRIVATE)
+
+        def on(
+            trigger: Any, function: Any, inputs: list[Any], outputs: list[Any], wrap: Any = self._guarded, **how: Any
+        ) -> Any:
+            outputs = list(dict.fromkeys(outputs))
+            return trigger(wrap(function), [self.session, *inputs], outputs, **{**PRIVATE, **quick, **how})
+
+        self.blocks.load(self.begin, None, list(dict.fromkeys(network)), **PRIVATE)
         self.blocks.unload(self.leave)
-
-        def on(trigger: Callable[..., Any], function: Callable[..., Any], inputs: list[Any], **how: Any) -> None:
-            generator = how.pop("generator", False)
-            guarded = self._guarded_generator(function) if generator else self._guarded(function)
-            trigger(guarded, [self.session, *inputs], everything, **PRIVATE, **how)
-
-        on(self.network.input, self.choose, [self.network], **quick)
-        on(self.network_file.upload, self.read_network, [self.network_file], **quick)
-        on(self.method.input, self.choose_method, [self.method], **quick)
+        on(self.network.input, self.choose, [self.network], network)
+        on(self.network_file.upload, self.read_network, [self.network_file], network)
+        on(self.method.input, self.choose_method, [self.method], [self.status, self.layer])
         for trigger in (self.photograph.upload, self.fit.input):
-            on(trigger, self.open, [self.photograph, self.fit], **quick)
-        on(self.draw.click, self.draw_seed, [self.drawn_seed, self.class_idx], **quick)
-        chosen = [self.method, self.steps, self.seed, self.class_idx, self.layer, *self.controls.all]
-        searching = {"generator": True, "show_progress": "hidden", **search}
-        on(self.project.click, self.search, chosen, **searching)
-        on(self.tune.click, self.tune_network, [self.tune_steps, *self.controls.all], **searching)
-        on(self.find.click, self.find_directions, [], **searching)
-        on(self.cancel.click, self.stop, [], queue=False, show_progress="hidden")
-        on(self.keep.click, self.keep_picture, [], **quick)
-        on(self.reset.click, self.reset_edits, [], **quick)
-        on(self.export.click, self.make_files, self.controls.all, concurrency_limit=2)
-        for control in self.controls.all:
+            on(trigger, self.open, [self.photograph, self.fit], [self.status, self.target])
+        on(self.draw.click, self.draw_seed, [self.drawn_seed, self.class_idx, *values], work)
+        chosen = [self.method, self.steps, self.seed, self.class_idx, self.layer, *values]
+        searches = [
+            on(self.project.click, self.search, chosen, work, self._guarded_work, **one),
+            on(self.tune.click, self.tune_network, [self.tune_steps, *values], work, self._guarded_work, **one),
+            on(self.find.click, self.find_directions, [], work, self._guarded_work, **one),
+        ]
+        on(self.cancel.click, self.stop, [], [self.status, self.picture], cancels=searches, queue=False)
+        on(self.keep.click, self.keep_picture, [], [self.status, self.kept])
+        on(self.reset.click, self.reset_edits, [], [*work, *values])
+        on(self.export.click, self.make_files, values, [self.status, self.files], show_progress="minimal")
+        for control in values:
             event = control.change if isinstance(control, gr.Number) else control.input
-            on(event, self.edit, self.controls.all, trigger_mode="always_last", **quick)
+            on(event, self.edit, values, edit, trigger_mode="always_last", queue=False)
 
     def _guarded(self, function: Callable[..., Update]) -> Callable[..., Update]:
         """A function of the page whose errors become a sentence in the status."""
@@ -196,7 +208,7 @@ class Page:
 
         return guarded
 
-    def _guarded_generator(self, function: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
+    def _guarded_work(self, function: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
         """`_guarded`, for a function that yields updates."""
 
         @functools.wraps(function)
@@ -206,8 +218,8 @@ class Page:
                 return
             try:
                 yield from function(session, *values)
-            except (Cancelled, Exception) as e:
-                yield {self.status: session.sentence(e), **self._pictures(session)}
+            except Exception as e:
+                yield {self.status: session.sentence(e), **self._before(session)}
 
         return guarded
 
@@ -231,24 +243,29 @@ class Page:
     def read_network(self, session: Session, path: str) -> Update:
         """A network file was uploaded."""
         session.read_network(path)
-        return self._of_network(session)
+        return {**self._of_network(session), self.network: None}
 
     def _of_network(self, session: Session) -> Update:
         """Everything on the page that depends on the network."""
         method, last = session.default_method, max(session.num_layers - 1, 1)
         c = self.controls
         ends = {one: gr.update(maximum=last, value=0) for one in (c.first, c.mix_first)}
-        ends |= {one: gr.update(maximum=last, value=last if one is c.last else last // 2) for one in (c.last, c.mix_last)}
+        ends |= {
+            one: gr.update(maximum=last, value=last if one is c.last else last // 2) for one in (c.last, c.mix_last)
+        }
         return {
-            self.method: gr.update(choices=[(_described(session, name), name) for name in session.methods], value=method),
+            self.method: gr.update(
+                choices=[(_described(session, name), name) for name in session.methods], value=method
+            ),
             self.class_idx: gr.update(visible=bool(session.generator.c_dim)),
             **self._of_method(session, method),
-            **self._sliders(session, reset=True),
+            **self._sliders(session, value=0),
+            **self._switch(session, value=False),
             **ends,
             c.mix: gr.update(value=NOTHING, interactive=session.mixes_styles),
             c.psi: gr.update(value=1, interactive=session.mixes_styles),
             self.keep: gr.update(interactive=session.mixes_styles),
-            self.kept: gr.skip() if session.kept is not None else None,
+            **({} if session.kept is not None else {self.kept: None}),
             self.target: None if session.photograph is None else shown(session.target()),
             self.picture: None,
             self.after: None,
@@ -266,21 +283,19 @@ class Page:
         layers = session.layers_for(method)
         return {self.layer: gr.update(choices=layers, value=layers[0] if layers else None, visible=len(layers) > 1)}
 
-    def _sliders(self, session: Session, reset: bool = False) -> Update:
-        """The sliders of directions, and the switch of compression."""
+    def _sliders(self, session: Session, **value: float) -> Update:
+        """The sliders of directions."""
         names = [one.name for one in session.directions[:SLIDERS]]
-        value = {"value": 0} if reset else {}
-        sliders = {
+        return {
             slider: gr.update(visible=i < len(names), label=names[i] if i < len(names) else "", **value)
             for i, slider in enumerate(self.controls.sliders)
         }
-        missing = "" if not session.has_v or session.compresses else " (find directions first, which measures V)"
-        switch = gr.update(
-            interactive=session.compresses,
-            label=f"Compress large components in V{missing}",
-            **({"value": False} if reset else {}),
-        )
-        return {**sliders, self.controls.compress: switch}
+
+    def _switch(self, session: Session, **value: bool) -> Update:
+        """The switch of compression."""
+        missing = "" if not session.has_v or session.compresses else " (first find directions, which measures V)"
+        label = f"Compress large components in V{missing}"
+        return {self.controls.compress: gr.update(interactive=session.compresses, label=label, **value)}
 
     def open(self, session: Session, path: str | None, fit: str) -> Update:
         """A photograph was uploaded, or is to become a square in another way."""
@@ -289,14 +304,19 @@ class Page:
         target = session.open_picture(path, fit)
         return {self.target: shown(target), self.status: f"{session.photograph.path.name}: press Project."}
 
-    def draw_seed(self, session: Session, seed: float | None, class_idx: str) -> Update:
+    def draw_seed(self, session: Session, seed: float | None, class_idx: str, *values: Any) -> Update:
         """The picture of a seed is asked for."""
         c = _class(class_idx) if session.generator.c_dim else None
         if c == SEARCHED:
             raise SessionError("the picture of a seed needs the number of a class")
-        picture = session.draw(int(seed or 0), c)
-        reset = self._sliders(session)
-        return {**reset, **self._both(picture), self.status: f"The picture of seed {int(seed or 0)}.", self.curve: ""}
+        seed = int(seed or 0)
+        picture = {self.picture: shown(session.draw(seed, c)), self.curve: ""}
+        return {
+            **picture,
+            **self._switch(session),
+            **self._after(session, values),
+            self.status: f"The picture of seed {seed}.",
+        }
 
     def search(
         self,
@@ -316,16 +336,18 @@ class Page:
             class_idx=_class(class_idx) if session.generator.c_dim else None,
             layer=layer,
         )
-        yield from self._follow(reports, self.picture)
+        yield from self._follow(reports)
         metrics = session.result.metrics
-        measured = ", ".join(f"{name.upper()} {metrics[name]:.3g}" for name in ("lpips", "psnr", "ssim") if name in metrics)
+        measured = ", ".join(
+            f"{name.upper()} {metrics[name]:.3g}" for name in ("lpips", "psnr", "ssim") if name in metrics
+        )
         seconds = session.result.record["seconds"]
         done = f"Done in {seconds:.1f} s ({measured}). Move the sliders to edit the picture."
-        yield {**self._sliders(session), **self._after(session, values), self.status: done}
+        yield {**self._switch(session), **self._after(session, values), self.status: done}
 
     def tune_network(self, session: Session, steps: float | None, *values: Any) -> Iterator[Update]:
         """The network is to be tuned."""
-        yield from self._follow(session.tune(None if steps is None else int(steps)), self.picture)
+        yield from self._follow(session.tune(None if steps is None else int(steps)))
         psnr = (session.result.pivot.metrics["psnr"], session.result.metrics["psnr"])
         done = f"The network is tuned: PSNR {psnr[0]:.1f} before, {psnr[1]:.1f} dB now. It is among the downloads."
         yield {**self._after(session, values), self.status: done}
@@ -333,28 +355,34 @@ class Page:
     def find_directions(self, session: Session) -> Iterator[Update]:
         """Directions are to be found."""
         before = len(session.directions)
-        yield from self._follow(session.find_directions(), None)
+        yield from self._follow(session.find_directions())
         found = len(session.directions) - before
-        yield {**self._sliders(session), self.status: f"{found} directions were added below."}
+        yield {**self._sliders(session), **self._switch(session), self.status: f"{found} directions were added below."}
 
-    def _follow(self, reports: Iterator[Progress], picture: Any) -> Iterator[Update]:
-        """Show the progress of work, with its pictures in ``picture``."""
+    def _follow(self, reports: Iterator[Progress]) -> Iterator[Update]:
+        """Show the progress of work, a few times a second."""
         distances: list[float] = []
-        what = ""
+        what, due = "", 0.0
         for report in reports:
-            if report.what != what:
-                what, distances = report.what, distances if report.what == "done" else []
-            update: Update = {}
             if report.distance is not None:
                 distances.append(report.distance)
-                update[self.curve] = curve(distances)
-            if report.picture is not None and picture is not None:
-                update[picture] = shown(report.picture)
-            yield {**update, self.status: _in_words(report)}
+            now = time.monotonic()
+            if now < due and report.picture is None and report.what == what:
+                continue
+            what, due = report.what, now + SHOWN_EVERY
+            picture = {} if report.picture is None else {self.picture: shown(report.picture)}
+            yield {**picture, self.curve: curve(distances), self.status: _in_words(report)}
 
     def stop(self, session: Session) -> Update:
-        """Cancel was pressed."""
-        return {self.status: "Cancelling after this step." if session.cancel() else "There is nothing to cancel."}
+        """Cancel was pressed. Work that still waits in Gradio's queue is taken out of it by Gradio."""
+        session.cancel()
+        return {self.status: CANCELLED, **self._before(session)}
+
+    def _before(self, session: Session) -> Update:
+        """The picture of before, after work was cancelled or has failed."""
+        if session.busy:
+            return {}
+        return {self.picture: None if session.code is None else shown(session.edit(Edit()))}
 
     def keep_picture(self, session: Session) -> Update:
         """The picture is to be kept for style mixing."""
@@ -365,7 +393,13 @@ class Page:
     def reset_edits(self, session: Session) -> Update:
         """All edits are to be undone."""
         c = self.controls
-        undone = {**self._sliders(session, reset=True), c.own_layers: False, c.mix: NOTHING, c.psi: 1}
+        undone = {
+            **self._sliders(session, value=0),
+            **self._switch(session, value=False),
+            c.own_layers: False,
+            c.mix: NOTHING,
+            c.psi: 1,
+        }
         return undone if session.code is None else {**undone, self.after: shown(session.edit(Edit()))}
 
     def edit(self, session: Session, *values: Any) -> Update:
@@ -380,15 +414,6 @@ class Page:
     def _after(self, session: Session, values: Sequence[Any]) -> Update:
         """The picture after the edit that the controls ask for."""
         return {self.after: shown(session.edit(edit_of(session, values)))}
-
-    def _both(self, picture: np.ndarray) -> Update:
-        return {self.picture: shown(picture), self.after: shown(picture)}
-
-    def _pictures(self, session: Session) -> Update:
-        """The picture of before, after work was cancelled or has failed."""
-        if session.code is None or session.busy:
-            return {}
-        return {self.picture: shown(session.edit(Edit()))}
 
 
 class Controls(NamedTuple):
@@ -444,7 +469,7 @@ def curve(distances: Sequence[float]) -> str:
     points = " ".join(f"{i * across:.1f},{56 - (x - low) * down:.1f}" for i, x in enumerate(distances))
     return (
         '<svg viewBox="0 0 300 60" preserveAspectRatio="none" role="img" aria-label="The distance after each step">'
-        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5" '
+        f'<polyline points="{points}" fill="none" stroke="#f97316" stroke-width="1.5" '
         'vector-effect="non-scaling-stroke"/></svg>'
     )
 
@@ -495,7 +520,7 @@ def _picture(label: str, name: str, height: int = 260) -> gr.Image:
 
 
 def _slider(low: float, high: float, step: float, label: str, value: float = 0, visible: bool = True) -> gr.Slider:
-    return gr.Slider(low, high, value, step=step, label=label, visible=visible, min_width=240)
+    return gr.Slider(low, high, value, step=step, label=label, visible=visible, min_width=300)
 
 
 PRIVATE = {"api_visibility": "private"}  # the page's functions are not offered to programs

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,8 @@ from ..editing.mixing import mixed
 from ..editing.outputs import Move, edited
 from ..errors import StyleganInvertError, printable
 from ..files.door import PICTURE, opened
-from ..files.writing import atomic, safe_name, staged
-from ..generator import FEATURES, Code, GeneratorAdapter, label
+from ..files.writing import safe_name, staged
+from ..generator import Code, GeneratorAdapter, label
 from ..generator.directions import Direction, layer_count
 from ..io.codes import write_code
 from ..io.gaussian_file import statistics_path, with_gaussian
@@ -49,6 +49,7 @@ FITS = {"crop": "square in the centre", "pad": "filled up to a square", "align":
 EVERY = 0.25  # seconds between two pictures of a search, at least
 SHARE = 0.25  # of the time goes into these pictures, at most
 FOUND = 6  # directions of each kind that `Session.find_directions` finds
+CANCELLED = "Cancelled; the picture is the one from before."
 FRAMES = 31  # pictures of a video, from the picture to the edit
 
 
@@ -177,7 +178,9 @@ class Session:
             NetworkFileError: as for `choose`.
         """
         if not self.offer.uploads:
-            raise SessionError("network files are not taken here; the server's owner may start it with --allow-networks")
+            raise SessionError(
+                "network files are not taken here; the server's owner may start it with --allow-networks"
+            )
         self._open(path)
 
     def _open(self, source: str | os.PathLike) -> None:
@@ -408,11 +411,18 @@ class Session:
         return self._running(work)
 
     def cancel(self) -> bool:
-        """End the work that is under way, at its next step. True if there was any."""
+        """End the work that is under way, and wait for the step that it is at. True if there was any."""
         work = self._work
-        if work is not None:
-            work.cancel()
-        return work is not None
+        if work is None:
+            return False
+        work.cancel()
+        work.wait()
+        self._ended(work)
+        return True
+
+    def _ended(self, work: Work[Progress]) -> None:
+        if self._work is work:
+            self._work = None
 
     @property
     def busy(self) -> bool:
@@ -426,7 +436,7 @@ class Session:
         try:
             yield from work
         finally:
-            self._work = None
+            self._ended(work)
 
     @contextlib.contextmanager
     def _idle(self) -> Iterator[None]:
@@ -531,7 +541,7 @@ class Session:
     def sentence(self, error: BaseException) -> str:
         """An error as a sentence for the page, without the names of folders on the server."""
         if isinstance(error, Cancelled):
-            return "Cancelled; the picture is the one from before."
+            return CANCELLED
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             return "Error: the memory is too small for this; choose a smaller network."
         if isinstance(error, (StyleganInvertError, ValueError)):

@@ -12,7 +12,7 @@ class Cancelled(Exception):
 
 
 class Work(Generic[T]):
-    """A function that runs in a thread while its reports are iterated over. It is run once.
+    """A function that runs in a thread, from now on, while its reports are iterated over once.
 
     Args:
         function: it is called with a function that takes a report. That function raises `Cancelled` once the work is
@@ -26,10 +26,15 @@ class Work(Generic[T]):
         self._ended = self._cancelled = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def cancel(self) -> None:
         """End the work at its next report. May be called from any thread, and more than once."""
         self._cancelled = True
+
+    def wait(self) -> None:
+        """Wait until the work has ended."""
+        self._thread.join()
 
     def _report(self, report: T) -> None:
         if self._cancelled:
@@ -56,7 +61,6 @@ class Work(Generic[T]):
             Cancelled: the work was cancelled.
             BaseException: what the function raised.
         """
-        self._thread.start()
         try:
             while True:
                 with self._changed:
