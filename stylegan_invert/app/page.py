@@ -1,14 +1,10 @@
 """The page, in Gradio: it shows a `Session` and calls it. Texts from outside are shown as text, never as HTML."""
 
 import functools
-import os
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read by Gradio when it is imported
 
 import gradio as gr
 import numpy as np
@@ -79,15 +75,15 @@ class Page:
         """The network, the photograph, and the search."""
         self.network = gr.Dropdown(self.names, value=self.names[0], label="Network")
         self.network_file = gr.File(label="or a network file of yours", height=120, visible=self.offer.uploads)
-        self.photograph = gr.File(label="Photograph", height=150)
+        self.photograph = gr.File(label="Photograph", height=150, elem_id="photograph")
         fits = [(text, name) for name, text in FITS.items()]
         self.fit = gr.Radio(fits, value="crop", label="How it becomes a square")
         self.method = gr.Dropdown([], label="Method")
         with gr.Accordion("Options of the method", open=False):
-            self.steps = gr.Number(None, label="Steps (empty: the method's own)", precision=0, minimum=1)
-            self.seed = gr.Number(None, label="Random seed (empty: the method's own)", precision=0, minimum=0)
+            self.steps = _number("Steps (empty: the method's own)")
+            self.seed = _number("Random seed (empty: the method's own)")
             self.layer = gr.Dropdown([], label="Layer at which the method splits the network", visible=False)
-            self.class_idx = gr.Textbox("", label='Class: its number, or "search"', visible=False, max_length=20)
+            self.class_idx = _number('Class: its number, or "search"', visible=False)
         with gr.Row():
             self.project = gr.Button("Project", variant="primary", elem_id="project")
             self.cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
@@ -131,9 +127,7 @@ class Page:
                 "Moves the weights of a copy of the network until its picture fits the photograph; the code stays. Edits "
                 "then begin nearer to the photograph."
             )
-            self.tune_steps = gr.Number(
-                None, label="Steps (empty: the usual 350, or 1,000 of a BigGAN)", precision=0, minimum=1
-            )
+            self.tune_steps = _number("Steps (empty: the usual 350, or 1,000 of a BigGAN)")
             self.tune = gr.Button("Tune the network", elem_id="tune")
         with gr.Tab("Download"):
             gr.Markdown(
@@ -306,7 +300,7 @@ class Page:
 
     def draw_seed(self, session: Session, seed: float | None, class_idx: str, *values: Any) -> Update:
         """The picture of a seed is asked for."""
-        c = _class(class_idx) if session.generator.c_dim else None
+        c = _class(session, class_idx)
         if c == SEARCHED:
             raise SessionError("the picture of a seed needs the number of a class")
         seed = int(seed or 0)
@@ -322,8 +316,8 @@ class Page:
         self,
         session: Session,
         method: str,
-        steps: float | None,
-        seed: float | None,
+        steps: str,
+        seed: str,
         class_idx: str,
         layer: str | None,
         *values: Any,
@@ -331,9 +325,9 @@ class Page:
         """A photograph is to be projected."""
         reports = session.project(
             method,
-            steps=None if steps is None else int(steps),
-            seed=None if seed is None else int(seed),
-            class_idx=_class(class_idx) if session.generator.c_dim else None,
+            steps=_whole(steps, "the number of steps", 1),
+            seed=_whole(seed, "the seed"),
+            class_idx=_class(session, class_idx),
             layer=layer,
         )
         yield from self._follow(reports)
@@ -345,9 +339,9 @@ class Page:
         done = f"Done in {seconds:.1f} s ({measured}). Move the sliders to edit the picture."
         yield {**self._switch(session), **self._after(session, values), self.status: done}
 
-    def tune_network(self, session: Session, steps: float | None, *values: Any) -> Iterator[Update]:
+    def tune_network(self, session: Session, steps: str, *values: Any) -> Iterator[Update]:
         """The network is to be tuned."""
-        yield from self._follow(session.tune(None if steps is None else int(steps)))
+        yield from self._follow(session.tune(_whole(steps, "the number of steps", 1)))
         psnr = (session.result.pivot.metrics["psnr"], session.result.metrics["psnr"])
         done = f"The network is tuned: PSNR {psnr[0]:.1f} before, {psnr[1]:.1f} dB now. It is among the downloads."
         yield {**self._after(session, values), self.status: done}
@@ -486,18 +480,25 @@ def _described(session: Session, name: str) -> str:
     return f"{name} ({about})" if about else name
 
 
-def _class(text: str) -> int | str | None:
-    """The class that a text names: a number, or "search"; None for an empty text.
+def _whole(text: str, what: str, least: int = 0) -> int | None:
+    """The whole number that a text names; None for an empty text.
 
     Raises:
-        SessionError: it is neither.
+        SessionError: it names none, or a smaller one than ``least``.
     """
     text = text.strip()
-    if not text or text == SEARCHED:
-        return text or None
-    if not text.isascii() or not text.isdigit():
-        raise SessionError(f"the class is {text!r}; expected a number, or {SEARCHED!r}")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise SessionError(f"{what} is {text[:20]!r}; expected a whole number of at least {least}, or nothing")
     return int(text)
+
+
+def _class(session: Session, text: str) -> int | str | None:
+    """The class that a text names: a number, or "search"; None for an empty text, and for a network without classes."""
+    if not session.generator.c_dim:
+        return None
+    return SEARCHED if text.strip() == SEARCHED else _whole(text, "the class")
 
 
 def _close(session: Session | None) -> None:
@@ -517,6 +518,11 @@ def _picture(label: str, name: str, height: int = 260) -> gr.Image:
         elem_classes=["picture"],
         alt_text=label,
     )
+
+
+def _number(label: str, visible: bool = True) -> gr.Textbox:
+    """A field for a number that may be left empty; Gradio's own field for numbers makes 0 of that."""
+    return gr.Textbox("", label=label, visible=visible, max_lines=1, max_length=20)
 
 
 def _slider(low: float, high: float, step: float, label: str, value: float = 0, visible: bool = True) -> gr.Slider:
@@ -542,7 +548,6 @@ def launch(offer: Offer, root: str, host: str, port: int | None, max_file_size: 
     Raises:
         OSError: the port is taken.
     """
-    os.environ["GRADIO_TEMP_DIR"] = os.path.join(root, "gradio")
     page = Page(offer, root)
     page.blocks.queue(max_size=64)
     # Another site's page may give its own name this machine's address, and would then be let in by browsers as if it were
@@ -568,19 +573,3 @@ def launch(offer: Offer, root: str, host: str, port: int | None, max_file_size: 
         app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=names)]},
     )
     return page, local
-
-
-def serve(offer: Offer, host: str, port: int | None, max_file_size: int, started: Callable[[str], None]) -> None:
-    """Run the server until it is interrupted. Its files are removed at the end.
-
-    Args:
-        offer, host, port, max_file_size: as for `launch`.
-        started: called with the page's address when it can be opened.
-    """
-    with tempfile.TemporaryDirectory(prefix="stylegan-invert-app-") as root:
-        page, address = launch(offer, root, host, port, max_file_size)
-        try:
-            started(address)
-            page.blocks.server.thread.join()
-        finally:
-            page.blocks.close(verbose=False)

@@ -84,7 +84,7 @@ def command(
     if importlib.util.find_spec("gradio") is None:
         raise click.ClickException(MISSING)
     from ..app.offer import Offer, direction_files
-    from ..app.page import serve
+    from ..app.server import serve
     from ..io.direction_file import read_description
 
     for name in directions:
