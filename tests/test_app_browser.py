@@ -222,21 +222,29 @@ def test_a_page_that_is_closed_ends_its_search(chromium, address, folder):
 
 
 def test_the_page_is_used_with_keys_alone(page, folder):
-    """Tab reaches everything in turn, Enter presses buttons, and arrow keys move sliders."""
-    keyboard = page.page.keyboard
-    focused = "() => { const e = document.activeElement; return e.id || e.closest('[id]')?.id || e.tagName; }"
-    reached = []
-    for _ in range(40):
-        keyboard.press("Tab")
-        reached.append(page.page.evaluate(focused))
-        if reached[-1] == "project":
-            break
-    assert reached[-1] == "project", reached
-    keyboard.press("Enter")
-    assert "drop one first" in page.status("Error")
-    page.page.locator("#photograph button").first.focus()
+    """Tab reaches everything in turn, Enter opens the photograph and presses buttons, and arrow keys move sliders."""
+    keyboard, reached = page.page.keyboard, []
+
+    def tab_to(name):
+        focused = "() => { const e = document.activeElement; return e.closest('[id]')?.id || e.tagName; }"
+        for _ in range(40):
+            keyboard.press("Tab")
+            reached.append(page.page.evaluate(focused))
+            if reached[-1] == name:
+                return
+        raise AssertionError(f"{name} is not among {reached}")
+
+    tab_to("photograph")
     with page.page.expect_file_chooser() as chooser:
         keyboard.press("Enter")
     chooser.value.set_files(folder / f"{HOSTILE}.png")
     page.status("img src")
+    page.page.locator("body").evaluate("e => document.activeElement.blur()")
+    tab_to("project")
+    keyboard.press("Enter")
+    page.status("Done in")
+    tab_to("range_id_0")
+    before = page.picture("edited")
+    keyboard.press("ArrowLeft")
+    page.changed("edited", before)
     page.clean()

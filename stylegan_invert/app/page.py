@@ -3,7 +3,7 @@
 import functools
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -36,6 +36,7 @@ TITLE = "stylegan-invert"
 ABOUT = """# stylegan-invert
 Find the code from which a network makes your photograph, then edit the photograph through its code."""
 
+MEASURES = ("lpips", "psnr", "ssim")
 NOTHING, SEED, KEPT = "nothing", "a seed", "the kept picture"
 SEARCHED = "search"  # the text for a class that is searched for
 
@@ -331,19 +332,15 @@ class Page:
             layer=layer,
         )
         yield from self._follow(reports)
-        metrics = session.result.metrics
-        measured = ", ".join(
-            f"{name.upper()} {metrics[name]:.3g}" for name in ("lpips", "psnr", "ssim") if name in metrics
-        )
         seconds = session.result.record["seconds"]
-        done = f"Done in {seconds:.1f} s ({measured}). Move the sliders to edit the picture."
+        done = f"Done in {seconds:.1f} s{measured(session.result.metrics)}. Move the sliders to edit the picture."
         yield {**self._switch(session), **self._after(session, values), self.status: done}
 
     def tune_network(self, session: Session, steps: str, *values: Any) -> Iterator[Update]:
         """The network is to be tuned."""
         yield from self._follow(session.tune(_whole(steps, "the number of steps", 1)))
-        psnr = (session.result.pivot.metrics["psnr"], session.result.metrics["psnr"])
-        done = f"The network is tuned: PSNR {psnr[0]:.1f} before, {psnr[1]:.1f} dB now. It is among the downloads."
+        before, now = measured(session.result.pivot.metrics), measured(session.result.metrics)
+        done = f"The network is tuned{now}; before{before}. It is among the downloads."
         yield {**self._after(session, values), self.status: done}
 
     def find_directions(self, session: Session) -> Iterator[Update]:
@@ -452,6 +449,12 @@ def edit_of(session: Session, values: Sequence[Any]) -> Edit:
 def shown(pixels: np.ndarray) -> PIL.Image.Image:
     """A picture (C, H, W) uint8 as the page takes it."""
     return to_pil(pixels)
+
+
+def measured(metrics: Mapping[str, Any]) -> str:
+    """The measures of similarity in brackets, as far as they could be taken."""
+    found = [f"{name.upper()} {metrics[name]:.3g}" for name in MEASURES if isinstance(metrics.get(name), float)]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def curve(distances: Sequence[float]) -> str:
