@@ -19,6 +19,7 @@ from .session import CANCELLED, FITS, Edit, Progress, Session, SessionError
 SLIDERS = 24  # directions that the page has sliders for
 STRONGEST = 4.0  # the ends of these sliders
 MANY_LAYERS = 99  # the end of sliders of layers before a network is chosen
+MANY_POINTS = 400  # of the curve of a search; when there are more, every second one is left out
 SHOWN_EVERY = 0.15  # seconds between two reports of progress
 CLEANED = (600, 3600)  # seconds: how often Gradio looks for old files, and how old they are then
 
@@ -112,9 +113,8 @@ class Page:
                 first, last = self._range()
         with gr.Tab("Style mixing"):
             mix = gr.Radio([NOTHING, SEED, KEPT], value=NOTHING, label="Take some layers from")
-            with gr.Row(equal_height=True):
-                mix_seed = gr.Number(2, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
-                self.keep = gr.Button("Keep this picture", elem_id="keep")
+            mix_seed = gr.Number(2, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
+            self.keep = gr.Button("Keep the found picture for mixing", size="sm", elem_id="keep")
             self.kept = _picture("Kept picture", "kept", height=140)
             mix_first, mix_last = self._range()
         with gr.Tab("Truncation and compression"):
@@ -155,10 +155,9 @@ class Page:
         work = [*edit, self.curve, self.picture, *self.controls.sliders, self.controls.compress]
         network = [*work, self.session, self.target, self.kept, self.files, self.network, self.method, self.layer]
         network += [self.class_idx, self.keep, *values]
-        one = {
-            "concurrency_id": "search",
-            "concurrency_limit": 1,
-        }  # search at a time on a server; others wait in a queue
+        # One search at a time on a server. Others wait in a queue, and their place in it is shown at the status.
+        one = {"concurrency_id": "search", "concurrency_limit": 1, "show_progress": "minimal"}
+        one["show_progress_on"] = self.status
         quick = {"show_progress": "hidden", "concurrency_limit": 4}
 
         def on(
@@ -352,17 +351,19 @@ class Page:
 
     def _follow(self, reports: Iterator[Progress]) -> Iterator[Update]:
         """Show the progress of work, a few times a second."""
-        distances: list[float] = []
+        points: list[tuple[int, float]] = []
         what, due = "", 0.0
         for report in reports:
             if report.distance is not None:
-                distances.append(report.distance)
+                points.append((report.number, report.distance))
+                if len(points) > MANY_POINTS:
+                    del points[1::2]
             now = time.monotonic()
             if now < due and report.picture is None and report.what == what:
                 continue
             what, due = report.what, now + SHOWN_EVERY
             picture = {} if report.picture is None else {self.picture: shown(report.picture)}
-            yield {**picture, self.curve: curve(distances), self.status: _in_words(report)}
+            yield {**picture, self.curve: curve(points), self.status: _in_words(report)}
 
     def stop(self, session: Session) -> Update:
         """Cancel was pressed. Work that still waits in Gradio's queue is taken out of it by Gradio."""
@@ -457,16 +458,17 @@ def measured(metrics: Mapping[str, Any]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def curve(distances: Sequence[float]) -> str:
-    """The distances of a search as a line, in SVG. There is nothing in it but numbers."""
-    if len(distances) < 2:
+def curve(points: Sequence[tuple[int, float]]) -> str:
+    """The distances of a search, as points (step, distance), as a line in SVG. There is nothing in it but numbers."""
+    if len(points) < 2:
         return ""
-    low, high = min(distances), max(distances)
-    across, down = 300 / (len(distances) - 1), 52 / ((high - low) or 1)
-    points = " ".join(f"{i * across:.1f},{56 - (x - low) * down:.1f}" for i, x in enumerate(distances))
+    distances = [distance for _, distance in points]
+    first, last, low, high = points[0][0], points[-1][0], min(distances), max(distances)
+    across, down = 300 / max(last - first, 1), 52 / ((high - low) or 1)
+    line = " ".join(f"{(step - first) * across:.1f},{56 - (x - low) * down:.1f}" for step, x in points)
     return (
-        '<svg viewBox="0 0 300 60" preserveAspectRatio="none" role="img" aria-label="The distance after each step">'
-        f'<polyline points="{points}" fill="none" stroke="#f97316" stroke-width="1.5" '
+        '<svg viewBox="0 0 300 60" preserveAspectRatio="none" role="img" aria-label="The distance over the steps">'
+        f'<polyline points="{line}" fill="none" stroke="#f97316" stroke-width="1.5" '
         'vector-effect="non-scaling-stroke"/></svg>'
     )
 
