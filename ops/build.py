@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -32,7 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -252,7 +253,7 @@ def is_whole(library: Path) -> bool:
         return False
 
 
-def _open_own(path: Path) -> BinaryIO:
+def _open_own(path: Path) -> io.BufferedReader:
     """Open a regular file that only the user and root can change.
 
     Raises:
@@ -371,12 +372,13 @@ def compiled(target: Target, work: Path) -> Path:
     """
     if version_of(compiler()) is None:
         raise OpsError(f"there is no C++ compiler ({shlex.join(compiler())}); install g++ or clang, or set CXX")
-    if ninja() is None:
+    builder = ninja()
+    if builder is None:
         raise OpsError("ninja is not installed: pip install ninja")
     if target.arch and nvcc() is None:
         raise OpsError("there is no nvcc; install the CUDA toolkit that torch is built with, or set CUDA_HOME")
     (work / "build.ninja").write_text(_ninja_file(target))
-    status, output = _run_and_end_with_us([ninja(), "-C", str(work)])
+    status, output = _run_and_end_with_us([builder, "-C", str(work)])
     library = work / f"{NAME}.so"
     if status or not library.exists():
         raise OpsError(f"compiling failed: {printable(_first_error(output), 300)}")

@@ -14,9 +14,10 @@ from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
 from stylegan_invert.networks.direction import AttachedDirection, DirectionDiscriminator
 from stylegan_invert.networks.discriminators import Discriminator
+from stylegan_invert.training.architectures.stylegan2 import settings_of
 from stylegan_invert.training.attaching import RIDGE, fit_head
 from stylegan_invert.training.configs import Options
-from stylegan_invert.training.gan import GANTrainer, settings_of, train
+from stylegan_invert.training.gan import GANTrainer, train
 
 from conftest import make_direction_network, make_network
 

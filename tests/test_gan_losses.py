@@ -10,9 +10,10 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.main import cli
 from stylegan_invert.media.picture_set import PictureSet
-from stylegan_invert.training.configs import LOSSES, Options
+from stylegan_invert.training.configs import Options
 from stylegan_invert.training.gan import GANTrainer, build
 from stylegan_invert.training.gan_losses import ADVERSARIAL, DirectionLoss, StyleGAN2Loss
+from stylegan_invert.training.run_options import LOSSES
 
 FORMULAS = {  # of the scores, as numpy arrays: G's loss of generated pictures, D's of generated and of real ones
     "nsgan": (lambda s: np.log1p(np.exp(-s)), lambda s: np.log1p(np.exp(s)), lambda s: np.log1p(np.exp(-s))),

@@ -19,6 +19,7 @@ from stylegan_invert.networks.encoder import Encoder
 from stylegan_invert.projectors import Projector
 from stylegan_invert.projectors.methods import METHODS
 from stylegan_invert.training import gan
+from stylegan_invert.training.architectures.base import Architecture
 from stylegan_invert.training.configs import Options
 from stylegan_invert.training.encoder import train_encoder
 from stylegan_invert.training.encoder_options import EncoderOptions
@@ -347,7 +348,7 @@ def test_a_step_of_training_waits_for_nothing(cuda, folder):
 
 @pytest.fixture(autouse=True)
 def small_grids(monkeypatch):
-    monkeypatch.setattr(gan, "_grid_side", lambda resolution: 1)
+    monkeypatch.setattr(Architecture, "side", lambda self: 1)
 
 
 def run(*arguments):

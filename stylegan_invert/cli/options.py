@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..options import Check, flags
-from .common import Number, UserPath
+from .common import Choice, Number, UserPath
 
 UNLIMITED = (10**9, 1e12)  # upper limits that only keep out nonsense, and need not be shown
 
@@ -17,21 +17,24 @@ def parameter_type(check: Check) -> click.ParamType:
     if check.words == ("",):
         return click.STRING
     if check.words:
-        return click.Choice(list(check.words))
+        return Choice(list(check.words))
     high = None if check.high in UNLIMITED else check.high  # `check_options` holds them all the same
     if check.whole:
         return click.IntRange(int(check.low) + check.above, None if high is None else int(high))
     return Number(check.low, high, min_open=check.above)
 
 
-def click_option(field: dataclasses.Field, default_text: str | None = None) -> Callable[[Callable], Callable]:
+def click_option(
+    field: dataclasses.Field, default_text: str | None = None, note: str = ""
+) -> Callable[[Callable], Callable]:
     """A click option for a field of an options class. Its value is None if it is not used on the command line.
 
     Args:
         field: a field that was made by `stylegan_invert.options.option` and has a flag.
         default_text: the default as ``--help`` states it; None takes the field's own default.
+        note: what ``--help`` says of the option besides.
     """
-    check, about = field.metadata["check"], field.metadata["help"]
+    check, about = field.metadata["check"], field.metadata["help"] + note
     if default_text is None:
         default_text = field.metadata["unset"] or text_of_default(field.default)
     return click.option(

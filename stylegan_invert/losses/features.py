@@ -48,6 +48,8 @@ class FeatureDistance(Distance):
     ):
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.side, self.unit, self.total, self.name = side, unit, total, name
         self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))

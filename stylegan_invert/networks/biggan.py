@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, batch_norm, interpolate, max_pool2d
 
 from ..ops import native
 from .dcgan import DenseMap
@@ -64,13 +64,29 @@ class Statistics(torch.nn.Module):
     With several rows, the first is for truncation 0 and the last for truncation 1. A truncation that falls exactly on a
     row uses that row. Between two rows they are blended, and the nearer row gets the smaller weight. That looks like a
     mistake in pytorch-pretrained-BigGAN, and is kept here so that pictures are the same.
+
+    A network that is to be trained has a ``momentum``. In training mode its maps are normalised by the mean and variance of
+    their batch, and the stored ones, of a single row, move towards these by this share.
     """
+
+    momentum: float | None = None
 
     def __init__(self, num_stats: int, channels: int, eps: float):
         super().__init__()
+        self.mean: torch.Tensor
+        self.var: torch.Tensor
         self.eps = eps
         self.register_buffer("mean", torch.zeros([num_stats, channels]))
         self.register_buffer("var", torch.ones([num_stats, channels]))
+
+    @property
+    def learns(self) -> bool:
+        """True if maps are normalised by their own statistics."""
+        return self.training and self.momentum is not None
+
+    def of_batch(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (N, C, H, W) normalised by their own statistics, towards which the stored ones move."""
+        return batch_norm(x, self.mean[0], self.var[0], training=True, momentum=self.momentum or 0.0, eps=self.eps)
 
     def at(self, truncation: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and 1 / deviation (channels,) for a truncation from 0 to 1."""
@@ -107,8 +123,10 @@ class ConditionalNorm(Statistics):
         self.mode = gain
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor, truncation: float) -> torch.Tensor:
-        mean, scale = self.at(truncation)
         gain, bias = 1 + self.gain(condition), self.bias(condition)
+        if self.learns:
+            return _affine(self.of_batch(x), gain, bias)
+        mean, scale = self.at(truncation)
         scale, bias = (scale * gain, bias) if self.mode == "multiply" else (scale.expand_as(gain), bias + gain)
         return _affine(x, scale, bias - mean * scale)
 
@@ -123,6 +141,8 @@ class Norm(Statistics):
         self.mode = gain
 
     def forward(self, x: torch.Tensor, truncation: float) -> torch.Tensor:
+        if self.learns:
+            return _affine(self.of_batch(x), self.gain[None], self.bias[None])
         mean, scale = self.at(truncation)
         scale, bias = (scale * self.gain, self.bias) if self.mode == "multiply" else (scale, self.bias + self.gain)
         return _affine(x, scale[None], (bias - mean * scale)[None])
@@ -251,7 +271,7 @@ class _Generator(RecordedModule):
         attention: Sequence[int],
         bottom_width: int,
         img_channels: int,
-        blocks: Sequence[torch.nn.Module],
+        blocks: Sequence[GeneratorBlock | DeepGeneratorBlock],
         in_features: int,
         norm: Norm,
         truncation: float,
@@ -513,6 +533,7 @@ class Discriminator(RecordedModule):
     """
 
     family = "biggan"
+    compares_batch = False
 
     def __init__(
         self,
@@ -527,20 +548,23 @@ class Discriminator(RecordedModule):
     ):
         super().__init__()
         self.c_dim, self.img_resolution, self.img_channels = c_dim, img_resolution, img_channels
-        self.num_features = blocks[-1][2]
+        channels, self.side = blocks[-1][2], img_resolution >> sum(bool(block[3]) for block in blocks)
+        self.num_features = channels * self.side**2
         self.act = Activation(activation, slope)
         if deep:
             self.input_conv = torch.nn.Conv2d(img_channels, blocks[0][0], 3, padding=1)
         self.blocks = torch.nn.ModuleList(
-            DeepDiscriminatorBlock(*block, self.act) if deep else DiscriminatorBlock(*block, self.act, first=i == 0)
-            for i, block in enumerate(blocks)
+            DeepDiscriminatorBlock(before, hidden, after, bool(halves), self.act)
+            if deep
+            else DiscriminatorBlock(before, hidden, after, bool(halves), self.act, first=i == 0)
+            for i, (before, hidden, after, halves) in enumerate(blocks)
         )
         self.attention = torch.nn.ModuleDict({str(i): Attention(blocks[i][2]) for i in sorted(attention)})
-        self.linear = torch.nn.Linear(self.num_features, 1)
-        self.embed = torch.nn.Linear(c_dim, self.num_features, bias=False)
+        self.linear = torch.nn.Linear(channels, 1)
+        self.embed = torch.nn.Linear(c_dim, channels, bias=False)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """The features of pictures, summed over pixels, (N, num_features). The logit is a linear function of them."""
+        """The last map of pictures, (N, num_features). The logit is a linear function of its sums over pixels."""
         check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
         x = img.to(torch.float32)
         if hasattr(self, "input_conv"):
@@ -549,9 +573,13 @@ class Discriminator(RecordedModule):
             x = block(x)
             if str(i) in self.attention:
                 x = self.attention[str(i)](x)
-        return self.act(x).sum(dim=[2, 3])
+        return self.act(x).flatten(1)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 1) from `features` and labels (N, c_dim)."""
+        check_shape("c", c, [len(features), self.c_dim], "One row of class weights per picture, one-hot or soft.")
+        x = features.unflatten(1, (-1, self.side**2)).sum(dim=2)
+        return self.linear(x) + (self.embed(c.to(torch.float32)) * x).sum(dim=1, keepdim=True)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        check_shape("c", c, [len(img), self.c_dim], "One row of class weights per picture, one-hot or soft.")
-        x = self.features(img)
-        return self.linear(x) + (self.embed(c.to(torch.float32)) * x).sum(dim=1, keepdim=True)
+        return self.score(self.features(img), c)

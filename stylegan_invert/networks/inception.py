@@ -5,6 +5,7 @@ map, and its last block takes maxima there; `FIDInception` has these rules.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,8 @@ class BasicConv2d(torch.nn.Module):
         return F.relu(self.bn(self.conv(x)))
 
 
-ACROSS = dict(kernel=(1, 7), padding=(0, 3))
-DOWN = dict(kernel=(7, 1), padding=(3, 0))
+ACROSS: dict[str, Any] = dict(kernel=(1, 7), padding=(0, 3))
+DOWN: dict[str, Any] = dict(kernel=(7, 1), padding=(3, 0))
 
 
 def _chain(module: torch.nn.Module, prefix: str, x: torch.Tensor, count: int) -> torch.Tensor:
@@ -124,7 +125,8 @@ class InceptionE(torch.nn.Module):
     def __init__(self, in_: int, pooled: Pool):
         super().__init__()
         self.pooled = pooled
-        across, down = dict(kernel=(1, 3), padding=(0, 1)), dict(kernel=(3, 1), padding=(1, 0))
+        across: dict[str, Any] = dict(kernel=(1, 3), padding=(0, 1))
+        down: dict[str, Any] = dict(kernel=(3, 1), padding=(1, 0))
         self.branch1x1 = BasicConv2d(in_, 320, 1)
         self.branch3x3_1 = BasicConv2d(in_, 384, 1)
         self.branch3x3_2a, self.branch3x3_2b = BasicConv2d(384, 384, **across), BasicConv2d(384, 384, **down)

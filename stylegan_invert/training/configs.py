@@ -1,10 +1,11 @@
 """Settings of a training run: `CONFIGS`, the sizes for each resolution, and `Options`, everything that can be chosen."""
 
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from ..errors import TrainingError
-from ..options import SEED, check_options, option
+from ..options import option
+from .run_options import PictureOptions, completed
 
 
 class Config(NamedTuple):
@@ -49,11 +50,7 @@ CONFIGS = {
 ``gamma`` follows the rule of stylegan2-ada-pytorch, 0.0002 R^2 / batch, except where small networks were found to need more.
 """
 
-HEADS = ("none", "direction")
-EMBEDDERS = ("both", "discriminator")
 TRAINED = ("all", "discriminator", "head")
-LOSSES = ("nsgan", "lsgan", "wgan-gp", "hinge")  # `gan_losses.ADVERSARIAL`, without torch
-AUGMENTS = ("none", "fixed", "ada")
 SAMPLINGS = {"normal": (True, False), "angles": (False, False), "uniform": (False, True)}
 """The values of ``--sampling``, with ``normalize_z`` and ``uniform_z`` of `Options`."""
 
@@ -63,13 +60,11 @@ BY_RESOLUTION += ("channel_max",)
 
 
 @dataclass(frozen=True)
-class Options:
-    """Everything that decides how a run goes. A run keeps it in ``training_options.json`` and in its checkpoints.
+class Options(PictureOptions):
+    """The options of a StyleGAN2: everything that decides how a run goes.
 
     Attributes:
         resolution: the side of the pictures in pixels.
-        channels: the channels of the pictures.
-        c_dim: the number of classes; 0 for none.
         normalize_z: True if the generator divides z by its root mean square, as official networks do; False is Cho's own
             sampling.
         uniform_z: True if the generator brings z to U(-1, 1), the other of Cho's two samplings; ``normalize_z`` is False then.
@@ -84,16 +79,15 @@ class Options:
         TrainingError: a value is out of its range, or two settings contradict each other.
     """
 
+    arch: ClassVar[str] = "stylegan2"
+    by_data: ClassVar[tuple[str, ...]] = BY_RESOLUTION
+    default_texts: ClassVar[dict[str, str]] = {
+        **PictureOptions.default_texts,
+        "mapping_lr": "0.01; 0.1 with --head direction",
+    }
+
     resolution: int = option(low=8, high=1024, whole=True, flag="")
-    channels: int = option(3, 1, 4, whole=True, flag="")
-    c_dim: int = option(0, 0, 10**6, whole=True, flag="")
-    kimg: float = option(25000, 0, 1e9, above=True, metavar="N", help="Thousands of pictures to show in all.")
-    seed: int = option(0, **SEED, help="Random seed of the weights, the latents and the order of the pictures.")
-    head: str = option(
-        "none",
-        words=HEADS,
-        help="none: a plain discriminator. direction: it also learns to find latents, which project --method de needs.",
-    )
+    _: KW_ONLY
     train: str = option(
         "all",
         words=TRAINED,
@@ -107,24 +101,8 @@ class Options:
         help="Thousands of generated pictures from which a head is first fitted by regression, if it is put on a network file "
         "whose discriminator has none.",
     )
-    embedding_weight: float = option(
-        1, 0, 1e6, help="Weight of the direction head's loss until --embedding-later-kimg."
-    )
-    embedding_weight_later: float = option(
-        10, 0, 1e6, help="Weight of the direction head's loss from --embedding-later-kimg on."
-    )
-    embedding_later_kimg: float = option(
-        300, 0, 1e9, help="Thousands of pictures after which --embedding-weight-later applies."
-    )
-    embedding_for: str = option(
-        "both",
-        words=EMBEDDERS,
-        help="Which networks lower the direction head's loss: both, as in its paper, or the discriminator alone, so that the "
-        "generator learns as it does without a head.",
-    )
     normalize_z: bool = True
     uniform_z: bool = False
-    z_dim: int = option(512, 1, 4096, whole=True, help="Size of z.")
     w_dim: int = option(512, 1, 4096, whole=True, help="Size of w.")
     mapping_layers: int = option(2, 1, 64, whole=True, help="Layers of the mapping network.")
     mapping_lr: float = option(
@@ -132,57 +110,10 @@ class Options:
     )
     channel_base: int = option(32768, 8, 2**20, whole=True, help="Channels at r x r are this over r, ...")
     channel_max: int = option(512, 1, 2**16, whole=True, help="... but at most this.")
-    batch: int = option(32, 1, 10**6, whole=True, help="Pictures per step.")
-    batch_gpu: int = option(
-        32,
-        1,
-        10**6,
-        whole=True,
-        help="Pictures per round if a step does not fit in memory. The gradients of a step's rounds are added up.",
-    )
     lr: float = option(0.0025, 0, 1, above=True, help="Adam's learning rate for both networks.")
-    beta1: float = option(0.0, 0, 1, flag="", help="Adam's decay of the mean of gradients.")
-    beta2: float = option(0.99, 0, 1, flag="", help="Adam's decay of the mean of squared gradients.")
     G_reg_interval: int = option(4, 1, 10**6, whole=True, flag="", help="Steps between path-length regularisations.")
-    D_reg_interval: int = option(16, 1, 10**6, whole=True, flag="", help="Steps between R1 regularisations.")
-    loss: str = option(
-        "nsgan",
-        words=LOSSES,
-        help="What the two networks play for: the logistic loss (the official one), least squares, Wasserstein distance with "
-        "gradient penalty, or hinge.",
-    )
-    gamma: float = option(
-        10, 0, 1e6, help="Weight of the penalty on the discriminator's gradient: R1, or that of wgan-gp."
-    )
     mixing: float = option(0.9, 0, 1, help="Probability that a picture uses two different w (style mixing).")
     pl_weight: float = option(2, 0, 1e6, help="Weight of path-length regularisation; 0 leaves it out.")
-    ema_kimg: float = option(10, 0, 1e6, help="Half-life of the averaged weights, in thousands of pictures.")
-    ema_rampup: float = option(
-        0.05, 0, 1e6, flag="", help="The half-life is at most this share of the pictures shown so far; 0 sets no limit."
-    )
-    augment: str = option(
-        "none",
-        words=AUGMENTS,
-        flag="",
-        help="Augment the pictures that the discriminator sees. ada is adaptive augmentation: it changes the probability.",
-    )
-    augment_p: float = option(
-        0, 0, 1, flag="--p", help="Probability of each augmentation; for ada (adaptive augmentation) the first one."
-    )
-    ada_target: float = option(
-        0.6,
-        -1,
-        1,
-        flag="--target",
-        help="ada raises the probability while the mean sign of the discriminator's output on real pictures is above this "
-        "value, and lowers it below.",
-    )
-    ada_kimg: float = option(
-        500, 0, 1e9, above=True, flag="", help="Thousands of pictures in which ada can change the probability by one."
-    )
-    ada_interval: int = option(
-        4, 1, 10**6, whole=True, flag="", help="Steps between two changes of the probability by ada."
-    )
     fp16: bool = False
     networks: dict[str, dict[str, Any]] | None = None
     attached: bool = False
@@ -197,8 +128,7 @@ class Options:
     )
 
     def __post_init__(self):
-        declared = [field.name for field in fields(self) if field.metadata]
-        check_options(Options, {name: getattr(self, name) for name in declared}, TrainingError)
+        super().__post_init__()
         for name in ("normalize_z", "uniform_z", "fp16", "attached"):
             if not isinstance(getattr(self, name), bool):
                 raise TrainingError(f"{name} is {getattr(self, name)!r}; expected True or False")
@@ -208,19 +138,10 @@ class Options:
             raise TrainingError("normalize_z and uniform_z are both True; expected one way to treat z at most")
         if self.train == "head" and (self.head != "direction" or self.augment != "none"):
             raise TrainingError("--train head needs --head direction, and shows no picture that could be augmented")
-        if self.augment == "fixed" and self.augment_p == 0:
-            raise TrainingError("--aug fixed with probability 0 augments nothing; give a probability with --p")
-        if self.augment == "ada" and self.loss == "wgan-gp":
-            raise TrainingError(
-                "--aug ada goes by the sign of the discriminator's output, which has no meaning with --loss wgan-gp; "
-                "choose --aug fixed or another loss"
-            )
         if min(self.channel_base // self.resolution, self.channel_max) < 1:
             raise TrainingError(
                 f"channel_base is {self.channel_base}; expected at least the resolution, {self.resolution}"
             )
-        if self.batch % self.batch_gpu:
-            raise TrainingError(f"batch is {self.batch}; expected a multiple of batch_gpu, {self.batch_gpu}")
         group = min(self.mbstd_group_size, self.batch_gpu)
         if (self.head == "none" or self.attached) and self.batch_gpu % group:
             raise TrainingError(
@@ -248,16 +169,15 @@ class Options:
         if chosen.get("loss") == "wgan-gp":  # as in its paper: lambda 10, and the penalty in every step
             settings |= {"gamma": 10.0, "D_reg_interval": 1}
         settings.update(chosen)
-        settings.setdefault("batch_gpu", settings["batch"])
-        settings.setdefault("ema_kimg", settings["batch"] * 10 / 32)
-        return cls(resolution, **settings)
+        return cls(resolution, **completed(settings))
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Adam's learning rates, by "G" and "D"."""
+        return {"G": self.lr, "D": self.lr}
 
     @property
     def network_kwargs(self) -> dict[str, Any]:
         """Arguments that the synthesis network and the discriminator share."""
         half = dict(num_fp16_res=4, conv_clamp=256) if self.fp16 else {}
         return dict(channel_base=self.channel_base, channel_max=self.channel_max, **half)
-
-    def lambda_embedding(self, nimg: int) -> float:
-        """The weight of the embedding loss after ``nimg`` pictures."""
-        return self.embedding_weight if nimg < self.embedding_later_kimg * 1000 else self.embedding_weight_later

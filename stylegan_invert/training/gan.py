@@ -2,10 +2,8 @@
 
 import copy
 import dataclasses
-import functools
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,27 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..analysis.distribution import FEWEST, PictureFeatures, distances, generated_pictures
-from ..analysis.sheets import grid
 from ..errors import TrainingError
 from ..files import plain
 from ..files.saved import tensor
-from ..generator import adapt
+from ..generator.prior import Prior
 from ..media.picture_set import PictureSet
-from ..media.pictures import as_images, generator_pixels, write_png
-from ..network_files.families.direction_head import direction_tensors
-from ..network_files.file import NetworkFile, save
-from ..networks.direction import AttachedDirection, DirectionDiscriminator, latent_weights
-from ..networks.discriminators import Discriminator
-from ..networks.stylegan2 import Generator
+from ..network_files.file import NetworkFile
 from ..ops import native
 from . import distributed, loop
-from .attaching import fit_head
+from .architectures import ARCHITECTURES, architecture_of
 from .augment import AugmentPipe
-from .configs import SAMPLINGS, Options
-from .gan_losses import DirectionLoss, StyleGAN2Loss
-from .growing import grown_discriminator, grown_generator
 from .precision import training_settings
+from .run_options import RunOptions
 from .state import COUNT, SECONDS, adam_state, module_state, random_state, running_means
 
 STATE = {
@@ -44,7 +33,6 @@ STATE = {
     "seconds",
     "modules",
     "optimisers",
-    "pl_mean",
     "real_signs",
     "random",
     "random_device",
@@ -63,95 +51,45 @@ class Phase:
         module: the network that is trained.
         optimiser: its optimiser, which the main and the regularising phase share.
         interval: the phase comes every so many steps.
+        fresh: True if the phase takes a new batch of the training set.
     """
 
     name: str
     module: torch.nn.Module
     optimiser: torch.optim.Optimizer
     interval: int
+    fresh: bool = False
 
 
-def build(options: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
-    """Fresh networks, on the CPU; their weights come from torch's global random state."""
-    o = options
-    if o.networks is not None:
-        return _build_as_in_file(o)
-    shape = dict(c_dim=o.c_dim, img_resolution=o.resolution, img_channels=o.channels)
-    G = Generator(
-        z_dim=o.z_dim, w_dim=o.w_dim, mapping_kwargs=dict(num_layers=o.mapping_layers, lr_multiplier=o.mapping_lr),
-        synthesis_kwargs=o.network_kwargs, **shape,
-    )  # fmt: skip
-    G.mapping.normalize_z, G.mapping.uniform_z = o.normalize_z, o.uniform_z
-    if o.head == "direction":
-        # The mapping network begins with large weights for those entries of z that move the direction most. It learns too
-        # slowly to find these weights itself.
-        G.mapping.fc0.weight.data[:, : o.z_dim] *= latent_weights(o.z_dim)
-        trunk = Discriminator(epilogue_kwargs=dict(mbstd_num_channels=0), **o.network_kwargs, **shape)
-        return G, DirectionDiscriminator(trunk, o.z_dim, o.normalize_z)
-    return G, Discriminator(epilogue_kwargs=dict(mbstd_group_size=o.mbstd_group_size), **o.network_kwargs, **shape)
-
-
-def _build_as_in_file(o: Options) -> tuple[Generator, Discriminator | DirectionDiscriminator]:
-    """Fresh networks of the form of those in a file, but for their resolution."""
-    half = dict(num_fp16_res=4, conv_clamp=256) if o.fp16 else {}
-    try:
-        kwargs = {**o.networks["G"], "img_resolution": o.resolution}
-        kwargs["synthesis_kwargs"] = {**(kwargs.get("synthesis_kwargs") or {}), **half}
-        G = Generator(**kwargs)
-        D = Discriminator(**{**o.networks["D"], "img_resolution": o.resolution, **half})
-    except (TypeError, ValueError, KeyError, AttributeError) as e:
-        raise TrainingError(
-            f"the run's options have arguments of which no networks can be built ({str(e)[:120]})"
-        ) from None
-    G.mapping.normalize_z, G.mapping.uniform_z = o.normalize_z, o.uniform_z
-    if o.head == "direction":
-        D = (AttachedDirection if o.attached else DirectionDiscriminator)(D, o.z_dim, o.normalize_z)
-    return G, D
-
-
-def settings_of(net: NetworkFile, **changed: int) -> dict[str, Any]:
-    """The settings of `Options` under which networks of the form of a file's are built.
-
-    Args:
-        net: the file.
-        changed: arguments of both networks that are to be others (channel_base, channel_max, num_fp16_res).
+def architecture_of_run(outdir: str | os.PathLike) -> str:
+    """The architecture of a run, by its ``training_options.json``; runs of earlier versions have StyleGAN2.
 
     Raises:
-        TrainingError: they are not those of StyleGAN2.
+        TrainingError: there is no such file, or it is damaged, or the architecture is unknown.
     """
-    G, D = net.G, net["D"]
-    if not isinstance(G, Generator):
-        raise TrainingError(f"{net.file}: it is not a StyleGAN2; training can only go on from one")
-    if not isinstance(D, Discriminator):
-        what = "no discriminator" if D is None else "a discriminator of another kind than StyleGAN2's"
-        raise TrainingError(f"{net.file}: it has {what}; training needs both networks")
-    synthesis, groups = {**(G.arguments.get("synthesis_kwargs") or {}), **changed}, D.b4.mbstd
-    networks = {"G": {**G.arguments, "synthesis_kwargs": synthesis}, "D": {**D.arguments, **changed}}
-    return {
-        "resolution": G.img_resolution,
-        "channels": G.img_channels,
-        "z_dim": G.z_dim,
-        "w_dim": G.w_dim,
-        "mapping_layers": G.mapping.num_layers,
-        "mapping_lr": G.mapping.fc0.bias_gain,
-        "mbstd_group_size": 1 if groups is None else groups.group_size or 10**6,
-        "networks": networks,
-        "attached": net.direction is None or isinstance(net.direction, AttachedDirection),
-        **{name: synthesis[name] for name in ("channel_base", "channel_max") if name in synthesis},
-    }
+    known = plain.text(*ARCHITECTURES)
+    return plain.read_json(
+        Path(outdir) / loop.OPTIONS, loop.OPTIONS_FILE, plain.table({}, {"arch": known}, more=plain.unchecked)
+    ).get("arch", "stylegan2")
+
+
+def build(options: RunOptions) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Fresh networks in the form in which they are trained, on the CPU; weights come from torch's global random state."""
+    return architecture_of(options).build()
 
 
 class GANTrainer:
-    """A GAN in training: the `loop.Trainer` of StyleGAN2 networks.
+    """A GAN in training: the `loop.Trainer` of all architectures.
 
     Args:
-        options: see `Options`.
+        options: the options of an architecture, which also say which it is.
         data: the pictures; ``data.check()`` has been called.
         device: where to compute.
         metric_samples: pictures on each side, at most, for the distance to the training set that a snapshot is given; fewer
             than 8 give none.
 
     Attributes:
+        architecture: what differs between the kinds of networks, see `architectures.base.Architecture`.
         G: the generator as it is trained.
         D: the discriminator as it is trained.
         G_ema: the average of G over the last pictures.
@@ -162,7 +100,7 @@ class GANTrainer:
         seconds: see `loop.Trainer`.
         loss: the loss object; ``loss.stats`` has the means of its values.
         round: the pictures per round; ``batch_gpu``, or the share of one process in a batch if that is less.
-        labels: the labels (N, c_dim) of the pictures, on ``device``.
+        labels: the labels (N, classes) of the pictures, on ``device``.
         started_from: the name of the network file that `start_from` took weights from, or None.
     """
 
@@ -170,7 +108,7 @@ class GANTrainer:
 
     def __init__(
         self,
-        options: Options,
+        options: RunOptions,
         data: PictureSet,
         device: torch.device | str = "cpu",
         metric_samples: int = 0,
@@ -179,14 +117,15 @@ class GANTrainer:
         self.data = data
         self.device = device = torch.device(device)
         self.on_cuda = device.type == "cuda"
-        self.labels = torch.from_numpy(data.labels).to(device)
+        self.architecture = arch = architecture_of(o)
+        self.labels = arch.labels(torch.from_numpy(data.labels)).to(device)
         # A training is long enough for a build to pay at every size: at 32x32 it needs seven tenths of the time.
         native.made_network(native.PAYING_RESOLUTION)
         self.round = distributed.round_size(o.batch, o.batch_gpu)
         if self.round != o.batch_gpu:
             dataclasses.replace(o, batch_gpu=self.round)  # raises if the discriminator cannot compare so many pictures
         torch.manual_seed(o.seed)
-        G, D = (network.train().requires_grad_(False).to(device) for network in build(o))
+        G, D = (network.train().requires_grad_(False).to(device) for network in arch.build())
         self.G, self.D = G, D
         self.G_ema = copy.deepcopy(G).eval()
         self.D_ema = copy.deepcopy(D).eval() if o.head == "direction" else None
@@ -196,112 +135,42 @@ class GANTrainer:
         self.metric_samples = metric_samples
         self.started_from: str | None = None
         # A generator that is not trained is the averaged one, which is the generator to use.
-        shown = G if o.train == "all" else self.G_ema
+        self.shown = G if o.train == "all" else self.G_ema
         G.train(o.train == "all")
-        kind = DirectionLoss if o.head == "direction" else StyleGAN2Loss
-        weights = {"style_mixing_prob": o.mixing, "r1_gamma": o.gamma, "pl_weight": o.pl_weight, "adversarial": o.loss}
-        if o.head == "direction":
-            weights["embedding_for"] = o.embedding_for
-        self.loss = kind(device, shown.mapping, shown.synthesis, D, self.augment_pipe, **weights)
-        self.phases = []
-        for name, module, interval, weight in self._trained():
+        self.loss = arch.loss(device, self.shown, D, self.augment_pipe)
+        self.phases = self._phases()
+        self._prepare([])
+        self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    def _prepare(self, phases: list[Phase]) -> None:
+        """Bring the networks to the state in which they show the next batch; ``phases`` have the optimisers to change."""
+        networks = [m for m in (self.G, self.D, self.G_ema, self.D_ema) if m is not None]
+        self.architecture.prepare(self.nimg, networks, phases)
+
+    def _phases(self) -> list[Phase]:
+        """The phases of a step, in their order. The first one, and each further step of D, takes a new batch."""
+        o, phases = self.options, []
+        for name, module, interval, weight, groups in self.architecture.trained(self.G, self.D):
             # Lazy regularisation adds steps; rate and decays are corrected for them (Karras et al. 2020, appendix B).
             lazy = weight != 0 and interval > 1
             ratio = interval / (interval + 1) if lazy else 1
-            adam = torch.optim.Adam(
-                module.parameters(), lr=o.lr * ratio, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8
-            )
+            groups = [{**group, "lr": group["lr"] * ratio} for group in groups]
+            adam = torch.optim.Adam(groups, betas=(o.beta1**ratio, o.beta2**ratio), eps=1e-8)
             only = "head" if o.train == "head" else "both" if weight and not lazy else "main"
-            self.phases.append(Phase(name + only, module, adam, 1))
-            if lazy:
-                self.phases.append(Phase(name + "reg", module, adam, interval))
-        self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
-
-    def _trained(self) -> list[tuple[str, torch.nn.Module, int, float]]:
-        """The networks that are trained: name, module, and interval and weight of its regularisation."""
-        o = self.options
-        if o.train == "head":
-            return [("D", self.D.outputs, 1, 0)]
-        trained = [("G", self.G, o.G_reg_interval, o.pl_weight)] if o.train == "all" else []
-        return [*trained, ("D", self.D, o.D_reg_interval, o.gamma)]
+            for i in range(o.D_steps if name == "D" else 1):
+                phases.append(Phase(name + only, module, adam, 1, fresh=not phases or i > 0))
+                if lazy:
+                    phases.append(Phase(name + "reg", module, adam, interval))
+        return phases
 
     def start_from(self, net: NetworkFile) -> None:
-        """Take the weights of a network file; optimisers and counters stay as they are.
-
-        A file of a lower resolution is grown, see `growing`. A head that is put on its discriminator is fitted by regression,
-        see `attaching`.
+        """Take the weights of a network file; optimisers and counters stay as they are. See `Architecture.start_from`.
 
         Raises:
-            TrainingError: its networks are of other sizes, or it lacks one.
+            TrainingError: its networks are of another kind or of other sizes, or it lacks one.
         """
-        if not isinstance(net.G, Generator):
-            raise TrainingError(f"{net.file}: it is not a StyleGAN2; training can only go on from one")
-        own, other = self.G.mapping, net.G.mapping
-        same_meaning = {
-            "--mapping-lr": (own.fc0.bias_gain, other.fc0.bias_gain),
-            "--sampling": (_sampling(own), _sampling(other)),
-        }
-        for name, (a, b) in same_meaning.items():
-            if a != b:
-                raise TrainingError(
-                    f"{net.file}: it was trained with another {name} ({b}; this run has {a}), on which the meaning of its "
-                    "weights depends"
-                )
-        if self.options.c_dim != net.G.c_dim:
-            raise TrainingError(
-                f"{net.file}: its networks have {net.G.c_dim} classes and the training set has {self.options.c_dim}; --cond "
-                "reads the labels of the training set"
-            )
-        direction, o = net.direction, self.options
-        if net["D"] is None or (
-            self.D_ema is not None and direction is None and net["D"].compares_batch and not o.attached
-        ):
-            what = "no discriminator" if net["D"] is None else "a discriminator that compares the pictures of a batch"
-            raise TrainingError(f"{net.file}: it has {what}; training cannot go on from it with --head {o.head}")
-        pairs = [("G", self.G, net["G"] or net.G), ("G_ema", self.G_ema, net.G)]
-        if self.D_ema is None:
-            pairs += [("D", self.D, net["D"])]
-        elif direction is None:
-            pairs += [("D", self.D.trunk, net["D"]), ("D", self.D_ema.trunk, net["D"])]
-        else:
-            pairs += [("D", self.D.trunk, net["D"]), ("D_ema", self.D_ema.trunk, direction.trunk)]
-            pairs += [("outputs", self.D_ema.outputs, direction.outputs)]
-            pairs += [("outputs", self.D.outputs, net.extra["direction"]["outputs"])]
-        for key, module, source in pairs:
-            self._take(key, module, source, net)
-        if self.options.train == "head" and not _same(self.D.trunk, self.D_ema.trunk):
-            raise TrainingError(
-                f"{net.file}: its head was trained together with the discriminator, so D and its average differ, and a head "
-                "for both cannot be trained alone; choose --train discriminator or all"
-            )
-        if self.D_ema is not None and direction is None and o.attached and o.attach_kimg:
-            fit_head(self.D, self._generated, round(o.attach_kimg * 1000))
-            self.D_ema.outputs.load_state_dict(self.D.outputs.state_dict())
+        self.architecture.start_from(self, net)
         self.started_from = net.file
-
-    @torch.no_grad()
-    def _generated(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (n, z_dim), and their pictures by the averaged generator."""
-        z = torch.randn([n, self.options.z_dim], device=self.device)
-        return z, self.G_ema(z, self.labels[torch.randint(len(self.labels), [n])])
-
-    def _take(self, key: str, module: torch.nn.Module, source: Any, net: NetworkFile) -> None:
-        """Give a module the tensors of a module or table of a network file, which may be one of a lower resolution."""
-        tensors = source.state_dict() if isinstance(source, torch.nn.Module) else dict(source)
-        if net.G.img_resolution < self.options.resolution and isinstance(module, (Generator, Discriminator)):
-            grow = grown_generator if isinstance(module, Generator) else grown_discriminator
-            try:
-                tensors = grow(module, tensors, net.G.img_resolution)
-            except ValueError as e:
-                raise TrainingError(f"{net.file}: it cannot grow: {e}") from None
-        for name, value in module.state_dict().items():
-            if name not in tensors or tensors[name].shape != value.shape:
-                shape = tuple(tensors[name].shape) if name in tensors else "missing"
-                raise TrainingError(
-                    f"{net.file}: {key}.{name} is {shape}; this run has {tuple(value.shape)}. Choose the same sizes "
-                    "(--z-dim, --channel-base, --channel-max, ...) and head as the file"
-                )
-        module.load_state_dict({name: tensors[name] for name in module.state_dict()})
 
     def step(self) -> None:
         """Show one batch: carry out every phase that is due, then update the averages and the strength of augmentation.
@@ -309,47 +178,70 @@ class GANTrainer:
         Raises:
             TrainingError: a loss is NaN or infinite.
         """
-        o, rounds = self.options, self.options.batch // self.round
-        own = distributed.share(rounds)
-        if self._batches is None:
-            rows = range(own.start * self.round, own.stop * self.round)
-            self._batches = self.data.batches(o.batch, o.seed, self.nimg, self.on_cuda, rows)
-        img, c = next(self._batches)
-        # Pinned memory is copied to a GPU while the program goes on.
-        img = as_images(img.to(self.device, non_blocking=self.on_cuda), self.device).split(self.round)
-        c = c.to(self.device, non_blocking=self.on_cuda).split(self.round)
-        if isinstance(self.loss, DirectionLoss):
+        o, own = self.options, distributed.share(self.options.batch // self.round)
+        if o.head == "direction":
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
         for phase in self.phases:
-            if self.steps % phase.interval:
-                continue
-            z = torch.randn([o.batch, o.z_dim], device=self.device).split(self.round)
-            drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
-            gen_c = self.labels[drawn].split(self.round)
-
-            def compute(i: int, phase: Phase = phase, z: Any = z, gen_c: Any = gen_c) -> None:
-                real = img[i - own.start], c[i - own.start]
-                self.loss.accumulate_gradients(phase.name, *real, z[i], gen_c[i], gain=phase.interval / rounds)
-
-            phase.optimiser.zero_grad(set_to_none=True)
-            phase.module.requires_grad_(True)
-            w_avg = getattr(self.loss.G_mapping, "w_avg", None)  # a mapping network of a file may have none
-            averages = [self.loss.pl_mean, *([] if w_avg is None else [w_avg])]
-            statistics = [self.loss.stats, self.loss.real_signs]
-            distributed.in_rounds(compute, rounds, list(phase.module.parameters()), averages, statistics)
-            phase.module.requires_grad_(False)
-            for p in phase.module.parameters():
-                if p.grad is not None:  # half precision may overflow now and then
-                    torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
-            phase.optimiser.step()
+            if phase.fresh:
+                img, c = self._next_batch(own)
+            if self.steps % phase.interval == 0:
+                self._carry_out(phase, img, c, own)
         self._average()
-        self.nimg += o.batch
+        self.nimg += o.batch * o.D_steps
+        self._prepare(self.phases)
         self.steps += 1
         if o.augment == "ada" and self.steps % o.ada_interval == 0:
             self._adapt()
         # Reading a number makes a GPU wait, so there it is done every 20 steps. Nothing else in a step waits.
         if self.device.type == "cpu" or self.steps % 20 == 0:
             self.check_numbers()
+
+    def _carry_out(self, phase: Phase, img: Any, c: Any, own: range) -> None:
+        """One phase of a step: its gradients, in rounds, and the step of its optimiser.
+
+        Args:
+            phase: the phase.
+            img: the real outputs of the own rounds.
+            c: their labels.
+            own: the numbers of the own rounds.
+        """
+        o, rounds = self.options, self.options.batch // self.round
+        z = self.architecture.latents(o.batch, self.device).split(self.round)
+        drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
+        gen_c = self.labels[drawn].split(self.round)
+        # Batch normalisation counts the passes; every round counts from the same.
+        counters = [b for m in (self.G, self.D) for b in m.buffers() if not b.is_floating_point()]
+        counts = [counter.clone() for counter in counters]
+
+        def compute(i: int) -> None:
+            for counter, before in zip(counters, counts):
+                counter.copy_(before)
+            real = img[i - own.start], c[i - own.start]
+            self.loss.accumulate_gradients(phase.name, *real, z[i], gen_c[i], gain=phase.interval / rounds)
+
+        phase.optimiser.zero_grad(set_to_none=True)
+        phase.module.requires_grad_(True)
+        moving = [*self.loss.averages.values(), *self.architecture.moving(self.shown, self.D)]
+        statistics = [self.loss.stats, self.loss.real_signs]
+        distributed.in_rounds(compute, rounds, list(phase.module.parameters()), moving, statistics)
+        phase.module.requires_grad_(False)
+        self.architecture.regularise(phase.name[0], phase.module)
+        for p in phase.module.parameters():
+            if p.grad is not None:  # half precision may overflow now and then
+                torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+        phase.optimiser.step()
+
+    def _next_batch(self, own: range) -> tuple[Any, Any]:
+        """The own rounds of the next batch: real pictures and their labels, each a tuple of tensors."""
+        o = self.options
+        if self._batches is None:
+            rows = range(own.start * self.round, own.stop * self.round)
+            self._batches = self.data.batches(o.batch, o.seed, self.nimg, self.on_cuda, rows)
+        img, c = next(self._batches)
+        # Pinned memory is copied to a GPU while the program goes on.
+        img = self.architecture.as_outputs(img.to(self.device, non_blocking=self.on_cuda), self.device)
+        c = self.architecture.labels(c.to(self.device, non_blocking=self.on_cuda))
+        return self.architecture.real(img).split(self.round), c.split(self.round)
 
     @property
     def total(self) -> int:
@@ -393,7 +285,7 @@ class GANTrainer:
         half_life = o.ema_kimg * 1000
         if o.ema_rampup > 0:
             half_life = min(half_life, self.nimg * o.ema_rampup)
-        beta = 0.5 ** (o.batch / max(half_life, 1e-8))
+        beta = 0.5 ** (o.batch * o.D_steps / max(half_life, 1e-8))
         pairs = [(self.G_ema, self.G)] if o.train == "all" else []
         if self.D_ema is not None:
             pairs += [(self.D_ema.outputs, self.D.outputs) if o.train == "head" else (self.D_ema, self.D)]
@@ -417,7 +309,7 @@ class GANTrainer:
             "seconds": self.seconds,
             "modules": {name: m.state_dict() for name, m in self._modules().items()},
             "optimisers": {p.name[0]: p.optimiser.state_dict() for p in self.phases},
-            "pl_mean": self.loss.pl_mean,
+            **self.loss.averages,
             "real_signs": self.loss.real_signs.state(),
             "means": self.loss.stats.state(),
             "random": torch.get_rng_state(),
@@ -431,7 +323,7 @@ class GANTrainer:
             TrainingError: the state is of another kind of training.
             plain.Misfit: it lacks something, or holds something that does not fit, such as networks of other sizes.
         """
-        if not STATE <= set(state):
+        if not STATE | set(self.loss.averages) <= set(state):
             raise TrainingError("the checkpoint is not one of a GAN, or is of another version of stylegan-invert")
         state = self._state_form()(state, "")
         for name, module in self._modules().items():
@@ -440,7 +332,9 @@ class GANTrainer:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
-        self.loss.pl_mean.copy_(state["pl_mean"])
+        self._prepare([])
+        for name, value in self.loss.averages.items():
+            value.copy_(state[name])
         self.loss.real_signs.sums = state["real_signs"]
         self.loss.stats.sums = state.get("means", {})
         torch.set_rng_state(state["random"])
@@ -459,7 +353,7 @@ class GANTrainer:
                 "options": plain.anything,
                 "modules": plain.table({name: module_state(m) for name, m in self._modules().items()}),
                 "optimisers": plain.table({p.name[0]: adam_state(p.optimiser) for p in self.phases}),
-                "pl_mean": tensor(self.loss.pl_mean),
+                **{name: tensor(value) for name, value in self.loss.averages.items()},
                 "real_signs": running_means,
                 "random": random_state,
                 "random_device": plain.maybe(random_device),
@@ -471,6 +365,7 @@ class GANTrainer:
     def record(self) -> dict[str, Any]:
         """What ``training_options.json`` holds."""
         return {
+            "arch": self.options.arch,
             "options": dataclasses.asdict(self.options),
             **loop.about_data(self.data),
             "rhythm": {"metric_samples": self.metric_samples},
@@ -479,93 +374,46 @@ class GANTrainer:
 
     def begin(self, outdir: Path) -> None:
         """Write ``reals.png``, a grid of real pictures, and ``fakes000000.png``, the generator's first samples."""
-        side = _grid_side(self.data.resolution)
-        chosen = np.random.RandomState(0).permutation(len(self.data.names))[: side * side]
-        write_png(outdir / "reals.png", grid(self.data.pictures(chosen), side))
-        write_png(outdir / "fakes000000.png", self.samples())
+        self.architecture.write_reals(outdir / f"reals{self.architecture.seen}", self.data)
+        self._write_samples(outdir, 0)
 
     def network_path(self, outdir: Path) -> Path:
-        """The official pickle that a snapshot writes now."""
-        return outdir / f"network-snapshot-{self.nimg // 1000:06d}.pkl"
+        """The network file that a snapshot writes now."""
+        return outdir / f"network-snapshot-{self.nimg // 1000:06d}{self.architecture.ending}"
 
     def snapshot(self, outdir: Path) -> tuple[list[Path], dict[str, Any]]:
         """Write the networks and a sample grid; measure the distance to the training set, if there are enough pictures."""
-        network, picture = self.network_path(outdir), outdir / f"fakes{self.nimg // 1000:06d}.png"
-        with warnings.catch_warnings():  # `save` warns of Cho's sampling, which the command line says once
-            warnings.simplefilter("ignore", UserWarning)
-            save(self.network_file(about_training_set(self.data)), network)
-        write_png(picture, self.samples())
-        few = min(len(self.data), self.metric_samples) < FEWEST
-        return [network, picture], {} if few else self._distances()
+        arch = self.architecture
+        written = arch.write(self, self.network_path(outdir), arch.about_training_set(self.data))
+        written.append(self._write_samples(outdir, self.nimg // 1000))
+        return written, arch.measures(self, self.metric_samples)
+
+    def _write_samples(self, outdir: Path, number: int) -> Path:
+        path = outdir / f"fakes{number:06d}{self.architecture.seen}"
+        self.architecture.write_samples(path, self.outputs())
+        return path
+
+    def outputs(self) -> torch.Tensor:
+        """Outputs of the averaged generator, on the CPU: of the same latents and labels every time."""
+        G, n = self.architecture.shown(self.G_ema, self.labels), self.architecture.side() ** 2
+        prior = Prior(getattr(G, "z_prior", "normal"))
+        z = prior.of_seed(0, [n, self.options.z_dim]).to(self.device)
+        c = self.labels[torch.arange(n) * len(self.labels) // n]
+        with torch.no_grad():
+            return torch.cat([self.architecture.outputs(G, z[i : i + 1], c[i : i + 1]).cpu() for i in range(n)])
 
     def samples(self) -> np.ndarray:
-        """The sample grid (C, H, W) uint8 of the averaged generator: of the same latents and labels every time."""
-        g = self.G_ema
-        side = _grid_side(g.img_resolution)
-        n = side**2
-        z = torch.from_numpy(np.random.RandomState(0).randn(n, g.z_dim)).to(torch.float32).to(self.device)
-        c = torch.from_numpy(self.data.labels[np.arange(n) * len(self.data.labels) // n]).to(self.device)
-        with torch.no_grad():
-            pictures = [generator_pixels(g(z[i : i + 1], c[i : i + 1], noise_mode="const")[0]) for i in range(n)]
-        return grid(np.stack(pictures), side)
-
-    @functools.cached_property
-    def _real_features(self) -> tuple[PictureFeatures, torch.Tensor]:
-        """The function that computes features of pictures, and the features (N, 512) of real ones."""
-        features = PictureFeatures(self.device)
-        chosen = np.random.RandomState(0).permutation(len(self.data))[: self.metric_samples]
-        parts = np.array_split(chosen, -(-len(chosen) // 64))
-        return features, features.of(torch.from_numpy(self.data.pictures(part)) for part in parts)
-
-    def _distances(self) -> dict[str, Any]:
-        """Distances of generated pictures to real ones. They use none of the run's random numbers."""
-        features, real = self._real_features
-        c = torch.from_numpy(self.data.labels) if self.data.c_dim else None
-        made = generated_pictures(adapt(self.G_ema), self.metric_samples, seed=0, c=c)
-        return distances(real, features.of(made))
+        """The sample grid (C, H, W) uint8 of `outputs`."""
+        return self.architecture.sheet(self.outputs())
 
     def network_file(self, training_set_kwargs: dict[str, Any] | None = None) -> NetworkFile:
         """The networks as they are now, for `network_files.file.save`."""
-
-        def still(module: torch.nn.Module) -> torch.nn.Module:
-            return copy.deepcopy(module).eval().requires_grad_(False).cpu()
-
-        D, extra = still(self.D), None
-        if self.D_ema is not None:
-            D, extra = D.trunk, {"direction": direction_tensors(D, still(self.D_ema))}
-        networks = {"G": still(self.G), "D": D, "G_ema": still(self.G_ema)}
-        return NetworkFile(networks, training_set_kwargs=training_set_kwargs, extra=extra)
-
-
-def _sampling(mapping: torch.nn.Module) -> str:
-    """What ``--sampling`` says of a mapping network."""
-    return next(name for name, flags in SAMPLINGS.items() if flags == (mapping.normalize_z, mapping.uniform_z))
-
-
-def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    """True if two modules of the same form have the same weights."""
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
-
-
-def about_training_set(data: PictureSet) -> dict[str, Any]:
-    """The record of the training set in a network file, without the path on the machine where it was made."""
-    return {
-        "path": os.path.basename(os.path.normpath(data.path)),
-        "pictures": len(data.names),
-        "resolution": data.resolution,
-        "use_labels": data.c_dim > 0,
-        "xflip": data.mirror,
-    }
-
-
-def _grid_side(resolution: int) -> int:
-    """The number of rows and columns of a grid of samples."""
-    return int(np.clip(2048 // resolution, 3, 8))
+        return self.architecture.network_file(self, training_set_kwargs)
 
 
 def train(
     data: PictureSet,
-    options: Options,
+    options: RunOptions,
     outdir: str | os.PathLike,
     device: torch.device | str = "cpu",
     *,
@@ -580,9 +428,9 @@ def train(
 
     Args:
         data: the pictures; ``data.check()`` has been called.
-        options: see `Options`.
+        options: the options of an architecture, which also say which it is; see `architectures.ARCHITECTURES`.
         outdir: the run's folder; see `loop.train`. ``reals.png`` and ``fakes*.png`` are grids of real pictures and of the
-            averaged generator's samples, and ``network-snapshot-*.pkl`` are official pickles.
+            averaged generator's samples, and ``network-snapshot-*`` are network files.
         device: where to compute. On CUDA the run has settings of its own; see `precision.training_settings`.
         resume: go on from the folder's checkpoint. On a CPU the run then ends bit-equal to one that never stopped.
         start: networks to begin with instead of random ones, of the same sizes.

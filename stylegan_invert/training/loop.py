@@ -28,7 +28,7 @@ FORMAT = 2  # the version of the format of checkpoints; 1 had none between two t
 FIRST_SECONDS = 30.0  # after the start, the first checkpoint is written with the next step
 LATER_SECONDS = 600.0  # after a checkpoint, another one is written with the next step
 
-_OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
+OPTIONS_FILE = door.Kind("the options of a run that was stopped", 2**24, TrainingError)
 _LOG_FILE = door.Kind("the log of a run", 2**24, TrainingError)  # a line has 600 bytes
 _DATA = plain.table(
     {"path": plain.text()},
@@ -39,6 +39,12 @@ _DATA = plain.table(
         "mirror": plain.flag,
         "first": plain.whole(),
         "last": plain.maybe(plain.whole()),
+        "length": plain.whole(1, 2**20),
+        "sample_rate": plain.whole(1, 10**6),
+        "level": plain.text("as-is", "peak"),
+        "labels": plain.text("none", "file", "names"),
+        "only": plain.items(plain.text()),
+        "leave_out": plain.items(plain.text()),
     },
 )
 _STATE = plain.table(
@@ -387,7 +393,7 @@ def read_options(
         },
         more=plain.anything,
     )
-    record = plain.read_json(path, _OPTIONS_FILE, form)
+    record = plain.read_json(path, OPTIONS_FILE, form)
     try:
         return {**record, "options": options_class(**record["options"])}
     except (StyleganInvertError, ValueError, TypeError) as e:

@@ -11,6 +11,7 @@ iteration from the stored ``u0``. More steps (--num_G_SV_itrs) also begin at ``u
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,7 +23,20 @@ import torch
 from ...errors import NetworkFileError
 from ...files.pickled import Machine, Refusal, show
 from ...files.tensors import TensorRecord, tables, unwrapped
-from ...networks.biggan import ACTIVATIONS, GAINS, SLOPE, BigGAN, BigGANDeep, ConditionalNorm, Discriminator
+from ...files.writing import atomic
+from ...networks.biggan import (
+    ACTIVATIONS,
+    GAINS,
+    SLOPE,
+    Attention,
+    BigGAN,
+    BigGANDeep,
+    ConditionalNorm,
+    Discriminator,
+    Norm,
+    Statistics,
+)
+from ...networks.trained_weights import named_weights, spectral_norms
 from ..assemble import EXPECTED, Budget, Make, Source, assemble, constructing, unchanged
 from ..attributes import LiveTensor, live_tensors, live_value
 from ..checks import (
@@ -190,13 +204,14 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
     config = root.get("config") if isinstance(root, dict) else None
     if not isinstance(config, dict) or not {"BN_eps", "SN_eps"} <= config.keys():
         return None
-    activations = {}
+    activations: dict[str, Activation] = {}
     for name in ("D_activation", "G_activation"):
-        if name in config and not isinstance(config[name], Activation):
+        if name not in config:
+            continue
+        if not isinstance(config[name], Activation):
             expected = f"expected a module of one of {', '.join(ACTIVATIONS)}"
             raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; {expected}")
-        if name in config:
-            activations[name] = config[name]
+        activations[name] = config[name]
     told: dict[str, Any] = {}
     if activations:
         G = activations.get("G_activation", Activation("relu"))
@@ -308,7 +323,7 @@ def live_settings(network: torch.nn.Module) -> dict[str, Any]:
     norm = getattr(network.get_submodule("blocks.0.0"), "bn1", None)
     norm = getattr(norm, "bn", norm)  # with --mybn and --cross_replica
     eps = {"bn_eps": getattr(norm, "eps", None), "sn_eps": getattr(network.linear, "eps", None)}
-    act = network.activation
+    act: Any = network.activation
     name = KINDS.get(type(act).__name__, type(act).__name__)
     if getattr(act, "approximate", "none") != "none":
         name += f" with the approximation {act.approximate}"
@@ -327,7 +342,7 @@ def build_live(
     return build(place, tensors, file, budget, assumed)
 
 
-def live_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+def live_pictures(G: Any, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """The pictures of a generator of BigGAN-PyTorch in memory, for one-hot labels c."""
     return G(z.to(next(G.parameters()).dtype), G.shared(c.argmax(dim=1)))
 
@@ -337,11 +352,10 @@ def live_scores(D: torch.nn.Module, assumed: Any, img: torch.Tensor, c: torch.Te
     return D(img.to(next(D.parameters()).dtype), c.argmax(dim=1))
 
 
-def build_live_folder(
-    module: torch.nn.Module, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]
-) -> BigGANDeep:
+def build_live_folder(module: Any, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]) -> BigGANDeep:
     """`build_folder` for a generator of pytorch-pretrained-BigGAN in memory, whose ``config`` has its settings."""
-    return build_folder(live_value(vars(module.config)), live_tensors(module), file, budget, assumed)
+    tensors: dict[str, Any] = live_tensors(module)
+    return build_folder(live_value(vars(module.config)), tensors, file, budget, assumed)
 
 
 def live_folder_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -524,7 +538,7 @@ class _Source:
             raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_LAYERS}")
         return count
 
-    def make(self, kind: Callable[..., torch.nn.Module], arguments: dict[str, Any]) -> Any:
+    def make(self, kind: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """The network, on the meta device."""
         with constructing(self.file, self.place, "its shapes"):
             self.network = kind(**arguments)
@@ -564,8 +578,8 @@ class _Source:
         if self.normalised:
             shapes[f"{name}.u0"] = (1, shape[0])
 
-        def make(values: torch.Tensor, *u: torch.Tensor) -> torch.Tensor:
-            values = _divided(values, *u, eps=self.sn_eps)
+        def make(values: torch.Tensor, u: torch.Tensor | None = None) -> torch.Tensor:
+            values = _divided(values, u, eps=self.sn_eps)
             return values.t() if transposed else values
 
         self.add(target, shapes, make, is_view=not self.normalised)
@@ -743,7 +757,7 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
             else:
                 weight(f"{target}.weight", other)
                 source.add(f"{target}.bias", {f"{other}.bias": source.shape(f"{target}.bias")})
-    for i in network.attention:
+    for _ in network.attention:
         name = f"generator.layers.{before}"
         for part, other in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("o", "o_conv")):
             weight(f"attention.{i}.{part}.weight", f"{name}.snconv1x1_{other}")
@@ -755,3 +769,62 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
     channels = network.img_channels
     weight("output.weight", "generator.conv_to_rgb", (width, width, 3, 3), lambda w: w[:channels].clone())
     source.add("output.bias", {"generator.conv_to_rgb.bias": (width,)}, lambda b: b[:channels].clone())
+
+
+# Writing
+
+
+def state_dict(
+    network: BigGAN | Discriminator, statistics_of: torch.nn.Module | None = None
+) -> dict[str, torch.Tensor]:
+    """The tensors of a BigGAN in training under the names that BigGAN-PyTorch has.
+
+    Args:
+        network: a generator or discriminator whose weights are divided by their spectral norms in training, see
+            `networks.trained_weights.SpectralNorm`. One whose weights are finished has none, and gives no ``u0``.
+        statistics_of: the generator whose stored statistics are taken; None takes those of ``network``.
+    """
+    norms = spectral_norms(network)
+    tensors: dict[str, torch.Tensor] = {}
+    stored = dict((statistics_of or network).named_buffers())
+    for name, module in network.named_modules():
+        there = _name(name)
+        if isinstance(module, Statistics):
+            for part in ("mean", "var"):
+                tensors[f"{there}.stored_{part}"] = stored[f"{name}.{part}"][0]
+        if isinstance(module, Norm):
+            tensors |= {f"{there}.gain": module.gain, f"{there}.bias": module.bias}
+        if isinstance(module, Attention):
+            tensors[f"{there}.gamma"] = module.gamma
+    for name, layer in named_weights(network).items():
+        there, norm = _name(name), norms.get(name)
+        own = dict(layer.named_parameters())
+        weight = own["weight" if norm is None else "parametrizations.weight.original"]
+        tensors[f"{there}.weight"] = weight.t() if there in ("shared", "embed") else weight
+        if "bias" in own:
+            tensors[f"{there}.bias"] = own["bias"]
+        if norm is not None:
+            tensors |= {f"{there}.u0": norm.u0, f"{there}.sv0": norm.sv0}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def write_state_dict(
+    network: BigGAN | Discriminator, path: str | os.PathLike, statistics_of: torch.nn.Module | None = None
+) -> None:
+    """Write `state_dict` to a file, as BigGAN-PyTorch writes its G_ema.pth, G.pth and D.pth.
+
+    An old file of that name stays whole until the new one is complete.
+    """
+    with atomic(path) as temporary:
+        torch.save(state_dict(network, statistics_of), temporary)
+
+
+def _name(name: str) -> str:
+    """The name in BigGAN-PyTorch of a module of ours."""
+    first, _, rest = name.partition(".")
+    number, _, part = rest.partition(".")
+    if first == "blocks":
+        return f"blocks.{number}.0.{part}"
+    if first == "attention":
+        return f"blocks.{number}.1{'.' if part else ''}{part}"
+    return {"bn": "output_layer.0", "output": "output_layer.2"}.get(name, name)
