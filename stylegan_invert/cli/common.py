@@ -223,6 +223,15 @@ def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
 
 
+def study_class_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--class``, for a study that also takes networks with classes."""
+    text = (
+        "Class of all pictures, for networks that have classes.  [default: all classes for generated pictures, and for real "
+        "ones the labels of --data]"
+    )
+    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
+
+
 def z_prior_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--z-prior``."""
     return click.option(

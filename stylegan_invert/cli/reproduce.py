@@ -68,7 +68,9 @@ def run_study(
     where = pick_device(device)
     net = None if network is None else open_network(network, quiet, "picture")
     if data is not None:
-        settings["data"] = picture_set(net, data, pictures)
+        # A study that takes --class has the classes of real pictures from it, or else from the labels of --data.
+        labels = bool(net and net.G.c_dim) and "class_idx" in settings and settings["class_idx"] is None
+        settings["data"] = picture_set(net, data, pictures, labels)
     results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
     for line in study.table(results).splitlines():
         say(quiet, line)

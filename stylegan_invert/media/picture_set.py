@@ -216,7 +216,9 @@ class PictureSet:
         """The labels (len(names), c_dim); ``exists`` says that the set has a file of labels."""
         place = f"{self.path}: {LABELS}"
         if not exists:
-            raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
+            raise TrainingError(
+                f"{place} is missing; labels are read from it. Without them, leave out --cond (or give --class to a study)"
+            )
         if self._archive is None:
             text = read_bytes(os.path.join(self.path, LABELS), LABELS_FILE, place)
         else:
