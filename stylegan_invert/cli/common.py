@@ -104,6 +104,11 @@ def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float
     return values
 
 
+def words(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """A click callback that reads names from a text such as "free,regularised"; none from an empty one."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ASSUME = "stylegan_invert.assume"  # the key under which click's context stores the value of --assume
 

@@ -12,16 +12,19 @@ import numpy as np
 import torch
 
 from ..analysis.distribution import PictureFeatures, generated_pictures, quality
+from ..analysis.paths import deeper
 from ..errors import StyleganInvertError
 from ..generator import FEATURES, Code, GeneratorAdapter, joined, label
 from ..io.codes import read_codes, write_codes
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images
+from ..projectors.descent import Fit
 from ..projectors.objective import Objective
 from . import base
 
 BATCH = 8  # the number of pictures that share passes
+OF_Z = ("steps", "lambda_z", "restarts")  # the options that a search in z takes of those of the study
 REFERENCE = 1000  # the number of generated pictures with which midpoints are compared
 
 
@@ -31,7 +34,7 @@ class Way(NamedTuple):
     Attributes:
         name: the name of the way in the names of files.
         title: the title of its row in the table.
-        start: "random", or the name of the way whose result it starts from.
+        start: "random", or the name of the way whose result it starts from; of an earlier layer, it is brought to this one.
         options: options of the method "dense" that are this way's own, by name; None for a search in z.
     """
 
@@ -63,11 +66,13 @@ class Found(NamedTuple):
     Attributes:
         code: the code (N = 1).
         distance: the distance that was minimised.
+        weight: the weight of the displacement's penalty; None for a code in z.
         picture: the code's picture (C, R, R) uint8.
     """
 
     code: Code
     distance: float
+    weight: float | None
     picture: np.ndarray
 
 
@@ -160,7 +165,7 @@ def invert(
     generator: GeneratorAdapter,
     sets: Mapping[str, Pictures],
     ways: Sequence[Way],
-    loss: Distance,
+    loss: Distance | Mapping[str, Distance],
     options: Mapping[str, Any],
     folder: Path,
     counting: base.Counting,
@@ -171,7 +176,7 @@ def invert(
         generator: the network's adapter.
         sets: name to pictures.
         ways: the ways; one that starts from another comes after it.
-        loss: the distance, on the generator's device.
+        loss: the distance, on the generator's device; or one for each way, by its name.
         options: the options of both steps that all ways share, by name.
         folder: the folder of the codes; made if it is missing.
         counting: shows the progress.
@@ -185,11 +190,13 @@ def invert(
                     if missing:
                         target = as_images(pixels[missing], generator.device)
                         starts = [code_path(folder, name, i, way.start) for i in missing]
-                        code = _find(generator, target, k, loss, options, way, starts)
+                        of_way = loss if isinstance(loss, Distance) else loss[way.name]
+                        fit = _find(generator, target, k, of_way, options, way, starts)
                         with torch.no_grad():
-                            distances = Objective(generator, loss, target)(code).cpu().double()
-                        for i, one, distance in zip(missing, code, distances):
-                            _write_code(code_path(folder, name, i, way.name), one, distance)
+                            distances = Objective(generator, of_way, target)(fit.code).cpu().tolist()
+                        weights = fit.notes.get("lambda_delta", [None] * len(missing))
+                        for i, one, distance, weight in zip(missing, fit.code, distances, weights):
+                            _write_code(code_path(folder, name, i, way.name), one, distance, weight)
                     progress(len(some))
 
 
@@ -209,16 +216,18 @@ def _find(
     options: Mapping[str, Any],
     way: Way,
     starts: Sequence[Path],
-) -> Code:
+) -> Fit:
     """The codes of pictures (N, C, R, R) of one class in one way; ``starts`` are the files of the codes to start from."""
     if way.options is None:
-        of_z = {key: options[key] for key in ("steps", "lambda_z")}
-        return base.fit("z", generator, target, loss, None, of_z, class_idx=k).code
+        of_z = {key: value for key, value in options.items() if key in OF_Z}
+        return base.fit("z", generator, target, loss, None, of_z, class_idx=k)
     start = None
+    chosen = {**options, "first_step": "none", **way.options}
     if way.start != "random":
         start = joined([read_codes(path) for path in starts]).to(generator.device)
-    chosen = {**options, "first_step": "none", **way.options}
-    return base.fit("dense", generator, target, loss, start, chosen, class_idx=k).code
+        if start.space not in ("z", generator.base, FEATURES + chosen["layer"]):
+            start = deeper(generator, start, chosen["layer"])
+    return base.fit("dense", generator, target, loss, start, chosen, class_idx=k)
 
 
 def code_path(folder: Path, name: str, i: int, way: str) -> Path:
@@ -226,13 +235,15 @@ def code_path(folder: Path, name: str, i: int, way: str) -> Path:
     return folder / f"{name}-{i:04d}-{way}.npz"
 
 
-def _write_code(path: Path, code: Code, distance: torch.Tensor) -> None:
+def _write_code(path: Path, code: Code, distance: float, weight: float | None) -> None:
     arrays = {key: value.cpu().numpy() for key, value in code.tensors.items()}
     if "h" in arrays:
         arrays["layer"] = np.array(code.space.removeprefix(FEATURES))
     if code.c is not None:
         arrays["c"] = code.c.cpu().numpy()
-    write_codes(path, {**arrays, "distance": distance[None].numpy()})
+    if weight is not None:
+        arrays["weight"] = np.array([weight])
+    write_codes(path, {**arrays, "distance": np.array([distance])})
 
 
 def gather(generator: GeneratorAdapter, folder: Path, name: str, count: int, way: Way) -> list[Found]:
@@ -241,7 +252,9 @@ def gather(generator: GeneratorAdapter, folder: Path, name: str, count: int, way
     for i in range(count):
         path = code_path(folder, name, i, way.name)
         code = read_codes(path).to(generator.device)
-        results.append(Found(code, float(base.read_part(path)["distance"][0]), base.rendered(generator, code)[0]))
+        arrays = base.read_part(path)
+        weight = float(arrays["weight"][0]) if "weight" in arrays else None
+        results.append(Found(code, float(arrays["distance"][0]), weight, base.rendered(generator, code)[0]))
     return results
 
 
