@@ -16,6 +16,7 @@ COMMANDS = {
     "depth": "Pividori et al.: the error against the depth of the layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
+    "features": "Pividori et al.: the layer whose features are compared.",
     "head": "Cho: settings of a training with a direction head.",
     "identity": "Bayat: whether people are recognised in reconstructions.",
     "penalty": "Pividori et al.: the weight of the displacement's penalty.",
