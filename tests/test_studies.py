@@ -114,6 +114,7 @@ NEEDED = {
     "head": ["--data", "z"],
     "identity": ["--people", "z"],
     "restoration": ["--data", "z"],
+    "segmentation": ["--data", "z", "--masks", "black"],
     "tuning": ["--data", "z"],
 }
 

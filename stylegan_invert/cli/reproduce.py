@@ -22,6 +22,7 @@ COMMANDS = {
     "penalty": "Pividori et al.: the weight of the displacement's penalty.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
+    "segmentation": "Pividori et al.: what segments from self-attention are worth.",
     "speed": "The fast methods beside the official projector.",
     "tuning": "Roich et al.: tuning the network to pictures.",
 }
