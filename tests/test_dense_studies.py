@@ -88,9 +88,9 @@ def test_the_later_chunks_of_z_are_freed_by_styles_optimised():
     generator = network()
     target = torch.rand([2, 3, 16, 16], generator=torch.Generator().manual_seed(0)) * 2 - 1
     start = latent(generator, n=2)
-    common = dict(first_step="none", layer_steps=25, lambda_delta=0.0, layer_optimizer="lbfgs", loss="mse", class_idx=1)
+    common = dict(first_step="none", layer_steps=10, lambda_delta=0.0, layer_optimizer="lbfgs", loss="mse", class_idx=1)
     held = Projector(generator, "dense", **common).fit(target, start)
-    freed = Projector(generator, "dense", styles="optimised", **common, lambda_z=0.0).fit(target, start)
+    freed = Projector(generator, "dense", styles="optimised", **common, lambda_z=0.0).fit(target, held.code)
     assert torch.equal(held.code.tensors["z"], start.tensors["z"])
     assert torch.equal(freed.code.tensors["z"][:, :2], start.tensors["z"][:, :2])
     assert (freed.code.tensors["z"][:, 2:] != start.tensors["z"][:, 2:]).all()
@@ -100,7 +100,7 @@ def test_the_later_chunks_of_z_are_freed_by_styles_optimised():
 
     assert (error(freed.code) < error(held.code)).all()
     # Each row alone gives the same: the chunks of one target are not those of another.
-    alone = Projector(generator, "dense", styles="optimised", **common, lambda_z=0.0).fit(target[1:], start[1:2])
+    alone = Projector(generator, "dense", styles="optimised", **common, lambda_z=0.0).fit(target[1:], held.code[1:2])
     assert torch.allclose(alone.code.tensors["z"], freed.code.tensors["z"][1:], atol=1e-3)
     # The penalty of z holds in the second step, too: with a large weight the chunks shrink.
     small = Projector(generator, "dense", styles="optimised", **common, lambda_z=100.0).fit(target, start)
@@ -183,7 +183,10 @@ def test_penalty(tmp_path, monkeypatch):
         (tmp_path / "out" / "table.md").read_text()
     )
     monkeypatch.setattr(base, "fit", lambda *_, **__: pytest.fail("what was found is searched again"))
-    assert penalty.run(net, tmp_path / "out", data, **settings) == results
+    again = penalty.run(net, tmp_path / "out", data, **settings)
+    assert json.dumps(again) == json.dumps(
+        results
+    )  # as text, because nan stands for LPIPS of pictures that are too small
     good = {"left": 0.5, "midpoints": {"kid": 1.0, "logit": -1.0}}
     assert penalty.judged({"x": good, "free": {"midpoints": {"kid": 1.1, "logit": 0.0}}}, "x") == {
         "half": True, "kid": True, "logit": False

@@ -133,8 +133,9 @@ def _ways(generator: GeneratorAdapter, layers: Sequence[str], kinds: Sequence[st
 
 
 def cuts(generator: GeneratorAdapter) -> list[str]:
-    """The first dense layer, if there is one, and of each larger map the last layer."""
-    shapes = generator.layers()
+    """The first dense layer, if there is one, and of each larger map the last layer that is no part of another one."""
+    names = list(generator.layers())
+    shapes = {k: v for k, v in generator.layers().items() if not any(k.startswith(f"{name}.") for name in names)}
     first = [] if generator.dense is None else [generator.dense]
     side = shapes[generator.dense][-1] if first else 0
     last = {shape[-1]: name for name, shape in shapes.items() if shape[-1] > side}

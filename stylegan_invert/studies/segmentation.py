@@ -178,7 +178,7 @@ def untrained(net: NetworkFile, generator: GeneratorAdapter) -> GeneratorAdapter
             f"{net.file}: a network like it cannot be made, because it does not say its structure"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(99)
         network = type(net.G)(*net.G.init_args, **net.G.init_kwargs)
     return adapt(network.eval().requires_grad_(False).to(generator.device)).with_prior(generator.prior)
 
