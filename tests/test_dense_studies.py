@@ -1,5 +1,5 @@
 """The studies of Pividori et al. on tiny networks with and without classes; classes switched on frames; what they rest on."""
-# Takes at most 20 CPU seconds.
+# Takes at most 15 CPU seconds.
 
 import itertools
 import json
