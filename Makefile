@@ -9,18 +9,20 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all fuzz fuzz-guided docs bench reproduce clean
+.PHONY: demo test test-all fuzz fuzz-guided docs release-check bench reproduce clean
 
 demo: $(VENV)/installed
 	$(BIN)/stylegan-invert demo --outdir out/demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST) -m 'not slow'
 
 # All tests, with the sweeps that "make test" leaves out, and the building of the site.
 test-all: $(VENV)/docs-installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST)
 
 # make fuzz N=100000 SEED=7 tries so many damaged files, of every kind that is read; a minute is about 4,000.
@@ -43,6 +45,11 @@ docs: $(VENV)/docs-installed
 	$(BIN)/python tests/test_docs.py --write
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/site docs out/site
 	@echo "look at out/site/index.html"
+
+# What a release would consist of is built, checked and tried in fresh environments; nothing is published. TORCH=2.4.1 tries
+# that version of torch.
+release-check:
+	$(PYTHON) tools/release_check.py $(if $(TORCH),--torch $(TORCH))
 
 # make bench OFFICIAL=../stylegan2-ada-pytorch times this project beside the official code.
 bench: $(VENV)/installed

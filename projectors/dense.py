@@ -87,7 +87,8 @@ class DisplacementSearch(SearchBase):
     def __init__(self, generator: GeneratorAdapter, space: str, start: Code, options: DenseOptions):
         self.generator, self.space, self.options = generator, space, options
         code = generator.convert(start, space)
-        self.c, self.randoms = code.c, []
+        self.c = code.c
+        self.randoms: list[torch.Generator] = []
         self.unit = 1.0
         if options.delta_unit == "spread":
             self.unit = layer_spread(generator, space, None if code.c is None else code.c[:1])
@@ -186,7 +187,7 @@ def layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None
 def _layer_spread(generator: GeneratorAdapter, space: str, c: torch.Tensor | None, samples: int) -> float:
     random = torch.Generator(generator.device).manual_seed(0)
     (shape,) = generator.code_shapes("z").values()
-    total = squares = 0
+    total = squares = torch.zeros([], dtype=torch.float64)
     for z in generator.prior.sample([samples, *shape], random).split(8):
         code = Code("z", {"z": z}, None if c is None else c.expand(len(z), -1))
         h = generator.convert(code, space).tensors["h"].cpu().double()

@@ -132,7 +132,7 @@ def measures(
         if user not in found:
             path = WEIGHTS[name].find(files[name])
             found[user] = LOSSES[user].make(path, run_torchscript).to(device)
-            record[name] = about_file(path)
+            record |= {} if path is None else {name: about_file(path)}
     return found, {**record, **({"identity_network": found["identity"].name} if found else {})}
 
 

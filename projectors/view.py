@@ -108,7 +108,10 @@ class View:
     def composed(self, target: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """One stored output (C, H, W) with what is known from a stored target."""
         pair = (self.seen.tensor(target[None], self.device), self.medium.tensor(output[None], self.device))
-        return self.medium.nearest(self.observe.composed(*pair))[0]
+        composed = None if self.observe is None else self.observe.composed(*pair)
+        if composed is None:
+            raise ProjectionError("nothing of the output is known from the target; see check_compose")
+        return self.medium.nearest(composed)[0]
 
     def judged(
         self,

@@ -7,6 +7,7 @@ are reported as "fid" and "kid".
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,7 +195,11 @@ def distances(real: torch.Tensor, generated: torch.Tensor) -> dict[str, float]:
         "frechet_squeezenet". "samples" holds N and M.
     """
     value, error = kid(real, generated)
-    result = {"kid_squeezenet": value, "kid_squeezenet_stderr": error, "samples": [len(real), len(generated)]}
+    result: dict[str, Any] = {
+        "kid_squeezenet": value,
+        "kid_squeezenet_stderr": error,
+        "samples": [len(real), len(generated)],
+    }
     if min(len(real), len(generated)) >= FRECHET_SAMPLES:
         result["frechet_squeezenet"] = frechet_distance(real, generated)
     return result
@@ -220,8 +225,8 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
     Source: Heusel et al., 2017.
     """
-    a, b = a.double().numpy(), b.double().numpy()
-    s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    x, y = a.double().numpy(), b.double().numpy()
+    s1, s2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     values, vectors = np.linalg.eigh(s1)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # S1^(1/2) S2 S1^(1/2) is symmetric and has the eigenvalues of S1 S2.

@@ -13,7 +13,7 @@ from ..projectors.projection import render_rounded
 
 
 def between(
-    generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float], space: str | None = None
+    generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float] | np.ndarray, space: str | None = None
 ) -> list[Code]:
     """Codes on the straight line between two codes.
 
@@ -129,7 +129,7 @@ def dense_columns(generator: GeneratorAdapter, c: torch.Tensor | None = None) ->
 def _dense(generator: GeneratorAdapter, z: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
     """The output of the first dense layer for z (N, z_dim): (N, numbers of h) float64, on the CPU."""
     code = Code("z", {"z": z}, None if c is None else c.expand(len(z), -1))
-    return generator.convert(code, FEATURES + generator.dense).tensors["h"].flatten(1).cpu().double()
+    return generator.convert(code, FEATURES + (generator.dense or "")).tensors["h"].flatten(1).cpu().double()
 
 
 def _common(generator: GeneratorAdapter, a: str, b: str) -> str:

@@ -53,7 +53,7 @@ def run_study(
     figures: str = "",
     **settings: Any,
 ) -> None:
-    """Run a study and print its table.
+    """Run a study and print its table. Several processes of torchrun share it, if it can be shared.
 
     Args:
         study: a module of `stylegan_invert.studies`, with the functions ``run`` and ``table``.
@@ -63,13 +63,18 @@ def run_study(
         figures: the figures that the study writes, for the last line that is printed.
         settings: passed to the study.
     """
-    from ..studies.base import picture_set
+    from ..studies.base import ShareDone, picture_set
+    from ..training import distributed
 
-    where = pick_device(device)
+    where = distributed.chosen_device(pick_device(device))
+    quiet = quiet or not distributed.prints()
     net = None if network is None else open_network(network, quiet, "picture")
-    if data is not None:
+    if data is not None and net is not None:
         settings["data"] = picture_set(net, data, pictures)
-    results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
+    try:
+        results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
+    except ShareDone:
+        return
     for line in study.table(results).splitlines():
         say(quiet, line)
     say(quiet, f"wrote {outdir}/table.md, results.json{figures}")

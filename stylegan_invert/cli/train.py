@@ -12,6 +12,7 @@ from ..training.architectures import ARCHITECTURES
 from ..training.configs import SAMPLINGS
 from ..training.run_options import RunOptions
 from .common import (
+    Choice,
     Number,
     Span,
     UserPath,
@@ -133,7 +134,7 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--arch",
-    type=click.Choice(list(ARCHITECTURES)),
+    type=Choice(list(ARCHITECTURES)),
     default="stylegan2",
     show_default=True,
     help="The networks to train. Options that are for some of them only say so.",
@@ -141,7 +142,7 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @architecture_options
 @click.option(
     "--sampling",
-    type=click.Choice(list(SAMPLINGS)),
+    type=Choice(list(SAMPLINGS)),
     default="normal",
     show_default=True,
     help="normal: as official networks, which normalise z. The paper of the direction head has two others, without that: "
@@ -149,7 +150,7 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--aug",
-    type=click.Choice(list(AUGMENTS)),
+    type=Choice(list(AUGMENTS)),
     default="noaug",
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",

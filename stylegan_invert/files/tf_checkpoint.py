@@ -122,8 +122,8 @@ def _table(view: memoryview) -> dict[str, memoryview]:
         raise _Damaged("it does not end as such a table does")
     places, at = [], len(view) - FOOTER
     for _ in range(4):
-        value, at = _varint(view, at)
-        places.append(value)
+        number, at = _varint(view, at)
+        places.append(number)
     table: dict[str, memoryview] = {}
     for _, place in _block(view, places[2], places[3]):
         offset, at = _varint(place, 0)
@@ -185,6 +185,7 @@ def _entry(value: memoryview, name: str) -> _Entry | None:
 def _message(view: bytes | memoryview) -> Iterator[tuple[int, int, Any]]:
     """The fields of a message of protocol buffers: number, wire type, and a number or bytes."""
     view, at = memoryview(view), 0
+    value: Any
     while at < len(view):
         tag, at = _varint(view, at)
         wire = tag & 7

@@ -32,6 +32,7 @@ PREFIX = ".part-"  # of temporary folders
 LOCK = ".stylegan-invert-lock"  # the file in a temporary folder that its owner keeps locked
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # a refusing disk
 LONGEST = 120  # bytes of a name that `folder_names` makes; file systems allow 255, and suffixes may follow
+REMEMBERED = 1000  # folders that a process remembers to have looked through; a run over many targets writes into more
 _cleaned: set[str] = set()  # the folders that this process has looked through for temporary folders of dead processes
 
 
@@ -184,6 +185,8 @@ def _clean_once(folder: Path) -> None:
     """`clean`, the first time that this process writes into a folder. (Looking through a large folder takes a while.)"""
     name = os.path.abspath(folder)
     if name not in _cleaned:
+        if len(_cleaned) >= REMEMBERED:
+            _cleaned.clear()
         _cleaned.add(name)
         clean(folder)
 
@@ -300,18 +303,19 @@ def folder_names(paths: Iterable[str | os.PathLike]) -> list[str]:
     """
     files = [Path(p) for p in paths]
     stems = [safe_name(p.stem) for p in files]
-    folded = [stem.casefold() for stem in stems]
-    same_suffix = {
-        stem: len({p.suffix for p, other in zip(files, folded) if other == stem}) == 1 for stem in set(folded)
-    }
+    suffixes: dict[str, set[str]] = {}
+    for path, stem in zip(files, stems):
+        suffixes.setdefault(stem.casefold(), set()).add(path.suffix)
     names: list[str] = []
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last number of each base, so that many files of one name are not counted again
     for path, stem in zip(files, stems):
-        base = stem if same_suffix[stem.casefold()] else safe_name(path.name)
-        name, number = base, 1
+        base = stem if len(suffixes[stem.casefold()]) == 1 else safe_name(path.name)
+        name, number = base, numbers.get(base.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{base}-{number}"
+        numbers[base.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return names

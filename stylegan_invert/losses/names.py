@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..errors import meant
 from .base import Distance, WeightedSum
 from .digits import DigitFeatures
 from .features import inception_features, squeezenet_features
@@ -82,6 +83,7 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
         if name not in LOSSES:
             raise ValueError(
                 f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in {DEFAULT_LOSS!r}"
+                + meant(name, LOSSES)
             )
         try:
             value = float(weight) if equals else 1.0

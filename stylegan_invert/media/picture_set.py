@@ -161,8 +161,8 @@ class PictureSet:
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
-            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
+            images, c = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return (images.pin_memory(), c.pin_memory()) if pinned else (images, c)
 
         threads, ahead = (1, 1) if self._pixels is not None else (_threads(), 4 * _threads())
         return shuffled_batches(load, len(self), batch, seed, start, rows, threads, ahead)

@@ -161,7 +161,7 @@ def _layer(generator: GeneratorAdapter, layer: str | None) -> str:
         raise StyleganInvertError(f"This network does not begin with a dense layer; choose --layer from {layers}.")
     if layer is not None and layer not in generator.layers():
         raise StyleganInvertError(f"There is no layer {layer!r}; choose --layer from {layers}.")
-    return layer or generator.dense
+    return layer or generator.dense or ""
 
 
 def invert(
