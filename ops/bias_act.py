@@ -1,8 +1,8 @@
 """Modulation, noise, bias, activation, gain and clamp, in one pass."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +115,13 @@ def reference(
 # * `bias_act_backward` computes all first derivatives in one pass. It runs if no second derivative is wanted.
 
 
-def _kernel_inputs(m, x, b, noise, scale) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
+def _kernel_inputs(
+    m: torch.Tensor | None,
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    scale: torch.Tensor | None,
+) -> tuple[torch.Tensor, tuple[int, int, int, int], list]:
     """Bring the inputs into layouts that the kernels take.
 
     Returns:
@@ -134,7 +140,17 @@ def _number_and_slope(act: str) -> tuple[int, float]:
     return list(ACTIVATIONS).index(act), ACTIVATIONS[act].slope or 0.0
 
 
-def _run(order: int, m, x, b, noise, scale, act, gain, clamp) -> torch.Tensor:
+def _run(
+    order: int,
+    m: torch.Tensor | None,
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    scale: torch.Tensor | None,
+    act: str,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     """`bias_act` for order 0, and `bias_act_derivative` for orders 1 and 2."""
     x, shape, inputs = _kernel_inputs(m, x, b, noise, scale)
     y = torch.empty_like(x)
@@ -173,7 +189,7 @@ def _backward(
     native.run("bias_act_backward", x, *inputs, *outs, parts, n, c, p, last, *_number_and_slope(act), gain, clamp)
     db = x.new_empty([0]) if sums[0] is None else sums[0].sum(dim=[0, 1]).to(x.dtype)
     dscale = x.new_empty([0]) if sums[1] is None else sums[1].sum(dim=0).to(x.dtype)
-    if needs[2] and noise.shape[0] != n:
+    if needs[2] and noise is not None and noise.shape[0] != n:
         dnoise = dnoise.sum(dim=0, keepdim=True)
     return dx, db, dnoise, dscale
 
@@ -184,25 +200,36 @@ def _gpu_parts(n: int, c: int, p: int, last: int) -> int:
     return max(1, min(512 // blocks, p // shortest))
 
 
-def _fake(x, b, noise, scale, act, gain, clamp):
+def _fake(x: torch.Tensor, *others: Any) -> torch.Tensor:
     return torch.empty_like(native.layout(x)[0])
 
 
-def _fake_derivative(m, x, b, noise, scale, order, act, gain, clamp):
+def _fake_derivative(m: torch.Tensor, x: torch.Tensor, *others: Any) -> torch.Tensor:
     return torch.empty_like(native.layout(x)[0])
 
 
-def _fake_backward(g, x, b, noise, scale, needs, act, gain, clamp):
+def _fake_backward(
+    g: torch.Tensor,
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    noise: torch.Tensor | None,
+    scale: torch.Tensor | None,
+    needs: Sequence[bool],
+    act: str,
+    gain: float,
+    clamp: float,
+) -> tuple[torch.Tensor, ...]:
     inputs = (native.layout(x)[0], b, noise, scale)
-    return tuple(torch.empty_like(t) if wanted else x.new_empty([0]) for t, wanted in zip(inputs, needs))
+    wanted = (t if needed else None for t, needed in zip(inputs, needs))
+    return tuple(x.new_empty([0]) if t is None else torch.empty_like(t) for t in wanted)
 
 
-def _keep(ctx, inputs, output) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.act, ctx.gain, ctx.clamp = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _first(ctx, g):
+def _first(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, b, noise, scale = ctx.saved_tensors
     settings = ctx.act, ctx.gain, ctx.clamp
     needs = list(ctx.needs_input_grad[:4])
@@ -215,33 +242,35 @@ def _first(ctx, g):
     return *grads, None, None, None
 
 
-def _from_gradient_of_u(du, x, noise, scale, needs) -> list[torch.Tensor | None]:
+def _from_gradient_of_u(
+    du: torch.Tensor, x: torch.Tensor, noise: torch.Tensor | None, scale: torch.Tensor | None, needs: Sequence[bool]
+) -> list[torch.Tensor | None]:
     """The gradients of x, b, noise and scale for a gradient (N, C, ...) of u; they can be differentiated again."""
     positions = list(range(2, x.ndim))
     wide = None if scale is None else scale.reshape([*scale.shape, *[1] * (x.ndim - 2)])
     dnoise = None
-    if needs[2]:
+    if needs[2] and noise is not None:
         dnoise = du.sum(dim=1, keepdim=True)
         dnoise = dnoise if noise.shape[0] == x.shape[0] else dnoise.sum(dim=0, keepdim=True)
     return [
-        (du if scale is None else du * wide) if needs[0] else None,
+        (du if wide is None else du * wide) if needs[0] else None,
         du.sum(dim=[0, *positions]) if needs[1] else None,
         dnoise,
         (du * x).flatten(2).sum(dim=2) if needs[3] else None,
     ]
 
 
-def _keep_derivative(ctx, inputs, output) -> None:
+def _keep_derivative(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     *tensors, ctx.order, ctx.act, ctx.gain, ctx.clamp = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _second(ctx, v):
+def _second(ctx: Any, v: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     m, x, b, noise, scale = ctx.saved_tensors
     settings = ctx.act, ctx.gain, ctx.clamp
     needs = ctx.needs_input_grad[:5]
     dm = _bias_act_derivative(v, x, b, noise, scale, ctx.order, *settings) if needs[0] else None
-    grads = [None] * 4
+    grads: list[torch.Tensor | None] = [None] * 4
     if any(needs[1:]):
         if ctx.act not in _CURVED:
             grads = [torch.zeros_like(t) if wanted else None for t, wanted in zip((x, b, noise, scale), needs[1:])]

@@ -1,5 +1,7 @@
 """Convolution with resampling, and StyleGAN2's convolution modulated by a style."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -7,6 +9,9 @@ from . import native, winograd
 from .bias_act import bias_act
 from .frozen import keeps, kept
 from .upfirdn2d import _down_padding, _up_padding, upfirdn2d
+
+Made = torch.Tensor | winograd.Kernel | winograd.Weight
+"""What `_kernel` makes of a weight."""
 
 
 def conv2d_resample(
@@ -89,8 +94,14 @@ def conv2d(
     frozen = keeps(weight)
     kernel = kept(weight, ("conv2d", way), lambda w: _kernel(w, False, True, 1, True, way, frozen))
     x = x.contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, kernel, stride=stride, padding=padding) if way is None else winograd.convolve(x, kernel)
-    return bias_act(y, bias, act, gain=1)
+    return bias_act(_convolved(x, kernel, stride=stride, padding=padding), bias, act, gain=1)
+
+
+def _convolved(x: torch.Tensor, kernel: Made, **options: Any) -> torch.Tensor:
+    """The convolution with a kernel that `_kernel` has made. The options are for torch's."""
+    if isinstance(kernel, torch.Tensor):
+        return F.conv2d(x, kernel, **options)
+    return winograd.convolve(x, kernel)
 
 
 def _way(x: torch.Tensor, weight: torch.Tensor, up: int, down: int, padding: int) -> int | None:
@@ -105,7 +116,7 @@ def _way(x: torch.Tensor, weight: torch.Tensor, up: int, down: int, padding: int
 def _kernel(
     weight: torch.Tensor, transposed: bool, flip_weight: bool, groups: int, channels_last: bool, way: int | None = None,
     frozen: bool = False,
-) -> torch.Tensor | winograd.Kernel | winograd.Weight:  # fmt: skip
+) -> Made:  # fmt: skip
     """The weight in the order and layout that the convolution takes.
 
     Args:
@@ -122,20 +133,23 @@ def _kernel(
 
 
 def _resampled(
-    x: torch.Tensor, kernel: torch.Tensor | winograd.Kernel | winograd.Weight, size: torch.Size, f: torch.Tensor | None, up: int, down: int,
-    padding: int, groups: int,
+    x: torch.Tensor, kernel: Made, size: torch.Size, f: torch.Tensor | None, up: int, down: int, padding: int, groups: int
 ) -> torch.Tensor:  # fmt: skip
     """`conv2d_resample` for a kernel that `_kernel` has made from a weight of this size."""
+    if _channels_last(x, groups):
+        x = x.contiguous(memory_format=torch.channels_last)
+    if up == down == 1:
+        return _convolved(x, kernel, padding=padding, groups=groups)
+    if f is None:
+        raise ValueError(f"a convolution with up={up}, down={down} needs a filter")
     kh, kw = size
     pad = [padding] * 4
     if up > 1:
         pad = [p + q for p, q in zip(pad, _up_padding(f, up))]
     if down > 1:
         pad = [p + q for p, q in zip(pad, _down_padding(f, down))]
-    if _channels_last(x, groups):
-        x = x.contiguous(memory_format=torch.channels_last)
     if up > 1 and kh == kw == 1:  # the convolution only mixes channels, which is cheapest at the small size
-        x = F.conv2d(x, kernel, groups=groups)
+        x = _convolved(x, kernel, groups=groups)
         return upfirdn2d(x, f, up=up, padding=pad, gain=up**2)
     if up > 1:
         # The filter is linear, so it may follow the transposed convolution. That one adds k - 1 pixels before and k - up after,
@@ -150,16 +164,9 @@ def _resampled(
         return upfirdn2d(
             x, f, padding=[pad[0] + crop[1], pad[1] + crop[1], pad[2] + crop[0], pad[3] + crop[0]], gain=up**2
         )
-    if down > 1 and kh == kw == 1:
-        return F.conv2d(upfirdn2d(x, f, down=down, padding=pad), kernel, groups=groups)
-    if down > 1:
-        x = upfirdn2d(x, f, padding=pad)
-        if not isinstance(kernel, torch.Tensor):
-            return winograd.convolve(x, kernel)
-        return F.conv2d(x, kernel, stride=down, groups=groups)
-    if not isinstance(kernel, torch.Tensor):
-        return winograd.convolve(x, kernel)
-    return F.conv2d(x, kernel, padding=padding, groups=groups)
+    if kh == kw == 1:
+        return _convolved(upfirdn2d(x, f, down=down, padding=pad), kernel, groups=groups)
+    return _convolved(upfirdn2d(x, f, padding=pad), kernel, stride=down, groups=groups)
 
 
 class _Product(torch.autograd.Function):
@@ -171,15 +178,15 @@ class _Product(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, k):
+    def forward(x: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         return x @ k.transpose(1, 2)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, k = ctx.saved_tensors
         dx = g @ k if ctx.needs_input_grad[0] else None
         return dx, g.transpose(1, 2).contiguous() @ x if ctx.needs_input_grad[1] else None
@@ -270,7 +277,7 @@ def modulated_conv2d(
 
         def prepared(
             weight: torch.Tensor,
-        ) -> tuple[torch.Tensor | winograd.Kernel | winograd.Weight, torch.Tensor | None]:
+        ) -> tuple[Made, torch.Tensor | None]:
             weight = _normalised(weight) if is_normalised else weight
             squares = weight.square().sum(dim=[2, 3]).t() if demodulate else None  # (I, O)
             return _kernel(weight.to(x.dtype), transposed, flip_weight, 1, channels_last, way, frozen), squares
@@ -279,7 +286,7 @@ def modulated_conv2d(
         kernel, squares = kept(weight, key, prepared)
         y = bias_act(x, gain=1, scale=styles.to(x.dtype))
         y = _resampled(y, kernel, weight.shape[2:], resample_filter, up, 1, padding, 1)
-        if demodulate:
+        if squares is not None:
             # The sum over I and K of (w * s)^2 is one small matrix product, which needs no kernel for each sample.
             scale = (styles.square() @ squares + 1e-8).rsqrt().to(x.dtype)
     return bias_act(y, bias, act, gain, clamp, noise=noise, scale=scale)

@@ -291,7 +291,7 @@ def operation(
     registered = torch.library.custom_op(f"stylegan_invert::{name}", forward, mutates_args=())
     registered.register_fake(fake)
     direct = forward
-    if backward is not None:
+    if backward is not None and setup_context is not None:
         registered.register_autograd(backward, setup_context=setup_context)
 
         def together(ctx: Any, *arguments: Any) -> Any:  # faster than a setup_context that torch calls by itself
@@ -300,7 +300,8 @@ def operation(
             return output
 
         methods = {"forward": staticmethod(together), "backward": staticmethod(backward)}
-        direct = type(name, (torch.autograd.Function,), methods).apply
+        function: Any = type(name, (torch.autograd.Function,), methods)
+        direct = function.apply
 
     def call(x: torch.Tensor, *arguments: Any) -> Any:
         watched = (

@@ -1,5 +1,7 @@
 """Second-moment ("pixel") normalisation."""
 
+from typing import Any
+
 import torch
 
 from . import native
@@ -44,12 +46,12 @@ def _forward(x: torch.Tensor, eps: float) -> torch.Tensor:
     return _run(x, None, eps)
 
 
-def _keep(ctx, inputs, output) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, ctx.eps = inputs
     ctx.save_for_backward(x)
 
 
-def _first(ctx, g):
+def _first(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     return _pixel_norm_backward(g, *ctx.saved_tensors, ctx.eps), None
 
 
@@ -57,12 +59,12 @@ def _backward(g: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
     return _run(x, g, eps)
 
 
-def _keep_backward(ctx, inputs, output) -> None:
+def _keep_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     g, x, ctx.eps = inputs
     ctx.save_for_backward(g, x)
 
 
-def _second(ctx, v):
+def _second(ctx: Any, v: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     # With r = rsqrt(mean x^2 + eps) the first gradient is r g - r^3 x mean(g x). It is linear in g by a symmetric matrix, so its
     # gradient for g is the same operation. The gradient for x is written in torch's own operations, which have further derivatives.
     g, x = ctx.saved_tensors
@@ -72,11 +74,11 @@ def _second(ctx, v):
     return _pixel_norm_backward(v, x, ctx.eps), dx, None
 
 
-def _fake(x, eps):
+def _fake(x: torch.Tensor, eps: float) -> torch.Tensor:
     return torch.empty_like(native.layout(x)[0])
 
 
-def _fake_backward(g, x, eps):
+def _fake_backward(g: torch.Tensor, x: torch.Tensor, eps: float) -> torch.Tensor:
     return _fake(x, eps)
 
 

@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 
+_cudnn: Any = torch.backends.cudnn  # torch sets attributes there that its types do not name
+
 
 def _parts() -> list[Any]:
     """The kinds of operations whose precision torch 2.9 and newer call ``fp32_precision``; none in older versions."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn, matmul = _cudnn, torch.backends.cuda.matmul
     return [cudnn.conv, cudnn.rnn, matmul] if hasattr(matmul, "fp32_precision") else []
 
 
 def _switches() -> list[tuple[Any, str, Any]]:
     """The settings of full precision: the object that holds each, its name there, and the value."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn, matmul = _cudnn, torch.backends.cuda.matmul
     try:
         cudnn.allow_tf32, matmul.allow_tf32  # noqa: B018
     except RuntimeError:  # a caller has used the newer names; torch then refuses the older ones

@@ -1,6 +1,7 @@
 """Upsample, FIR filter, downsample."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -160,20 +161,28 @@ def _separated(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     )
 
 
-def _fake(x, f, up, down, padding, correlate, gain):
+def _fake(
+    x: torch.Tensor,
+    f: torch.Tensor,
+    up: int,
+    down: int,
+    padding: Sequence[int],
+    correlate: bool,
+    gain: float,
+) -> torch.Tensor:
     last = native.layout(x)[1][3]
     return x.new_empty([*x.shape[:2], *_size(x, f, up, down, padding)]).contiguous(
         memory_format=native.memory_format(last)
     )
 
 
-def _keep(ctx, inputs, output) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, f, ctx.up, ctx.down, ctx.padding, ctx.correlate, ctx.gain = inputs
     ctx.save_for_backward(f)
     ctx.size, ctx.out = x.shape[2:], output.shape[2:]
 
 
-def _adjoint(ctx, g):
+def _adjoint(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """The gradient is an operation of the same kind: with the taps in reverse order, and with up and down exchanged."""
     (f,) = ctx.saved_tensors
     (h, w), (oh, ow), up, down = ctx.size, ctx.out, ctx.up, ctx.down

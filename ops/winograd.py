@@ -8,7 +8,7 @@ Larger tiles would save more multiplications, and lose a digit.
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -114,18 +114,20 @@ def _forward(x: torch.Tensor, forward: torch.Tensor, adjoint: torch.Tensor, way:
     return y
 
 
-def _fake(x, forward, adjoint, way, channels):
+def _fake(
+    x: torch.Tensor, forward: torch.Tensor | None, adjoint: torch.Tensor | None, way: int, channels: int
+) -> torch.Tensor:
     size = [len(x), channels, *_size(x, way)]
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _keep(ctx, inputs, output) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, forward, adjoint, ctx.way, _ = inputs
     ctx.save_for_backward(forward, adjoint)
     ctx.channels = x.shape[1]
 
 
-def _gradient(ctx, g):
+def _gradient(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     forward, adjoint = ctx.saved_tensors
     return _convolve(g, adjoint, forward, _ADJOINT[ctx.way], ctx.channels), None, None, None, None
 
@@ -162,16 +164,16 @@ def _either_forward(x: torch.Tensor, weight: torch.Tensor, way: int, adjoint: bo
     return _forward(x, kernel, kernel, _ADJOINT[way] if adjoint else way, weight.shape[1 if adjoint else 0])
 
 
-def _either_fake(x, weight, way, adjoint):
+def _either_fake(x: torch.Tensor, weight: torch.Tensor, way: int, adjoint: bool) -> torch.Tensor:
     return _fake(x, None, None, _ADJOINT[way] if adjoint else way, weight.shape[1 if adjoint else 0])
 
 
-def _either_keep(ctx, inputs, output) -> None:
+def _either_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, ctx.way, ctx.adjoint = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _either_gradient(ctx, g):
+def _either_gradient(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     dx = _either(g, weight, ctx.way, not ctx.adjoint) if ctx.needs_input_grad[0] else None
     dw = None
@@ -192,16 +194,16 @@ def _weight_forward(x: torch.Tensor, g: torch.Tensor, way: int) -> torch.Tensor:
     return dw
 
 
-def _weight_fake(x, g, way):
+def _weight_fake(x: torch.Tensor, g: torch.Tensor, way: int) -> torch.Tensor:
     return x.new_empty([g.shape[1], x.shape[1], 3, 3])
 
 
-def _weight_keep(ctx, inputs, output) -> None:
+def _weight_keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, g, ctx.way = inputs
     ctx.save_for_backward(x, g)
 
 
-def _weight_second(ctx, u):
+def _weight_second(ctx: Any, u: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, g = ctx.saved_tensors
     dx = _either(g, u, ctx.way, True) if ctx.needs_input_grad[0] else None
     return dx, _either(x, u, ctx.way, False) if ctx.needs_input_grad[1] else None, None

@@ -6,6 +6,8 @@ import importlib.metadata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from stylegan_invert.errors import meant
+
 from .settings import DenseOptions, EncoderMethodOptions, LatentOptions, MethodOptions, RobustOptions, WOptions
 
 
@@ -246,4 +248,5 @@ def find_method(name: str) -> Method:
     others = other_methods()
     if name in others:
         return others[name].load()
-    raise ValueError(f"method {name!r} is unknown; expected one of {', '.join([*METHODS, *others])}")
+    names = [*METHODS, *others]
+    raise ValueError(f"method {name!r} is unknown; expected one of {', '.join(names)}{meant(name, names)}")

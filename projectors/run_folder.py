@@ -1,10 +1,11 @@
 """A folder with the results of many targets: which of them are finished, which failed, and the tables of all.
 
 ``manifest.jsonl`` has a line with the settings of the run and then one for each target that was finished or failed. Lines are
-only added. Several processes, also of several machines, may write into one folder.
+only added. Several processes, also of several machines, may work on one folder: each claims a target before it begins.
 """
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -12,13 +13,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stylegan_invert.errors import ProjectionError, StyleganInvertError, printable
-from stylegan_invert.files import door, plain
-from stylegan_invert.files.writing import append, atomic, locked
+from stylegan_invert.errors import ImageFileError, ProjectionError, SoundFileError, StyleganInvertError, printable
+from stylegan_invert.files import door, plain, sharing
+from stylegan_invert.files.writing import append, atomic, locked, sha256
+from stylegan_invert.media.targets import ZipPicture, contents
 
 from .checkpoint import Checkpoints
 from .descent import Step
@@ -26,6 +28,7 @@ from .projection import RECORD, Projection
 from .projector import Projector
 from .starts import Init
 from .targets import Target
+from .tuning import Tuner
 
 MANIFEST, TABLE, SUMMARY = "manifest.jsonl", "results.csv", "summary.json"
 FORMAT = 1  # the version of the format of these files
@@ -52,7 +55,7 @@ class Item:
         target: as `Projector.project` takes it.
         name: what it is called in messages and tables.
         folder: the folder of its result, which lies in that of the run.
-        sha256: of the contents of its file, by which a changed picture is noticed; "" if that is not known.
+        sha256: of the contents of its file, by which a changed picture is noticed; "" if that is not known yet.
         init: where its search starts; None for the method's own start.
     """
 
@@ -62,17 +65,36 @@ class Item:
     sha256: str = ""
     init: Init | None = None
 
+    def hashed(self) -> "Item":
+        """This item with the SHA-256 of its file. What cannot be read has none, and fails later."""
+        if self.sha256 or not isinstance(self.target, (str, os.PathLike, ZipPicture)):
+            return self
+        try:
+            return dataclasses.replace(self, sha256=sha256(contents(self.target)))
+        except (ImageFileError, SoundFileError):
+            return self
+
+
+class Entry(NamedTuple):
+    """What is kept in memory of a target's last line in the manifest."""
+
+    state: str  # "done" or "failed"
+    sha256: str
+
 
 class RunFolder:
     """The manifest of a run over many targets.
 
     Args:
-        outdir: the folder. Nothing is written into it before the first target is finished or fails.
+        outdir: the folder. Nothing is written into it before the first target is claimed.
         settings: plain values that say what the results depend on besides the targets, by name.
         anew: True forgets what the folder has.
 
     Attributes:
         text: the settings as one text.
+        entries: what earlier processes left of the targets, by the names of their folders.
+        news: the names of those folders whose targets were finished or have failed since this object was made.
+        claims: the targets that this process works on, by the same names.
 
     Raises:
         ProjectionError: the folder has results of other settings, or its manifest is damaged.
@@ -83,13 +105,18 @@ class RunFolder:
         self.outdir, self.settings = Path(outdir), json.loads(json.dumps(settings))
         self.text = json.dumps(self.settings, sort_keys=True)
         self.file = self.outdir / MANIFEST
-        self.entries: dict[str, dict[str, Any]] = {}  # the last line of each folder
+        self.entries: dict[str, Entry] = {}
+        self.news: set[str] = set()
+        self.claims = sharing.Claims(self.outdir / sharing.FILE)
+        self._seen = (0, 0)  # bytes and lines of the manifest that were read
         if anew:
             self.file.unlink(missing_ok=True)
         if self.file.exists():
             with locked(self.file) as opened:
                 self._mend(opened)
-            self.read()
+        earlier, self._seen = self._lines(0, 0)
+        for entry in earlier:
+            self.entries[entry["folder"]] = Entry(entry["state"], entry["sha256"])
 
     def _mend(self, opened: Any) -> None:
         """Remove the beginning of a line, which a process that was killed may have left at the end."""
@@ -101,20 +128,37 @@ class RunFolder:
             opened.truncate(start + tail.rfind(b"\n") + 1)
 
     def read(self) -> None:
-        """Read the manifest again, since other processes may have added to it."""
-        lines = bytes(door.read_bytes(self.file, _KIND)).split(b"\n")[:-1]
-        if not lines:  # its writer was killed before the first line was whole
-            return
-        try:
-            first = plain.parse_json(lines[0], _SETTINGS, "line 1")
-            for number, line in enumerate(lines[1:], 2):
-                entry = plain.parse_json(line, _LINE, f"line {number}")
-                self.entries[entry["folder"]] = entry
-        except plain.Misfit as e:
-            raise ProjectionError(
-                f"{self.file}: {e}; it is damaged. Take another folder, or begin anew with --overwrite"
-            ) from None
-        self._check(first["settings"])
+        """Read what was added to the manifest since the last time, also by other processes.
+
+        Raises:
+            ProjectionError: it is damaged, or has other settings, or another process has begun anew.
+        """
+        entries, self._seen = self._lines(*self._seen)
+        self.news.update(entry["folder"] for entry in entries)
+
+    def _lines(self, start: int, number: int) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+        """The entries of whole lines from a byte on, which follows line ``number``; and the place behind the last one."""
+        if not start and not self.file.exists():
+            return [], (0, 0)
+        with door.opened(self.file, _KIND) as file:
+            if file.seek(0, os.SEEK_END) < start:
+                raise ProjectionError(f"{self.file}: another process has begun this run anew; stop one of them")
+            file.seek(start)
+            *lines, _ = file.read().split(b"\n")  # the last one is empty, or is being written
+        entries = []
+        for line in lines:
+            number, start = number + 1, start + len(line) + 1
+            try:
+                found = plain.parse_json(line, _LINE if number > 1 else _SETTINGS, f"line {number}")
+            except plain.Misfit as e:
+                raise ProjectionError(
+                    f"{self.file}: {e}; it is damaged. Take another folder, or begin anew with --overwrite"
+                ) from None
+            if number > 1:
+                entries.append(found)
+            else:
+                self._check(found["settings"])
+        return entries, (start, number)
 
     def _check(self, before: Mapping[str, Any]) -> None:
         names = [*before, *(name for name in self.settings if name not in before)]
@@ -135,10 +179,15 @@ class RunFolder:
         entry = self.entries.get(item.folder.name)
         return (
             entry is not None
-            and entry["state"] == "done"
-            and entry["sha256"] == item.sha256
+            and entry.state == "done"
             and (item.folder / RECORD).is_file()
+            and entry.sha256 == item.hashed().sha256
         )
+
+    def settled(self, name: str) -> bool:
+        """True if a target was finished or has failed since this object was made; for `Claims.each`."""
+        self.read()
+        return name in self.news
 
     def done(self, item: Item, result: Projection) -> None:
         """Note that the result of a target was saved."""
@@ -158,7 +207,7 @@ class RunFolder:
             if not self.file.stat().st_size:
                 append(self.file, json.dumps({"format": FORMAT, "settings": self.settings}) + "\n")
             append(self.file, json.dumps(entry) + "\n")
-        self.entries[entry["folder"]] = entry
+        self.read()
 
     def summarise(self, items: Sequence[Item]) -> dict[str, Any]:
         """Write ``results.csv`` and ``summary.json``, and return what the latter holds.
@@ -166,10 +215,9 @@ class RunFolder:
         Args:
             items: all targets of the run, in order.
         """
-        if self.file.exists():
-            self.read()
         self.outdir.mkdir(parents=True, exist_ok=True)
-        entries = [self.entries.get(item.folder.name) for item in items]
+        last = {entry["folder"]: entry for entry in self._lines(0, 0)[0]}
+        entries = [last.get(item.folder.name) for item in items]
         done = [entry for entry in entries if entry is not None and entry["state"] == "done"]
         failed = [entry for entry in entries if entry is not None and entry["state"] == "failed"]
         names = list(dict.fromkeys(name for entry in done for name in entry["values"]))
@@ -194,64 +242,80 @@ class RunFolder:
 
 def project_into(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     items: Sequence[Item],
     checkpoints: Mapping[str, Any] | None = None,
+    wait: Callable[[], object] | None = None,
+    processes: int = 1,
     **options: Any,
 ) -> Iterator[tuple[Item, Projection | None, str | None]]:
     """Project the targets of a run that are not finished, save each result, and note it in the manifest.
 
-    A target that cannot be read or projected does not stop the others.
+    A target that cannot be read or projected does not stop the others. Each is claimed first, so several processes share
+    the targets, whatever the order in which each of them has them.
 
     Args:
         folder: the run.
         projector: see `Projector`.
-        items: the targets, without those that are finished.
+        items: the targets, without those that are finished, in the order in which this process wants them.
         checkpoints: arguments of `Checkpoints` besides folders and settings; None writes no checkpoints.
+        wait: see `sharing.Claims.each`.
+        processes: how many were started for the run; none claims more than its share at once.
         options: further arguments of `Projector.project`. The callback is called with numbers of ``items``.
 
     Yields:
-        For each target: it, and its result or the reason why it has none.
+        For each target that this process has dealt with: it, and its result or the reason why it has none.
 
     Raises:
         ValueError: an option is wrong.
         OSError: a result cannot be written.
     """
-    callback = options.pop("callback", None)
-    rest = list(items)
-    alone = False  # the next target failed together with others
-    while rest:
-        some = rest[:1] if alone else rest
-        mine = dict(options, batch=1) if alone else dict(options)
-        if callback is not None:
-            mine["callback"] = functools.partial(_moved, callback, len(items) - len(rest))
-        if checkpoints is not None:
-            mine["checkpoints"] = Checkpoints([item.folder for item in some], folder.text, **checkpoints)
-        inits = [item.init for item in some]
-        init = inits if any(i != inits[0] for i in inits) else inits[0]
-        results = projector.project([item.target for item in some], init=init, read_first=False, **mine)
-        done, error = 0, None
-        while done < len(some):
-            try:
-                result = next(results)
-            except StyleganInvertError as e:
-                error = str(e)
-                break
-            result.save(some[done].folder)
-            folder.done(some[done], result)
-            yield some[done], result, None
-            done += 1
-        if error is None:
-            next(results, None)  # removes the last checkpoint
-        elif alone or done == len(some) - 1:
-            folder.failed(some[done], error)
-            yield some[done], None, error
-            done += 1
-        alone = error is not None and not alone and done < len(some)
-        rest = rest[done:]
+    numbers = {item.folder.name: number for number, item in enumerate(items)}
+    share = -(-len(items) // processes)
+    # The frames of a sequence follow one another in one call.
+    together = share if options.get("sequence") else projector.targets_per_pass(options.get("batch", 1))
+    for names in folder.claims.each(list(numbers), folder.settled, wait, max(1, min(together, share))):
+        some = [items[numbers[name]].hashed() for name in names]
+        if options.get("sequence") and len(some) < len(items):
+            raise ProjectionError(f"{folder.outdir}: another process works on this sequence; wait until it has ended")
+        yield from _project_together(folder, projector, some, numbers, checkpoints, options)
 
 
-def _moved(callback: Callable[[int, Step], None], by: int, first: int, step: Step) -> None:
+def _project_together(
+    folder: RunFolder,
+    projector: Projector | Tuner,
+    some: Sequence[Item],
+    numbers: Mapping[str, int],
+    checkpoints: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Iterator[tuple[Item, Projection | None, str | None]]:
+    """`project_into` for targets that this process has claimed. If they fail together, each is tried alone."""
+    mine = dict(options)
+    if mine.get("callback") is not None:
+        mine["callback"] = functools.partial(_moved, mine["callback"], numbers[some[0].folder.name])
+    if checkpoints is not None:
+        mine["checkpoints"] = Checkpoints([item.folder for item in some], folder.text, **checkpoints)
+    inits = [item.init for item in some]
+    init = inits if any(i != inits[0] for i in inits) else inits[0]
+    results = projector.project([item.target for item in some], init=init, read_first=False, **mine)
+    for done, item in enumerate(some):
+        try:
+            result = next(results)
+        except StyleganInvertError as e:
+            if len(some) > 1 and done < len(some) - 1:
+                for one in some[done:]:
+                    yield from _project_together(folder, projector, [one], numbers, checkpoints, options)
+            else:
+                folder.failed(item, str(e))
+                yield item, None, str(e)
+            return
+        result.save(item.folder)
+        folder.done(item, result)
+        yield item, result, None
+    next(results, None)  # removes the last checkpoint
+
+
+def _moved(callback: Callable[[int, Step], object], by: int, first: int, step: Step) -> None:
     """Call a callback with a number of a target that counts from another place on."""
     callback(by + first, step)
 

@@ -3,6 +3,9 @@
 Each message is one or two sentences. It says what is wrong, what was expected, and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class StyleganInvertError(Exception):
     """The base class of the errors below. The command line prints the message and exits with status 1.
@@ -59,6 +62,12 @@ class TrainingError(StyleganInvertError, ValueError):
 
 class OpsError(StyleganInvertError, RuntimeError):
     """Native (compiled) operations that were requested but cannot be built or loaded."""
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest of the known ones as a question; "" if none is near."""
+    near = difflib.get_close_matches(word, list(names), 1)
+    return f". Did you mean {near[0]!r}?" if near else ""
 
 
 def printable(text: str, length: int | None = None) -> str:

@@ -6,9 +6,7 @@ python tests/test_docs.py --write     writes docs/cli.md
 
 import os
 import re
-import shlex
 import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -18,27 +16,9 @@ from stylegan_invert.cli.help import ALL
 from stylegan_invert.cli.official_projector import command as projector
 from stylegan_invert.cli.official_train import command as official_train
 
-ROOT = Path(__file__).parent.parent
+from documents import ROOT, blocks, commands, run_command
+
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def shortened(args):
-    """A README command with few steps: what it does is the same, only sooner."""
-    if args[0] == "project":
-        if args[-2:] in (["--method", "de"], ["--method", "encoder"]):  # these take no steps
-            return args
-        more = ["--layer-steps", "2"] if "dense" in args else ["2"] if args[-1] == "--tune" else []
-        return [*args, *more, "--steps", "2"]
-    if args[0] == "train":
-        short = [*args[: args.index("--kimg") + 1], "0.064" if "--resume" not in args else "0.128"]
-        return short if "--resume" in args else [*short, "--metric-samples", "8"]
-    if args[0] == "distance":
-        return [*args[: args.index("--samples") + 1], "8"]
-    return [*args, "--num-steps=2"] if "--outdir=out/official" in args else args
 
 
 def cli_reference():
@@ -78,25 +58,16 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_readme_commands_run(workplace, capsys):
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    lines = [line for _, code in blocks(README, "bash") for line in commands(code)]
     assert len(lines) >= 5
     for line in lines:
-        program, *args = shlex.split(line)
-        if program == "python":
-            assert args[:2] == ["-m", "stylegan_invert.projector"]
-            command, args = projector, args[2:]
-        else:
-            assert program == "stylegan-invert"
-            command = cli_main.cli
-        with pytest.raises(SystemExit) as e:
-            cli_main.run(command, shortened(args), program)
-        assert e.value.code == 0, f"{line}\n{capsys.readouterr().err}"
+        run_command(line, capsys)
     assert (workplace / "out/cat/proj.png").read_bytes() == (workplace / "out/again/proj00.png").read_bytes()
     assert sorted(os.listdir("out/seeds")) == [f"seed{i:04d}.png" for i in range(8)]
 
 
 def test_readme_python_runs(workplace):
-    (code,) = blocks("python")
+    ((_, code),) = blocks(README, "python")
     assert "steps=1000" in code
     exec(compile(code.replace("steps=1000", "steps=2"), "README.md", "exec"), {})
     assert (workplace / "out/python/result.json").exists() and (workplace / "copy.pkl").exists()

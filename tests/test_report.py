@@ -4,15 +4,18 @@
 import base64
 import hashlib
 import html.parser
+import io
 import json
 import re
 import shutil
 import subprocess
 
 import numpy as np
+import PIL.Image
 import pytest
 
 import stylegan_invert as si
+from stylegan_invert.analysis import report
 from stylegan_invert.analysis.report import LARGEST, write_report
 from stylegan_invert.media.pictures import write_png
 from stylegan_invert.projectors import Projection
@@ -82,6 +85,15 @@ def test_the_page(folder, tmp_path):
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
     assert "http" not in re.sub(r'"data:[^"]*"', "", text).replace("http-equiv", "")
+
+
+def test_pictures_of_many_results_are_small(folder, tmp_path, monkeypatch):
+    """All of them together have a limited number of pixels; here three results have two each."""
+    monkeypatch.setattr(report, "PIXELS", 6 * 4 * 4)
+    write_report(folder, tmp_path / "page.html")
+    pictures = [image["src"] for image in Page((tmp_path / "page.html").read_text()).all("img") if image["alt"]]
+    sizes = [PIL.Image.open(io.BytesIO(base64.b64decode(p.partition(",")[2]))).size for p in pictures]
+    assert sizes == [(4, 4)] * 4
 
 
 def test_the_command(folder, tmp_path, cli):

@@ -266,7 +266,8 @@ def test_targets_in_zips_and_lists(tmp_path, targets):
 
 
 def test_the_command(tmp_path, cli, targets, tiny_file, monkeypatch):
-    """Of two processes of torchrun each takes its share. Afterwards one process finds nothing left but the broken picture."""
+    """Both processes of torchrun, one after the other, and one without it: after the first, only the broken picture is left. Only
+    the first process of torchrun tells of it by its exit status, since any failure makes torchrun stop all processes."""
     pictures = tmp_path / "in"
     pictures.mkdir()
     for i, target in enumerate(targets):
@@ -276,9 +277,11 @@ def test_the_command(tmp_path, cli, targets, tiny_file, monkeypatch):
     command += ["--steps", "2", "--loss", "mse=1"]
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank, status in (("0", 0), ("1", 1)):
+    for rank, status, todo in (("1", 0, 4), ("0", 1, 1)):
         monkeypatch.setenv("RANK", rank)
-        assert cli(*command)[0] == status
+        code, _, err = cli(*command)
+        assert code == status
+        assert err == "" if rank == "1" else f"4 targets; {todo} to do, shared by 2 processes" in err
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name)
     code, _, err = cli(*command)

@@ -21,7 +21,10 @@ from ..media.pictures import to_pil
 from ..projectors.projection import RECORD, Projection
 
 PAGE = "report.html"
-LARGEST = 512  # pixels of a side; larger pictures are reduced, so that a page of many stays small
+LARGEST = 512  # pixels of a side; larger pictures are reduced
+PIXELS = (
+    2**24
+)  # of all targets and results together; those of many results are reduced further, to 91x91 for a thousand
 STRIPS = ("sheet.png", "strip.png", "grid.png")
 """Pictures that `interpolate` and `edit` write, and that are shown beside the results in the same folder."""
 
@@ -51,6 +54,7 @@ def write_report(folder: str | os.PathLike, file: str | os.PathLike | None = Non
     if not places:
         raise CodeFileError(f"{root}: there is no {RECORD} in it; expected the folder of a projection, or of several")
     strips = [path for name in STRIPS for path in sorted(root.rglob(name)) if not _hidden(path.relative_to(root))]
+    side = min(LARGEST, math.isqrt(PIXELS // (2 * len(places))))
     results, articles, damaged = [], [], []
     for number, place in enumerate(places):
         name = place.relative_to(root).as_posix() if place != root else root.name or "."
@@ -62,7 +66,7 @@ def write_report(folder: str | os.PathLike, file: str | os.PathLike | None = Non
         own = [path for path in strips if path.is_relative_to(place) and place != root]
         strips = [path for path in strips if path not in own]
         results.append((number, name, _values(result)))
-        articles.append(_article(number, name, result, own))
+        articles.append(_article(number, name, result, own, side))
     articles += [_strip(path, root) for path in strips]
     count = len(results)
     shown = [key for key in COLUMNS if any(values[key] is not None for _, _, values in results)]
@@ -111,9 +115,9 @@ def _row(number: int, name: str, values: dict[str, float | None], columns: Seque
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _article(number: int, name: str, result: Projection, strips: Sequence[Path]) -> str:
+def _article(number: int, name: str, result: Projection, strips: Sequence[Path], side: int) -> str:
     medium, arrays = result.medium, [result.target.numpy(), result.image.numpy()]
-    target, output = (_image(medium.seen(array)) for array in arrays)
+    target, output = (_image(medium.seen(array), side) for array in arrays)
     values = ", ".join(
         f"{COLUMNS[key][0]} {value:,.{COLUMNS[key][1]}f}" for key, value in _values(result).items() if value is not None
     )
@@ -182,7 +186,7 @@ def _strip(path: Path, root: Path) -> str:
     return f'<figure><img src="{_image(picture, 4 * LARGEST)}" alt=""><figcaption>{_text(name)}</figcaption></figure>'
 
 
-def _image(pixels: np.ndarray, largest: int = LARGEST) -> str:
+def _image(pixels: np.ndarray, largest: int) -> str:
     """A picture (C, H, W) uint8 as a data URL."""
     picture = to_pil(pixels)
     scale = min(1.0, largest / max(picture.size))

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ImageFileError
 from ..files.writing import atomic, folder_names
-from .common import DEVICES, UserPath, check_outdir, counting, outdir_option, pick_device, quiet_option, say
+from .common import DEVICES, Choice, UserPath, check_outdir, counting, outdir_option, pick_device, quiet_option, say
 
 FILE = "landmarks.json"
 
@@ -35,7 +35,7 @@ FILE = "landmarks.json"
 @click.option("--background", default="white", show_default=True, metavar="COLOUR", help="Behind transparent pixels.")
 @click.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Where faces are sought. auto: on a GPU if there is one.",

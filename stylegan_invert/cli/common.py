@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from ..errors import printable
+from ..errors import meant, printable
 from ..io.progress import bar
 from ..signals import Stopped
 
@@ -37,6 +38,16 @@ class Commands(click.Group):
             return None
         return importlib.import_module(f"stylegan_invert.cli.{self.prefix}{name.replace('-', '_')}").command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchOption:
+            raise
+        except click.UsageError as e:
+            raise click.UsageError(e.message.rstrip(".") + (meant(args[0], self.table) or "."), ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self.table.items()))
@@ -55,9 +66,23 @@ class UserPath(click.ParamType):
             self.fail("it is empty; expected a name", param, ctx)
         return os.path.expanduser(value)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+class Choice(click.Choice):
+    """One of some words. The error about another word suggests the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as e:
+            message = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
+            raise click.BadParameter(message, ctx, param) from None
+
 
 class NetworkSource(UserPath):
-    """The path, URL or short name of a network. A misspelt one is refused here, before torch is imported."""
+    """The path, URL, address on the Hub or short name of a network. A misspelt one is refused here, before torch is imported."""
 
     name = "path"
 
@@ -67,6 +92,16 @@ class NetworkSource(UserPath):
         source = super().convert(value, param, ctx)
         check(source)
         return source
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from ..io.download import SHORT_NAMES
+        from ..network_files.sources import SHIPPED
+
+        names = [
+            CompletionItem(name) for name in [*SHIPPED, *SHORT_NAMES] if incomplete and name.startswith(incomplete)
+        ]
+        shipped = [] if incomplete else [CompletionItem(name) for name in SHIPPED]
+        return [*names, *shipped, *super().shell_complete(ctx, param, incomplete)]
 
 
 class Number(click.FloatRange):
@@ -102,6 +137,11 @@ def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float
     if not all(0 < x < 1e9 for x in values):
         raise click.BadParameter(f"{text!r}; expected positive numbers")
     return values
+
+
+def words(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """A click callback that reads names from a text such as "free,regularised"; none from an empty one."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -164,7 +204,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         required=True,
         type=NetworkSource(),
         metavar="NET",
-        help="Network file: a path, a URL, an official short name (ffhq, metfaces, afhqcat, ...), "
+        help="Network file: a path, a URL, hf://OWNER/REPOSITORY, an official short name (ffhq, metfaces, afhqcat, ...), "
         "or one that comes with this package: cats64-de, cats32-de, cats32, faces64.",
     )(assume_option(function))
 
@@ -201,7 +241,7 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--device``, and ``--ops``, which applies to the whole process. The command receives only the device."""
     function = click.option(
         "--ops",
-        type=click.Choice(["auto", "native", "reference"]),
+        type=Choice(["auto", "native", "reference"]),
         expose_value=False,
         callback=_choose_ops,
         help="How operations are computed. native: by this package's compiled code, or fail. reference: by torch. "
@@ -210,7 +250,7 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
     return click.option(
         "--device",
-        type=click.Choice(DEVICES),
+        type=Choice(DEVICES),
         default="auto",
         show_default=True,
         help="Where to compute. auto: on a GPU if there is one.",
@@ -223,11 +263,20 @@ def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
 
 
+def study_class_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--class``, for a study that also takes networks with classes."""
+    text = (
+        "Class of all pictures, for networks that have classes.  [default: all classes for generated pictures, and for real "
+        "ones the labels of --data]"
+    )
+    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
+
+
 def z_prior_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--z-prior``."""
     return click.option(
         "--z-prior",
-        type=click.Choice(["normal", "uniform"]),
+        type=Choice(["normal", "uniform"]),
         help="Distribution of z in training, for networks whose files do not state it.  [default: normal]",
     )(function)
 

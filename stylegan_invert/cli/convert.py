@@ -4,7 +4,7 @@ import os
 
 import click
 
-from .common import NetworkSource, UserPath, assume_option, open_network, quiet_option, say
+from .common import Choice, NetworkSource, UserPath, assume_option, open_network, quiet_option, say
 
 FORMATS = ("pickle", "rosinality", "safetensors")
 
@@ -15,7 +15,7 @@ FORMATS = ("pickle", "rosinality", "safetensors")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=Choice(FORMATS),
     help="Format to write.  [default: by the ending of OUT: .pkl is an official pickle, .pt is a state dict of "
     "rosinality's stylegan2-pytorch, .safetensors is this package's own format]",
 )

@@ -7,6 +7,7 @@ import click
 
 from ..errors import StyleganInvertError
 from .common import (
+    Choice,
     Number,
     UserPath,
     class_option,
@@ -52,7 +53,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
 )
 @click.option(
     "--rounding",
-    type=click.Choice(["projector", "generate"]),
+    type=Choice(["projector", "generate"]),
     help="How numbers become levels from 0 to 255. projector: as the official projector.py does, (x + 1) * 127.5. "
     "generate: as the official generate.py does, x * 127.5 + 128. Half of all numbers differ by one level.  "
     "[default: projector for --projected-w, generate for --seeds]",
@@ -81,7 +82,7 @@ def parse_seeds(ctx: click.Context, param: click.Parameter, text: str | None) ->
 @z_prior_option
 @click.option(
     "--noise-mode",
-    type=click.Choice(["const", "random", "none"]),
+    type=Choice(["const", "random", "none"]),
     default="const",
     show_default=True,
     help="Noise maps. const: those saved with the codes, else those in the network. random: new ones. none: no noise.",
@@ -142,15 +143,15 @@ def command(
     ending = os.path.splitext(medium.output_file)[1]
     with torch.no_grad():
         if code is not None:
-            check_codes(code, generator, projected_w)
+            check_codes(code, generator, str(projected_w))
             names = [f"proj{i:02d}{ending}" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
             (shape,) = generator.code_shapes("z").values()
-            z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
+            z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds or []]
             # One at a time, as official code does: in a batch the last digits differ.
             codes = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
-            names = [f"seed{seed:04d}{ending}" for seed in seeds]
+            names = [f"seed{seed:04d}{ending}" for seed in seeds or []]
         if tau is not None:
             with sampling(quiet) as progress:
                 generator = with_gaussian(generator, c, progress=progress)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .common import (
+    Choice,
     UserPath,
     class_option,
     device_option,
@@ -38,7 +39,7 @@ from .ends import code_of
 )
 @click.option(
     "--space",
-    type=click.Choice(["z", "w", "w+", "v", "v+"]),
+    type=Choice(["z", "w", "w+", "v", "v+"]),
     help="Space in which the lines are straight.  [default: the space of the codes]",
 )
 @click.option(

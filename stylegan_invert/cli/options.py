@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..options import Check, flags
-from .common import Number, UserPath
+from .common import Choice, Number, UserPath
 
 UNLIMITED = (10**9, 1e12)  # upper limits that only keep out nonsense, and need not be shown
 
@@ -17,7 +17,7 @@ def parameter_type(check: Check) -> click.ParamType:
     if check.words == ("",):
         return click.STRING
     if check.words:
-        return click.Choice(list(check.words))
+        return Choice(list(check.words))
     high = None if check.high in UNLIMITED else check.high  # `check_options` holds them all the same
     if check.whole:
         return click.IntRange(int(check.low) + check.above, None if high is None else int(high))

@@ -1,19 +1,24 @@
 """``stylegan-invert project`` with several targets: they can be interrupted, gone on with, and shared among processes."""
 
-import dataclasses
+import contextlib
+import functools
 import json
 import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import ImageFileError, SoundFileError
-from ..signals import signals_wait
+from ..errors import ProjectionError
+from ..io.progress import bar
+from ..signals import Stopped, signals_wait
 from .common import check_outdir, counting, sampling, say, stopping, tell
 from .dry_run import estimate, in_words
 from .project import SECONDS, bars, check_loss, open_for, reading_of, summary, tell_result
 
+LOOKS = 0.5  # seconds between two looks at what other processes have done
 NAMED = 10  # targets that failed and are named at the end; results.csv has all
 WITHOUT_EFFECT = ("batch", "run_torchscript")  # results do not depend on these options
 
@@ -34,7 +39,10 @@ def run_many(
 ) -> None:
     """Project the pictures that are not finished yet. One that fails does not stop the others.
 
-    Under torchrun each process takes its share of them.
+    Processes share them, those of torchrun and any others with the same folder: each takes what nobody else has. The first
+    process of torchrun, and one that was started without it, waits for the others, takes up what is left of one that was
+    killed, and tells how the run ended. The others end before, without an error, since torchrun stops all processes when one
+    fails.
 
     Args:
         network, pictures, outdirs, device, quiet, video, checkpoint, as_json, dry_run, options: as for `project.run`.
@@ -44,6 +52,7 @@ def run_many(
     Raises:
         click.exceptions.Exit: some targets failed; they were named.
     """
+    from ..files.sharing import in_turn
     from ..projectors.run import prepared
     from ..projectors.run_folder import Item, RunFolder, project_into
     from ..training import distributed
@@ -60,25 +69,76 @@ def run_many(
     init = options.pop("init", None)
     inits = init if isinstance(init, list) else [init] * len(pictures)
     items = [Item(p, str(p), d, init=i) for p, d, i in zip(pictures, outdirs, inits)]
-    waiting = unfinished(folder, items[rank::count], quiet)
+    waiting = unfinished(folder, in_turn(items, rank, count), quiet)
     if options.get("sequence") and waiting:
         waiting = items  # a frame starts from the code of the frame before, which no file has in full
     plural = "" if len(items) == 1 else "s"
-    say(quiet, f"{len(items):,} target{plural}; {len(waiting):,} to do{' by this process' if count > 1 else ''}")
-    names = [item.name for item in waiting]
-    with sampling(quiet) as samples, bars(names, quiet) as callback, stopping(), signals_wait() as arrived:
+    shared = f", shared by {count} processes" if count > 1 else ""
+    say(quiet, f"{len(items):,} target{plural}; {len(waiting):,} to do{shared}")
+    finished = len(items) - len(waiting)
+    shows = bar_of_all(folder, len(items), finished, quiet) if count > 1 else bars([w.name for w in waiting], quiet)
+    with sampling(quiet) as samples, shows as callback, stopping(), signals_wait() as arrived:
         projector, of_run = prepared(net, **options, keep_steps=video, callback=callback, progress=samples)
         if dry_run:
-            done = f"{len(items) - len(waiting):,} are finished"
+            done = f"{finished:,} are finished"
             return tell(
                 f"{done}; {in_words(len(waiting), estimate(projector, waiting[0].target, of_run))}" if waiting else done
             )
         saving = {"seconds": checkpoint, "arrived": arrived}
-        for i, (item, result, error) in enumerate(project_into(folder, projector, waiting, saving, **of_run), 1):
+        look: Callable[..., None] = callback
+        if count == 1:
+            look = functools.cache(functools.partial(say, quiet, "waiting for other processes"))
+        wait = functools.partial(look_later, look, arrived) if rank == 0 else None
+        found = project_into(folder, projector, waiting, saving, wait, count, **of_run)
+        for i, (item, result, error) in enumerate(found, 1):
             what = f"failed: {error}" if result is None else summary(result)
-            say(quiet, f"{i} of {len(waiting)}: {item.name} -> {item.folder}: {what}")
+            say(quiet or count > 1, f"{i} of {len(waiting)}: {item.name} -> {item.folder}: {what}")
             tell_result(as_json, item.name, item.folder, result, error)
-    tell_end(folder.summarise(items), folder, rank, quiet)
+    if rank == 0 or not folder.claims.work:
+        tell_end(folder.summarise(items), folder, rank, quiet)
+
+
+@contextlib.contextmanager
+def bar_of_all(folder: Any, total: int, finished: int, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A context manager with one progress bar for the targets of all processes.
+
+    It gives a callback for a projector, which may be called without arguments, too.
+
+    Args:
+        folder: the `RunFolder`.
+        total: the number of targets.
+        finished: how many of them were finished before.
+        quiet: True shows nothing.
+    """
+    with bar(total, "targets", quiet, initial=finished) as shown:
+        due = 0.0
+
+        def look(*step: Any) -> None:
+            nonlocal due
+            if shown.disable or time.monotonic() < due:
+                return
+            with contextlib.suppress(ProjectionError):  # it comes again when the next target is claimed
+                folder.read()
+            shown.update(min(total, finished + len(folder.news)) - shown.n)
+            due = time.monotonic() + LOOKS
+
+        yield look
+
+
+def look_later(look: Callable[[], object], arrived: Sequence[int]) -> None:
+    """Wait a moment for the processes that work on the last targets.
+
+    Args:
+        look: shows how far they are.
+        arrived: the signals that have arrived.
+
+    Raises:
+        Stopped: a signal has arrived.
+    """
+    if arrived:
+        raise Stopped(arrived[0], "stopped while other processes were at work; the same command goes on")
+    look()
+    time.sleep(LOOKS)
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +153,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):  # starts: a code file for each target
             value = sha256("".join(map(sha256_of_file, value)).encode())
         elif name == "observe":
-            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            observation = parse(value)
+            parts = [] if observation is None else observation.parts
+            files = [str(part.file) for part in parts if hasattr(part, "file")]
             value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)
@@ -102,17 +164,10 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def unfinished(folder: Any, items: list[Any], quiet: bool) -> list[Any]:
-    """The targets that are not finished, with the SHA-256 of their files. Those that cannot be read fail later."""
-    from ..files.writing import sha256
-    from ..media.targets import contents
-
+    """The targets that are not finished. Those that cannot be read fail later."""
     waiting = []
     with counting(len(items), "looking for results", quiet or len(items) < 1000) as progress:
         for item in items:
-            try:
-                item = dataclasses.replace(item, sha256=sha256(contents(item.target)))
-            except (ImageFileError, SoundFileError):
-                pass
             if not folder.finished(item):
                 waiting.append(item)
             progress(1)

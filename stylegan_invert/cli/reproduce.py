@@ -13,12 +13,16 @@ COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
     "compression": "Wulff & Torralba: truncation and compression in V.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
+    "depth": "Pividori et al.: the error against the depth of the layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
+    "features": "Pividori et al.: the layer whose features are compared.",
     "head": "Cho: settings of a training with a direction head.",
     "identity": "Bayat: whether people are recognised in reconstructions.",
+    "penalty": "Pividori et al.: the weight of the displacement's penalty.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
+    "segmentation": "Pividori et al.: what segments from self-attention are worth.",
     "speed": "The fast methods beside the official projector.",
     "tuning": "Roich et al.: tuning the network to pictures.",
 }
@@ -53,7 +57,7 @@ def run_study(
     figures: str = "",
     **settings: Any,
 ) -> None:
-    """Run a study and print its table.
+    """Run a study and print its table. Several processes of torchrun share it, if it can be shared.
 
     Args:
         study: a module of `stylegan_invert.studies`, with the functions ``run`` and ``table``.
@@ -63,13 +67,21 @@ def run_study(
         figures: the figures that the study writes, for the last line that is printed.
         settings: passed to the study.
     """
-    from ..studies.base import picture_set
+    from ..generator import adapt
+    from ..studies.base import ShareDone, picture_set
+    from ..training import distributed
 
-    where = pick_device(device)
+    where = distributed.chosen_device(pick_device(device))
+    quiet = quiet or not distributed.prints()
     net = None if network is None else open_network(network, quiet, "picture")
-    if data is not None:
-        settings["data"] = picture_set(net, data, pictures)
-    results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
+    if data is not None and net is not None:
+        # A study that takes --class has the classes of real pictures from it, or else from the labels of --data.
+        labels = bool(adapt(net.G).c_dim) and "class_idx" in settings and settings["class_idx"] is None
+        settings["data"] = picture_set(net, data, pictures, labels)
+    try:
+        results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
+    except ShareDone:
+        return
     for line in study.table(results).splitlines():
         say(quiet, line)
     say(quiet, f"wrote {outdir}/table.md, results.json{figures}")

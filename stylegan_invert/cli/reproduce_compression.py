@@ -6,6 +6,7 @@ import click
 
 from .common import (
     SEED,
+    Choice,
     Span,
     UserPath,
     device_option,
@@ -44,7 +45,7 @@ from .reproduce import run_study
     "--shown", type=float, default=0.7, show_default=True, metavar="PSI", help="Figure 4 shows the psi nearest to this."
 )
 @click.option(
-    "--flag", type=click.Choice(["discriminator", "neighbours"]),
+    "--flag", type=Choice(["discriminator", "neighbours"]),
     help="What tells artifacts: the discriminator's value, or realism by nearest neighbours.  [default: the first, where there is one]",
 )  # fmt: skip
 @click.option(

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .common import NetworkSource, Number, Span, UserPath, device_option, outdir_option, quiet_option
+from .common import Choice, NetworkSource, Number, Span, UserPath, device_option, outdir_option, quiet_option
 from .reproduce import run_study
 
 
@@ -15,11 +15,12 @@ def _names(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, 
 
 def _whole(ctx: click.Context, param: click.Parameter, span: tuple[int, int | None]) -> tuple[int, int]:
     """A click callback that asks for the end of a range, because the pictures after it are those that are held out."""
-    if span[1] is None:
+    first, last = span
+    if last is None:
         raise click.BadParameter(
             "it has no end; expected FIRST:LAST, as 0:15300, and pictures after LAST to measure with"
         )
-    return span
+    return first, last
 
 
 @click.command()
@@ -38,7 +39,7 @@ def _whole(ctx: click.Context, param: click.Parameter, span: tuple[int, int | No
     help="The settings, as base,none,weight-1; see studies/head.py.  [default: all]",
 )  # fmt: skip
 @click.option(
-    "--resolution", type=click.Choice(["8", "16", "32", "64"]), default="16", show_default=True,
+    "--resolution", type=Choice(["8", "16", "32", "64"]), default="16", show_default=True,
     callback=lambda ctx, param, text: int(text), help="Side of the pictures, without --network.",
 )  # fmt: skip
 @click.option(

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from .common import UserPath, device_option, network_option, outdir_option, quiet_option
+from .common import Choice, UserPath, device_option, network_option, outdir_option, quiet_option
 from .project import run_torchscript_option
 from .reproduce import run_study
 
@@ -45,7 +45,7 @@ def check_ways(ctx: click.Context, param: click.Parameter, ways: tuple[str, ...]
     "arcface_torch.",
 )  # fmt: skip
 @click.option(
-    "--features", type=click.Choice(["identity", "identity-ffhq", "squeezenet"]), default="identity", show_default=True,
+    "--features", type=Choice(["identity", "identity-ffhq", "squeezenet"]), default="identity", show_default=True,
     help="identity: the --identity file. identity-ffhq: the same on the middle of pictures that are aligned as FFHQ's. "
     "squeezenet: the shipped SqueezeNet, which was not trained on faces.",
 )  # fmt: skip

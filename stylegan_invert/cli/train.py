@@ -12,6 +12,7 @@ from ..training.architectures import ARCHITECTURES
 from ..training.configs import SAMPLINGS
 from ..training.run_options import RunOptions
 from .common import (
+    Choice,
     Number,
     Span,
     UserPath,
@@ -100,8 +101,40 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Take these pictures only, in the order of their names, as 0:15300.",
 )
 @click.option(
+    "--length",
+    type=click.IntRange(min=32),
+    default=16384,
+    show_default=True,
+    help="For wavegan. Samples of a sound, a power of two.",
+)
+@click.option(
+    "--sample-rate",
+    type=click.IntRange(min=1000),
+    default=16000,
+    show_default=True,
+    metavar="INT",
+    help="For wavegan. Samples per second, to which recordings are brought.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["as-is", "peak"]),
+    default="as-is",
+    show_default=True,
+    help="For wavegan. as-is: keep the loudness of recordings. peak: make the largest sample of each full scale.",
+)
+@click.option(
+    "--only",
+    metavar="PATTERNS",
+    help="For wavegan. Take the recordings only whose file names match one of these patterns, as '*_jackson_*,*_lucas_*'.",
+)
+@click.option(
+    "--leave-out",
+    metavar="PATTERNS",
+    help="For wavegan. Leave out the recordings whose file names match one of these patterns.",
+)
+@click.option(
     "--arch",
-    type=click.Choice(list(ARCHITECTURES)),
+    type=Choice(list(ARCHITECTURES)),
     default="stylegan2",
     show_default=True,
     help="The networks to train. Options that are for some of them only say so.",
@@ -109,7 +142,7 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @architecture_options
 @click.option(
     "--sampling",
-    type=click.Choice(list(SAMPLINGS)),
+    type=Choice(list(SAMPLINGS)),
     default="normal",
     show_default=True,
     help="normal: as official networks, which normalise z. The paper of the direction head has two others, without that: "
@@ -117,7 +150,7 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--aug",
-    type=click.Choice(list(AUGMENTS)),
+    type=Choice(list(AUGMENTS)),
     default="noaug",
     show_default=True,
     help="Augment what the discriminator sees: never, as much as it needs, or with --p.",
@@ -162,6 +195,7 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     stylegan-invert train --data cats.zip --outdir runs/cats --mirror --kimg 500
     stylegan-invert train --data photos/ --outdir runs/photos --resolution 32 --head direction --aug ada
     stylegan-invert train --data clothes.zip --outdir runs/clothes --arch biggan --cond --kimg 2000 --head direction
+    stylegan-invert train --data digits.zip --outdir runs/digits --arch wavegan --sample-rate 8000 --length 8192
     stylegan-invert train --resume runs/cats
     stylegan-invert train --resume cats32-de --resolution 64 --data cats.zip --outdir runs/cats64 --head direction
     torchrun --nproc-per-node 2 -m stylegan_invert train --data cats.zip --outdir runs/cats --mirror
@@ -178,10 +212,10 @@ def command(ctx: click.Context, resume: str | None, device: str, quiet: bool, **
     else:
         data, options, arguments = new_run(resume, where, on_line, quiet, **chosen)
     classes = f", {data.c_dim} classes" if data.c_dim else ""
-    size = f"{data.resolution}x{data.resolution}"
     say(
         quiet,
-        f"training on {len(data.names):,} pictures, {size}{classes}, on {where}{distributed.about()}, for {options.kimg:g} thousand",
+        f"training on {len(data.names):,} {data.what}, {data.size}{classes}, on {where}{distributed.about()}, for "
+        f"{options.kimg:g} thousand",
     )
     if options.arch == "stylegan2" and not options.normalize_z:
         say(quiet, "note: official code divides z by its root mean square; it will show other pictures for the same z")
@@ -219,7 +253,7 @@ def stopped_run(
     check(data, quiet)
     if len(data.names) != record["pictures"]:
         raise click.ClickException(
-            f"{data.path}: {len(data.names)} of its pictures can be read; the run began with {record['pictures']}. It can "
+            f"{data.path}: {len(data.names)} of its {data.what} can be read; the run began with {record['pictures']}. It can "
             "only go on with the same ones"
         )
     return data, options, {"outdir": folder, "resume": True, **record["rhythm"]}
@@ -259,10 +293,7 @@ def new_run(
         raise click.UsageError(f"--train {chosen['train']} has no meaning without --resume and a network file.")
     else:
         sizes = {"resolution": chosen["resolution"]}
-    first, last = chosen["pictures"] or (0, None)
-    shape = {"resolution": sizes.pop("resolution"), "channels": sizes.pop("channels", 1 if chosen["grey"] else 3)}
-    shape |= {"use_labels": chosen["cond"], "mirror": chosen["mirror"], "first": first, "last": last}
-    data = kind.data_class(chosen["data"], **shape)
+    data = kind.data(chosen["data"], chosen, sizes)
     settings = {**sizes, **{name: chosen[name] for name in given}}
     if "augment" in {field.name for field in dataclasses.fields(architecture.options)}:
         settings["augment"] = AUGMENTS[chosen["aug"]]
@@ -287,7 +318,9 @@ def refuse_foreign(arch: str, on_line: set[str]) -> None:
     """
     foreign = {name: flags(f)[0] for line in ARCHITECTURES.values() for name, f in declared(line.options).items()}
     foreign |= {name: f"--{name}" for name in STYLEGAN2_ONLY}
-    own = declared(ARCHITECTURES[arch].options)
+    data_options = {name for line in ARCHITECTURES.values() for name in line.options.data_options}
+    foreign |= {name: f"--{name.replace('_', '-')}" for name in data_options}
+    own = {*declared(ARCHITECTURES[arch].options), *ARCHITECTURES[arch].options.data_options}
     named = [flag for name, flag in foreign.items() if name in on_line and name not in own]
     if arch == "stylegan2":
         named = [flag for flag in named if flag.removeprefix("--") not in STYLEGAN2_ONLY]
@@ -313,6 +346,8 @@ def sizes_of(kind: Any, net: Any, on_line: set[str], chosen: dict[str, Any]) -> 
         )
     changed = {name: chosen[name] for name in kind.changeable if chosen[name] is not None}
     sizes = kind.settings_of(net, **changed, **({"num_fp16_res": 0} if chosen["fp32"] else {}))
+    if "resolution" not in sizes:
+        return sizes
     own, resolution = sizes["resolution"], chosen["resolution"]
     if resolution is not None and resolution != own and not (kind.grows and resolution > own):
         can = "can only grow" if kind.grows else "keeps its resolution"
@@ -322,13 +357,13 @@ def sizes_of(kind: Any, net: Any, on_line: set[str], chosen: dict[str, Any]) -> 
 
 def check(data: Any, quiet: bool) -> None:
     """Look at every picture before the first step, and say which are left out."""
-    with counting(len(data.names), "checking pictures", quiet) as progress:
+    with counting(len(data.names), f"checking {data.what}", quiet) as progress:
         data.check(progress)
     if data.broken:
         shown = [f"{name} ({reason})" for name, reason in list(data.broken.items())[:5]]
         more = f", and {len(data.broken) - 5} more" if len(data.broken) > 5 else ""
-        plural = "s" * (len(data.broken) > 1)
-        say(quiet, f"left out {len(data.broken)} picture{plural} that cannot be read: {', '.join(shown)}{more}")
+        what = data.what if len(data.broken) > 1 else data.what.removesuffix("s")
+        say(quiet, f"left out {len(data.broken)} {what} that cannot be read: {', '.join(shown)}{more}")
 
 
 class Watch:
@@ -350,6 +385,8 @@ class Watch:
             ("loss/real", "real"),
             ("lpips_generated", "LPIPS of generated pictures"),
             ("lpips_real", "of real ones"),
+            ("digit_confidence", "confidence in digits"),
+            ("inception_score", "inception score"),
         ):
             if name in v:
                 parts.append(f"{title} {v[name]:.3f}")

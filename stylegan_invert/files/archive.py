@@ -11,7 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedIOBase
+from typing import TypeVar
 
 from ..errors import StyleganInvertError, printable
 from .door import Kind, check_size, fill, limit_of
@@ -35,7 +36,7 @@ DAMAGE = (
 class _Bounded(io.RawIOBase):
     """A file of which no more than a limit is read at once: zipfile reads the whole list of entries in one piece."""
 
-    def __init__(self, file: BinaryIO, most: int):
+    def __init__(self, file: BufferedIOBase, most: int):
         self._file, self._most = file, most
 
     def read(self, size: int = -1) -> bytes:
@@ -72,7 +73,7 @@ class Archive:
         sizes: what each file in it claims to unpack to, in bytes, by name. Directories are left out.
     """
 
-    def __init__(self, file: BinaryIO, name: str, kind: Kind, directory: Kind, damaged: str):
+    def __init__(self, file: BufferedIOBase, name: str, kind: Kind, directory: Kind, damaged: str):
         self._name = name
         try:
             self._zip = zipfile.ZipFile(_Bounded(file, max(limit_of(directory), PIECE)))
@@ -84,7 +85,7 @@ class Archive:
             raise kind.error(f"{name}: {damaged} (a name occurs twice in it)")
 
     @contextmanager
-    def entry(self, name: str, kind: Kind, shown: str) -> Iterator[BinaryIO]:
+    def entry(self, name: str, kind: Kind, shown: str) -> Iterator[BufferedIOBase]:
         """A context manager that opens one file of the zip for reading.
 
         Args:
@@ -106,6 +107,7 @@ class Archive:
             )
         try:
             with self._zip.open(info) as file:
+                assert isinstance(file, zipfile.ZipExtFile)
                 yield file
         except StyleganInvertError:
             raise
@@ -118,7 +120,10 @@ class Archive:
             return read_claimed(file, bytearray(self.sizes[name]), kind, shown)
 
 
-def read_claimed(file: BinaryIO, data: bytearray | memoryview, kind: Kind, shown: str) -> bytearray | memoryview:
+Buffer = TypeVar("Buffer", bound=bytearray | memoryview)
+
+
+def read_claimed(file: BufferedIOBase, data: Buffer, kind: Kind, shown: str) -> Buffer:
     """Fill a buffer with all that is left of an entry.
 
     Raises:

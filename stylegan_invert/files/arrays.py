@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Npz:
         total: the bytes that all files in it claim to unpack to.
     """
 
-    def __init__(self, file: BinaryIO, name: str, kind: Kind):
+    def __init__(self, file: BufferedIOBase, name: str, kind: Kind):
         self._name, self._kind = name, kind
         self._archive = Archive(file, name, kind, DIRECTORY, "it is no .npz file of arrays, or is damaged")
         self._entries = {entry.removesuffix(".npy"): entry for entry in self._archive.sizes}
@@ -95,7 +95,7 @@ def read_npy(path: str | os.PathLike, kind: Kind) -> np.ndarray:
         return _read_array(file, os.fstat(file.fileno()).st_size, kind, shown(path))
 
 
-def _read_array(file: BinaryIO, size: int, kind: Kind, place: str) -> np.ndarray:
+def _read_array(file: BufferedIOBase, size: int, kind: Kind, place: str) -> np.ndarray:
     """The array in an open .npy file of ``size`` bytes."""
     dtype, fortran, shape, start = _header(file, kind, place)
     count = math.prod(shape)
@@ -110,7 +110,7 @@ def _read_array(file: BinaryIO, size: int, kind: Kind, place: str) -> np.ndarray
         flat = np.empty(count, dtype)
     except MemoryError:
         raise kind.error(f"{place}: it has {size:,} bytes, more than memory can hold") from None
-    read_claimed(file, memoryview(flat.view(np.uint8)) if count and dtype.itemsize else bytearray(), kind, place)
+    read_claimed(file, flat.view(np.uint8).data if count and dtype.itemsize else bytearray(), kind, place)
     if dtype.kind == "b":
         flat = flat.view(np.uint8) != 0  # other bytes than 0 and 1 are no truth values
     if (
@@ -122,7 +122,7 @@ def _read_array(file: BinaryIO, size: int, kind: Kind, place: str) -> np.ndarray
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _header(file: BinaryIO, kind: Kind, place: str) -> tuple[np.dtype, bool, tuple[int, ...], int]:
+def _header(file: BufferedIOBase, kind: Kind, place: str) -> tuple[np.dtype, bool, tuple[int, ...], int]:
     """Type, order and shape of the array in an .npy file, and the length of the header in bytes."""
     head = file.read(12)
     if head[:6] != MAGIC or len(head) < 12:

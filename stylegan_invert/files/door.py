@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase, BufferedReader
 
 from ..errors import (
     CodeFileError,
@@ -40,7 +40,7 @@ class Kind:
 
     words: str
     limit: int
-    error: Callable[[str], StyleganInvertError]
+    error: Callable[[str], Exception]
 
 
 def _network_error(text: str) -> NetworkFileError:
@@ -114,7 +114,7 @@ def check_size(size: int, kind: Kind, name: str) -> None:
         )
 
 
-def opened(path: str | os.PathLike, kind: Kind, name: str | None = None) -> BinaryIO:
+def opened(path: str | os.PathLike, kind: Kind, name: str | None = None) -> BufferedReader:
     """Open a regular file for reading. The result is closed by ``with``.
 
     Args:
@@ -177,7 +177,7 @@ def read_bytes(
     return data
 
 
-def fill(file: BinaryIO, data: bytearray | memoryview) -> int:
+def fill(file: BufferedIOBase, data: bytearray | memoryview) -> int:
     """Read into a buffer until it is full or the file ends; the number of bytes read."""
     view, done = memoryview(data).cast("B"), 0
     while done < len(view):

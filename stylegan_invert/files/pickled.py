@@ -13,7 +13,8 @@ import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from ..errors import NetworkFileError
 
@@ -445,7 +446,7 @@ class PersistentId:
     value: Any
 
 
-def dump(obj: Any, file: BinaryIO) -> None:
+def dump(obj: Any, file: BufferedIOBase) -> None:
     """Write plain Python values, `Call`, `Name` and `PersistentId` as a pickle of protocol 4.
 
     Equal texts, and a `Call` that occurs several times, are written once and referred to afterwards.
@@ -499,7 +500,7 @@ def dump(obj: Any, file: BinaryIO) -> None:
             file.write(b"(")
             for i in sorted(x) if type(x) is set else x:
                 write(i)
-            file.write({tuple: b"t", list: b"e", set: b"\x90"}[type(x)])
+            file.write(b"t" if type(x) is tuple else b"e" if type(x) is list else b"\x90")
         elif isinstance(x, dict):
             file.write(b"}")
             items(x)

@@ -18,7 +18,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from ..errors import printable
 from .door import Kind, opened, read_bytes
@@ -111,7 +112,7 @@ def read_entries(path: str | os.PathLike, kind: Kind, form: Form, name: str | No
 class _Window:
     """A part of a JSON text, which moves on as the text is read. It holds at least one whole entry, if that is allowed."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BufferedIOBase):
         self.file, self.characters = file, codecs.getincrementaldecoder("utf-8-sig")()
         self.decoder = json.JSONDecoder(object_pairs_hook=_table)
         self.ended = False
@@ -151,7 +152,9 @@ class _Window:
                 self.ended = not data
                 self.before += self.at
                 self.text, self.at = self.text[self.at :] + more, 0
-            self.at = _SPACE.match(self.text, self.at).end()
+            space = _SPACE.match(self.text, self.at)
+            assert space is not None  # it matches no characters, too
+            self.at = space.end()
             if self.at < len(self.text) or self.ended:
                 return self.text[self.at : self.at + 1]
 
@@ -295,7 +298,7 @@ def table(required: Mapping[str, Form], optional: Mapping[str, Form] | None = No
         if others and more is None:
             known = printable(", ".join(map(str, forms)), 200)
             raise Misfit(f"{inside(place, others[0])} is unknown; expected {known or 'none'}")
-        return {name: forms.get(name, more)(item, inside(place, name)) for name, item in value.items()}
+        return {name: (forms.get(name) or more or unchecked)(item, inside(place, name)) for name, item in value.items()}
 
     return check
 

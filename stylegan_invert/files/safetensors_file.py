@@ -123,6 +123,7 @@ def _record(entry: Any, body: memoryview, file: object, name: str) -> TensorReco
             or not all(type(n) is int and 0 <= n < 2**48 for n in value)
         ):
             raise NetworkFileError(file, name, "its shape or place in the file makes no sense")
+    assert isinstance(shape, list) and isinstance(span, list)
     numel = math.prod(shape)
     if len(span) != 2 or math.prod(max(n, 1) for n in shape) >= 2**48:
         raise NetworkFileError(file, name, "its shape or place in the file makes no sense")

@@ -58,6 +58,8 @@ class Storage:
 class AwaitedStorage(Storage):
     """A storage whose numbers come later in the file than the tensors that lie in it. `arrived` sets them."""
 
+    _numel: int
+
     def __init__(self, kind: str, numel: int):
         super().__init__(kind, memoryview(b""))
         self.__dict__["_numel"] = numel

@@ -9,6 +9,7 @@ however that happens.
 import contextlib
 import errno
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -17,11 +18,13 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
 
+fcntl: ModuleType | None
 try:
-    import fcntl
+    fcntl = importlib.import_module("fcntl")
 except ImportError:  # Windows has no such locks; there, what a killed process leaves stays until a user removes it
     fcntl = None
 
@@ -29,6 +32,7 @@ PREFIX = ".part-"  # of temporary folders
 LOCK = ".stylegan-invert-lock"  # the file in a temporary folder that its owner keeps locked
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # a refusing disk
 LONGEST = 120  # bytes of a name that `folder_names` makes; file systems allow 255, and suffixes may follow
+REMEMBERED = 1000  # folders that a process remembers to have looked through; a run over many targets writes into more
 _cleaned: set[str] = set()  # the folders that this process has looked through for temporary folders of dead processes
 
 
@@ -104,17 +108,15 @@ def _temporary(parent: Path) -> Iterator[Path]:
     """A context manager with a temporary folder in ``parent``, which is locked as long as this process lives."""
     if not parent.name.startswith(PREFIX):  # nobody else writes into a temporary folder
         _clean_once(parent)
-    folder, lock = None, None
+    folder, lock = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX)), None
     try:
-        while lock is None:
+        while (lock := _locked(folder)) is None:
             folder = Path(tempfile.mkdtemp(dir=parent, prefix=PREFIX))
-            lock = _locked(folder)
         yield folder
     finally:
         if lock is not None:
             os.close(lock)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _locked(folder: Path) -> int | None:
@@ -141,7 +143,7 @@ def _locked(folder: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO | None]:
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BufferedIOBase | None]:
     """A context manager that opens a file for reading and appending, and has it alone among the processes that use this.
 
     The file is made if it is missing, and not removed. Without locks (on Windows, and on some network file systems) it is
@@ -163,7 +165,7 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[BinaryIO | No
         yield file
 
 
-def _take(file: BinaryIO, path: str | os.PathLike, wait: bool) -> bool:
+def _take(file: BufferedIOBase, path: str | os.PathLike, wait: bool) -> bool:
     """Lock a file; False if another process has it, or has renamed or removed it meanwhile."""
     if fcntl is None:
         return True
@@ -183,6 +185,8 @@ def _clean_once(folder: Path) -> None:
     """`clean`, the first time that this process writes into a folder. (Looking through a large folder takes a while.)"""
     name = os.path.abspath(folder)
     if name not in _cleaned:
+        if len(_cleaned) >= REMEMBERED:
+            _cleaned.clear()
         _cleaned.add(name)
         clean(folder)
 
@@ -191,7 +195,7 @@ def clean(folder: str | os.PathLike) -> None:
     """Remove the temporary folders that processes which no longer live have left in a folder. Errors are ignored."""
     if fcntl is None:
         return
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(os.fspath(folder)) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
                 _remove_if_dead(Path(entry.path))
@@ -202,7 +206,7 @@ def _remove_if_dead(folder: Path) -> None:
     fd = None
     try:
         fd = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if stat.S_ISREG(os.fstat(fd).st_mode):
+        if fcntl is not None and stat.S_ISREG(os.fstat(fd).st_mode):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except FileNotFoundError:  # killed between two system calls; or a folder of something else, which is not empty
@@ -231,13 +235,13 @@ def _explained(temporary: Path, folder: Path, name: str | None = None) -> Iterat
     try:
         yield
     except Exception as e:
-        ours = isinstance(e, OSError) and e.errno is not None
-        if ours and not (e.filename is None or _below(e.filename, temporary)):
+        ours = e if isinstance(e, OSError) and e.errno is not None else None
+        if ours and not (ours.filename is None or _below(ours.filename, temporary)):
             raise
-        written = Path(e.filename).name if ours and e.filename is not None else name or _newest(temporary)
+        written = Path(ours.filename).name if ours and ours.filename is not None else name or _newest(temporary)
         if written is None:
             raise
-        refusal = e if ours else _refusal(e, temporary / written)
+        refusal = ours or _refusal(e, temporary / written)
         if refusal is None:
             raise
         raise OSError(refusal.errno, refusal.strerror, str(folder / written)) from None
@@ -297,20 +301,21 @@ def folder_names(paths: Iterable[str | os.PathLike]) -> list[str]:
     It is `safe_name` of the file's name without its suffix. Files that would share it keep their suffix, and those that
     still share a name get a number: a/x.png, b/x.png and c/y.png become x, x-2 and y.
     """
-    paths = [Path(p) for p in paths]
-    stems = [safe_name(p.stem) for p in paths]
-    folded = [stem.casefold() for stem in stems]
-    same_suffix = {
-        stem: len({p.suffix for p, other in zip(paths, folded) if other == stem}) == 1 for stem in set(folded)
-    }
+    files = [Path(p) for p in paths]
+    stems = [safe_name(p.stem) for p in files]
+    suffixes: dict[str, set[str]] = {}
+    for path, stem in zip(files, stems):
+        suffixes.setdefault(stem.casefold(), set()).add(path.suffix)
     names: list[str] = []
     taken: set[str] = set()
-    for path, stem in zip(paths, stems):
-        base = stem if same_suffix[stem.casefold()] else safe_name(path.name)
-        name, number = base, 1
+    numbers: dict[str, int] = {}  # the last number of each base, so that many files of one name are not counted again
+    for path, stem in zip(files, stems):
+        base = stem if len(suffixes[stem.casefold()]) == 1 else safe_name(path.name)
+        name, number = base, numbers.get(base.casefold(), 1)
         while name.casefold() in taken:
             number += 1
             name = f"{base}-{number}"
+        numbers[base.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return names

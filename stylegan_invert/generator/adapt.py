@@ -1,6 +1,6 @@
 """Choose the adapter for a network, and check the priors, codes and classes that a user passes in."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,8 +12,13 @@ from .prior import Prior
 from .sound import SoundAdapter, SoundGenerator
 from .style import StyleAdapter, StyleGenerator
 
-PROTOCOLS = ((StyleGenerator, StyleAdapter), (LatentGenerator, LatentAdapter), (SoundGenerator, SoundAdapter))
+PROTOCOLS: tuple[tuple[type, type[StyleAdapter] | type[LatentAdapter]], ...] = (
+    (StyleGenerator, StyleAdapter),
+    (LatentGenerator, LatentAdapter),
+    (SoundGenerator, SoundAdapter),
+)
 """The protocols of networks, and the adapter for each, in the order in which they are tried."""
+Given = TypeVar("Given", bound=GeneratorAdapter)
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
@@ -31,9 +36,9 @@ def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
     named = f"{type(network).__module__}.{type(network).__qualname__}"
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"no way to project with a {named}; expected a network file, or a torch.nn.Module")
-    protocol, missing = lacking(network)
+    nearest, missing = lacking(network) or ("", [])
     raise TypeError(
-        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {protocol}. A generator of "
+        f"no way to project with a {named}; it lacks {', '.join(missing)} of the attributes of {nearest}. A generator of "
         "an official repository is used by stylegan_invert.adopt(G)"
     )
 
@@ -49,7 +54,7 @@ def _missing(network: object, protocol: type) -> list[str]:
     return [name for name in protocol.__annotations__ if not hasattr(network, name)]
 
 
-def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:
+def with_prior(generator: Given, family: str | None) -> Given:
     """The same generator with another prior, that is, another distribution of its latents z.
 
     Args:
@@ -112,6 +117,13 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
             )
 
 
+def one_hot(c_dim: int, class_idx: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """(1, c_dim) float32, with a one for the class from 0 to c_dim - 1."""
+    c = torch.zeros([1, c_dim], device=device)
+    c[0, class_idx] = 1
+    return c
+
+
 def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
     """The one-hot label of a class, as generators take it.
 
@@ -137,4 +149,4 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
         )
     if type(class_idx) is not int or not 0 <= class_idx < c_dim:
         raise ValueError(f"class {class_idx!r} was given; this network has the classes 0 ... {c_dim - 1}")
-    return torch.eye(c_dim)[class_idx : class_idx + 1]
+    return one_hot(c_dim, class_idx)

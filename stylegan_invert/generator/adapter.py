@@ -5,7 +5,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -20,7 +20,8 @@ NO_V = "this network has no W, so there is no V space and no Gaussian prior in i
 class Adapter:
     """The part of a `GeneratorAdapter` that all families share, above all the spaces of layers.
 
-    A subclass for a family defines ``layers``, ``layer_module``, ``own_shapes``, ``render_base`` and ``convert_base``.
+    A subclass for a family defines ``info``, ``center``, ``spread``, ``layers``, ``layer_module``, ``own_shapes``,
+    ``render_base`` and ``convert_base``.
 
     The space "f:NAME" is the space of outputs of the layer NAME. A code in it holds two things. The tensor "h", (N, C,
     H, W), replaces the layer's output when the code is rendered. The tensors of the base space are still needed by the
@@ -36,20 +37,31 @@ class Adapter:
     spaces: tuple[str, ...]
     base: str
     dense: str | None = None
-    prior = Prior("normal")
-    asks_for_prior = False
-    medium = "picture"
+    prior: Prior = Prior("normal")
+    asks_for_prior: bool = False
+    medium: str = "picture"
     medium_facts: Mapping[str, Any] = {}
+
+    network: Any  # a module with the attributes that `adapt` looks for; torch knows nothing of them
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
-        self.c_dim = network.c_dim
+        self.c_dim: int = self.network.c_dim
         self.output_shape = self.shape_of(network)
 
     @staticmethod
-    def shape_of(network: torch.nn.Module) -> tuple[int, ...]:
+    def shape_of(network: Any) -> tuple[int, ...]:
         """The shape of one output of a network."""
         return network.img_channels, network.img_resolution, network.img_resolution
+
+    def info(self) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def center(self, space: str, c: torch.Tensor | None = None) -> Code:
+        raise NotImplementedError
+
+    def spread(self, space: str, c: torch.Tensor | None = None) -> float:
+        raise NotImplementedError
 
     @property
     def img_channels(self) -> int:
@@ -61,12 +73,12 @@ class Adapter:
         """Side of the pictures in pixels; official code uses this name."""
         return self.network.img_resolution
 
-    def with_prior(self, prior: Prior) -> "Adapter":
+    def with_prior(self, prior: Prior) -> Self:
         other = copy.copy(self)
         other.prior = prior
         return other
 
-    def with_network(self, network: torch.nn.Module) -> "Adapter":
+    def with_network(self, network: torch.nn.Module) -> Self:
         other = copy.copy(self)
         other.network = network
         return other
@@ -76,7 +88,7 @@ class Adapter:
             name for name, _ in self.network.named_parameters() if name.partition(".")[0] not in ("mapping", "shared")
         ]
 
-    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "Adapter":
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> Self:
         raise ValueError(NO_V)
 
     def fit_gaussian(
@@ -201,7 +213,7 @@ class Adapter:
             inputs.append(arguments[0])
             raise _Reached
 
-        module = self.layer_module(name)
+        module: Any = self.layer_module(name)  # it has the method weights, see above
         handle = module.register_forward_pre_hook(stop)
         try:
             with contextlib.suppress(_Reached):

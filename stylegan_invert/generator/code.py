@@ -36,8 +36,8 @@ class Code:
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
-    def __getitem__(self, index: slice) -> "Code":
-        """The codes in a slice, as one `Code`."""
+    def __getitem__(self, index: slice | torch.Tensor) -> "Code":
+        """The codes in a slice, or of the rows (M,) that a tensor names, as one `Code`."""
         return Code(
             self.space, {k: v[index] for k, v in self.tensors.items()}, None if self.c is None else self.c[index]
         )
@@ -75,5 +75,6 @@ def joined(codes: Sequence[Code]) -> Code:
     """
     first = codes[0]
     keys = [k for k in first.tensors if all(k in code.tensors for code in codes)]
-    c = None if first.c is None else torch.cat([code.c for code in codes])
+    labels = [code.c for code in codes if code.c is not None]
+    c = None if first.c is None else torch.cat(labels)
     return Code(first.space, {k: torch.cat([code.tensors[k] for code in codes]) for k in keys}, c)

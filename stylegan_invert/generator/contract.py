@@ -9,8 +9,8 @@ synthesis network share one w; in W+ (space "w+") every layer has its own. V is 
 mapping network; see `gaussian`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 
@@ -37,9 +37,11 @@ class GeneratorAdapter(Protocol):
         medium_facts: what else the medium must know of the outputs, as {"sample_rate": 16000} of sounds; {} for pictures.
         output_shape: the shape of one output without the batch axis; (C, H, W) for pictures, (C, samples) for sounds.
         c_dim: the number of classes; 0 for a network without classes.
+        network: the module.
         device: the device of the network's parameters.
     """
 
+    network: Any
     spaces: tuple[str, ...]
     base: str
     dense: str | None
@@ -49,12 +51,14 @@ class GeneratorAdapter(Protocol):
     medium_facts: Mapping[str, Any]
     output_shape: tuple[int, ...]
     c_dim: int
-    device: torch.device
 
-    def with_prior(self, prior: Prior) -> "GeneratorAdapter":
+    @property
+    def device(self) -> torch.device: ...
+
+    def with_prior(self, prior: Prior) -> Self:
         """This generator with another prior of z; the network is shared."""
 
-    def with_network(self, network: torch.nn.Module) -> "GeneratorAdapter":
+    def with_network(self, network: torch.nn.Module) -> Self:
         """This generator with another network in the place of its own: a copy whose `tunable` parameters may differ. The
         prior of z, and the mean, the spread and the Gaussian of W, which depend on the other parameters alone, are kept.
         """
@@ -64,12 +68,31 @@ class GeneratorAdapter(Protocol):
         of the class embedding, which give codes their meaning.
         """
 
-    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "GeneratorAdapter":
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> Self:
         """This generator with a Gaussian of V that was fitted before, for the class ``c``; the network is shared.
 
         Raises:
             ValueError: the network has no V.
         """
+
+    def fit_gaussian(
+        self, c: torch.Tensor | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Gaussian:
+        """Fit the Gaussian of V, for the class ``c``, to fresh samples on the CPU; see `gaussian.fit_gaussian`.
+
+        Raises:
+            ValueError: the network has no V.
+        """
+
+    def mapping_sha256(self) -> str:
+        """A hash of everything that the Gaussian of V depends on.
+
+        Raises:
+            ValueError: the network has no V.
+        """
+
+    def v_slope(self) -> float | None:
+        """The slope of the leaky ReLU between V and W; None for a network without V."""
 
     def has_gaussian(self, c: torch.Tensor | None = None) -> bool:
         """True if the Gaussian of V, of the class ``c``, is here already and need not be fitted."""
@@ -133,6 +156,9 @@ class GeneratorAdapter(Protocol):
 
     def layers(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes (C, H, W) of the layers at which the network can be split, in the order of computation."""
+
+    def layer_module(self, name: str) -> torch.nn.Module:
+        """The module of a layer named in ``layers``."""
 
     def attention_shapes(self) -> Mapping[str, tuple[int, int, int, int]]:
         """Names and sizes (H, W, h, w) of the self-attention maps, in the order of computation; may be empty.

@@ -137,6 +137,8 @@ def moved(
     wide = w.to(widest_dtype(w.device))
     if direction.space == "v":
         slope = generator.v_slope()
+        if slope is None:
+            raise ValueError(f"the direction {direction.name!r} is one of V, and this network has no V")
         shifted = torch.nn.functional.leaky_relu(inverse_leaky_relu(wide, slope) + step.to(wide), slope)
     else:
         shifted = wide + step.to(wide)

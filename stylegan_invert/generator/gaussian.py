@@ -69,8 +69,8 @@ class Gaussian:
     def to(self, device: torch.device | str) -> "Gaussian":
         """The Gaussian on a device: in float64, or in float32 on "mps", which has no float64."""
         dtype = widest_dtype(device)
-        moved = (x.to(device=device, dtype=dtype) for x in (self.mean, self.variances, self.axes))
-        return Gaussian(*moved, self.slope, self.samples, self.error)
+        mean, variances, axes = (x.to(device=device, dtype=dtype) for x in (self.mean, self.variances, self.axes))
+        return Gaussian(mean, variances, axes, self.slope, self.samples, self.error)
 
     def to_v(self, w: torch.Tensor) -> torch.Tensor:
         """v = LRU_5(w) of w (..., d), in the precision of ``mean``."""

@@ -49,14 +49,14 @@ class LatentAdapter(Adapter):
         network: a `LatentGenerator`.
     """
 
-    spaces = ("z",)
+    spaces: tuple[str, ...] = ("z",)
     base = "z"
     asks_for_prior = True
 
     def __init__(self, network: torch.nn.Module):
         super().__init__(network)
-        self.prior = Prior(network.z_prior)
-        self.dense = network.dense_layer
+        self.prior = Prior(self.network.z_prior)
+        self.dense = self.network.dense_layer
 
     def info(self) -> Mapping[str, Any]:
         g = self.network

@@ -43,10 +43,10 @@ class SoundAdapter(LatentAdapter):
 
     def __init__(self, network: torch.nn.Module):
         super().__init__(network)
-        self.medium_facts = {"sample_rate": network.sample_rate}
+        self.medium_facts = {"sample_rate": self.network.sample_rate}
 
     @staticmethod
-    def shape_of(network: torch.nn.Module) -> tuple[int, ...]:
+    def shape_of(network: Any) -> tuple[int, ...]:
         return network.num_channels, network.length
 
     def about_outputs(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -127,12 +127,12 @@ class StyleAdapter(Adapter):
     def has_gaussian(self, c: torch.Tensor | None = None) -> bool:
         return _key(c) in self._gaussians
 
-    def with_prior(self, prior: Prior) -> "StyleAdapter":
+    def with_prior(self, prior: Prior) -> Self:
         other = super().with_prior(prior)
         other._gaussians = {}  # those of this prior
         return other
 
-    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "StyleAdapter":
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> Self:
         other = copy.copy(self)
         other._gaussians = {**self._gaussians, _key(c): gaussian.to(self.device)}
         return other
@@ -260,7 +260,7 @@ class StyleAdapter(Adapter):
     def own_shapes(self, space: str) -> Mapping[str, tuple[int, ...]]:
         g = self.network
         single, several = (g.w_dim,), (g.num_ws, g.w_dim)
-        shapes = {
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {
             "z": {"z": (g.z_dim,)},
             "w": {"w": single},
             "w+": {"w": several},

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ NAMES = {"w+": "projected_w.npz", "z": "projected_z.npz"}  # by the base space o
 def write_codes(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as .npz. If writing fails, no file is left and an earlier file stays as it was."""
     with atomic(path) as temporary, open(temporary, "wb") as f:
-        np.savez(f, **arrays)
+        named: dict[str, Any] = dict(arrays)
+        np.savez(f, **named)
 
 
 def write_code(folder: str | os.PathLike, code: Code, generator: GeneratorAdapter, name: str | None = None) -> Path:

@@ -23,6 +23,7 @@ from ..files.writing import atomic
 from ..generator import GeneratorAdapter
 from ..generator.directions import SPACES, Direction, layer_count, vector_shapes
 from .codes import check_network
+from .hub import fetch, is_hub
 
 FORMAT = "stylegan-invert direction 1"
 HEADER = "stylegan_invert"  # the entry of the metadata that describes the direction, as JSON
@@ -73,7 +74,13 @@ def write_direction(path: str | os.PathLike, direction: Direction) -> None:
 
 
 def find_direction(name: str | os.PathLike) -> Path:
-    """The path of a direction's file: a path, or a shipped direction as "cats64-de/light"."""
+    """The path of a direction's file: a path, its address on the Hub, or a shipped direction as "cats64-de/light".
+
+    Raises:
+        DownloadError: the file of the Hub cannot be had.
+    """
+    if is_hub(name):
+        return fetch(name)
     path = Path(os.path.expanduser(name))
     shipped = Path(pretrained.__file__).parent / FOLDER / f"{name}{SUFFIX}"
     return shipped if not path.exists() and ".." not in path.parts and shipped.is_file() else path

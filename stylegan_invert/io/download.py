@@ -15,8 +15,9 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from ..cache import cache_dir
 from ..errors import DownloadError, StyleganInvertError
@@ -189,13 +190,14 @@ def _write_record(path: Path, shown: str, digest: str, size: int) -> None:
 
 
 @contextlib.contextmanager
-def _turn(partial: Path, name: str) -> Iterator[BinaryIO]:
+def _turn(partial: Path, name: str) -> Iterator[BufferedIOBase]:
     """A context manager that opens a partial file when no other process has it, and removes it if it stays empty."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(locked(partial, wait=False))
         if file is None:
             with bar(None, f"{name}: another process downloads it; waiting", unit="B"):
                 file = stack.enter_context(locked(partial))
+        assert file is not None  # `locked` has waited for it
         try:
             yield file
         finally:
@@ -217,7 +219,7 @@ def _validator(partial: Path) -> str | None:
     return None
 
 
-def _fetch(url: str, file: BinaryIO, partial: Path, sha256: str | None, timeout: float, patience: float) -> None:
+def _fetch(url: str, file: BufferedIOBase, partial: Path, sha256: str | None, timeout: float, patience: float) -> None:
     """Download into a partial file, after what is in it already if the server agrees, and check the whole."""
     done = file.seek(0, os.SEEK_END)
     validator = _validator(partial) if done else None
@@ -238,11 +240,11 @@ def _fetch(url: str, file: BinaryIO, partial: Path, sha256: str | None, timeout:
 
 
 def _append(
-    url: str, file: BinaryIO, partial: Path, done: int, validator: str | None, timeout: float, patience: float
+    url: str, file: BufferedIOBase, partial: Path, done: int, validator: str | None, timeout: float, patience: float
 ) -> bool:
     """Download the bytes of a file from number ``done`` on; False if the server cannot go on there."""
     headers = {"Accept-Encoding": "identity"}
-    if done:
+    if done and validator is not None:
         headers |= {"Range": f"bytes={done}-", "If-Range": validator}
     with _response(url, headers, timeout, patience) as (answer, parts):
         if done and answer.status in (200, 416):  # the file has changed, or the server cannot send parts
@@ -345,7 +347,7 @@ def _inflated(parts: Iterator[bytes], total: int | None) -> Iterator[bytes]:
         raise _Lost(f"the connection ended after {came:,} compressed bytes; try again")
 
 
-def _check_contents(file: BinaryIO, sha256: str | None) -> None:
+def _check_contents(file: BufferedIOBase, sha256: str | None) -> None:
     """Refuse a whole download that is empty, is a page or has another checksum."""
     file.seek(0)
     head = file.read(256)

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -18,6 +19,7 @@ from ..files.writing import atomic
 from ..generator import GeneratorAdapter
 from ..generator.encoding import SPACES, Encoding, entries
 from ..networks.encoder import Encoder
+from .hub import fetch, is_hub
 
 FORMAT = "stylegan-invert encoder 1"
 HEADER = "stylegan_invert"  # the entry of the metadata that describes the encoder, as JSON
@@ -87,24 +89,36 @@ def write_encoder(path: str | os.PathLike, encoder: Encoder, about: About) -> No
         safetensors.torch.save_file(tensors, temporary, {HEADER: json.dumps(header)})
 
 
+def find_encoder(name: str | os.PathLike) -> Path:
+    """The path of an encoder's file: of a file, its address on the Hub, the folder of a run, or a short name.
+
+    Raises:
+        DownloadError: the file of the Hub cannot be had.
+    """
+    name = os.fspath(name)
+    if is_hub(name):
+        return fetch(name)
+    if os.path.isdir(name):
+        return Path(name, ENCODER_FILE)
+    return pretrained.path(SHIPPED[name][0]) if name in SHIPPED and not os.path.exists(name) else Path(name)
+
+
 def read_encoder(
     path: str | os.PathLike, generator: GeneratorAdapter, any_network: bool = False
 ) -> tuple[Encoding, About]:
     """Read an encoder for a generator, in eval mode, without gradients, on the generator's device.
 
     Args:
-        path: the file, the folder of the run that trained it, or the short name of one that comes with this package
-            ("cats64-de"). A file of the same name is preferred to a short name.
+        path: the file, its address on the Hub (hf://...), the folder of the run that trained it, or the short name of one
+            that comes with this package ("cats64-de"). A file of the same name is preferred to a short name.
         generator: the adapter of the network.
         any_network: True takes an encoder that was trained for another network, if its code has the same size.
 
     Raises:
         EncoderFileError: the file is missing or damaged, or the encoder belongs to another network.
+        DownloadError: the file of the Hub cannot be had.
     """
-    if os.path.isdir(path):
-        path = os.path.join(path, ENCODER_FILE)
-    elif os.fspath(path) in SHIPPED and not os.path.exists(path):
-        path = pretrained.path(SHIPPED[os.fspath(path)][0])
+    path = find_encoder(path)
     file = printable(os.fspath(path), 300)
     settings, about, records = _read(path, file)
     if about.space not in generator.spaces or settings["outputs"] != entries(generator, about.space):

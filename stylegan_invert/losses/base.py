@@ -1,5 +1,7 @@
 """The base class of all distances, checks of their input, and weighted sums."""
 
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,6 +23,9 @@ class Distance(torch.nn.Module):
     def check(self, outputs: torch.Tensor) -> None:
         """Raise ValueError if outputs are not what this distance compares."""
         check_images(outputs, self.min_size)
+
+    def at_rate(self, sample_rate: int) -> None:
+        """Take the sample rate of the sounds that will be compared, if the distance depends on it."""
 
     def prepare(self, target: torch.Tensor) -> Any:
         """Compute once what ``forward`` needs of the target (N, C, H, W).
@@ -50,6 +55,11 @@ class Distance(torch.nn.Module):
         return self(self.prepare(a), b)
 
 
+def total(distances: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum of one or more tensors, from the first on."""
+    return functools.reduce(torch.add, distances)
+
+
 class WeightedSum(Distance):
     """A weighted sum of distances.
 
@@ -61,23 +71,30 @@ class WeightedSum(Distance):
         super().__init__()
         self.weights = [float(weight) for weight, _ in terms]
         self.distances = torch.nn.ModuleList(distance for _, distance in terms)
-        self.min_size = max(d.min_size for d in self.distances)
+        self.min_size = max(d.min_size for d in self._distances())
+
+    def _distances(self) -> list[Distance]:
+        return [d for d in self.distances if isinstance(d, Distance)]
 
     def check(self, outputs: torch.Tensor) -> None:
-        for d in self.distances:
+        for d in self._distances():
             d.check(outputs)
 
+    def at_rate(self, sample_rate: int) -> None:
+        for d in self.distances:
+            d.at_rate(sample_rate)
+
     def prepare(self, target: torch.Tensor) -> list[Any]:
-        return [d.prepare(target) for d in self.distances]
+        return [d.prepare(target) for d in self._distances()]
 
     def features(self, images: torch.Tensor) -> list[Any]:
-        return [d.features(images) for d in self.distances]
+        return [d.features(images) for d in self._distances()]
 
     def compare(self, a: list[Any], b: list[Any]) -> torch.Tensor:
-        return sum(w * d.compare(x, y) for w, d, x, y in zip(self.weights, self.distances, a, b))
+        return total(w * d.compare(x, y) for w, d, x, y in zip(self.weights, self._distances(), a, b))
 
     def forward(self, prepared: list[Any], images: torch.Tensor) -> torch.Tensor:
-        return sum(w * d(p, images) for w, d, p in zip(self.weights, self.distances, prepared))
+        return total(w * d(p, images) for w, d, p in zip(self.weights, self._distances(), prepared))
 
 
 def check_images(images: torch.Tensor, min_size: int = 1) -> None:

@@ -12,7 +12,7 @@ from ..files import plain
 from ..files.door import Kind
 from ..files.official import VGG16_SHA256
 from ..networks.backbones import VGG16, SqueezeNet
-from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images
+from .base import Distance, WeightedSum, as_rgb, at_most_256, check_images, total
 from .multi_resolution import MultiResolution
 from .weight_files import Program, read_weights, with_weights
 
@@ -33,6 +33,8 @@ class LPIPS(Distance):
 
     def __init__(self, backbone: SqueezeNet | VGG16, heads: list[torch.Tensor]):
         super().__init__()
+        self.shift: torch.Tensor
+        self.scale: torch.Tensor
         self.backbone = backbone.eval().requires_grad_(False)
         self.min_size = backbone.min_size
         for i, head in enumerate(heads):
@@ -45,10 +47,10 @@ class LPIPS(Distance):
         return [f / (f.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for f in self.backbone(x)]
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        total = 0
-        for i, (x, y) in enumerate(zip(a, b)):
-            total = total + ((x - y).square() * getattr(self, f"head{i}")).sum(dim=1).mean(dim=[1, 2])
-        return total
+        return total(
+            ((x - y).square() * getattr(self, f"head{i}")).sum(dim=1).mean(dim=[1, 2])
+            for i, (x, y) in enumerate(zip(a, b))
+        )
 
 
 class SqueezeLPIPS(LPIPS):

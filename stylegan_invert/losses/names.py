@@ -3,9 +3,11 @@
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..errors import meant
 from .base import Distance, WeightedSum
+from .digits import DigitFeatures
 from .features import inception_features, squeezenet_features
 from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
@@ -20,14 +22,14 @@ class Loss(NamedTuple):
     """One loss.
 
     Attributes:
-        make: a function that takes the path of the weight file, or None, and whether a TorchScript file may be run, and
-            returns the distance.
+        make: a function that takes the path of the weight file, or None where none is needed, and whether a TorchScript file
+            may be run, and returns the distance.
         weights: the name of its weight file in `io.weights.WEIGHTS`; None for a loss without a weight file.
         required: True if the loss cannot be computed without its weight file.
         media: the kinds of output that it compares, by their names in `media.medium.MEDIA`.
     """
 
-    make: Callable[[File, bool], Distance]
+    make: Callable[[Any, bool], Distance]
     weights: str | None = None
     required: bool = False
     media: tuple[str, ...] = ("picture",)
@@ -53,14 +55,15 @@ LOSSES: dict[str, Loss] = {
     "spectrogram-real": Loss(lambda file, run: RealSpectrogram(), media=("sound",)),
     "log-mel": Loss(lambda file, run: LogMel(), media=("sound",)),
     "multi-stft": Loss(lambda file, run: MultiResolutionSTFT(), media=("sound",)),
+    "digits": Loss(lambda file, run: DigitFeatures(), media=("sound",)),
 }
 """The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
 `multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
 the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the
-middle of pictures that are aligned as those of FFHQ. The last four compare sounds, see `spectrogram`; "log-mel" places its bands
-as for 16,000 samples per second."""
+middle of pictures that are aligned as those of FFHQ. The last five compare sounds: four their spectrograms, see `spectrogram`,
+and "digits" what the shipped classifier of spoken digits makes of them, see `digits`."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 DEFAULT_SOUND_LOSS = "multi-stft=1,l1=1"
@@ -80,6 +83,7 @@ def parse_terms(text: str) -> list[tuple[float, str]]:
         if name not in LOSSES:
             raise ValueError(
                 f"loss {name!r} in {text!r} is unknown; expected names from {', '.join(LOSSES)}, as in {DEFAULT_LOSS!r}"
+                + meant(name, LOSSES)
             )
         try:
             value = float(weight) if equals else 1.0
@@ -101,7 +105,8 @@ def unsuited(text: str, medium: str) -> list[str]:
 
 def weights_of(text: str) -> set[str]:
     """The names in `io.weights.WEIGHTS` of the weight files that the losses in a text can use; see `parse_terms`."""
-    return {LOSSES[name].weights for _, name in parse_terms(text)} - {None}
+    used = (LOSSES[name].weights for _, name in parse_terms(text))
+    return {name for name in used if name is not None}
 
 
 def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSum:
@@ -120,7 +125,7 @@ def parse(text: str, run_torchscript: bool = False, **files: File) -> WeightedSu
     terms = parse_terms(text)
     for _, name in terms:
         loss = LOSSES[name]
-        if loss.required and files.get(loss.weights) is None:
+        if loss.required and files.get(loss.weights or "") is None:
             raise ValueError(f"{name!r} needs the file of its network; name one (--{loss.weights})")
     return WeightedSum(
         [(value, LOSSES[name].make(files.get(LOSSES[name].weights or ""), run_torchscript)) for value, name in terms]

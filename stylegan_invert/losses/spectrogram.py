@@ -7,11 +7,12 @@ that a sine from -1 to 1 has the magnitude 1.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .base import Distance, check_sounds
+from .base import Distance, check_sounds, total
 from .metrics import ssim
 
 FRAME, HOP = 256, 128  # those of the thesis
@@ -46,7 +47,7 @@ class SoundDistance(Distance):
     def check(self, outputs: torch.Tensor) -> None:
         check_sounds(outputs)
 
-    def compare(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def compare(self, a: Any, b: Any) -> torch.Tensor:
         return (a - b).abs().flatten(1).mean(dim=1)
 
 
@@ -72,15 +73,19 @@ class LogMel(SoundDistance):
     """Mean absolute difference of log10(1e-4 + magnitude) in bands of equal width on the mel scale.
 
     Args:
-        sample_rate: samples per second, which give the bands their place.
+        sample_rate: samples per second, which give the bands their place; `at_rate` changes it.
         bands: the number of bands.
         frame: samples of a frame; frames begin every quarter of it.
     """
 
     def __init__(self, sample_rate: int = 16000, bands: int = 64, frame: int = 512):
         super().__init__()
-        self.frame = frame
+        self.filters: torch.Tensor
+        self.frame, self.bands = frame, bands
         self.register_buffer("filters", mel_filters(sample_rate, bands, frame), persistent=False)
+
+    def at_rate(self, sample_rate: int) -> None:
+        self.filters = mel_filters(sample_rate, self.bands, self.frame).to(self.filters.device)
 
     def features(self, sounds: torch.Tensor) -> torch.Tensor:
         mel = self.filters.to(sounds.device) @ magnitudes(sounds, self.frame, self.frame // 4)
@@ -116,13 +121,13 @@ class MultiResolutionSTFT(SoundDistance):
         return [magnitudes(sounds, frame, frame // 4) for frame in RESOLUTIONS]
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        total = 0.0
-        for x, y in zip(a, b):
+        def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             difference = (x - y).square().flatten(1).sum(dim=1)
             size = x.square().flatten(1).sum(dim=1)
             logarithms = (x.clamp(min=1e-4).log() - y.clamp(min=1e-4).log()).abs().flatten(1).mean(dim=1)
-            total = total + (difference / (size + 1e-6) + 1e-12).sqrt() + logarithms
-        return total / len(RESOLUTIONS)
+            return (difference / (size + 1e-6) + 1e-12).sqrt() + logarithms
+
+        return total(map(distance, a, b)) / len(RESOLUTIONS)
 
 
 def sound_metrics(target: torch.Tensor, sound: torch.Tensor, further: dict[str, Distance]) -> dict[str, float | None]:

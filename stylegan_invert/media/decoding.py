@@ -10,7 +10,8 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import PIL.Image
 
@@ -83,7 +84,7 @@ def heif_is_read() -> bool:
 
 
 @contextlib.contextmanager
-def decoded(file: BinaryIO, name: str, wanted: int) -> Iterator[tuple[PIL.Image.Image, int]]:
+def decoded(file: BufferedIOBase, name: str, wanted: int) -> Iterator[tuple[PIL.Image.Image, int]]:
     """A context manager that decodes a picture.
 
     Args:
@@ -122,7 +123,7 @@ def _guarded(name: str) -> Iterator[None]:
         raise ImageFileError(f"{name}: it is damaged or cut short ({reason})") from None
 
 
-def _opened(file: BinaryIO, name: str) -> PIL.Image.Image:
+def _opened(file: BufferedIOBase, name: str) -> PIL.Image.Image:
     """The picture with its header read. Pillow's own `open` refuses large JPEGs that could be decoded at half size."""
     head = file.read(16)
     file.seek(0)
@@ -134,7 +135,8 @@ def _opened(file: BinaryIO, name: str) -> PIL.Image.Image:
             raise ImageFileError(f"{name}: {NO_HEIF}")
         if format_ not in PIL.Image.OPEN:
             PIL.Image.init()
-        factory, accepts = PIL.Image.OPEN.get(format_, (None, None))
+        decoder: Any = PIL.Image.OPEN.get(format_, (None, None))
+        factory, accepts = decoder
         accepted = factory is not None and accepts(head)
         if isinstance(accepted, str):  # the reason why this Pillow lacks the decoder
             raise ImageFileError(f"{name}: {printable(accepted, 200)}")
@@ -143,10 +145,10 @@ def _opened(file: BinaryIO, name: str) -> PIL.Image.Image:
     raise ImageFileError(f"{name}: {NO_PICTURE}")
 
 
-def _within_limits(picture: PIL.Image.Image, file: BinaryIO, name: str, wanted: int) -> int:
+def _within_limits(picture: PIL.Image.Image, file: BufferedIOBase, name: str, wanted: int) -> int:
     """Refuse a picture whose decoding takes too much; the number by which its sides are divided in decoding."""
     width, height = picture.size
-    most = FORMATS["JPEG" if picture.format == "MPO" else picture.format].most
+    most = FORMATS["JPEG" if picture.format == "MPO" else picture.format or ""].most
     divided = 1
     progressive = "progressive" in picture.info or "progression" in picture.info
     if picture.format in ("JPEG", "MPO"):
@@ -162,13 +164,13 @@ def _within_limits(picture: PIL.Image.Image, file: BinaryIO, name: str, wanted: 
     if divided > 1:
         picture.draft(None, (width // divided, height // divided))
     if picture.format == "TIFF":
-        tile = [picture.tag_v2.get(tag, 1) for tag in (322, 323)]  # TileWidth, TileLength
+        tile = [getattr(picture, "tag_v2", {}).get(tag, 1) for tag in (322, 323)]  # TileWidth, TileLength
         if not all(isinstance(n, int) for n in tile) or tile[0] * tile[1] > most:
             raise ImageFileError(f"{name}: its tiles have {tile} pixels; save it again without tiles")
     return divided
 
 
-def _scans(file: BinaryIO) -> int:
+def _scans(file: BufferedIOBase) -> int:
     """The number of markers of scans in a JPEG."""
     place, count, last = file.tell(), 0, b""
     file.seek(0)

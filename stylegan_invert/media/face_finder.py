@@ -6,7 +6,7 @@ needed. It downloads its weights itself at the first use.
 
 import os
 import warnings
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 import PIL.Image
@@ -43,7 +43,7 @@ class FaceFinder:
         except OSError as e:
             raise ImageFileError(f"face-alignment could not load its weights ({e}); it downloads them once") from None
 
-    def find(self, path: str | os.PathLike | BinaryIO, name: str | None = None) -> tuple[Face | None, int]:
+    def find(self, path: str | os.PathLike | BufferedIOBase, name: str | None = None) -> tuple[Face | None, int]:
         """The largest face in a picture, and the number of faces.
 
         Args:
@@ -58,7 +58,7 @@ class FaceFinder:
         """
         upright = read_upright(path, LOOKED_AT, "RGB", name=name)
         shrunk = upright.picture.copy()
-        shrunk.thumbnail((LOOKED_AT, LOOKED_AT), PIL.Image.LANCZOS)
+        shrunk.thumbnail((LOOKED_AT, LOOKED_AT), PIL.Image.Resampling.LANCZOS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where there is no face
             found = self.network.get_landmarks_from_image(np.asarray(shrunk)) or []

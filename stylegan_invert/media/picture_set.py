@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..files.door import LABELS as LABELS_FILE
 from .decoding import SUFFIXES
 from .labels import LABELS, parse_labels
 from .pictures import Fitted, read_picture
+from .stream import shuffled_batches
 
 KEEP_BYTES = 2**31  # the pixels of sets up to this size stay in memory
 BIG_ENTRY = 2**25  # bytes; larger pictures of a zip are read one at a time
@@ -43,6 +44,7 @@ class PictureSet:
         last: the number of the first picture after those that are used; None uses all to the end.
 
     Attributes:
+        what: what it holds, in words.
         names: the names of the pictures, in order; mirrored pictures have none of their own.
         labels: (len(names), c_dim) float32.
         resolution: the side of the pictures in pixels.
@@ -53,6 +55,8 @@ class PictureSet:
     Raises:
         TrainingError: there are no pictures, or the labels are missing or wrong.
     """
+
+    what = "pictures"
 
     def __init__(
         self,
@@ -68,9 +72,9 @@ class PictureSet:
         self.channels = channels
         self.mirror = mirror
         self.broken: dict[str, str] = {}
-        self._archive = None if os.path.isdir(self.path) else _open_archive(self.path)
+        self._archive = None if os.path.isdir(self.path) else open_archive(self.path)
         self._pixels: np.ndarray | None = None
-        everything = self._list()
+        everything = names_in(self.path, self._archive)
         self.names = sorted(n for n in everything if Path(n).suffix.lower() in SUFFIXES)[first:last]
         if not self.names:
             within = (
@@ -81,7 +85,10 @@ class PictureSet:
             raise TrainingError(f"{self.path}: there are no pictures in it{within}; expected PNG, JPEG or the like")
         self._span = {"first": first, "last": last}
         self.resolution = self._first_resolution() if resolution is None else resolution
-        self.labels = self._read_labels(LABELS in everything) if use_labels else np.zeros([len(self.names), 0], "f4")
+        if use_labels:
+            self.labels = read_labels(self.path, self._archive, self.names, LABELS in everything)
+        else:
+            self.labels = np.zeros([len(self.names), 0], "f4")
         self.c_dim = self.labels.shape[1]
 
     @property
@@ -89,6 +96,11 @@ class PictureSet:
         """The arguments with which the same set can be built again."""
         shape = {"path": self.path, "resolution": self.resolution, "channels": self.channels}
         return {**shape, "use_labels": self.c_dim > 0, "mirror": self.mirror, **self._span}
+
+    @property
+    def size(self) -> str:
+        """The shape of a picture in words."""
+        return f"{self.resolution}x{self.resolution}"
 
     def __len__(self) -> int:
         """The number of pictures, with the mirrored ones."""
@@ -146,40 +158,14 @@ class PictureSet:
         Yields:
             Pictures (batch, C, R, R) uint8, and labels (batch, c_dim) float32; of ``rows`` only, if they are given.
         """
-        order: dict[int, np.ndarray] = {}  # the shuffled indices of a pass (epoch) over the set
-
-        def index(k: int) -> int:
-            epoch, place = divmod(k, len(self))
-            if epoch not in order:
-                if len(order) > 1:
-                    order.clear()
-                order[epoch] = np.random.default_rng([seed, epoch]).permutation(len(self))
-            return int(order[epoch][place])
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
-            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
+            images, c = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return (images.pin_memory(), c.pin_memory()) if pinned else (images, c)
 
-        ahead = 1 if self._pixels is not None else 4 * _threads()
-        with ThreadPoolExecutor(1 if self._pixels is not None else _threads()) as pool:
-            waiting, k = [], start
-            while True:
-                while len(waiting) <= ahead:
-                    waiting.append(pool.submit(load, [index(k + i) for i in rows or range(batch)]))
-                    k += batch
-                yield waiting.pop(0).result()
-
-    def _list(self) -> set[str]:
-        """The names of all files in the zip or folder, with forward slashes."""
-        if self._archive is None:
-            root = Path(self.path)
-            return {
-                p.relative_to(root).as_posix()
-                for p in root.rglob("*")
-                if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
-            }
-        return {name for name in self._archive.sizes if not name.startswith("__MACOSX")}
+        threads, ahead = (1, 1) if self._pixels is not None else (_threads(), 4 * _threads())
+        return shuffled_batches(load, len(self), batch, seed, start, rows, threads, ahead)
 
     def _read(self, name: str) -> np.ndarray:
         return self._picture(name, self.resolution)[0]
@@ -212,21 +198,45 @@ class PictureSet:
                 reasons.append(str(e))
         raise TrainingError(f"{self.path}: its pictures cannot be read; {reasons[0]}")
 
-    def _read_labels(self, exists: bool) -> np.ndarray:
-        """The labels (len(names), c_dim); ``exists`` says that the set has a file of labels."""
-        place = f"{self.path}: {LABELS}"
-        if not exists:
-            raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
-        if self._archive is None:
-            text = read_bytes(os.path.join(self.path, LABELS), LABELS_FILE, place)
-        else:
-            text = self._archive.read(LABELS, LABELS_FILE, place)
-        return parse_labels(text, self.names, place)
 
+def open_archive(path: str) -> Archive:
+    """A zip with a dataset.
 
-def _open_archive(path: str) -> Archive:
+    Raises:
+        TrainingError: it is neither a folder nor a whole zip.
+    """
     file = opened(path, DATASET)
     return Archive(file, path, DATASET, DIRECTORY, "it is neither a folder nor a whole zip")
+
+
+def names_in(path: str, archive: Archive | None) -> set[str]:
+    """The names of all files in a zip, or in a folder, with forward slashes; hidden files are left out."""
+    if archive is None:
+        root = Path(path)
+        return {
+            p.relative_to(root).as_posix()
+            for p in root.rglob("*")
+            if p.is_file() and not any(part[0] == "." for part in p.relative_to(root).parts)
+        }
+    return {name for name in archive.sizes if not name.startswith("__MACOSX")}
+
+
+def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists: bool) -> np.ndarray:
+    """The labels (len(names), c_dim) float32 in the file dataset.json of a set; ``exists`` says that there is one.
+
+    Raises:
+        TrainingError: there is none, or it is not as expected.
+    """
+    place = f"{path}: {LABELS}"
+    if not exists:
+        raise TrainingError(
+            f"{place} is missing; labels are read from it. Without them, leave out --cond (or give --class to a study)"
+        )
+    if archive is None:
+        text = read_bytes(os.path.join(path, LABELS), LABELS_FILE, place)
+    else:
+        text = archive.read(LABELS, LABELS_FILE, place)
+    return parse_labels(text, names, place)
 
 
 def _threads() -> int:

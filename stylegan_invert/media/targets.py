@@ -3,10 +3,10 @@
 import glob
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import ImageFileError, printable
 from ..files.archive import Archive
@@ -51,12 +51,12 @@ class ZipPicture:
         """
         return self.archive.read(self.member, PICTURE, printable(str(self), 300))
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedIOBase:
         """A stream of its bytes; errors are those of `read`."""
         return io.BytesIO(self.read())
 
 
-def contents(target: "Path | ZipPicture") -> bytearray:
+def contents(target: "str | os.PathLike | ZipPicture") -> bytearray:
     """The bytes of a target's file.
 
     Raises:
@@ -83,7 +83,7 @@ def find_targets(targets: list[str], say: Callable[[str], object] | None = None)
     for target in targets:
         path = Path(os.path.expanduser(target))
         if path.is_dir():
-            files = _of_folder(path, target, say)
+            files: Sequence[Path | ZipPicture] = _of_folder(path, target, say)
         elif not path.exists() and glob.has_magic(target):
             files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not files:

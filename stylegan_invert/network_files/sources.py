@@ -1,14 +1,18 @@
-"""Where a network is: a URL, a short name or a path becomes the path of a file. Nothing here imports torch."""
+"""Where a network is: a URL, an address on the Hugging Face Hub, a short name or a path becomes the path of a file.
+
+Nothing here imports torch.
+"""
 
 import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from .. import pretrained
-from ..errors import NetworkFileError, printable
+from ..errors import NetworkFileError, meant, printable
+from ..io import hub
 from ..io.download import SHORT_NAMES, cached_path, download, shown_url
 
 SHIPPED = {
@@ -25,15 +29,20 @@ def check(source: str | os.PathLike) -> None:
 
     Raises:
         NetworkFileError: the source is neither a URL, nor a short name, nor the path of an existing regular file or folder.
+        DownloadError: it begins as an address on the Hub and is none.
     """
     name = os.fspath(source)
+    if hub.is_hub(name):
+        hub.parse_address(name)
+        return
     if _is_url(name) or name in SHORT_NAMES or name in SHIPPED:
         return
     try:
         mode = os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         names = ", ".join([*SHIPPED, *SHORT_NAMES][:8])
-        hint = f"expected a path, a URL, or one of the short names {names}, ..."
+        near = meant(name, [*SHIPPED, *SHORT_NAMES])
+        hint = f"expected a path, a URL, hf://OWNER/REPOSITORY, or one of the short names {names} and others{near}"
         raise NetworkFileError(name, "", f"there is no such file; {hint}") from None
     except OSError as e:
         raise NetworkFileError(name, "", f"it cannot be read: {e.strerror or e}") from None
@@ -43,13 +52,14 @@ def check(source: str | os.PathLike) -> None:
         raise NetworkFileError(name, "", "it is a pipe, a socket or a device; expected a network file or a folder")
 
 
-def resolve(source: str | os.PathLike) -> Path:
+def resolve(source: str | os.PathLike, folders: Sequence[Collection[str]] = ()) -> Path:
     """The file or folder of a network. A URL and an official short name are downloaded once, into the cache.
 
     Args:
-        source: a path, an http(s) URL, an official short name ("ffhq", "metfaces", ...), or the short name of a network
-            that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64"). A file of the same name is preferred to a
-            short name.
+        source: a path, an http(s) URL, an address on the Hub (see `io.hub.fetch_network`), an official short name
+            ("ffhq", "metfaces", ...), or the short name of a network that comes with this package ("cats64-de",
+            "cats32-de", "cats32", "faces64"). A file of the same name is preferred to a short name.
+        folders: collections of names of files that make a network together, for repositories on the Hub.
 
     Raises:
         NetworkFileError: there is nothing of this name.
@@ -57,6 +67,8 @@ def resolve(source: str | os.PathLike) -> Path:
     """
     check(source)
     name = os.fspath(source)
+    if hub.is_hub(name):
+        return hub.fetch_network(name, folders)
     if _is_url(name):
         return download(name)
     if name in SHORT_NAMES and not os.path.exists(name):
@@ -70,9 +82,15 @@ def _is_url(name: str) -> bool:
     return re.match(r"https?://", name, re.IGNORECASE) is not None
 
 
+def beside(source: str | os.PathLike, path: Path) -> Path:
+    """The path of a file that lies beside a network; a repository's file is downloaded if there is one."""
+    found = hub.fetch_beside(source, path.name) if hub.is_hub(source) else None
+    return found or path
+
+
 def shown(source: str | os.PathLike) -> str:
-    """The name of a source in errors and records; a URL is without what may be secret in it."""
-    return shown_url(os.fspath(source))
+    """The name of a source in errors and records; an address is without what may be secret in it."""
+    return hub.shown_address(shown_url(os.fspath(source)))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ class ConvReLU(torch.nn.Conv2d):
     """A convolution, whose weights do not change, followed by ReLU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.padding, str):
+            raise ValueError(f"the padding is {self.padding!r}; expected a number of pixels")
         return ops.conv2d(x, self.weight, self.bias, self.stride[0], self.padding[0], "relu")
 
 

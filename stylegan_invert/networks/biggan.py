@@ -73,6 +73,8 @@ class Statistics(torch.nn.Module):
 
     def __init__(self, num_stats: int, channels: int, eps: float):
         super().__init__()
+        self.mean: torch.Tensor
+        self.var: torch.Tensor
         self.eps = eps
         self.register_buffer("mean", torch.zeros([num_stats, channels]))
         self.register_buffer("var", torch.ones([num_stats, channels]))
@@ -84,7 +86,7 @@ class Statistics(torch.nn.Module):
 
     def of_batch(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (N, C, H, W) normalised by their own statistics, towards which the stored ones move."""
-        return batch_norm(x, self.mean[0], self.var[0], training=True, momentum=self.momentum, eps=self.eps)
+        return batch_norm(x, self.mean[0], self.var[0], training=True, momentum=self.momentum or 0.0, eps=self.eps)
 
     def at(self, truncation: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and 1 / deviation (channels,) for a truncation from 0 to 1."""
@@ -269,7 +271,7 @@ class _Generator(RecordedModule):
         attention: Sequence[int],
         bottom_width: int,
         img_channels: int,
-        blocks: Sequence[torch.nn.Module],
+        blocks: Sequence[GeneratorBlock | DeepGeneratorBlock],
         in_features: int,
         norm: Norm,
         truncation: float,
@@ -552,8 +554,10 @@ class Discriminator(RecordedModule):
         if deep:
             self.input_conv = torch.nn.Conv2d(img_channels, blocks[0][0], 3, padding=1)
         self.blocks = torch.nn.ModuleList(
-            DeepDiscriminatorBlock(*block, self.act) if deep else DiscriminatorBlock(*block, self.act, first=i == 0)
-            for i, block in enumerate(blocks)
+            DeepDiscriminatorBlock(before, hidden, after, bool(halves), self.act)
+            if deep
+            else DiscriminatorBlock(before, hidden, after, bool(halves), self.act, first=i == 0)
+            for i, (before, hidden, after, halves) in enumerate(blocks)
         )
         self.attention = torch.nn.ModuleDict({str(i): Attention(blocks[i][2]) for i in sorted(attention)})
         self.linear = torch.nn.Linear(channels, 1)

@@ -4,7 +4,7 @@ Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convol
 (2016).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,13 +15,17 @@ from .layers import check_shape
 
 UPSAMPLING = ("nearest", "bilinear")
 MAX_SIDE = 4096  # pixels of a map
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "relu": torch.nn.ReLU,
     "lrelu": lambda: torch.nn.LeakyReLU(0.2),
     "elu": torch.nn.ELU,
     "linear": torch.nn.Identity,
 }
-OUTPUTS = {"tanh": torch.nn.Tanh, "sigmoid": torch.nn.Sigmoid, "linear": torch.nn.Identity}
+OUTPUTS: dict[str, Callable[[], torch.nn.Module]] = {
+    "tanh": torch.nn.Tanh,
+    "sigmoid": torch.nn.Sigmoid,
+    "linear": torch.nn.Identity,
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class DCGAN(torch.nn.Module):
     def __init__(
         self,
         layers: Sequence[Layer | Mapping[str, Any]],
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         output: str = "tanh",
         eps: float = 1e-5,
         classes: int = 0,
@@ -134,9 +138,10 @@ class DCGAN(torch.nn.Module):
         upsample_mode: str = "nearest",
     ):
         super().__init__()
-        self.layers = layers = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in layers)
-        self.init_kwargs = dict(
-            layers=[asdict(layer) for layer in layers],
+        made = tuple(layer if isinstance(layer, Layer) else Layer(**layer) for layer in layers)
+        self.layers = made
+        self.init_kwargs: dict[str, Any] = dict(
+            layers=[asdict(layer) for layer in made],
             activation=activation if isinstance(activation, str) else list(activation),
             output=output,
             eps=eps,
@@ -144,20 +149,20 @@ class DCGAN(torch.nn.Module):
             classes_first=classes_first,
             upsample_mode=upsample_mode,
         )
-        if type(classes) is not int or not 0 <= classes < layers[0].in_channels:
-            raise ValueError(f"{classes!r} classes in the {layers[0].in_channels} numbers that the first layer takes")
+        if type(classes) is not int or not 0 <= classes < made[0].in_channels:
+            raise ValueError(f"{classes!r} classes in the {made[0].in_channels} numbers that the first layer takes")
         if upsample_mode not in UPSAMPLING:
             raise ValueError(f"upsample_mode is {upsample_mode!r}; expected one of {', '.join(UPSAMPLING)}")
-        activations = [activation] * (len(layers) - 1) if isinstance(activation, str) else list(activation)
-        if len(activations) != len(layers) - 1:
-            raise ValueError(f"{len(activations)} activations for {len(layers)} layers; expected {len(layers) - 1}")
+        activations = [activation] * (len(made) - 1) if isinstance(activation, str) else list(activation)
+        if len(activations) != len(made) - 1:
+            raise ValueError(f"{len(activations)} activations for {len(made)} layers; expected {len(made) - 1}")
         self.c_dim, self.classes_first = classes, bool(classes_first)
-        self.z_dim = layers[0].in_channels - classes
-        self.img_channels = layers[-1].out_channels
+        self.z_dim = made[0].in_channels - classes
+        self.img_channels = made[-1].out_channels
         self.output = output
         self.layer_shapes: dict[str, tuple[int, int, int]] = {}
         shown, side = [], 1
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate(made):
             name = "dense" if i == 0 else f"{'up' if layer.kind == 'transposed' else 'conv'}{i}"
             if layer.upsample != 1:
                 side = _enlarged(side, layer.upsample)
@@ -171,7 +176,7 @@ class DCGAN(torch.nn.Module):
             elif layer.norm == "channels":
                 norm = torch.nn.BatchNorm2d(layer.out_channels, eps=eps, affine=layer.affine)
                 self._add(f"{name}_norm", norm, shape)
-            last = i == len(layers) - 1
+            last = i == len(made) - 1
             self._add(f"{name}_act", (OUTPUTS[output] if last else ACTIVATIONS[activations[i]])(), shape)
         del self.layer_shapes[f"{name}_act"]  # the last activation gives the picture
         self.img_resolution = side

@@ -85,20 +85,23 @@ def latent_weights(z_dim: int) -> torch.Tensor:
     return weights / weights.square().mean().sqrt()
 
 
-def z_to_angles(z: torch.Tensor, normalize: bool = True) -> torch.Tensor:
-    """The angles (pi / 2) Phi(z) of latents, which are uniform in (0, pi / 2) if z is from N(0, I).
+def z_to_angles(z: torch.Tensor, normalize: bool = True, prior: str = "normal") -> torch.Tensor:
+    """The angles (pi / 2) F(z) of latents, which are uniform in (0, pi / 2) if z is from the prior, and F its distribution.
 
     Args:
         z: (N, d).
         normalize: divide z by its root mean square first, as official mapping networks do.
+        prior: "normal" for N(0, 1), or "uniform" for U(-1, 1).
     """
     z = normalize_2nd_moment(z) if normalize else z
-    return torch.special.ndtr(z).clamp(CLAMP, 1 - CLAMP) * (math.pi / 2)
+    share = torch.special.ndtr(z) if prior == "normal" else (z + 1) / 2
+    return share.clamp(CLAMP, 1 - CLAMP) * (math.pi / 2)
 
 
-def angles_to_z(angles: torch.Tensor) -> torch.Tensor:
+def angles_to_z(angles: torch.Tensor, prior: str = "normal") -> torch.Tensor:
     """Latents (N, d) from angles in [0, pi / 2], the inverse of `z_to_angles` without its normalisation."""
-    return torch.special.ndtri((angles * (2 / math.pi)).clamp(CLAMP, 1 - CLAMP))
+    share = (angles * (2 / math.pi)).clamp(CLAMP, 1 - CLAMP)
+    return torch.special.ndtri(share) if prior == "normal" else share * 2 - 1
 
 
 def nearest_normalized(z: torch.Tensor) -> torch.Tensor:
@@ -151,8 +154,12 @@ class Trunk(Protocol):
     """
 
     c_dim: int
-    num_features: int
-    compares_batch: bool
+
+    @property
+    def num_features(self) -> int: ...
+
+    @property
+    def compares_batch(self) -> bool: ...
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
         """(N, num_features) from pictures."""
@@ -188,6 +195,7 @@ class DirectionDiscriminator(RecordedModule):
         z_dim: size of the latents.
         normalize_z: True if the generator divides z by its root mean square, as official generators do. The angles are
             then those of the divided z. The paper's own sampling is False.
+        z_prior: the distribution of z, "normal" or "uniform" (from -1 to 1).
 
     In a network without classes the trunk's own output is not used here. Training keeps it near ``-v``, so that the
     trunk alone is a usual discriminator. In a network with classes it is the part of the logit that depends on the
@@ -199,7 +207,7 @@ class DirectionDiscriminator(RecordedModule):
 
     judges = True
 
-    def __init__(self, trunk: torch.nn.Module, z_dim: int, normalize_z: bool = True):
+    def __init__(self, trunk: Trunk, z_dim: int, normalize_z: bool = True, z_prior: str = "normal"):
         if trunk.compares_batch:
             raise ValueError(
                 "the discriminator compares the pictures of a batch (mbstd_num_channels is not 0), and an embedding "
@@ -209,6 +217,7 @@ class DirectionDiscriminator(RecordedModule):
         self.trunk = trunk
         self.z_dim = z_dim
         self.normalize_z = normalize_z
+        self.z_prior = z_prior
         # The bias makes v about zero at the start, so that neither network begins with an advantage. One random row is
         # added to the weights of all outputs, which makes v depend on the features as a single output does. Without it
         # the n rows average out in v, and the adversarial loss has hardly any effect beside the embedding loss, which
@@ -216,7 +225,7 @@ class DirectionDiscriminator(RecordedModule):
         n = z_dim + 1
         self.outputs = FullyConnectedLayer(trunk.num_features, n, bias_init=_bias_of_outputs(n))
         with torch.no_grad():
-            self.outputs.weight += torch.randn([1, trunk.num_features])
+            self.outputs.weight.add_(torch.randn([1, trunk.num_features]))
 
     def embed(self, img: torch.Tensor) -> Embedding:
         """The embedding of pictures (N, img_channels, R, R) in [-1, 1]."""
@@ -247,7 +256,7 @@ class DirectionDiscriminator(RecordedModule):
     def target(self, z: torch.Tensor) -> torch.Tensor:
         """The unit vectors (N, n) that pictures of latents (N, z_dim) should give."""
         check_shape("z", z, [None, self.z_dim])
-        return spherical_to_cartesian(z_to_angles(z.to(torch.float32), self.normalize_z))
+        return spherical_to_cartesian(z_to_angles(z.to(torch.float32), self.normalize_z, self.z_prior))
 
     def invert(self, img: torch.Tensor) -> torch.Tensor:
         """The latents z (N, z_dim) of pictures, in one pass. With ``normalize_z`` their root mean square is one."""
@@ -255,7 +264,7 @@ class DirectionDiscriminator(RecordedModule):
 
     def latents(self, direction: torch.Tensor) -> torch.Tensor:
         """The latents z (N, z_dim) of unit vectors (N, n), after `nearest_normalized` if ``normalize_z`` is True."""
-        z = angles_to_z(cartesian_to_spherical(direction))
+        z = angles_to_z(cartesian_to_spherical(direction), self.z_prior)
         return nearest_normalized(z) if self.normalize_z else z
 
 
@@ -272,12 +281,14 @@ class AttachedDirection(DirectionDiscriminator):
     """
 
     judges = False
+    trunk: Discriminator
 
     def __init__(self, trunk: Discriminator, z_dim: int, normalize_z: bool = True):
         RecordedModule.__init__(self)
         self.trunk = trunk
         self.z_dim = z_dim
         self.normalize_z = normalize_z
+        self.z_prior = "normal"
         self.outputs = FullyConnectedLayer(trunk.num_maps, z_dim + 1, bias_init=_bias_of_outputs(z_dim + 1))
 
     def embed(self, img: torch.Tensor) -> Embedding:

@@ -42,6 +42,7 @@ class DiscriminatorBlock(RecordedModule):
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
         super().__init__()
+        self.resample_filter: torch.Tensor
         self.in_channels = in_channels
         self.resolution = resolution
         self.img_channels = img_channels
@@ -58,7 +59,7 @@ class DiscriminatorBlock(RecordedModule):
             self.num_layers += 1
             return Conv2dLayer(in_, out, kernel_size, trainable=trainable, channels_last=self.channels_last, **kwargs)
 
-        main = dict(activation=activation, conv_clamp=conv_clamp)
+        main: dict[str, Any] = dict(activation=activation, conv_clamp=conv_clamp)
         if in_channels == 0 or architecture == "skip":
             self.fromrgb = layer(img_channels, tmp_channels, 1, **main)
         self.conv0 = layer(tmp_channels, tmp_channels, 3, **main)
@@ -66,12 +67,19 @@ class DiscriminatorBlock(RecordedModule):
         if architecture == "resnet":
             self.skip = layer(tmp_channels, out_channels, 1, bias=False, down=2, resample_filter=resample_filter)
 
-    def forward(self, x: torch.Tensor | None, img: torch.Tensor | None, force_fp32: bool = False):
-        dtype, memory_format = compute_format(img if x is None else x, self.use_fp16, self.channels_last, force_fp32)
+    def forward(
+        self, x: torch.Tensor | None, img: torch.Tensor | None, force_fp32: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        first = img if x is None else x
+        if first is None:
+            raise ValueError("the block got neither features nor a picture")
+        dtype, memory_format = compute_format(first, self.use_fp16, self.channels_last, force_fp32)
         if x is not None:
             check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
             x = x.to(dtype=dtype, memory_format=memory_format)
         if self.in_channels == 0 or self.architecture == "skip":
+            if img is None:
+                raise ValueError(f"the block of {self.resolution}x{self.resolution} got no picture")
             check_shape("img", img, [None, self.img_channels, self.resolution, self.resolution])
             img = img.to(dtype=dtype, memory_format=memory_format)
             y = self.fromrgb(img)
@@ -151,6 +159,8 @@ class DiscriminatorEpilogue(RecordedModule):
         check_shape("x", x, [None, self.in_channels, self.resolution, self.resolution])
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == "skip":
+            if img is None:
+                raise ValueError("the last block got no picture")
             x = x + self.fromrgb(img.to(dtype=torch.float32, memory_format=torch.contiguous_format))
         if self.mbstd is not None:
             x = self.mbstd(x)
@@ -210,7 +220,7 @@ class Discriminator(RecordedModule):
         self.block_resolutions = [2**i for i in range(self.img_resolution_log2, 2, -1)]
         channels = {res: min(channel_base // res, channel_max) for res in self.block_resolutions + [4]}
         cmap_dim = 0 if c_dim == 0 else channels[4] if cmap_dim is None else cmap_dim
-        common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
+        common: dict[str, Any] = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
         first_layer_idx = 0
         for res in self.block_resolutions:
             block = DiscriminatorBlock(
@@ -252,10 +262,10 @@ class Discriminator(RecordedModule):
         The maps (N, C, 4, 4) of a picture do not depend on the other pictures of its batch. With the architecture "skip"
         there is also the reduced picture, which is None otherwise.
         """
-        x = None
-        for res in self.block_resolutions:
-            x, img = getattr(self, f"b{res}")(x, img, force_fp32=force_fp32)
-        return x, img
+        x, smaller = getattr(self, f"b{self.img_resolution}")(None, img, force_fp32=force_fp32)
+        for res in self.block_resolutions[1:]:
+            x, smaller = getattr(self, f"b{res}")(x, smaller, force_fp32=force_fp32)
+        return x, smaller
 
     def features(self, img: torch.Tensor, force_fp32: bool = False) -> torch.Tensor:
         """The input of the last layer for pictures (N, img_channels, R, R) in [-1, 1]; (N, num_features), float32."""

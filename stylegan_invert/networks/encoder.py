@@ -72,17 +72,18 @@ class Encoder(torch.nn.Module):
             self.add_module(f"layer{i + 1}", blocks)
             before = after
         hidden = (32 * width, 16 * width)
+        last = torch.nn.Linear(hidden[1], outputs)
         self.head = torch.nn.Sequential(
             torch.nn.Linear(before * 16 + c_dim, hidden[0]),
             torch.nn.ReLU(),
             torch.nn.Linear(hidden[0], hidden[1]),
             torch.nn.ReLU(),
-            torch.nn.Linear(hidden[1], outputs),
+            last,
         )
         # The first guess is near zero, which is the mean code.
         with torch.no_grad():
-            self.head[-1].weight.mul_(0.1)
-            self.head[-1].bias.zero_()
+            last.weight.mul_(0.1)
+            last.bias.zero_()
 
     def forward(
         self, pictures: torch.Tensor, c: torch.Tensor | None = None, before: torch.Tensor | None = None

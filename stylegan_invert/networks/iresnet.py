@@ -60,11 +60,13 @@ class IResNet(torch.nn.Module):
             blocks = [Block(before, out, 2), *(Block(out, out, 1) for _ in range(count - 1))]
             self.add_module(f"layer{i + 1}", torch.nn.Sequential(*blocks))
             before = out
+        self.stages = len(depths)
         self.bn2 = torch.nn.BatchNorm2d(512)
         self.fc = torch.nn.Linear(512 * 49, 512)
         self.features = torch.nn.BatchNorm1d(512)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for i in range(self.stages):
+            x = self.get_submodule(f"layer{i + 1}")(x)
         return self.features(self.fc(self.bn2(x).flatten(1)))

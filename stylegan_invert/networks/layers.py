@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -11,6 +11,7 @@ from ..ops import ACTIVATIONS, bias_act, conv2d_resample, native, normalize_2nd_
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 RESAMPLE_FILTER = (1, 3, 3, 1)
+ComputeFormat = tuple[torch.dtype, torch.memory_format]
 
 
 def normal(shape: Sequence[int], divisor: float = 1) -> torch.Tensor:
@@ -30,7 +31,10 @@ class RecordedModule(torch.nn.Module):
     ``type(m)(*m.init_args, **m.init_kwargs)`` builds a new module of the same form. Network files store both.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "RecordedModule":
+    _init_args: tuple[Any, ...]
+    _init_kwargs: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self.__dict__.update(_init_args=args, _init_kwargs=kwargs)
         return self
@@ -63,7 +67,7 @@ def check_shape(name: str, x: torch.Tensor, expected: Sequence[int | None], hint
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected ({wanted}){'. ' + hint if hint else ''}")
 
 
-def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_fp32: bool):
+def compute_format(x: torch.Tensor, use_fp16: bool, channels_last: bool, force_fp32: bool) -> ComputeFormat:
     """The dtype and the memory format in which a block computes.
 
     Half precision is used only on CUDA, and only where the file asks for it. On a CPU the operations choose the format.
@@ -117,6 +121,10 @@ class FullyConnectedLayer(RecordedModule):
 
 class Conv2dLayer(RecordedModule):
     """Convolution with equalised learning rate, from (N, in, H, W) to (N, out, up * H / down, up * W / down)."""
+
+    resample_filter: torch.Tensor | None
+    weight: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(
         self,
@@ -199,6 +207,7 @@ class MappingNetwork(RecordedModule):
 
     normalize_z = True
     uniform_z = False
+    w_avg: torch.Tensor
 
     def __init__(
         self,
@@ -258,6 +267,8 @@ class MappingNetwork(RecordedModule):
         """
         x = None
         if self.z_dim > 0:
+            if z is None:
+                raise ValueError(f"this network got no z; give z of shape (N, {self.z_dim})")
             check_shape("z", z, [None, self.z_dim])
             x = z.to(torch.float32)
             x = torch.erf(x * 0.5**0.5) if self.uniform_z else x
@@ -273,6 +284,8 @@ class MappingNetwork(RecordedModule):
             y = y if self._concat else normalize_2nd_moment(y)
             x = y if x is None else torch.cat([x, y], dim=1)
             x = normalize_2nd_moment(x) if self._concat and self.normalize_z else x
+        if x is None:
+            raise ValueError("this network has neither z nor classes (z_dim and c_dim are 0)")
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
         if self.w_avg_beta is not None and self.training and not skip_w_avg_update:
@@ -289,6 +302,14 @@ class MappingNetwork(RecordedModule):
         return x
 
 
+class Synthesis(torch.nn.Module):
+    """What the synthesis networks of all StyleGANs have in common, from w to pictures."""
+
+    img_resolution: int
+    img_channels: int
+    num_ws: int
+
+
 class StyleGAN(RecordedModule):
     """A mapping network and a synthesis network. The generators of all StyleGANs inherit from this.
 
@@ -296,7 +317,7 @@ class StyleGAN(RecordedModule):
         z_dim: size of z.
         c_dim: number of classes, 0 for none.
         w_dim: size of w.
-        synthesis: the synthesis network, which has img_resolution, img_channels and num_ws.
+        synthesis: the synthesis network.
         mapping: the class of the mapping network.
         mapping_kwargs: arguments for it.
     """
@@ -306,7 +327,7 @@ class StyleGAN(RecordedModule):
         z_dim: int,
         c_dim: int,
         w_dim: int,
-        synthesis: torch.nn.Module,
+        synthesis: Synthesis,
         mapping: type[MappingNetwork] = MappingNetwork,
         mapping_kwargs: Mapping[str, Any] | None = None,
     ):

@@ -178,7 +178,9 @@ class Generator(_Growing):
         use_leakyrelu: bool = True,
         lod: float = 0.0,
     ):
-        others = dict(normalize_latents=normalize_latents, use_pixelnorm=use_pixelnorm, use_leakyrelu=use_leakyrelu)
+        others: dict[str, Any] = dict(
+            normalize_latents=normalize_latents, use_pixelnorm=use_pixelnorm, use_leakyrelu=use_leakyrelu
+        )
         others["pixelnorm_epsilon"] = pixelnorm_epsilon
         super().__init__(img_resolution, img_channels, c_dim, fmap_base, fmap_decay, fmap_max, lod, **others)
         self.z_dim = self.channels[2] if z_dim is None else z_dim
@@ -187,6 +189,7 @@ class Generator(_Growing):
         self.pixelnorm_epsilon = pixelnorm_epsilon
         self.dense = DenseMap(self.z_dim + c_dim, self.channels[4], 4, bias=True)
         slope, eps = SLOPE if use_leakyrelu else 0.0, pixelnorm_epsilon if use_pixelnorm else None
+        self.b4: GeneratorBlock
         for r in self.resolutions:
             in_channels, out_channels = self.channels[max(r // 2, 4)], self.channels[r]
             block = GeneratorBlock(in_channels, out_channels, img_channels, r > 4, slope, eps)

@@ -69,6 +69,7 @@ class Blur(torch.nn.Module):
 
     def __init__(self, taps: Sequence[float] | Sequence[Sequence[float]] | None):
         super().__init__()
+        self.filter: torch.Tensor | None
         # Official code computes a correlation and upfirdn2d a convolution, so the taps are turned.
         f = setup_filter(taps) if taps else None
         self.register_buffer("filter", f if f is None or f.is_meta else f.flip(list(range(f.ndim))))
@@ -223,6 +224,7 @@ class SynthesisLayer(torch.nn.Module):
         self.activation = activation
         self.use_pixel_norm = use_pixel_norm
         self.use_instance_norm = use_instance_norm
+        self.noise_const: torch.Tensor
         if use_noise:
             self.register_buffer("noise_const", layers.normal([resolution, resolution]))
             self.noise_strength = torch.nn.Parameter(torch.zeros([out_channels]))
@@ -357,7 +359,7 @@ class SynthesisBlock(torch.nn.Module):
         if in_channels == 0:
             self.input = (ConstLayer if const_input_layer else DenseInputLayer)(out_channels, w_dim, **common)
         else:
-            resampling = dict(up=2, fused_scale=fused_scale, blur_filter=blur_filter)
+            resampling: dict[str, Any] = dict(up=2, fused_scale=fused_scale, blur_filter=blur_filter)
             self.conv0 = ConvSynthesisLayer(in_channels, out_channels, w_dim, resolution, **resampling, **common)
         self.conv1 = ConvSynthesisLayer(out_channels, out_channels, w_dim, resolution, **common)
         if img_channels is not None:
@@ -374,7 +376,7 @@ class SynthesisBlock(torch.nn.Module):
         return self.conv1(x, ws[1], noise_mode, noise.get("conv1"))
 
 
-class SynthesisNetwork(torch.nn.Module):
+class SynthesisNetwork(layers.Synthesis):
     """From intermediate latents to a picture.
 
     Args:
@@ -440,7 +442,7 @@ class SynthesisNetwork(torch.nn.Module):
                 2**k,
                 img_channels if k in pictures else None,
                 const_input_layer,
-                2**k >= FUSED_FROM if fused_scale == "auto" else fused_scale,
+                2**k >= FUSED_FROM if fused_scale == "auto" else bool(fused_scale),
                 blur_filter,
                 use_wscale,
                 use_noise=use_noise,
@@ -466,9 +468,9 @@ class SynthesisNetwork(torch.nn.Module):
     def modulations(self) -> list[torch.Tensor | None]:
         """For each w, the matrix (2 * channels, w_dim) by which its layer takes scales and shifts from it; None if the
         network has no styles, or the layer lies above its level of detail."""
-        layers = [m for m in self._layers().values() if m.style is not None]
-        matrices = [layer.style.weight * layer.style.weight_gain for layer in layers]
-        return matrices + [None] * (self.num_ws - len(matrices))
+        styles = [m.style for m in self._layers().values() if m.style is not None]
+        matrices = [style.weight * style.weight_gain for style in styles]
+        return [*matrices, *[None] * (self.num_ws - len(matrices))]
 
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order in which they are added."""
@@ -528,6 +530,7 @@ class Generator(layers.StyleGAN):
     """
 
     family = "stylegan1"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,
@@ -555,7 +558,7 @@ class DiscriminatorBlock(torch.nn.Module):
         blur_filter: Sequence[float] | None,
     ):
         super().__init__()
-        common = dict(activation=nonlinearity, use_wscale=use_wscale)
+        common: dict[str, Any] = dict(activation=nonlinearity, use_wscale=use_wscale)
         self.conv0 = ConvLayer(in_channels, in_channels, 3, **common)
         self.conv1 = ConvLayer(in_channels, out_channels, 3, down=True, blur_filter=blur_filter, **common)
 
@@ -582,7 +585,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
             raise ValueError(
                 f"mbstd_num_features is {mbstd_num_features}; expected a divisor of the {in_channels} channels"
             )
-        common = dict(activation=nonlinearity, use_wscale=use_wscale)
+        common: dict[str, Any] = dict(activation=nonlinearity, use_wscale=use_wscale)
         self.mbstd = MinibatchStdLayer(mbstd_group_size, mbstd_num_features) if grouped else None
         self.conv = ConvLayer(in_channels + (mbstd_num_features if grouped else 0), in_channels, 3, **common)
         self.fc = DenseLayer(in_channels * 16, out_channels, **common)

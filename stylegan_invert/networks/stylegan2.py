@@ -19,6 +19,7 @@ from .layers import (
     FullyConnectedLayer,
     RecordedModule,
     StyleGAN,
+    Synthesis,
     check_shape,
     compute_format,
     normal,
@@ -30,6 +31,9 @@ NOISE_MODES = ("random", "const", "none")
 
 class SynthesisLayer(RecordedModule):
     """Modulated convolution, noise, bias and activation, from (N, in, H, W) to (N, out, H * up, W * up)."""
+
+    resample_filter: torch.Tensor | None
+    noise_const: torch.Tensor
 
     def __init__(
         self,
@@ -136,7 +140,7 @@ class ToRGBLayer(RecordedModule):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False) -> torch.Tensor:
         styles, bias = self.affine(w) * self.weight_gain, self.bias.to(x.dtype)
-        options = dict(demodulate=False, fused_modconv=fused_modconv, clamp=self.conv_clamp)
+        options: dict[str, Any] = dict(demodulate=False, fused_modconv=fused_modconv, clamp=self.conv_clamp)
         return modulated_conv2d(x, self.weight, styles, bias=bias, **options)
 
 
@@ -162,6 +166,7 @@ class SynthesisBlock(RecordedModule):
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
         super().__init__()
+        self.resample_filter: torch.Tensor
         self.in_channels = in_channels
         self.w_dim = w_dim
         self.resolution = resolution
@@ -174,7 +179,7 @@ class SynthesisBlock(RecordedModule):
         self.register_buffer("resample_filter", setup_filter(resample_filter if img_filter is None else img_filter))
         self.num_conv = 0
         self.num_torgb = 0
-        common = dict(w_dim=w_dim, conv_clamp=conv_clamp, channels_last=self.channels_last)
+        common: dict[str, Any] = dict(w_dim=w_dim, conv_clamp=conv_clamp, channels_last=self.channels_last)
         if in_channels == 0:
             self.const = torch.nn.Parameter(normal([out_channels, resolution, resolution]))
         else:
@@ -226,6 +231,10 @@ class SynthesisBlock(RecordedModule):
             x = self.conv1(x, w[0], noise=noise.get("conv1"), gain=gain, **common)
         else:
             half = self.resolution // 2
+            if x is None:
+                raise ValueError(
+                    f"the block of {self.resolution}x{self.resolution} got no features of the block before"
+                )
             check_shape("x", x, [None, self.in_channels, half, half])
             x = x.to(dtype=dtype, memory_format=memory_format)
             root = math.sqrt(0.5) if self.architecture == "resnet" else 1
@@ -242,7 +251,7 @@ class SynthesisBlock(RecordedModule):
         return x, img
 
 
-class SynthesisNetwork(RecordedModule):
+class SynthesisNetwork(RecordedModule, Synthesis):
     """From intermediate latents to a picture.
 
     Args:
@@ -311,12 +320,12 @@ class SynthesisNetwork(RecordedModule):
         """
         layers = [m for m in self.modules() if isinstance(m, SynthesisLayer)]
         matrices = [layer.affine.weight * layer.affine.weight_gain for layer in layers]
-        return matrices + [None] * (self.num_ws - len(matrices))
+        return [*matrices, *[None] * (self.num_ws - len(matrices))]
 
     def noise_shapes(self) -> dict[str, tuple[int, int]]:
         """Names ("b8.conv0") and sizes (H, W) of the noise maps, in the order of the network's buffers."""
         layers = [(name, m) for name, m in self.named_modules() if isinstance(m, SynthesisLayer) and m.use_noise]
-        return {name: tuple(layer.noise_const.shape) for name, layer in layers}
+        return {name: (layer.resolution, layer.resolution) for name, layer in layers}
 
     def forward(
         self,
@@ -341,7 +350,8 @@ class SynthesisNetwork(RecordedModule):
             block_name, _, layer_name = name.partition(".")
             per_block.setdefault(block_name, {})[layer_name] = value
         ws = ws.to(torch.float32)
-        x = img = None
+        x: torch.Tensor | None = None
+        img: torch.Tensor | None = None
         first = 0
         for res in self.block_resolutions:
             block = getattr(self, f"b{res}")
@@ -359,6 +369,7 @@ class SynthesisNetwork(RecordedModule):
             )
         if per_block:
             raise ValueError(f"noise was given for {', '.join(per_block)}, which this network does not have")
+        assert img is not None  # the last block makes one
         return img
 
 
@@ -376,6 +387,7 @@ class Generator(StyleGAN):
     """
 
     family = "stylegan2"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,

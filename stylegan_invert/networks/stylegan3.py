@@ -18,7 +18,7 @@ import torch
 from ..ops import bias_act, conv2d, upfirdn2d
 from ..ops.frozen import kept
 from . import layers
-from .layers import FullyConnectedLayer, RecordedModule, check_shape, compute_format
+from .layers import FullyConnectedLayer, RecordedModule, Synthesis, check_shape, compute_format
 from .stylegan2 import NOISE_MODES
 
 MAX_TAPS = 256  # of a filter; official networks have at most 24
@@ -84,7 +84,7 @@ class MappingNetwork(layers.MappingNetwork):
             z_dim, c_dim, w_dim, num_ws, num_layers=num_layers, lr_multiplier=lr_multiplier, w_avg_beta=w_avg_beta
         )
         if c_dim == 0:
-            self.embed = None
+            self.register_module("embed", None)
 
 
 class SynthesisInput(RecordedModule):
@@ -99,6 +99,9 @@ class SynthesisInput(RecordedModule):
 
     def __init__(self, w_dim: int, channels: int, size: int, sampling_rate: float, bandwidth: float):
         super().__init__()
+        self.transform: torch.Tensor
+        self.freqs: torch.Tensor
+        self.phases: torch.Tensor
         self.w_dim = w_dim
         self.channels = channels
         self.size = (size, size)  # width, height
@@ -113,6 +116,7 @@ class SynthesisInput(RecordedModule):
         self.affine = FullyConnectedLayer(w_dim, 4)
         with torch.no_grad():  # at first nothing is moved
             self.affine.weight.zero_()
+            assert self.affine.bias is not None
             self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
         identity = torch.empty([3, 3]) if freqs.is_meta else torch.eye(3)
         self.register_buffer("transform", identity)
@@ -177,6 +181,9 @@ class SynthesisLayer(RecordedModule):
         magnitude_ema_beta: float = 0.999,
     ):
         super().__init__()
+        self.magnitude_ema: torch.Tensor
+        self.up_filter: torch.Tensor | None
+        self.down_filter: torch.Tensor | None
         self.w_dim = w_dim
         self.is_torgb = is_torgb
         self.is_critically_sampled = is_critically_sampled
@@ -266,7 +273,7 @@ def _resampled(
     return upfirdn2d(x, f, up=up, down=down, padding=padding, gain=up**2)
 
 
-class SynthesisNetwork(RecordedModule):
+class SynthesisNetwork(RecordedModule, Synthesis):
     """From intermediate latents to a picture.
 
     Args:
@@ -433,6 +440,7 @@ class Generator(layers.StyleGAN):
     """
 
     family = "stylegan3"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ which is the one that is trained. `torch.nn.utils.parametrize` computes it whene
 """
 
 import copy
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -37,6 +38,8 @@ class SpectralNorm(torch.nn.Module):
 
     def __init__(self, weight: torch.Tensor, eps: float = SN_EPS, transposed: bool = False):
         super().__init__()
+        self.u0: torch.Tensor
+        self.sv0: torch.Tensor
         self.eps, self.transposed = eps, transposed
         self.register_buffer("u0", torch.nn.functional.normalize(torch.randn([1, len(self._matrix(weight))])))
         self.register_buffer("sv0", torch.ones([1]))
@@ -125,11 +128,18 @@ def named_weights(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 def spectral_norms(network: torch.nn.Module) -> dict[str, SpectralNorm]:
     """The spectral normalisations of a network, by the names of the layers whose weights they divide."""
-    return {
-        name: module.parametrizations.weight[0]
-        for name, module in named_weights(network).items()
-        if parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], SpectralNorm)
-    }
+    firsts = {name: _first(module, "weight") for name, module in named_weights(network).items()}
+    return {name: first for name, first in firsts.items() if isinstance(first, SpectralNorm)}
+
+
+def _parametrizations(module: torch.nn.Module) -> Any:
+    """The modules that compute the parts of a module, by the names of these."""
+    return module.parametrizations
+
+
+def _first(module: torch.nn.Module, part: str) -> torch.nn.Module | None:
+    """The first of the modules that compute a part of a module; None if none does."""
+    return _parametrizations(module)[part][0] if parametrize.is_parametrized(module, part) else None
 
 
 def finished(network: torch.nn.Module) -> torch.nn.Module:
@@ -137,7 +147,7 @@ def finished(network: torch.nn.Module) -> torch.nn.Module:
     result = copy.deepcopy(network).eval()
     for module in [m for m in result.modules() if parametrize.is_parametrized(m)]:
         # `parametrize.remove_parametrizations` would change the class, which the copy shares with the original.
-        weights = {name: getattr(module, name).detach() for name in module.parametrizations}
+        weights = {name: getattr(module, name).detach() for name in _parametrizations(module)}
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
         for name, value in weights.items():
@@ -164,8 +174,8 @@ def take_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> 
             module = network.get_submodule(owner)
             if parametrize.is_parametrized(module, part):
                 setattr(module, part, tensors[name].to(value.device))
-                first = module.parametrizations[part][0]
+                first = _first(module, part)
                 if isinstance(first, SpectralNorm):
-                    first.settle(module.parametrizations[part].original)
+                    first.settle(_parametrizations(module)[part].original)
             else:
                 module.state_dict(keep_vars=True)[part].copy_(tensors[name])

@@ -4,6 +4,8 @@ Donahue, McAuley & Puckette, "Adversarial Audio Synthesis" (2019), appendix D; t
 chrisdonahue/wavegan. Sounds are tensors (N, channels, samples) in [-1, 1].
 """
 
+from typing import Any
+
 import torch
 
 KERNEL = 25  # taps of every convolution
@@ -65,7 +67,9 @@ class WaveGANGenerator(torch.nn.Module):
         z_prior: str = "uniform",
     ):
         super().__init__()
-        self.init_kwargs = dict(length=length, z_dim=z_dim, dim=dim, num_channels=num_channels, upsample=upsample)
+        self.init_kwargs: dict[str, Any] = dict(
+            length=length, z_dim=z_dim, dim=dim, num_channels=num_channels, upsample=upsample
+        )
         self.init_kwargs |= dict(batch_norm=batch_norm, post_taps=post_taps, arrangement=arrangement)
         self.init_kwargs |= dict(sample_rate=sample_rate, z_prior=z_prior)
         strides = strides_of(length)
@@ -128,6 +132,7 @@ class WaveGANDiscriminator(torch.nn.Module):
     """
 
     c_dim = 0
+    compares_batch = False
 
     def __init__(
         self,
@@ -139,7 +144,9 @@ class WaveGANDiscriminator(torch.nn.Module):
         phase_shuffle: int = 2,
     ):
         super().__init__()
-        self.init_kwargs = dict(length=length, dim=dim, num_channels=num_channels, batch_norm=batch_norm)
+        self.init_kwargs: dict[str, Any] = dict(
+            length=length, dim=dim, num_channels=num_channels, batch_norm=batch_norm
+        )
         self.init_kwargs |= dict(arrangement=arrangement, phase_shuffle=phase_shuffle)
         self.strides = strides_of(length)
         _check_words(arrangement=(arrangement, ARRANGEMENTS))
@@ -154,11 +161,12 @@ class WaveGANDiscriminator(torch.nn.Module):
             self.add_module(f"down{i}", module)
             if batch_norm and (i > 1 or arrangement == "port"):
                 self.add_module(f"down{i}_norm", torch.nn.BatchNorm1d(channels, EPS[arrangement]))
-        self.out = torch.nn.Linear(channels * samples, 1)
+        self.num_features = channels * samples
+        self.out = torch.nn.Linear(self.num_features, 1)
         _draw_weights(self)
 
-    def forward(self, sounds: torch.Tensor) -> torch.Tensor:
-        """Scores (N, 1) of sounds (N, num_channels, length)."""
+    def features(self, sounds: torch.Tensor) -> torch.Tensor:
+        """The input of the last layer, (N, num_features), for sounds (N, num_channels, length)."""
         x = sounds
         for i in range(1, len(self.strides) + 1):
             x = getattr(self, f"down{i}")(x)
@@ -166,6 +174,46 @@ class WaveGANDiscriminator(torch.nn.Module):
             x = torch.nn.functional.leaky_relu(x if norm is None else norm(x), 0.2)
             if self.training and self.phase_shuffle and i < len(self.strides):
                 x = shuffled(x, self.phase_shuffle)
+        return x.flatten(1)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) from `features`. There are no classes, so ``c`` is None or empty."""
+        return self.out(features)
+
+    def forward(self, sounds: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) of sounds (N, num_channels, length)."""
+        return self.score(self.features(sounds), c)
+
+
+class SpectrogramDiscriminator(torch.nn.Module):
+    """A discriminator of spectrograms (N, C, F, T), which may help the one of waveforms in training.
+
+    Convolutions of 3x3 with the stride 2, each with twice as many channels as the one before, down to 8 frames or
+    frequencies, and a linear layer.
+
+    Args:
+        num_channels: channels of a sound.
+        frequencies: the number of frequencies.
+        frames: the number of frames.
+        dim: channels behind the first convolution.
+
+    Source: discriminators of spectrograms are those of Jang et al., "UnivNet" (2021), section 2.2, in a small form.
+    """
+
+    def __init__(self, num_channels: int, frequencies: int, frames: int, dim: int):
+        super().__init__()
+        self.convs = torch.nn.ModuleList()
+        n, m = num_channels, dim
+        while min(frequencies, frames) > 8:
+            self.convs.append(torch.nn.Conv2d(n, m, 3, stride=2, padding=1))
+            frequencies, frames, n, m = (frequencies + 1) // 2, (frames + 1) // 2, m, 2 * m
+        self.out = torch.nn.Linear(n * frequencies * frames, 1)
+
+    def forward(self, spectrograms: torch.Tensor) -> torch.Tensor:
+        """Scores (N, 1) of spectrograms (N, C, F, T)."""
+        x = spectrograms
+        for conv in self.convs:
+            x = torch.nn.functional.leaky_relu(conv(x), 0.2)
         return self.out(x.flatten(1))
 
 
@@ -204,8 +252,9 @@ class _Transposed(torch.nn.ConvTranspose1d):
         self.more = 2 if port and stride == 2 else 0  # samples above the multiple
         self.cut = not port
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x)[..., : x.shape[2] * self.stride[0]] if self.cut else super().forward(x)
+    def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        x = super().forward(input, output_size)
+        return x[..., : input.shape[2] * self.stride[0]] if self.cut else x
 
 
 class _Repeated(torch.nn.Conv1d):

@@ -9,6 +9,7 @@ called again with the same settings: existing parts are read.
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,11 @@ import torch
 
 from ..analysis.paths import between
 from ..errors import StyleganInvertError, printable
-from ..files import plain
+from ..files import plain, sharing
 from ..files.arrays import read_npz
 from ..files.door import PART, SETTINGS
 from ..files.writing import atomic, sha256
-from ..generator import Code, GeneratorAdapter, Prior, adapt
+from ..generator import Adapter, Code, GeneratorAdapter, Prior, StyleAdapter, adapt
 from ..io.codes import write_codes
 from ..io.gaussian_file import with_gaussian
 from ..losses import Distance, picture_metrics
@@ -33,6 +34,9 @@ from ..projectors.loss import build_loss
 from ..projectors.methods import find_method
 from ..projectors.projection import render_rounded
 from ..projectors.projector import Projector
+from ..training import distributed
+
+LOOKS = 0.5  # seconds between two looks at what other processes have done
 
 Progress = Callable[[int], object]
 """Called with the number of things that were done since the last call."""
@@ -50,44 +54,52 @@ def uncounted(total: int, label: str) -> Iterator[Progress]:
 # Networks and pictures
 
 
-def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> GeneratorAdapter:
+def generator_of(
+    net: NetworkFile, device: torch.device | str, prior: str | None = None, classes: bool = False
+) -> Adapter:
     """A new adapter for the generator of a network file, which is moved to a device.
 
     Args:
-        net: a network file whose generator has no classes.
+        net: a network file.
         device: where to compute.
         prior: the distribution of z, "normal" or "uniform"; None takes the network's own.
+        classes: True for a study that is also for networks with classes.
 
     Raises:
-        StyleganInvertError: the network has classes.
+        StyleganInvertError: the network has classes, and ``classes`` is False.
     """
-    if net.G.c_dim:
+    if adapt(net.G).c_dim and not classes:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
     generator = adapt(net.G.to(device))
+    assert isinstance(generator, Adapter)  # `adapt` has made it
     return generator if prior is None else generator.with_prior(Prior(prior))
 
 
-def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None = None) -> PictureSet:
+def picture_set(
+    net: NetworkFile, path: str, span: tuple[int, int | None] | None = None, use_labels: bool = False
+) -> PictureSet:
     """Real pictures in the shape of a network's own.
 
     Args:
         net: the network file.
         path: a dataset zip or a folder.
         span: take the pictures from the first to, not including, the second, in the order of their names; None takes all.
+        use_labels: True reads the class of each from the set's ``dataset.json``.
 
     Returns:
         The set, checked: pictures that cannot be read are left out.
 
     Raises:
-        TrainingError: no picture is left.
+        TrainingError: no picture is left, or the labels are missing or wrong.
     """
     first, last = span or (0, None)
-    data = PictureSet(path, net.G.img_resolution, net.G.img_channels, first=first, last=last)
+    channels, side, _ = adapt(net.G).output_shape
+    data = PictureSet(path, side, channels, use_labels, first=first, last=last)
     data.check()
     return data
 
 
-def first_pictures(data: PictureSet, generator: GeneratorAdapter, limit: int) -> np.ndarray:
+def first_pictures(data: PictureSet, generator: Adapter, limit: int) -> np.ndarray:
     """The first pictures of a set, at most ``limit``: (N, C, R, R) uint8.
 
     Raises:
@@ -107,7 +119,7 @@ def rendered(generator: GeneratorAdapter, codes: Iterable[Code]) -> np.ndarray:
     return np.stack([render_rounded(generator, one) for one in codes])
 
 
-def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorAdapter:
+def find_gaussian(generator: Adapter, counting: Counting) -> StyleAdapter:
     """The generator with the Gaussian of its V space: from the cache, or from samples, which are counted.
 
     Raises:
@@ -124,7 +136,9 @@ def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorA
             bars[0](done - counted)
             counted = done
 
-        return with_gaussian(generator, progress=progress)
+        found = with_gaussian(generator, progress=progress)
+        assert isinstance(found, StyleAdapter)  # no other network has a Gaussian of V
+        return found
 
 
 # The search for codes
@@ -142,7 +156,8 @@ def fit(
     loss: Distance,
     start: Code | None,
     options: Mapping[str, Any],
-    callback: Callable[[Step], None] | None = None,
+    callback: Callable[[Step], object] | None = None,
+    class_idx: int | None = None,
 ) -> Fit:
     """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
@@ -155,14 +170,15 @@ def fit(
         options: options of the method, by name. Those without effect beside the others are left out, since the settings of a
             study serve several searches.
         callback: called after each step.
+        class_idx: the class of all pictures, for a network with classes.
 
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
     """
-    name = start.space if method == "w" else method
+    name = start.space if method == "w" and start is not None else method
     idle = find_method(name).options(**options).without_effect()
     options = {key: value for key, value in options.items() if key not in idle}
-    return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
+    return Projector(generator, name, loss=loss, class_idx=class_idx, **options).fit(target, start, callback)
 
 
 # Results in parts
@@ -212,6 +228,9 @@ def find_parts(
 ) -> dict[tuple[str, Any], list[Arrays]]:
     """Compute all parts that are not in the folder yet, and read the others.
 
+    Processes with the same folder share the parts, those of torchrun and any others: each takes what nobody else has. Of
+    torchrun's, the first waits for the others, and goes on alone.
+
     Args:
         parts: see `split`.
         folder: the folder of their files; made if it is missing.
@@ -220,18 +239,38 @@ def find_parts(
 
     Returns:
         The arrays of the parts by set and way, in the order of the parts.
+
+    Raises:
+        ShareDone: this is not the first process of torchrun, and no part is left for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    results: dict[tuple[str, Any], list[Arrays]] = {}
+    rank, count = distributed.place()
+    todo = {part.file: part for part in sharing.in_turn(parts, rank, count)}
     with counting(sum(part.work for part in parts), "steps") as progress:
-        for part in parts:
-            path = folder / part.file
-            if path.exists():
-                progress(part.work)
-            else:
-                write_codes(path, find(part, progress))
-            results.setdefault((part.name, part.way), []).append(read_part(path))
+
+        def found(name: str) -> bool:
+            if name in todo and (folder / name).exists():
+                progress(todo.pop(name).work)
+            return name not in todo
+
+        def wait() -> None:
+            for name in list(todo):
+                found(name)
+            time.sleep(LOOKS)
+
+        claims = sharing.Claims(folder / sharing.FILE)
+        for (name,) in claims.each(list(todo), found, None if rank else wait):
+            write_codes(folder / name, find(todo.pop(name), progress))
+    if rank:
+        raise ShareDone
+    results: dict[tuple[str, Any], list[Arrays]] = {}
+    for part in parts:
+        results.setdefault((part.name, part.way), []).append(read_part(folder / part.file))
     return results
+
+
+class ShareDone(Exception):
+    """A process of torchrun has nothing more to do for a study; the first process ends it."""
 
 
 def read_part(path: Path) -> Arrays:
@@ -266,7 +305,7 @@ def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays
     return {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("lpips", "psnr", "ssim")}
 
 
-def midpoints(generator: GeneratorAdapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
+def midpoints(generator: Adapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
     """The pictures (N, C, R, R) uint8 half-way between the codes (one each) of pairs."""
     return rendered(generator, (between(generator, a, b, [0.5])[0] for a, b in pairs))
 
@@ -284,15 +323,23 @@ def hashes(sets: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {name: sha256(pictures.tobytes()) for name, pictures in sets.items()}
 
 
-def begin(outdir: str | os.PathLike, settings: dict[str, Any]) -> Path:
+def begin(outdir: str | os.PathLike, settings: dict[str, Any], shared: bool = False) -> Path:
     """Make the folder of a study and write ``settings.json``; if there is one, check that it says the same.
+
+    Args:
+        outdir: the folder.
+        settings: what the results depend on.
+        shared: True if the study is computed in parts, by `find_parts`, so that several processes can share it.
 
     Returns:
         The folder.
 
     Raises:
-        StyleganInvertError: the folder holds another study, or its ``settings.json`` is damaged.
+        StyleganInvertError: several processes were started for a study that cannot be shared; or the folder holds another
+            study, or its ``settings.json`` is damaged.
     """
+    if distributed.launched() and not shared:
+        raise StyleganInvertError("this study works with one process only; start it without torchrun")
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"

@@ -72,7 +72,7 @@ def run(
     generators = {family: base.generator_of(net, device, family) for family in PRIORS}
     latents = {family: _latents(generator, generated) for family, generator in generators.items()}
     sets = {family: base.rendered(generators[family], z) for family, z in latents.items()}
-    folder = base.begin(outdir, {**about, "data": base.hashes(sets)})
+    folder = base.begin(outdir, {**about, "data": base.hashes(sets)}, shared=True)
     ways = [Way(clip, steps * restarts) for clip in CLIPS]
 
     def find(part: base.Part, progress: base.Progress) -> base.Arrays:

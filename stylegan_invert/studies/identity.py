@@ -88,7 +88,7 @@ def way_of(text: str) -> Way:
     if len(starts) > 1 or not set(starts) <= set(STARTS):
         raise ValueError(f"{text!r}: expected one start, as init=encoder; starts are {', '.join(STARTS)}")
     chosen = read_values(known.options, ",".join(part for part in parts if not part.startswith("init=")))
-    way = Way(text, method, *starts[:1] or [None], tuple(sorted(chosen.items())))
+    way = Way(text, method, starts[0] if starts else None, tuple(sorted(chosen.items())))
     way.steps  # refuses options that do not go together  # noqa: B018
     return way
 
@@ -239,7 +239,7 @@ def run(
     settings |= {"people": len(probes), "others": len(others), "device": str(torch.device(device))}
     settings["data"] = base.hashes({"targets": targets, **({"others": data.pictures(others)} if others else {})})
     settings["encoder"] = None if encoder is None else read_encoder(encoder, generator)[1].images
-    folder = base.begin(outdir, settings)
+    folder = base.begin(outdir, settings, shared=True)
     finder = _Finder(net, encoder, loss)
     file = "{}-{{:05d}}.npz"
     parts = [

@@ -61,6 +61,13 @@ def own_device(device: torch.device) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
+def chosen_device(device: torch.device) -> torch.device:
+    """The same device, which from now on means that of this process (see `own_device`), also where it is named "cuda"."""
+    if (own := own_device(device)) != device:
+        torch.cuda.set_device(own)
+    return device
+
+
 @contextlib.contextmanager
 def joined(device: torch.device | str) -> Iterator[None]:
     """Meet the other processes of torchrun: with NCCL for CUDA, else with gloo. Without torchrun nothing happens.

@@ -39,6 +39,12 @@ _DATA = plain.table(
         "mirror": plain.flag,
         "first": plain.whole(),
         "last": plain.maybe(plain.whole()),
+        "length": plain.whole(1, 2**20),
+        "sample_rate": plain.whole(1, 10**6),
+        "level": plain.text("as-is", "peak"),
+        "labels": plain.text("none", "file", "names"),
+        "only": plain.items(plain.text()),
+        "leave_out": plain.items(plain.text()),
     },
 )
 _STATE = plain.table(

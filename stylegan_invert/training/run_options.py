@@ -24,6 +24,7 @@ class RunOptions:
         D_steps: the steps of the discriminator for each of the generator: 1 where there is no option of this name.
         normalize_z: True if the generator divides z by its root mean square.
         attached: True for a head that is put on a trained discriminator.
+        data_options: the options of the command line that say what the training set is.
         by_data: the options whose defaults depend on the training set, for the command line.
         default_texts: defaults in words, for the command line.
 
@@ -39,6 +40,7 @@ class RunOptions:
     D_steps: ClassVar[int] = 1
     normalize_z: ClassVar[bool] = False
     attached: ClassVar[bool] = False
+    data_options: ClassVar[tuple[str, ...]] = ()
     by_data: ClassVar[tuple[str, ...]] = ()
     default_texts: ClassVar[dict[str, str]] = {"batch_gpu": "all", "ema_kimg": "10 at batch 32"}
 
@@ -126,6 +128,8 @@ class PictureOptions(RunOptions):
     Attributes:
         channels: the channels of the pictures.
     """
+
+    data_options: ClassVar[tuple[str, ...]] = ("resolution", "cond", "mirror", "grey", "pictures", "aug")
 
     channels: int = option(3, 1, 4, whole=True, flag="")
     augment: str = option(

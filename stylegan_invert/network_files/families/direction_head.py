@@ -43,16 +43,22 @@ def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) 
 
 
 def read_direction(
-    extra: Mapping[str, Any], trunk: torch.nn.Module | None, z_dim: int, normalized: bool, file: str
+    extra: Mapping[str, Any],
+    trunk: Any,
+    z_dim: int,
+    normalized: bool,
+    file: str,
+    z_prior: str = "normal",
 ) -> DirectionDiscriminator | None:
     """The averaged discriminator of a file, in eval mode and without gradients; None if the file has none.
 
     Args:
         extra: `NetworkFile.extra`.
-        trunk: the file's D. It is copied, and the tensors of the copy are replaced.
+        trunk: the file's D, a `networks.direction.Trunk`, or None. It is copied, and the tensors of the copy are replaced.
         z_dim: the size of the generator's z.
         normalized: True if the generator divides z by its root mean square.
         file: the name of the file, for errors.
+        z_prior: the distribution of the generator's z.
 
     Raises:
         NetworkFileError: tensors are missing, or have other shapes than the trunk and z_dim ask for.
@@ -67,6 +73,7 @@ def read_direction(
         raise NetworkFileError(file, place, "it is incomplete; expected ema and outputs")
     try:
         D = _kind(table["outputs"], trunk)(copy.deepcopy(trunk), z_dim, normalized)
+        D.z_prior = z_prior
     except ValueError as e:
         raise NetworkFileError(file, place, str(e)) from None
     tensors, place = dict(table["ema"]), f"{place}.ema"

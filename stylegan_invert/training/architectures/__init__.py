@@ -12,6 +12,7 @@ from ..run_options import RunOptions
 from .biggan_options import BigGANOptions
 from .dcgan_options import DCGANOptions
 from .progan_options import ProGANOptions
+from .wavegan_options import WaveGANOptions
 
 
 class Line(NamedTuple):
@@ -31,6 +32,7 @@ class Line(NamedTuple):
 ARCHITECTURES = {
     "stylegan2": Line("StyleGAN2", Options, "stylegan2"),
     "biggan": Line("BigGAN", BigGANOptions, "biggan"),
+    "wavegan": Line("WaveGAN", WaveGANOptions, "wavegan"),
     "progan": Line("ProGAN", ProGANOptions, "progan"),
     "dcgan": Line("DCGAN", DCGANOptions, "dcgan"),
 }

@@ -72,6 +72,20 @@ class Architecture:
 
     # The training set
 
+    @classmethod
+    def data(cls, path: str, chosen: dict[str, Any], sizes: dict[str, Any]) -> Any:
+        """The training set that options of the command line name.
+
+        Args:
+            path: its zip or folder.
+            chosen: the options, by name.
+            sizes: what a network file, if the run begins with one, decides of it; it is taken out of this dict.
+        """
+        first, last = chosen["pictures"] or (0, None)
+        shape = {"resolution": sizes.pop("resolution"), "channels": sizes.pop("channels", 1 if chosen["grey"] else 3)}
+        shape |= {"use_labels": chosen["cond"], "mirror": chosen["mirror"], "first": first, "last": last}
+        return cls.data_class(path, **shape)
+
     def as_outputs(self, batch: torch.Tensor, device: torch.device) -> torch.Tensor:
         """A batch of the training set as the discriminator is shown it."""
         return as_images(batch, device)
