@@ -36,6 +36,8 @@ if __name__ == "__main__":
             subprocess.run(line, shell=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     face = [pixels(f"out/face/{name}.png") for name in ("target", "pivot", "proj")]
     pictures = {"face": sheet([face])}
-    pictures |= {name: pixels(f"out/{folder}/strip.png") for name, folder in (("cat-strip", "lighter"), ("face-strip", "turned"))}
+    pictures |= {
+        name: pixels(f"out/{folder}/strip.png") for name, folder in (("cat-strip", "lighter"), ("face-strip", "turned"))
+    }
     for name, picture in pictures.items():
         PIL.Image.fromarray(picture.transpose(1, 2, 0)).save(HERE / f"{name}.png", optimize=True)
