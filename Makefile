@@ -9,18 +9,20 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-all fuzz fuzz-guided docs bench reproduce clean
+.PHONY: demo test test-all fuzz fuzz-guided docs release-check bench reproduce clean
 
 demo: $(VENV)/installed
 	$(BIN)/stylegan-invert demo --outdir out/demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST) -m 'not slow'
 
 # All tests, with the sweeps that "make test" leaves out, and the building of the site.
 test-all: $(VENV)/docs-installed
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_types.py
 	$(PYTEST)
 
 # make fuzz N=100000 SEED=7 tries so many damaged files, of every kind that is read; a minute is about 4,000.
@@ -44,6 +46,11 @@ docs: $(VENV)/docs-installed
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/site docs out/site
 	@echo "look at out/site/index.html"
 
+# What a release would consist of is built, checked and tried in fresh environments; nothing is published. TORCH=2.4.1 tries
+# that version of torch.
+release-check:
+	$(PYTHON) tools/release_check.py $(if $(TORCH),--torch $(TORCH))
+
 # make bench OFFICIAL=../stylegan2-ada-pytorch times this project beside the official code.
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py $(if $(OFFICIAL),--official $(OFFICIAL)) --outdir docs/benchmarks
@@ -61,6 +68,11 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) dense -n faces64 --data out/faces/faces --generated 20 --steps 200 -o out/reproduce/dense
 	$(REPRODUCE) dense -n faces64 --data out/faces/astronaut --generated 2 --steps 200 -o out/reproduce/dense-astronaut
 	$(REPRODUCE) dense -n cats32-de --data $(CATS) --pictures 15300: --generated 20 --real 40 --layer b8.conv1 --steps 200 --layer-steps 300 --lambda-delta 0.1 -o out/reproduce/dense-cats
+	$(REPRODUCE) depth -n faces64 --data out/faces/faces -o out/reproduce/depth
+	$(REPRODUCE) features -n faces64 --data out/faces/faces -o out/reproduce/features
+	$(REPRODUCE) penalty -n faces64 --data out/faces/faces -o out/reproduce/penalty
+	$(REPRODUCE) penalty -n cats32-de --layer b8.conv1 --data $(CATS) --pictures 15300: -o out/reproduce/penalty-cats32
+	$(REPRODUCE) penalty -n cats64-de --layer b8.conv1 --data $(CATS) --pictures 15600: -o out/reproduce/penalty-cats64
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression

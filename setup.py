@@ -17,6 +17,16 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: C++",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["stylegan_invert", "stylegan_invert.*"])
     + [f"stylegan_invert.{name}" for name in AT_THE_TOP],
     package_dir={f"stylegan_invert.{name}": name for name in AT_THE_TOP},
@@ -51,6 +61,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "app": ["gradio>=6,<7"],
         "hub": ["huggingface-hub>=1.2"],  # the first whose downloads can be limited in size
         "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [

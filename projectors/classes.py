@@ -2,7 +2,7 @@
 
 import torch
 
-from stylegan_invert.generator import Code, GeneratorAdapter, label
+from stylegan_invert.generator import Code, GeneratorAdapter, one_hot
 
 from . import z
 from .descent import Descent
@@ -32,7 +32,7 @@ def find_class(generator: GeneratorAdapter, objective: Objective, seed: int) -> 
     distances, codes = [], []
     with torch.no_grad():
         for index in range(generator.c_dim):
-            c = label(generator.c_dim, index).to(generator.device).expand(DRAWS, -1)
+            c = one_hot(generator.c_dim, index, generator.device).expand(DRAWS, -1)
             code = Code("z", {"z": latents}, c)
             of_draws = torch.cat([objective(one) for one in code])
             best = int(of_draws.argmin())

@@ -79,7 +79,7 @@ class Descent:
     """
 
     def __init__(
-        self, total: int = 0, callback: Callable[[Step], None] | None = None, resume: Mapping[str, Any] | None = None
+        self, total: int = 0, callback: Callable[[Step], object] | None = None, resume: Mapping[str, Any] | None = None
     ):
         if resume is not None and resume.get("format") != FORMAT:
             raise ProjectionError(f"the state has format {resume.get('format')!r}; expected {FORMAT}")

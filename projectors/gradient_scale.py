@@ -1,5 +1,7 @@
 """Gradients of networks that compute in half precision, scaled so that they do not become zero on the way."""
 
+from typing import Any
+
 import torch
 
 from stylegan_invert.generator import Code, GeneratorAdapter
@@ -46,12 +48,12 @@ def computes_in_half(generator: GeneratorAdapter) -> bool:
 
 class _Scale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, output: torch.Tensor, scale: GradientScale) -> torch.Tensor:
+    def forward(ctx: Any, output: torch.Tensor, scale: GradientScale) -> torch.Tensor:
         ctx.scale = scale
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx, slope: torch.Tensor):
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, None]:
         largest = slope.detach().flatten(1).abs().amax(dim=1)
         found = torch.frexp(torch.where(torch.isfinite(largest) & (largest > 0), largest, 1.0)).exponent
         ctx.scale.exponent = (EXPONENT - found).clamp(-MOST, MOST)
@@ -60,12 +62,12 @@ class _Scale(torch.autograd.Function):
 
 class _Unscale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, value: torch.Tensor, scale: GradientScale) -> torch.Tensor:
+    def forward(ctx: Any, value: torch.Tensor, scale: GradientScale) -> torch.Tensor:
         ctx.scale = scale
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx, slope: torch.Tensor):
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, None]:
         return _times_power(slope, -ctx.scale.exponent), None
 
 

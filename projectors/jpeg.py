@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from stylegan_invert.losses.base import total
+
 # Tables K.1 and K.2: the steps of the quantisation at quality 50, by rows of falling vertical period.
 _LUMA = """
 16 11 10 16 24 40 51 61
@@ -96,7 +98,7 @@ def mixed(images: torch.Tensor, weights: Sequence[Sequence[float]], added: Seque
     The numbers stay in Python, so nothing has to be copied to a GPU.
     """
     channels = images.unbind(dim=1)
-    return torch.stack([sum(w * c for w, c in zip(row, channels)) + a for row, a in zip(weights, added)], dim=1)
+    return torch.stack([total(w * c for w, c in zip(row, channels)) + a for row, a in zip(weights, added)], dim=1)
 
 
 def _padded(x: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -180,6 +180,7 @@ class _Rows:
 
     def __init__(self, search: Search, objective: Objective, saved: dict[str, Any] | None = None):
         self.search, self.objective = search, objective
+        self.pairs: list[_Pair] = []
         if saved is not None:
             self.place = _Place(*saved["place"])
             self.pairs = [_Pair(*pair) for pair in saved["pairs"]]
@@ -187,7 +188,6 @@ class _Rows:
             return
         every = list(range(len(search.variables[0])))
         self.place = self._evaluate(every, _flat(search.variables))
-        self.pairs: list[_Pair] = []
         self.scale = torch.ones_like(self.place.value)
         self.fresh = torch.ones_like(self.place.value, dtype=torch.bool)
         self.ended = ~torch.isfinite(self.place.value)
@@ -273,7 +273,7 @@ class _Rows:
     def _search(self, direction: torch.Tensor, slope: torch.Tensor) -> _Place:
         """Where the line searches of all rows end."""
         values, slopes, ended = self.place.value.tolist(), slope.tolist(), self.ended.tolist()
-        todo: dict[int, tuple[Generator, float]] = {}
+        todo: dict[int, tuple[Generator[float, tuple[float, float], float], float]] = {}
         for row, length in enumerate(self._first_lengths()):
             if ended[row] or not slopes[row] < 0:
                 continue

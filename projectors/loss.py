@@ -8,6 +8,7 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.files.writing import sha256_of_file
+from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.io.weights import RUNNABLE, WEIGHTS
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
@@ -92,6 +93,13 @@ def build_loss(
     return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}
 
 
+def told_rate(distance: Distance, generator: GeneratorAdapter) -> Distance:
+    """The distance, after it was told the sample rate of the generator's sounds, if it makes sounds."""
+    if "sample_rate" in generator.medium_facts:
+        distance.at_rate(generator.medium_facts["sample_rate"])
+    return distance
+
+
 def also_measured(files: Mapping[str, str | os.PathLike | None]) -> dict[str, str]:
     """Of the files that the user named, those by which results are measured, too: their names, and that of the loss."""
     return {name: entry.measures for name, entry in WEIGHTS.items() if entry.measures and files.get(name) is not None}
@@ -124,7 +132,7 @@ def measures(
         if user not in found:
             path = WEIGHTS[name].find(files[name])
             found[user] = LOSSES[user].make(path, run_torchscript).to(device)
-            record[name] = about_file(path)
+            record |= {} if path is None else {name: about_file(path)}
     return found, {**record, **({"identity_network": found["identity"].name} if found else {})}
 
 

@@ -26,13 +26,16 @@ class Observation(torch.nn.Module):
 
     Attributes:
         text: its description, which `parse` reads.
+        media: the kinds of outputs that it can be of, by their names in `media.medium.MEDIA`.
         parts: the observations of which it is made, in order.
     """
 
     text = ""
+    media: tuple[str, ...] = ("picture",)
 
     def __init__(self) -> None:
         super().__init__()
+        self.place: torch.Tensor
         self.register_buffer("place", torch.zeros([]), persistent=False)  # lies on the device of the observation
 
     @property
@@ -72,6 +75,8 @@ class Observation(torch.nn.Module):
 class Function(Observation):
     """A function of Python as an observation, from (N, ...) to (N, ...)."""
 
+    media = ("picture", "sound")
+
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
         self.function, self.text = (
@@ -102,6 +107,9 @@ class Mask(Observation):
 
     def __init__(self, file: str):
         super().__init__()
+        self.bright: torch.Tensor
+        self.nearest: torch.Tensor
+        self.near: torch.Tensor
         if not file:
             raise ProjectionError("mask needs the file of a picture whose white pixels are known, as in mask:known.png")
         self.file, self.text = file, f"mask:{file}"
@@ -147,6 +155,7 @@ class Downsample(Observation):
 
     def __init__(self, factor: str, kernel: str = "bicubic"):
         super().__init__()
+        self.along: torch.Tensor
         self.factor = whole("downsample", factor, 2, 1024)
         if kernel not in KERNELS:
             raise ProjectionError(
@@ -175,6 +184,7 @@ class Blur(Observation):
 
     def __init__(self, sigma: str):
         super().__init__()
+        self.along: torch.Tensor
         self.sigma = number("blur", sigma, 0.1, 1000)
         self.text = f"blur:{self.sigma:g}"
 
@@ -215,6 +225,9 @@ class Jpeg(Observation):
 
     def __init__(self, quality: str):
         super().__init__()
+        self.luma: torch.Tensor
+        self.chroma: torch.Tensor
+        self.basis: torch.Tensor
         self.quality = whole("jpeg", quality, 1, 100)
         self.text = f"jpeg:{self.quality}"
         for name, value in zip(("luma", "chroma", "basis"), (*tables(self.quality), cosines())):
@@ -235,11 +248,15 @@ class Noise(Observation):
     noise of the outputs differs from that of the targets, which no output could know.
 
     Args:
-        sigma: its standard deviation, as a share of the range from black to white.
+        sigma: its standard deviation, as a share of the range from black to white, or of a sound's whole range.
     """
+
+    media = ("picture", "sound")
 
     def __init__(self, sigma: str):
         super().__init__()
+        self.of_outputs: torch.Tensor
+        self.of_targets: torch.Tensor
         self.sigma = number("noise", sigma, 0, 1)
         self.text = f"noise:{self.sigma:g}"
 
@@ -266,40 +283,40 @@ class Chain(Observation):
 
     @property
     def parts(self) -> Sequence[Observation]:
-        return list(self.chain)
+        return [part for part in self.chain if isinstance(part, Observation)]
 
     def shape(self, shape: Shape) -> Shape:
-        for part in self.chain:
+        for part in self.parts:
             shape = part.shape(shape)
         return shape
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
-        for part in self.chain:
+        for part in self.parts:
             outputs = part(outputs)
         return outputs
 
     def degrade(self, targets: torch.Tensor) -> torch.Tensor:
-        for part in self.chain:
+        for part in self.parts:
             targets = part.degrade(targets)
         return targets
 
     def accept(self, targets: torch.Tensor) -> torch.Tensor:
-        for i, part in enumerate(self.chain):
-            if isinstance(part, Mask) and not all(isinstance(later, Mask) for later in self.chain[i:]):
+        for i, part in enumerate(self.parts):
+            if isinstance(part, Mask) and not all(isinstance(later, Mask) for later in self.parts[i:]):
                 raise ProjectionError(
                     f"the targets are observed already, and the mask in {self.text!r} is not the last; what is hidden can "
                     "only be left out there, so name the mask last"
                 )
-        for part in self.chain:
+        for part in self.parts:
             targets = part.accept(targets)
         return targets
 
     def known(self) -> torch.Tensor | None:
-        masks = [part.known() for part in self.chain]
-        return None if any(mask is None for mask in masks) else torch.stack(masks).all(dim=0)
+        masks = [mask for part in self.parts if (mask := part.known()) is not None]
+        return torch.stack(masks).all(dim=0) if len(masks) == len(self.parts) else None
 
 
-OBSERVATIONS: dict[str, Callable[..., Observation]] = {
+OBSERVATIONS: dict[str, type[Any]] = {
     "mask": Mask,
     "downsample": Downsample,
     "grey": Grey,
@@ -323,7 +340,7 @@ def parse(observe: Any) -> Observation | None:
     if observe is None or isinstance(observe, Observation):
         return observe
     if isinstance(observe, (list, tuple)) and observe:
-        parts = [part for one in observe for part in parse(one).parts]
+        parts = [part for one in map(parse, observe) if one is not None for part in one.parts]
     elif isinstance(observe, str):
         names = "|".join(OBSERVATIONS)  # the name of a mask's file may have commas
         parts = [_one(text) for text in re.split(rf",(?=(?:{names})(?:[:,]|$))", observe)]

@@ -52,7 +52,8 @@ class Normalised(_Uncompiled, Optimizer):
         self.unit = unit
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch's is overloaded
+        """Take a step; ``closure`` is torch's and has no use here."""
         for group in self.param_groups:
             for x in group["params"]:
                 length = x.grad.norm(dim=-1, keepdim=True)

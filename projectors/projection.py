@@ -70,15 +70,12 @@ class Projection:
             and all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
             and torch.equal(self.target, other.target)
             and torch.equal(self.image, other.image)
-            and (self.pivot is None) == (other.pivot is None)
-            and (self.pivot is None or torch.equal(self.pivot.image, other.pivot.image))
+            and _equal(self.pivot.image if self.pivot else None, other.pivot.image if other.pivot else None)
             and _equal(self.truth, other.truth)
             and _equal(self.composed, other.composed)
             and np.array_equal(self.distance.numpy(), other.distance.numpy(), equal_nan=True)
             and json.dumps(self.as_dict()) == json.dumps(other.as_dict())
         )
-
-    __hash__ = None
 
     @property
     def medium(self) -> Medium:
@@ -167,23 +164,24 @@ class Projection:
             values.pop(name)
         medium = MEDIA[values.get("medium", "picture")]
         names = (medium.target_file, medium.output_file)
-        stored = [torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names]
-        extra = (Path(folder) / name for name in (medium.truth_file, medium.composed_file))
-        extra = [torch.from_numpy(medium.read_back(path)) if path.exists() else None for path in extra]
+        target, image = (torch.from_numpy(medium.read_back(Path(folder) / name)) for name in names)
+        paths = (Path(folder) / name for name in (medium.truth_file, medium.composed_file))
+        truth, composed = (torch.from_numpy(medium.read_back(path)) if path.exists() else None for path in paths)
         code = read_codes(code_file(folder), prefer_z=values["space"] == "z")
         distance = torch.tensor([math.nan if x is None else x for x in history], dtype=torch.float32)
         pivot = None
         if "tuning" in values:
             before = torch.from_numpy(medium.read_back(Path(folder) / _pivot_file(medium)))
-            pivot = cls(code, stored[0], before, values["tuning"]["pivot"], distance, {})
-        truth, composed = extra
-        result = cls(code, *stored, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
+            pivot = cls(code, target, before, values["tuning"]["pivot"], distance, {})
+        result = cls(code, target, image, metrics, distance, values, pivot=pivot, truth=truth, composed=composed)
         _ = result.medium  # a SoundFileError if result.json describes no sound
         return result
 
     def outputs(self) -> Iterator[np.ndarray]:
         """The rendered code after each step, with the noise maps of the result."""
         noise = {k: v for k, v in self.code.tensors.items() if k.startswith(NOISE)}
+        if self.steps is None or self.generator is None:
+            raise ValueError("the steps of the search were not kept, or this result was read from a folder")
         for step in self.steps:
             yield render_rounded(self.generator, Code(step.space, {**step.tensors, **noise}, step.c))
 
@@ -212,7 +210,7 @@ def short(values: np.ndarray) -> list[float | None]:
     return [float(np.format_float_scientific(x)) if np.isfinite(x) else None for x in values]
 
 
-def _pivot_file(medium: Medium | type) -> str:
+def _pivot_file(medium: Medium | type[Medium]) -> str:
     """The name of the file of the output before tuning, with the ending that outputs have: "pivot.png"."""
     return "pivot" + Path(medium.output_file).suffix
 

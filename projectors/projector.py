@@ -14,7 +14,7 @@ import torch
 
 import stylegan_invert
 from stylegan_invert.errors import ProjectionError, printable
-from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, with_prior
+from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, one_hot, with_prior
 from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
@@ -26,7 +26,7 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss, default_loss, measures
+from .loss import build_loss, default_loss, measures, told_rate
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective
@@ -34,7 +34,7 @@ from .observations import Observation
 from .projection import Projection, render_rounded
 from .samples import Samples
 from .settings import build_options
-from .starts import Init, Setting, name_of, prepare
+from .starts import Init, Setting, name_of, one_each, prepare
 from .targets import Target, Targets
 from .view import View
 
@@ -93,7 +93,8 @@ class Projector:
         **options: Any,
     ):
         G = G if isinstance(G, NetworkFile) or is_own(G) or not isinstance(G, torch.nn.Module) else adopt(G)
-        self.net, self.network = (G, G.G) if isinstance(G, NetworkFile) else (None, G)
+        self.net = G if isinstance(G, NetworkFile) else None
+        self.network: torch.nn.Module | GeneratorAdapter = G.G if isinstance(G, NetworkFile) else G
         self.generator = with_prior(adapt(_frozen(self.network)), z_prior)
         self.name = method if method is not None else default_method(self.generator.spaces, self.generator.dense)
         self.method = find_method(self.name)
@@ -124,10 +125,10 @@ class Projector:
         self.chosen_loss = loss
         named = files, self.generator.device, run_torchscript
         if loss is None:
-            text = self._loss_for(None, own_loss)
-            self.distance, self.loss_record = default_loss(text, self.view.seen.shape, *named)
+            self.distance, self.loss_record = default_loss(self._own_loss(own_loss), self.view.seen.shape, *named)
         else:
             self.distance, self.loss_record = build_loss(self._loss_for(loss, own_loss), *named, measured=True)
+        told_rate(self.distance, self.generator)
         self.measures, about = measures(self.distance, *named)
         self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()
@@ -139,13 +140,18 @@ class Projector:
         """The user's loss, or the method's if it compares outputs of this kind, or else the medium's."""
         kind = self.generator.medium
         if loss is None:
-            return own_loss if own_loss is not None and not unsuited(own_loss, kind) else self.medium.default_loss
+            return self._own_loss(own_loss)
         if isinstance(loss, str) and (wrong := unsuited(loss, kind)):
             there = ", ".join(name for name, entry in LOSSES.items() if kind in entry.media)
             raise ProjectionError(
                 f"{', '.join(wrong)} in the loss {loss!r} cannot compare {kind}s; for these there are {there}"
             )
         return loss
+
+    def _own_loss(self, own_loss: str | None) -> str:
+        """The method's loss if it compares outputs of this kind, or else the medium's."""
+        suits = own_loss is not None and not unsuited(own_loss, self.generator.medium)
+        return own_loss if own_loss is not None and suits else self.medium.default_loss
 
     def refuse_steps(self, names: Sequence[str]) -> None:
         """Refuse arguments that make sense only for a method that takes steps."""
@@ -172,7 +178,7 @@ class Projector:
         if self.searches_class:
             if not c_dim:
                 raise ProjectionError("the class is to be searched for, and this network has no classes")
-            return label(c_dim, 0).to(self.generator.device)
+            return one_hot(c_dim, 0, self.generator.device)
         c = label(c_dim, self.class_idx)
         return None if c is None else c.to(self.generator.device)
 
@@ -204,7 +210,7 @@ class Projector:
         self,
         shown: torch.Tensor,
         start: Code | None = None,
-        callback: Callable[[Step], None] | None = None,
+        callback: Callable[[Step], object] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> Fit:
         """The codes of targets that are tensors already.
@@ -230,7 +236,7 @@ class Projector:
         self,
         compared: torch.Tensor,
         start: Code | None = None,
-        callback: Callable[[Step], None] | None = None,
+        callback: Callable[[Step], object] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> Fit:
         """`fit`, for targets in the form in which they are compared (`View.compared`)."""
@@ -257,8 +263,8 @@ class Projector:
         """This projector for the class that one observed target (1, ...) shows, and the record of the search."""
         objective = Objective(self.generator, self.distance, shown, self.view.observe)
         one = copy.copy(self)
-        one.class_idx = find_class(self.generator, objective, self.options.seed)
-        one.c = label(self.generator.c_dim, one.class_idx).to(self.generator.device)
+        one.class_idx = found = find_class(self.generator, objective, self.options.seed)
+        one.c = one_hot(self.generator.c_dim, found, self.generator.device)
         one.prepare()
         return one, {"class_found_by": "search"}
 
@@ -288,14 +294,14 @@ class Projector:
         self,
         targets: Sequence[Target],
         *,
-        init: Init | Sequence[Init] | None = None,
+        init: Init | Sequence[Init | None] | None = None,
         sequence: bool = False,
         save_noise: bool = False,
         keep_steps: bool = False,
         batch: int | str = 1,
         truth: Sequence[Target] | None = None,
         compose: bool = False,
-        callback: Callable[[int, Step], None] | None = None,
+        callback: Callable[[int, Step], object] | None = None,
         checkpoints: Checkpoints | None = None,
         read_first: bool = True,
         **reading: Any,
@@ -357,10 +363,10 @@ class Projector:
         if self.searches_class:
             return 1
         if self.method.one_pass:
-            return ONE_PASS_BATCH if batch == "auto" else max(batch, ONE_PASS_BATCH)
+            return max(batch, ONE_PASS_BATCH) if isinstance(batch, int) else ONE_PASS_BATCH
         if device.type == "cpu" or not self.options.shares_passes:
             return 1
-        if batch != "auto":
+        if isinstance(batch, int):
             return batch
         if device.type != "cuda":
             return 1  # the memory of a step can be measured on CUDA only
@@ -387,14 +393,14 @@ class _Run:
         self,
         projector: Projector,
         targets: Sequence[Target],
-        init: Init | Sequence[Init] | None,
+        init: Init | Sequence[Init | None] | None,
         sequence: bool,
         save_noise: bool,
         keep_steps: bool,
         batch: int | str,
         truth: Sequence[Target] | None,
         compose: bool,
-        callback: Callable[[int, Step], None] | None,
+        callback: Callable[[int, Step], object] | None,
         checkpoints: Checkpoints | None,
         read_first: bool,
         reading: dict[str, Any],
@@ -414,14 +420,12 @@ class _Run:
         self._check_seed(init)
         if sequence and projector.searches_class:
             raise ProjectionError("the class is to be searched for, and the frames of a sequence are of one class")
-        if batch != "auto" and (type(batch) is not int or batch < 1):
+        if batch != "auto" and (not isinstance(batch, int) or isinstance(batch, bool) or batch < 1):
             raise ProjectionError(f"batch is {batch!r}; expected an integer of at least 1, or 'auto'")
-        self.inits = list(init) if isinstance(init, (list, tuple)) else [init] * len(targets)
-        if len(self.inits) != len(targets):
-            raise ProjectionError(
-                f"{len(self.inits)} starting codes for {len(targets)} targets; give one, or one for each"
-            )
-        self.inits = [projector.method.start if i is None else i for i in self.inits]
+        inits = one_each(init, len(targets))
+        if len(inits) != len(targets):
+            raise ProjectionError(f"{len(inits)} starting codes for {len(targets)} targets; give one, or one for each")
+        self.inits = [projector.method.start if i is None else i for i in inits]
         if projector.encoder is not None and "encoder" not in [i for i in self.inits if isinstance(i, str)]:
             raise ProjectionError(
                 "an encoder was given, and neither the method nor the start is 'encoder'; leave it out, or start from it"
@@ -453,10 +457,10 @@ class _Run:
         if truth is not None and len(truth) != len(targets):
             raise ProjectionError(f"{len(truth)} true pictures for {len(targets)} targets; give one for each")
 
-    def _check_seed(self, init: Init | Sequence[Init] | None) -> None:
+    def _check_seed(self, init: Init | Sequence[Init | None] | None) -> None:
         """Refuse a seed that nothing would use."""
         projector = self.projector
-        inits = init if isinstance(init, (list, tuple)) else [init]
+        inits = one_each(init, 1)
         random = "random" in [
             projector.method.start if i is None else i for i in inits if i is None or isinstance(i, str)
         ]
@@ -571,7 +575,7 @@ class _Watch:
         self,
         first: int,
         keep_steps: bool,
-        callback: Callable[[int, Step], None] | None,
+        callback: Callable[[int, Step], object] | None,
         checkpoint: Checkpoint | None,
         trail: list[Code],
     ):

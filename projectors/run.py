@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 
@@ -21,11 +21,26 @@ OF_THE_RUN = ("init", "sequence", "save_noise", "keep_steps", "batch", "truth", 
 OF_TUNING = {field.name for field in dataclasses.fields(TuningOptions)} - {"tune"}
 
 
+T = TypeVar("T", bound=Target)
+
+
+@overload
+def project(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile, target: Target, method: str | None = None, **arguments: Any
+) -> Projection: ...
+
+
+@overload
 def project(
     G: torch.nn.Module | GeneratorAdapter | NetworkFile,
-    target: Target | Sequence[Target],
+    target: list[T] | tuple[T, ...],
     method: str | None = None,
     **arguments: Any,
+) -> list[Projection]: ...
+
+
+def project(
+    G: torch.nn.Module | GeneratorAdapter | NetworkFile, target: Any, method: str | None = None, **arguments: Any
 ) -> Projection | list[Projection]:
     """Find the codes of targets.
 

@@ -28,6 +28,7 @@ from .projection import RECORD, Projection
 from .projector import Projector
 from .starts import Init
 from .targets import Target
+from .tuning import Tuner
 
 MANIFEST, TABLE, SUMMARY = "manifest.jsonl", "results.csv", "summary.json"
 FORMAT = 1  # the version of the format of these files
@@ -91,7 +92,7 @@ class RunFolder:
 
     Attributes:
         text: the settings as one text.
-        entries: what is known of the targets, by the names of their folders.
+        entries: what earlier processes left of the targets, by the names of their folders.
         news: the names of those folders whose targets were finished or have failed since this object was made.
         claims: the targets that this process works on, by the same names.
 
@@ -113,8 +114,9 @@ class RunFolder:
         if self.file.exists():
             with locked(self.file) as opened:
                 self._mend(opened)
-        self.read()
-        self.news.clear()
+        earlier, self._seen = self._lines(0, 0)
+        for entry in earlier:
+            self.entries[entry["folder"]] = Entry(entry["state"], entry["sha256"])
 
     def _mend(self, opened: Any) -> None:
         """Remove the beginning of a line, which a process that was killed may have left at the end."""
@@ -132,9 +134,7 @@ class RunFolder:
             ProjectionError: it is damaged, or has other settings, or another process has begun anew.
         """
         entries, self._seen = self._lines(*self._seen)
-        for entry in entries:
-            self.entries[entry["folder"]] = Entry(entry["state"], entry["sha256"])
-            self.news.add(entry["folder"])
+        self.news.update(entry["folder"] for entry in entries)
 
     def _lines(self, start: int, number: int) -> tuple[list[dict[str, Any]], tuple[int, int]]:
         """The entries of whole lines from a byte on, which follows line ``number``; and the place behind the last one."""
@@ -242,7 +242,7 @@ class RunFolder:
 
 def project_into(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     items: Sequence[Item],
     checkpoints: Mapping[str, Any] | None = None,
     wait: Callable[[], object] | None = None,
@@ -283,7 +283,7 @@ def project_into(
 
 def _project_together(
     folder: RunFolder,
-    projector: Projector,
+    projector: Projector | Tuner,
     some: Sequence[Item],
     numbers: Mapping[str, int],
     checkpoints: Mapping[str, Any] | None,
@@ -315,7 +315,7 @@ def _project_together(
     next(results, None)  # removes the last checkpoint
 
 
-def _moved(callback: Callable[[int, Step], None], by: int, first: int, step: Step) -> None:
+def _moved(callback: Callable[[int, Step], object], by: int, first: int, step: Step) -> None:
     """Call a callback with a number of a target that counts from another place on."""
     callback(by + first, step)
 

@@ -62,6 +62,9 @@ class SearchBase:
     restarts = 1
     remedy = "try a lower learning rate (--lr) or lower weights in --loss"
 
+    def code(self) -> Code:
+        raise NotImplementedError
+
     def penalty(self, code: Code) -> torch.Tensor | float:
         return 0.0
 

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -18,6 +18,10 @@ from .projection import Projection
 from .samples import Samples, enlarged
 from .settings import MethodOptions
 from .z import draw
+
+
+def _no_samples() -> Samples:
+    raise ValueError("this setting has no samples of the network")
 
 
 class Setting(NamedTuple):
@@ -40,14 +44,14 @@ class Setting(NamedTuple):
     options: MethodOptions
     c: torch.Tensor | None = None
     own_class: bool = False
-    samples: Callable[[], Samples] | None = None
+    samples: Callable[[], Samples] = _no_samples
     encoder: tuple[Encoding, About] | None = None
 
 
 class Start(Protocol):
     """From the observed targets of a pass, (N, ...) in [-1, 1], and their labels (N, c_dim) or None, to N codes."""
 
-    def __call__(self, shown: torch.Tensor, c: torch.Tensor | None) -> Code: ...
+    def __call__(self, shown: torch.Tensor, c: torch.Tensor | None, /) -> Code: ...
 
 
 Init = str | os.PathLike | Code | Projection
@@ -103,13 +107,15 @@ def encoder(setting: Setting) -> Start:
 
     If no encoder was given, one that comes with this package for this network is used.
     """
-    shipped = None if setting.encoder is not None else shipped_for(setting.generator)
-    if setting.encoder is None and shipped is None:
+    if setting.encoder is not None:
+        encoding, about = setting.encoder
+    elif (shipped := shipped_for(setting.generator)) is not None:
+        encoding, about = read_encoder(shipped, setting.generator)
+    else:
         raise ProjectionError(
             "the start 'encoder' is what an encoder finds, and none was given; name its file (--encoder FILE). "
             "'stylegan-invert train-encoder' makes one"
         )
-    encoding, about = setting.encoder or read_encoder(shipped, setting.generator)
     refine = getattr(setting.options, "refine", None)
     refine = about.passes - 1 if refine is None else refine
     space = setting.space or encoding.space
@@ -201,6 +207,11 @@ def prepare(init: Init, setting: Setting) -> Start:
     if isinstance(init, str) and init in STARTS:
         return STARTS[init](setting)
     return given(init, setting)
+
+
+def one_each(init: Any, count: int) -> list[Init | None]:
+    """The starts of ``count`` targets: those of a list or tuple, or one for all."""
+    return [*init] if isinstance(init, (list, tuple)) else [init] * count
 
 
 def name_of(init: Init) -> str:

@@ -40,6 +40,7 @@ class Stopping:
 
     def rows(self) -> torch.Tensor:
         """Which rows have come to an end after the steps so far: (M,) bool. Ask if there is a rule, and after `feed`."""
+        assert self._last is not None, "there was no step yet"
         ended = torch.zeros_like(self._last, dtype=torch.bool)
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return ~ended

@@ -29,7 +29,7 @@ from stylegan_invert.network_files.provenance import Provenance, remember_tuned
 from stylegan_invert.signals import Stopped
 
 from .descent import Step
-from .loss import default_loss
+from .loss import default_loss, told_rate
 from .objective import Objective
 from .optimisers import Adam
 from .projection import Projection, render_rounded, short
@@ -203,6 +203,7 @@ class Tuner:
             self.distance, self.loss_record = default_loss(
                 projector.medium.default_loss, projector.view.seen.shape, {}, generator.device
             )
+            told_rate(self.distance, generator)
         smallest = min(projector.view.seen.shape[1:])
         if options.tune_lpips is not None and projector.reported[0]["lpips"].min_size > smallest:
             raise ProjectionError(f"tune_lpips needs LPIPS, and outputs of {smallest} pixels are too small for it")
@@ -222,7 +223,7 @@ class Tuner:
         return self.each(self.projector.project(targets, **arguments), arguments.get("callback"))
 
     def each(
-        self, projections: Iterable[Projection], callback: Callable[[int, Step], None] | None = None
+        self, projections: Iterable[Projection], callback: Callable[[int, Step], object] | None = None
     ) -> Iterator[Projection]:
         """The projections after tuning, in their order, each as soon as it is made.
 
@@ -237,7 +238,7 @@ class Tuner:
             yield from self([projection], callback, number)
 
     def __call__(
-        self, projections: Sequence[Projection], callback: Callable[[int, Step], None] | None = None, first: int = 0
+        self, projections: Sequence[Projection], callback: Callable[[int, Step], object] | None = None, first: int = 0
     ) -> list[Projection]:
         """Tune one network to all these pictures. Each result has its pivot, and the network to be saved with it.
 
@@ -270,7 +271,7 @@ class Tuner:
         return [self._result(picture, tuned, record, history[:, i]) for i, picture in enumerate(pictures)]
 
     def _descend(
-        self, network: torch.nn.Module, pictures: Sequence[_Picture], report: Callable[[Step], None]
+        self, network: torch.nn.Module, pictures: Sequence[_Picture], report: Callable[[Step], object]
     ) -> torch.Tensor:
         """Move the network's weights. Returns the distances of all pictures in each pass before their steps, (steps, N)."""
         groups = self._groups(network)
@@ -280,8 +281,8 @@ class Tuner:
         adam = Adam([{"params": group} for group in groups], lr=0.0, betas=self.schedule.betas)
         history: list[torch.Tensor] = []
         for step in range(self.steps):
-            for group, rate in zip(adam.param_groups, self.rates(step, len(groups))):
-                group["lr"] = rate
+            for settings, rate in zip(adam.param_groups, self.rates(step, len(groups))):
+                settings["lr"] = rate
             far = [not picture.near_enough() for picture in pictures]
             if not any(far):
                 break
@@ -329,7 +330,8 @@ class Tuner:
     def _file(self, network: torch.nn.Module, origin: Provenance) -> NetworkFile:
         """The network file of a tuned network. It has the discriminator of the original."""
         net = self.projector.net
-        discriminator, kept, extra = None, None, {}
+        discriminator, kept = None, None
+        extra: dict[str, Any] = {}
         if net is not None:
             kept, extra = net.training_set_kwargs, net.extra
             try:
@@ -393,6 +395,7 @@ def _left_alone(picture: _Picture, adam: Adam, step: int) -> torch.Tensor:
 
 def _in_float32(network: torch.nn.Module) -> torch.nn.Module:
     """The network with no layer that computes in half precision, where small steps of the weights would be lost."""
+    module: Any
     for module in network.modules():
         if getattr(module, "use_fp16", False):
             module.use_fp16 = False

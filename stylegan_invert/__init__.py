@@ -13,7 +13,7 @@ Importing this package does not import torch. Torch is imported when a name such
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import (
     CodeFileError,
@@ -27,7 +27,13 @@ from .errors import (
     TrainingError,
 )
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:  # what `__getattr__` imports at the first use
+    from .generator import Code
+    from .network_files.file import NetworkFile, load, save
+    from .network_files.live import adopt
+    from .projectors import Projection, project
+
+__version__ = "0.2.0"
 
 # In a checkout of the repository, ops/, projectors/ and pretrained/ lie beside this folder. This makes them importable
 # as stylegan_invert.ops and so on. An installed package has them inside this folder.
@@ -70,12 +76,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # so that a type checker knows the names above and no others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

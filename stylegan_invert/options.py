@@ -169,5 +169,5 @@ def _shown(value: Any) -> str:
     return printable(repr(value), 80)
 
 
-SEED = dict(low=0, high=2**32 - 1, whole=True)
+SEED: dict[str, Any] = dict(low=0, high=2**32 - 1, whole=True)
 """Keyword arguments of `option` for the seed of a random generator."""

@@ -6,7 +6,7 @@ origin is known, so this says which of these two groups a picture is more like, 
 Source: the recovery gap is that of Albright & McCloskey, "Source Generator Attribution via Inversion" (2019).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def judged(real: np.ndarray, generated: np.ndarray, query: np.ndarray) -> dict[s
     }
 
 
-def check_groups(groups: dict[str, Sequence[Result]]) -> None:
+def check_groups(groups: Mapping[str, Sequence[Result]]) -> None:
     """Check that the results of all groups were made in one way.
 
     Raises:

@@ -83,4 +83,5 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 def roc(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ROC curve: the shares of rows labelled False and True that are at or above each threshold, from (0, 0) to (1, 1)."""
     thresholds = np.append(np.inf, np.sort(np.unique(scores))[::-1])
-    return tuple(np.array([(scores[side] >= t).mean() for t in thresholds]) for side in (~labels, labels))
+    false, true = (np.array([(scores[side] >= t).mean() for t in thresholds]) for side in (~labels, labels))
+    return false, true

@@ -13,7 +13,7 @@ from ..projectors.projection import render_rounded
 
 
 def between(
-    generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float], space: str | None = None
+    generator: GeneratorAdapter, a: Code, b: Code, alphas: Sequence[float] | np.ndarray, space: str | None = None
 ) -> list[Code]:
     """Codes on the straight line between two codes.
 
@@ -90,6 +90,26 @@ def underlying(generator: GeneratorAdapter, code: Code) -> Code:
     return generator.convert(base_code(generator, code), code.space)
 
 
+def deeper(generator: GeneratorAdapter, code: Code, layer: str) -> Code:
+    """A code at a layer as a code at a later layer, which renders the same picture if everything passes through both layers.
+
+    Args:
+        generator: the network's adapter.
+        code: codes (N) at a layer.
+        layer: the name of a later layer.
+
+    Source: Pividori et al., section 3.1: what a layer represents, each later layer represents, too.
+    """
+    outputs: list[torch.Tensor] = []
+    handle = generator.layer_module(layer).register_forward_hook(lambda _, __, out: outputs.append(out))
+    try:
+        with torch.no_grad():
+            generator.render(code)
+    finally:
+        handle.remove()
+    return Code(FEATURES + layer, {**code.tensors, "h": outputs[-1].to(torch.float32)}, code.c)
+
+
 def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tensor]:
     """The latent whose G1(z) is nearest to a code at the first dense layer, and the rest of the code (Figure 13).
 
@@ -129,7 +149,7 @@ def dense_columns(generator: GeneratorAdapter, c: torch.Tensor | None = None) ->
 def _dense(generator: GeneratorAdapter, z: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
     """The output of the first dense layer for z (N, z_dim): (N, numbers of h) float64, on the CPU."""
     code = Code("z", {"z": z}, None if c is None else c.expand(len(z), -1))
-    return generator.convert(code, FEATURES + generator.dense).tensors["h"].flatten(1).cpu().double()
+    return generator.convert(code, FEATURES + (generator.dense or "")).tensors["h"].flatten(1).cpu().double()
 
 
 def _common(generator: GeneratorAdapter, a: str, b: str) -> str:

@@ -79,7 +79,7 @@ def command(
     known = [traits(coordinates, groups[path]) for path in (real, generated)]
     asked = [one for path in queries for one in groups[path]]
     values = np.concatenate([np.zeros([0, len(TRAITS)]), *(traits(coordinates, groups[path]) for path in queries)])
-    report = judged(*known, values)
+    report = judged(known[0], known[1], values)
     rows: list[dict[str, Any]] = [
         {"result": one.name, **dict(zip(TRAITS, map(float, row))), "drawn": drawn}
         for one, row, drawn in zip(asked, values, report.pop("drawn"))

@@ -76,9 +76,12 @@ def command(
     from ..io.direction_file import write_direction
     from ..losses.assessor import load_assessor
 
-    scorer = load_assessor(assessor, run_torchscript) if assessor is not None else None
+    scorer: Any = load_assessor(assessor, run_torchscript) if assessor is not None else None
     _, generator, c = open_generator(network, device, quiet, class_idx, z_prior, whitened=True)
-    scorer = _of_pictures(generator, pictures, quiet) if scorer is None else scorer.to(generator.device)
+    if pictures is not None:
+        scorer = _of_pictures(generator, pictures, quiet)
+    else:
+        scorer = scorer.to(generator.device)
     with counting(steps, "training", quiet) as progress:
         direction, measured = assessed(
             Coordinates(generator, c), scorer, layers_of(layers, generator), steps, seed=seed, progress=progress
@@ -99,6 +102,7 @@ def _of_pictures(generator: Any, folders: tuple[str, str], quiet: bool) -> Any:
     sets = [PictureSet(folder, generator.img_resolution, generator.img_channels) for folder in folders]
     for one in sets:
         one.check()
-    made = PictureAssessor(*map(stored_pictures, sets), generator.device)
+    plus, minus = map(stored_pictures, sets)
+    made = PictureAssessor(plus, minus, generator.device)
     say(quiet, f"the assessor tells {made.held_out_accuracy:.3f} of held-out pictures apart (guessing: 0.5)")
     return made

@@ -59,7 +59,7 @@ def command(
     from ..io.direction_file import write_direction
 
     _, generator, c = open_generator(network, device, quiet, class_idx, z_prior, whitened=True)
-    groups = [read_group(group, generator, c) for group in (plus, minus)]
-    direction, right = boundary(Coordinates(generator, c), *groups, layers_of(layers, generator), ridge)
+    more, less = (read_group(group, generator, c) for group in (plus, minus))
+    direction, right = boundary(Coordinates(generator, c), more, less, layers_of(layers, generator), ridge)
     write_direction(out, named(direction, name, out))
-    tell(f"{len(groups[0])} and {len(groups[1])} codes; accuracy on held-out codes {right:.3f} (guessing: 0.5)")
+    tell(f"{len(more)} and {len(less)} codes; accuracy on held-out codes {right:.3f} (guessing: 0.5)")

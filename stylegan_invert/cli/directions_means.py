@@ -41,6 +41,6 @@ def command(
     from ..io.direction_file import write_direction
 
     _, generator, c = open_generator(network, device, quiet, class_idx, z_prior)
-    groups = [read_group(group, generator, c) for group in (plus, minus)]
-    write_direction(out, named(difference(generator, *groups), name, out))
-    say(quiet, f"wrote {out}, from {len(groups[0])} and {len(groups[1])} codes")
+    more, less = (read_group(group, generator, c) for group in (plus, minus))
+    write_direction(out, named(difference(generator, more, less), name, out))
+    say(quiet, f"wrote {out}, from {len(more)} and {len(less)} codes")

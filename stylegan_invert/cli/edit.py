@@ -150,10 +150,10 @@ def _means(generator: Any, plus: str | None, minus: str | None, c: Any) -> list[
     from ..editing.finding import difference
     from ..editing.outputs import Move
 
-    if plus is None:
+    if plus is None or minus is None:
         return []
-    groups = [read_group(path, generator, c) for path in (plus, minus)]
-    return [Move(difference(generator, *groups, name=f"{plus} less {minus}"[:100]), 1.0)]
+    more, less = (read_group(path, generator, c) for path in (plus, minus))
+    return [Move(difference(generator, more, less, name=f"{plus} less {minus}"[:100]), 1.0)]
 
 
 def _mix(generator: Any, text: str, c: Any) -> tuple[Any, list[int]]:
@@ -161,8 +161,7 @@ def _mix(generator: Any, text: str, c: Any) -> tuple[Any, list[int]]:
     end, colon, layers = text.rpartition(":")
     if not colon or not end or end == "seed":
         raise click.UsageError(f"--mix {text}: expected CODE:LAYERS, as out/cat:coarse or seed:7:0-6.")
-    chosen = layers_of(layers, generator)
-    return code_of(generator, end, c), chosen
+    return code_of(generator, end, c), layers_of(layers, generator) or []
 
 
 def is_picture(code: str) -> bool:

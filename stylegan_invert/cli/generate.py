@@ -143,15 +143,15 @@ def command(
     ending = os.path.splitext(medium.output_file)[1]
     with torch.no_grad():
         if code is not None:
-            check_codes(code, generator, projected_w)
+            check_codes(code, generator, str(projected_w))
             names = [f"proj{i:02d}{ending}" for i in range(len(code))]
             codes = [generator.truncated(one, truncation_psi) for one in code.to(where)]
         else:
             (shape,) = generator.code_shapes("z").values()
-            z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds]
+            z = [generator.prior.of_seed(seed, [1, *shape]).to(where) for seed in seeds or []]
             # One at a time, as official code does: in a batch the last digits differ.
             codes = [generator.truncated(Code("z", {"z": one}, c), truncation_psi) for one in z]
-            names = [f"seed{seed:04d}{ending}" for seed in seeds]
+            names = [f"seed{seed:04d}{ending}" for seed in seeds or []]
         if tau is not None:
             with sampling(quiet) as progress:
                 generator = with_gaussian(generator, c, progress=progress)

@@ -33,8 +33,8 @@ class LongCommand(click.Command):
         )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
-        records = {name: record for name, record in records.items() if record is not None}
+        found = {param.name: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        records = {name: record for name, record in found.items() if record is not None}
         shown = [*self.common, "help_all", "help"]
         with formatter.section("Options"):
             formatter.write_dl([records[name] for name in records if name in shown])

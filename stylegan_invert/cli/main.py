@@ -9,7 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -22,6 +22,7 @@ DEBUG = "STYLEGAN_INVERT_DEBUG"  # the environment variable that shows where an 
 
 COMMANDS = {
     "align": "Cut faces out of photographs, as the data set FFHQ does.",
+    "app": "Open a page in the browser: project a photograph and edit it.",
     "convert": "Write a network file in another format, and compare the pictures of both.",
     "demo": "Project the shipped photograph onto the shipped network.",
     "detect": "Judge whether pictures were drawn by a network, by how well it rebuilds them.",
@@ -42,6 +43,7 @@ COMMANDS = {
     "reproduce": "Run a paper's experiments on a network.",
     "segment": "Cut pictures into segments by the network's self-attention.",
     "stats": "Fit the Gaussian of a network's V space.",
+    "switch-class": "Find a sequence of frames, and draw it again as another class.",
     "train": "Train a StyleGAN2 network.",
     "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",
 }
@@ -123,7 +125,7 @@ def _options(command: click.Command, args: list[str] | None) -> set[str]:
     """The options of the command that the arguments name."""
     for word in sys.argv[1:] if args is None else args:
         if isinstance(command, Commands) and word in command.table:
-            command = command.get_command(click.Context(command), word)
+            command = command.get_command(click.Context(command), word) or command
     return {name for param in command.params for name in param.opts}
 
 
@@ -142,7 +144,7 @@ def _out_of_memory(options: set[str], on_cpu: bool) -> str:
 
 def _show(error: click.ClickException) -> int:
     """Print what click says of wrong options; returns the exit status."""
-    error.message = printable(error.message)
+    setattr(error, "message", printable(error.message))  # noqa: B010  # click's types call it final
     text = io.StringIO()
     error.show(text)
     for line in text.getvalue().splitlines():
@@ -174,7 +176,14 @@ def _unexpected(error: Exception) -> int:
 def _printable_warnings() -> Iterator[None]:
     """A context manager in which a warning is one line without characters that do not print."""
 
-    def show(message: Warning | str, *details: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         click.echo(printable(f"Warning: {message}"), err=True)
 
     with warnings.catch_warnings():

@@ -70,7 +70,8 @@ def command(
     _, generator, c = open_generator(network, device, quiet, class_idx, z_prior)
     layers = layers_of(col_styles, generator)
     heads = [[code_of(generator, end, c) for end in ends] for ends in (rows, columns)]
-    table = mixing_table(generator, *heads, layers)
+    assert layers is not None
+    table = mixing_table(generator, heads[0], heads[1], layers)
     pictures = [[render_rounded(generator, code) for code in row] for row in table]
     down, across = ([render_rounded(generator, code) for code in codes] for codes in heads)
     blank = np.full_like(down[0], 255)

@@ -1,6 +1,7 @@
 """``python -m stylegan_invert.projector``: the flags, defaults and files of stylegan2-ada-pytorch's projector.py."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -61,7 +62,7 @@ def command(
     \b
     python -m stylegan_invert.projector --outdir=out --target=photo.png --network=ffhq
     """
-    options = {"steps": num_steps, "seed": seed, "loss": loss, "class_idx": class_idx}
+    options: dict[str, Any] = {"steps": num_steps, "seed": seed, "loss": loss, "class_idx": class_idx}
     options |= {"vgg16": vgg16, "run_torchscript": run_torchscript}
     where = pick_device(device)
     run(network, [Path(target)], [Path(outdir)], where, quiet, video=save_video, method="w", **options)

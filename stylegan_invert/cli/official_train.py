@@ -67,7 +67,7 @@ def train_of(repo: str) -> ModuleType:
     return importlib.import_module("train")
 
 
-def replace(train: ModuleType, embedding: dict[str, float]) -> None:
+def replace(train: Any, embedding: dict[str, float]) -> None:
     """Change the function of train.py through which the training loop's arguments pass, so that they name this project's classes.
 
     Processes that train.py starts for further GPUs are given these arguments, and need no change.

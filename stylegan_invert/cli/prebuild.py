@@ -29,5 +29,6 @@ def command(archs: tuple[str, ...], quiet: bool) -> None:
     if not archs and torch.cuda.is_available():
         capabilities = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
         archs = tuple(f"{major}.{minor}" for major, minor in sorted(capabilities))
-    for arch in (None, *archs):
-        say(quiet, f"{'CPU' if arch is None else f'CUDA {arch}'}: {build.build(build.Target(arch))}")
+    targets: list[str | None] = [None, *archs]
+    for target in targets:
+        say(quiet, f"{'CPU' if target is None else f'CUDA {target}'}: {build.build(build.Target(target))}")

@@ -61,7 +61,7 @@ class Batch(click.IntRange):
     def __init__(self) -> None:
         super().__init__(min=1)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
@@ -96,7 +96,7 @@ def method_options(function: Callable[..., Any]) -> Callable[..., Any]:
     fields: dict[str, dataclasses.Field] = {}
     taken: set[str] = set()
     defaults: dict[
-        str, dict[str, list[str]]
+        str, dict[str | None, list[str]]
     ] = {}  # for each field, its defaults, and the methods that have each default
     for name, method in all_methods().items():
         for field in dataclasses.fields(method.options):

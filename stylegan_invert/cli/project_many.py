@@ -85,7 +85,9 @@ def run_many(
                 f"{done}; {in_words(len(waiting), estimate(projector, waiting[0].target, of_run))}" if waiting else done
             )
         saving = {"seconds": checkpoint, "arrived": arrived}
-        look = callback if count > 1 else functools.cache(functools.partial(say, quiet, "waiting for other processes"))
+        look: Callable[..., None] = callback
+        if count == 1:
+            look = functools.cache(functools.partial(say, quiet, "waiting for other processes"))
         wait = functools.partial(look_later, look, arrived) if rank == 0 else None
         found = project_into(folder, projector, waiting, saving, wait, count, **of_run)
         for i, (item, result, error) in enumerate(found, 1):
@@ -123,7 +125,7 @@ def bar_of_all(folder: Any, total: int, finished: int, quiet: bool) -> Iterator[
         yield look
 
 
-def look_later(look: Callable[[], None], arrived: Sequence[int]) -> None:
+def look_later(look: Callable[[], object], arrived: Sequence[int]) -> None:
     """Wait a moment for the processes that work on the last targets.
 
     Args:
@@ -151,7 +153,9 @@ def settings_of(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):  # starts: a code file for each target
             value = sha256("".join(map(sha256_of_file, value)).encode())
         elif name == "observe":
-            files = [part.file for part in parse(value).parts if hasattr(part, "file")]
+            observation = parse(value)
+            parts = [] if observation is None else observation.parts
+            files = [str(part.file) for part in parts if hasattr(part, "file")]
             value = [value, *map(sha256_of_file, files)]
         elif isinstance(value, str) and os.path.isfile(value):
             value = sha256_of_file(value)

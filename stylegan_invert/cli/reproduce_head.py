@@ -15,11 +15,12 @@ def _names(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str, 
 
 def _whole(ctx: click.Context, param: click.Parameter, span: tuple[int, int | None]) -> tuple[int, int]:
     """A click callback that asks for the end of a range, because the pictures after it are those that are held out."""
-    if span[1] is None:
+    first, last = span
+    if last is None:
         raise click.BadParameter(
             "it has no end; expected FIRST:LAST, as 0:15300, and pictures after LAST to measure with"
         )
-    return span
+    return first, last
 
 
 @click.command()

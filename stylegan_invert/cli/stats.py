@@ -71,7 +71,7 @@ def command(
     stylegan-invert stats cats32 -o out/stats
     """
     from ..analysis import gaussianity
-    from ..generator import adapt, label
+    from ..generator import StyleAdapter, adapt, label
     from ..io.gaussian_file import keep_gaussian
 
     where = pick_device(device)
@@ -87,6 +87,7 @@ def command(
         c = label(generator.c_dim, index)
         with sampling(quiet) as progress:
             gaussian = keep_gaussian(generator, c, out, progress).to("cpu")
+        assert isinstance(generator, StyleAdapter)  # no other network has a Gaussian of V
         samples = gaussianity.held_out(generator, c)
         name = "" if index is None else f"class{index}"
         diagnoses[name] = gaussianity.diagnose(gaussian, samples)

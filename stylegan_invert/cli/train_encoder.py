@@ -80,9 +80,10 @@ def command(
     where = distributed.own_device(pick_device(device))
     quiet = quiet or not distributed.prints()
     on_line = {n for n in ctx.params if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    if resume is None and outdir is None:
+    folder = resume or outdir
+    if folder is None:
         raise click.UsageError("--outdir is needed, or --resume with the folder of a stopped run.")
-    if resume is None:
+    if resume is None and outdir is not None:
         check_outdir(outdir)
     elif on_line - GOING_ON:
         names = ", ".join(sorted(p.opts[0] for p in ctx.command.params if p.name in on_line - GOING_ON))
@@ -105,7 +106,7 @@ def command(
     )
     with stopping():
         newest = train_encoder(
-            generator, options, resume or outdir, data, resume=resume is not None, start=start, files=files,
+            generator, options, folder, data, resume=resume is not None, start=start, files=files,
             run_torchscript=chosen["run_torchscript"], callback=Watch(quiet), **rhythm,
         )  # fmt: skip
     say(quiet, f"wrote {newest}; sheets of reconstructions are beside it")

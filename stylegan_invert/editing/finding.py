@@ -139,7 +139,8 @@ def difference(generator: GeneratorAdapter, plus: Code, minus: Code, name: str =
         if space == "z":
             return code.tensors["z"].cpu().double().mean(dim=0)
         w = generator.styles(code).cpu().double()
-        return (inverse_leaky_relu(w, generator.v_slope()) if space == "v" else w).mean(dim=0)
+        slope = generator.v_slope()
+        return (w if slope is None else inverse_leaky_relu(w, slope)).mean(dim=0)
 
     step = mean(plus) - mean(minus)
     made = {"way": "means", "unit": "the difference of the means", "codes": [len(plus), len(minus)]}

@@ -98,9 +98,9 @@ class Claims:
                     yield taken
                     self._let_go(taken)
                 rest = others
-                if rest and wait is None:
-                    return
                 if rest:
+                    if wait is None:
+                        return
                     wait()
         finally:
             self.close()

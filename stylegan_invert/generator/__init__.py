@@ -4,7 +4,7 @@ A family is a kind of network, such as StyleGAN2 or BigGAN. An adapter wraps a n
 interface `GeneratorAdapter` that every projector uses.
 """
 
-from .adapt import adapt, check_code, label, with_prior
+from .adapt import adapt, check_code, label, one_hot, with_prior
 from .adapter import Adapter
 from .code import NOISE, Code, joined
 from .contract import FEATURES, GeneratorAdapter, base_code
@@ -35,5 +35,6 @@ __all__ = [
     "fit_gaussian",
     "joined",
     "label",
+    "one_hot",
     "with_prior",
 ]

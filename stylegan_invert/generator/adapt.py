@@ -1,6 +1,6 @@
 """Choose the adapter for a network, and check the priors, codes and classes that a user passes in."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ PROTOCOLS: tuple[tuple[type, type[StyleAdapter] | type[LatentAdapter]], ...] = (
     (SoundGenerator, SoundAdapter),
 )
 """The protocols of networks, and the adapter for each, in the order in which they are tried."""
+Given = TypeVar("Given", bound=GeneratorAdapter)
 
 
 def adapt(network: torch.nn.Module | GeneratorAdapter) -> GeneratorAdapter:
@@ -53,7 +54,7 @@ def _missing(network: object, protocol: type) -> list[str]:
     return [name for name in protocol.__annotations__ if not hasattr(network, name)]
 
 
-def with_prior(generator: GeneratorAdapter, family: str | None) -> GeneratorAdapter:
+def with_prior(generator: Given, family: str | None) -> Given:
     """The same generator with another prior, that is, another distribution of its latents z.
 
     Args:
@@ -116,12 +117,19 @@ def check_code(code: Code, generator: GeneratorAdapter, name: str) -> None:
             )
 
 
+def one_hot(c_dim: int, class_idx: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """(1, c_dim) float32, with a one for the class from 0 to c_dim - 1."""
+    c = torch.zeros([1, c_dim], device=device)
+    c[0, class_idx] = 1
+    return c
+
+
 def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
     """The one-hot label of a class, as generators take it.
 
     Args:
         c_dim: the number of classes of the network; 0 for a network without classes.
-        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes.
+        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes or with a single one.
 
     Returns:
         (1, c_dim) float32, or None for a network without classes.
@@ -133,10 +141,12 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
         if class_idx is not None:
             raise ValueError(f"class {class_idx} was given for a network without classes; leave out --class")
         return None
+    if class_idx is None and c_dim == 1:
+        return torch.ones([1, 1])
     if class_idx is None:
         raise ValueError(
             f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}"
         )
     if type(class_idx) is not int or not 0 <= class_idx < c_dim:
         raise ValueError(f"class {class_idx!r} was given; this network has the classes 0 ... {c_dim - 1}")
-    return torch.eye(c_dim)[class_idx : class_idx + 1]
+    return one_hot(c_dim, class_idx)

@@ -36,8 +36,8 @@ class Code:
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
-    def __getitem__(self, index: slice) -> "Code":
-        """The codes in a slice, as one `Code`."""
+    def __getitem__(self, index: slice | torch.Tensor) -> "Code":
+        """The codes in a slice, or of the rows (M,) that a tensor names, as one `Code`."""
         return Code(
             self.space, {k: v[index] for k, v in self.tensors.items()}, None if self.c is None else self.c[index]
         )

@@ -10,7 +10,7 @@ mapping network; see `gaussian`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 
@@ -55,10 +55,10 @@ class GeneratorAdapter(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def with_prior(self, prior: Prior) -> "GeneratorAdapter":
+    def with_prior(self, prior: Prior) -> Self:
         """This generator with another prior of z; the network is shared."""
 
-    def with_network(self, network: torch.nn.Module) -> "GeneratorAdapter":
+    def with_network(self, network: torch.nn.Module) -> Self:
         """This generator with another network in the place of its own: a copy whose `tunable` parameters may differ. The
         prior of z, and the mean, the spread and the Gaussian of W, which depend on the other parameters alone, are kept.
         """
@@ -68,7 +68,7 @@ class GeneratorAdapter(Protocol):
         of the class embedding, which give codes their meaning.
         """
 
-    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> "GeneratorAdapter":
+    def with_gaussian(self, c: torch.Tensor | None, gaussian: Gaussian) -> Self:
         """This generator with a Gaussian of V that was fitted before, for the class ``c``; the network is shared.
 
         Raises:

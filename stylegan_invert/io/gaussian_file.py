@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 import safetensors.torch
@@ -34,6 +35,9 @@ _FACTS = {
     "samples": plain.whole(2),
     "error": plain.number(0, 1e6),
 }  # each a JSON text in the header of the file
+
+
+Adapting = TypeVar("Adapting", bound=GeneratorAdapter)
 
 
 def statistics_path(generator: GeneratorAdapter, c: torch.Tensor | None = None) -> Path:
@@ -80,11 +84,11 @@ def keep_gaussian(
 
 
 def with_gaussian(
-    generator: GeneratorAdapter,
+    generator: Adapting,
     c: torch.Tensor | None = None,
     path: str | os.PathLike | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> GeneratorAdapter:
+) -> Adapting:
     """The generator with the Gaussian that `keep_gaussian` reads or fits. The arguments are the same."""
     if path is None and generator.has_gaussian(c):
         return generator

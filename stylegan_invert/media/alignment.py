@@ -185,7 +185,8 @@ def placement(quad: np.ndarray, size: tuple[int, int], resolution: int) -> Place
     right, bottom = (max(min(int(n), m), 1) for n, m in zip(high, (w, h)))
     pad = (max(-int(low[0]), 0), max(-int(low[1]), 0), max(int(high[0]) - w, 0), max(int(high[1]) - h, 0))
     outside = max(pad) > border - 4
-    pad = tuple(max(n, round(0.3 * side)) for n in pad) if outside else (0, 0, 0, 0)
+    a, b, c, d = (max(n, round(0.3 * side)) if outside else 0 for n in pad)
+    pad = (a, b, c, d)
     corners = quad - (left, top) + pad[:2] + 0.5
     return Placement((w, h), (left, top, right, bottom), pad, corners, side)
 
@@ -215,13 +216,17 @@ def crop(
     place = placement(quad, picture.size, resolution)
     transform_size = min(SAMPLES * resolution, TRANSFORM) if transform_size is None else transform_size
     if place.shrunk != picture.size:
-        picture = picture.resize(place.shrunk, PIL.Image.LANCZOS)
+        picture = picture.resize(place.shrunk, PIL.Image.Resampling.LANCZOS)
     picture = picture.crop(place.box)
     if any(place.pad):
         picture = _padded(picture, place)
     size, data = (transform_size, transform_size), tuple(place.corners.flatten())
-    picture = picture.transform(size, PIL.Image.Transform.QUAD, data, PIL.Image.BILINEAR)
-    return picture.resize((resolution, resolution), PIL.Image.LANCZOS) if resolution < transform_size else picture
+    picture = picture.transform(size, PIL.Image.Transform.QUAD, data, PIL.Image.Resampling.BILINEAR)
+    return (
+        picture.resize((resolution, resolution), PIL.Image.Resampling.LANCZOS)
+        if resolution < transform_size
+        else picture
+    )
 
 
 def _padded(picture: PIL.Image.Image, place: Placement) -> PIL.Image.Image:
@@ -293,8 +298,8 @@ def read_aligned(
         raise ImageFileError(
             f"a network with {channels} channels; pictures can be made for 1 (grey), 3 (RGB) or 4 (RGBA)"
         )
-    name = os.fspath(path) if name is None else name
-    with contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name) as file:
+    name = str(path) if name is None else name
+    with opened(path, PICTURE, name) if isinstance(path, (str, os.PathLike)) else contextlib.nullcontext(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         upright = read_upright(file, resolution, MODES[channels], background, name)
@@ -365,7 +370,7 @@ def paste(
     side = float(np.hypot(*(corners[3] - corners[0])))
     face = edited.convert("L" if photograph.mode == "L" else "RGB")
     if 2 * side < face.width:  # sampling does not average over what it leaves out
-        face = face.resize((max(1, round(2 * side)),) * 2, PIL.Image.LANCZOS)
+        face = face.resize((max(1, round(2 * side)),) * 2, PIL.Image.Resampling.LANCZOS)
     to_face = np.linalg.inv(np.stack([corners[3] - corners[0], corners[1] - corners[0]], axis=1))
     start = -to_face @ corners[0]
     left, top = map(int, np.clip(np.floor(corners.min(axis=0)), 0, photograph.size))
@@ -388,7 +393,7 @@ def paste(
         before = photograph.crop(box)
         moved = start + to_face @ (left, first)
         data = [face.width * n for i in (0, 1) for n in (*to_face[i], moved[i])]
-        after = face.transform(before.size, PIL.Image.Transform.AFFINE, data, PIL.Image.BICUBIC)
+        after = face.transform(before.size, PIL.Image.Transform.AFFINE, data, PIL.Image.Resampling.BICUBIC)
         result.paste(_mixed(before, after, weight), box)
     return result
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
+from typing import Any
 
 import PIL.Image
 
@@ -134,7 +135,8 @@ def _opened(file: BufferedIOBase, name: str) -> PIL.Image.Image:
             raise ImageFileError(f"{name}: {NO_HEIF}")
         if format_ not in PIL.Image.OPEN:
             PIL.Image.init()
-        factory, accepts = PIL.Image.OPEN.get(format_, (None, None))
+        decoder: Any = PIL.Image.OPEN.get(format_, (None, None))
+        factory, accepts = decoder
         accepted = factory is not None and accepts(head)
         if isinstance(accepted, str):  # the reason why this Pillow lacks the decoder
             raise ImageFileError(f"{name}: {printable(accepted, 200)}")
@@ -146,7 +148,7 @@ def _opened(file: BufferedIOBase, name: str) -> PIL.Image.Image:
 def _within_limits(picture: PIL.Image.Image, file: BufferedIOBase, name: str, wanted: int) -> int:
     """Refuse a picture whose decoding takes too much; the number by which its sides are divided in decoding."""
     width, height = picture.size
-    most = FORMATS["JPEG" if picture.format == "MPO" else picture.format].most
+    most = FORMATS["JPEG" if picture.format == "MPO" else picture.format or ""].most
     divided = 1
     progressive = "progressive" in picture.info or "progression" in picture.info
     if picture.format in ("JPEG", "MPO"):
@@ -162,7 +164,7 @@ def _within_limits(picture: PIL.Image.Image, file: BufferedIOBase, name: str, wa
     if divided > 1:
         picture.draft(None, (width // divided, height // divided))
     if picture.format == "TIFF":
-        tile = [picture.tag_v2.get(tag, 1) for tag in (322, 323)]  # TileWidth, TileLength
+        tile = [getattr(picture, "tag_v2", {}).get(tag, 1) for tag in (322, 323)]  # TileWidth, TileLength
         if not all(isinstance(n, int) for n in tile) or tile[0] * tile[1] > most:
             raise ImageFileError(f"{name}: its tiles have {tile} pixels; save it again without tiles")
     return divided

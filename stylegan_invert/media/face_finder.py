@@ -58,7 +58,7 @@ class FaceFinder:
         """
         upright = read_upright(path, LOOKED_AT, "RGB", name=name)
         shrunk = upright.picture.copy()
-        shrunk.thumbnail((LOOKED_AT, LOOKED_AT), PIL.Image.LANCZOS)
+        shrunk.thumbnail((LOOKED_AT, LOOKED_AT), PIL.Image.Resampling.LANCZOS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where there is no face
             found = self.network.get_landmarks_from_image(np.asarray(shrunk)) or []

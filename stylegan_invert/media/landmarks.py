@@ -64,8 +64,8 @@ class Landmarks:
     def __init__(self, file: str | os.PathLike, faces: Face | dict[str, Face]):
         self.file = printable(os.fspath(file), 300)
         self.single = isinstance(faces, Face)
-        self._faces: dict[tuple[str, ...], Face] = {(): faces} if self.single else {}
-        for name, face in {} if self.single else faces.items():
+        self._faces: dict[tuple[str, ...], Face] = {(): faces} if isinstance(faces, Face) else {}
+        for name, face in {}.items() if isinstance(faces, Face) else faces.items():
             parts = _parts(name)
             if not parts or parts in self._faces:
                 why = "is a name twice, if folders are written in one way" if parts else "is no name of a file"

@@ -38,7 +38,7 @@ class Medium(Protocol):
         shape: the shape of one output, without a batch axis.
     """
 
-    reading: ClassVar[type]
+    reading: ClassVar[type[Any]]
     suffixes: ClassVar[frozenset[str]]
     facts: ClassVar[tuple[str, ...]]
     target_file: ClassVar[str]
@@ -49,6 +49,8 @@ class Medium(Protocol):
     composed_file: ClassVar[str]
     default_loss: ClassVar[str]
     shape: tuple[int, ...]
+
+    def __init__(self, shape: tuple[int, ...], **facts: Any): ...
 
     @classmethod
     def check_file(cls, target: Any, options: Any) -> None:
@@ -129,7 +131,7 @@ class Medium(Protocol):
         """The distances in which a result is reported, by name, and further facts about them for its record."""
 
 
-MEDIA: dict[str, type] = {"picture": Pictures, "sound": Sounds}
+MEDIA: dict[str, type[Medium]] = {"picture": Pictures, "sound": Sounds}
 """The media by the name that a generator has in its attribute ``medium``."""
 
 
@@ -138,7 +140,7 @@ def medium_of(generator: GeneratorAdapter) -> Medium:
     return MEDIA[generator.medium](generator.output_shape, **generator.medium_facts)
 
 
-def medium_of_file(target: Any) -> type:
+def medium_of_file(target: Any) -> type[Medium]:
     """The class of the medium that a file belongs to by the ending of its name; that of pictures if none has it."""
     suffix = os.path.splitext(str(target))[1].lower()
     return next((medium for medium in MEDIA.values() if suffix in medium.suffixes), Pictures)

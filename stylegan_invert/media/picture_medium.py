@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,12 +25,16 @@ class Pictures:
         shape: (C, R, R): the number of channels, and the side in pixels twice.
     """
 
-    reading = PictureReading
-    suffixes = SUFFIXES
-    facts = ()
-    target_file, output_file, steps_file, sequence_file = "target.png", "proj.png", "proj.mp4", "interpolation.mp4"
-    truth_file, composed_file = "truth.png", "composed.png"
-    default_loss = DEFAULT_LOSS
+    reading: ClassVar[type[Any]] = PictureReading
+    suffixes: ClassVar[frozenset[str]] = SUFFIXES
+    facts: ClassVar[tuple[str, ...]] = ()
+    target_file: ClassVar[str] = "target.png"
+    output_file: ClassVar[str] = "proj.png"
+    steps_file: ClassVar[str] = "proj.mp4"
+    sequence_file: ClassVar[str] = "interpolation.mp4"
+    truth_file: ClassVar[str] = "truth.png"
+    composed_file: ClassVar[str] = "composed.png"
+    default_loss: ClassVar[str] = DEFAULT_LOSS
 
     def __init__(self, shape: tuple[int, ...]):
         self.shape = tuple(shape)
@@ -53,9 +57,9 @@ class Pictures:
             shape = (self.shape[1], self.shape[0])
             if options.align is not None:
                 face = options.landmarks.of(str(target))
-                pixels, fitted = read_aligned(source, face, *shape, options.background, name)
-            else:
-                pixels, fitted = read_picture(source, *shape, options.fit, options.background, name)
+                pixels, aligned = read_aligned(source, face, *shape, options.background, name)
+                return pixels, aligned.as_dict()
+            pixels, fitted = read_picture(source, *shape, options.fit, options.background, name)
             return pixels, fitted.as_dict()
         pixels = target.detach().cpu().numpy() if isinstance(target, torch.Tensor) else np.asarray(target)
         if pixels.shape != self.shape or pixels.dtype != np.uint8:

@@ -161,8 +161,8 @@ class PictureSet:
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             labels = self.labels[np.array(indices) % len(self.names)]
-            tensors = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
-            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
+            images, c = torch.from_numpy(self.pictures(indices)), torch.from_numpy(labels)
+            return (images.pin_memory(), c.pin_memory()) if pinned else (images, c)
 
         threads, ahead = (1, 1) if self._pixels is not None else (_threads(), 4 * _threads())
         return shuffled_batches(load, len(self), batch, seed, start, rows, threads, ahead)
@@ -229,7 +229,9 @@ def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists
     """
     place = f"{path}: {LABELS}"
     if not exists:
-        raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
+        raise TrainingError(
+            f"{place} is missing; labels are read from it. Without them, leave out --cond (or give --class to a study)"
+        )
     if archive is None:
         text = read_bytes(os.path.join(path, LABELS), LABELS_FILE, place)
     else:

@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from io import BufferedIOBase
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
@@ -20,8 +21,8 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name for pictures of 8 bits wi
 FITS = ("crop", "pad")
 BAND = 2**20  # pixels that are converted at once
 PADDED_SIDE = 2**13  # pixels; the square of this side takes 268 MB
+N = TypeVar("N", int, float)
 TURNS = {
-    1: None,
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -109,9 +110,10 @@ def read_picture(
     else:
         s = min(w, h)
         box = ((w - s) // 2, (h - s) // 2, (w + s) // 2, (h + s) // 2)
-        square = square.resize((resolution, resolution), PIL.Image.LANCZOS)
+        square = square.resize((resolution, resolution), PIL.Image.Resampling.LANCZOS)
     filled = upright.filled or (fit == "pad" and w != h)
-    size, box = upright.stored_size, tuple(n * upright.divided for n in box)
+    size = upright.stored_size
+    box = (box[0] * upright.divided, box[1] * upright.divided, box[2] * upright.divided, box[3] * upright.divided)
     fitted = Fitted(
         upright.name, size, upright.mode, upright.turned, background if filled else None, fit, box, resolution
     )
@@ -170,8 +172,8 @@ def read_upright(
         ImageFileError: the picture is missing, damaged, too large, or of a kind that cannot be used.
     """
     colour = colour_of(background)
-    name = os.fspath(path) if name is None else printable(name, 300)
-    stream = contextlib.nullcontext(path) if hasattr(path, "read") else opened(path, PICTURE, name)
+    name = str(path) if name is None else printable(name, 300)
+    stream = opened(path, PICTURE, name) if isinstance(path, (str, os.PathLike)) else contextlib.nullcontext(path)
     with stream as file, decoded(file, name, wanted) as (picture, divided):
         orientation = picture.getexif().get(0x0112, 1)
         orientation = orientation if orientation in TURNS else 1
@@ -266,11 +268,15 @@ def _padded(picture: PIL.Image.Image, resolution: int, colour: tuple[int, ...]) 
         picture, padding = picture.convert("RGBa"), padding.convert("RGBa")
     w, h = picture.size
     if w < h <= PADDED_SIDE:  # along the rows first, as Pillow does; a larger picture takes less memory the other way
-        picture = _with_padding(picture, 0, resolution, padding).resize((resolution, resolution), PIL.Image.LANCZOS)
+        picture = _with_padding(picture, 0, resolution, padding).resize(
+            (resolution, resolution), PIL.Image.Resampling.LANCZOS
+        )
     else:
         long = 0 if w > h else 1
         size = (resolution, h) if w > h else (w, resolution)
-        picture = _with_padding(picture.resize(size, PIL.Image.LANCZOS), 1 - long, resolution, padding, max(w, h))
+        picture = _with_padding(
+            picture.resize(size, PIL.Image.Resampling.LANCZOS), 1 - long, resolution, padding, max(w, h)
+        )
     return picture.convert(mode)
 
 
@@ -297,14 +303,14 @@ def _with_padding(
     last = min(resolution, math.ceil((start + size[axis] + reach) / scale))
     low, high = max(0, math.floor(first * scale - reach)), min(side, math.ceil(last * scale + reach))
 
-    def along(across: int, value: int) -> tuple[int, int]:
+    def along(across: N, value: N) -> tuple[N, N]:
         return (value, across) if axis == 0 else (across, value)
 
     across = size[1 - axis]
     canvas = padding.resize(along(across, high - low))
     canvas.paste(picture, along(0, start - low))
-    box = (*along(0, first * scale - low), *along(across, last * scale - low))
-    part = canvas.resize(along(across, last - first), PIL.Image.LANCZOS, box=box)
+    box = (*along(0.0, first * scale - low), *along(float(across), last * scale - low))
+    part = canvas.resize(along(across, last - first), PIL.Image.Resampling.LANCZOS, box=box)
     result = padding.resize(along(across, resolution))
     result.paste(part, along(0, first))
     return result

@@ -50,6 +50,8 @@ class PictureReading:
         """The landmarks in ``align``, read at the first use."""
         from .landmarks import read_landmarks
 
+        if self.align is None:
+            raise ValueError("no landmarks were named (align)")
         return read_landmarks(self.align)
 
     def check(self, targets: Sequence[Any]) -> None:

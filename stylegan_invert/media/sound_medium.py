@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,12 +33,16 @@ class Sounds:
         SoundFileError: no sound has such a shape or rate.
     """
 
-    reading = SoundReading
-    suffixes = SUFFIXES
-    facts = ("sample_rate",)
-    target_file, output_file, steps_file, sequence_file = "target.wav", "proj.wav", "proj.mp4", "interpolation.wav"
-    truth_file, composed_file = "truth.wav", "composed.wav"
-    default_loss = DEFAULT_SOUND_LOSS
+    reading: ClassVar[type[Any]] = SoundReading
+    suffixes: ClassVar[frozenset[str]] = SUFFIXES
+    facts: ClassVar[tuple[str, ...]] = ("sample_rate",)
+    target_file: ClassVar[str] = "target.wav"
+    output_file: ClassVar[str] = "proj.wav"
+    steps_file: ClassVar[str] = "proj.mp4"
+    sequence_file: ClassVar[str] = "interpolation.wav"
+    truth_file: ClassVar[str] = "truth.wav"
+    composed_file: ClassVar[str] = "composed.wav"
+    default_loss: ClassVar[str] = DEFAULT_SOUND_LOSS
 
     def __init__(self, shape: tuple[int, ...], sample_rate: int):
         self.shape, self.sample_rate = tuple(shape), sample_rate

@@ -146,8 +146,8 @@ class SoundSet:
         """
 
         def load(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            tensors = torch.from_numpy(self.sounds(indices)), torch.from_numpy(self.labels[np.array(indices)])
-            return tuple(t.pin_memory() for t in tensors) if pinned else tensors
+            sounds, c = torch.from_numpy(self.sounds(indices)), torch.from_numpy(self.labels[np.array(indices)])
+            return (sounds.pin_memory(), c.pin_memory()) if pinned else (sounds, c)
 
         return shuffled_batches(load, len(self), batch, seed, start, rows)
 

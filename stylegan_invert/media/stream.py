@@ -1,7 +1,7 @@
 """Shuffled batches of a set without end, read ahead by other threads."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -45,7 +45,8 @@ def shuffled_batches(
         return int(order[epoch][place])
 
     with ThreadPoolExecutor(threads) as pool:
-        waiting, k = [], start
+        waiting: list[Future] = []
+        k = start
         while True:
             while len(waiting) <= ahead:
                 waiting.append(pool.submit(load, [index(k + i) for i in rows or range(batch)]))

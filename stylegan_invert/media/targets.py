@@ -3,7 +3,7 @@
 import glob
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
@@ -56,7 +56,7 @@ class ZipPicture:
         return io.BytesIO(self.read())
 
 
-def contents(target: "Path | ZipPicture") -> bytearray:
+def contents(target: "str | os.PathLike | ZipPicture") -> bytearray:
     """The bytes of a target's file.
 
     Raises:
@@ -83,7 +83,7 @@ def find_targets(targets: list[str], say: Callable[[str], object] | None = None)
     for target in targets:
         path = Path(os.path.expanduser(target))
         if path.is_dir():
-            files = _of_folder(path, target, say)
+            files: Sequence[Path | ZipPicture] = _of_folder(path, target, say)
         elif not path.exists() and glob.has_magic(target):
             files = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
             if not files:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from typing import IO
 
 import numpy as np
 
@@ -28,7 +29,8 @@ def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 
     """
     import imageio_ffmpeg
 
-    process = None
+    process: subprocess.Popen[bytes] | None = None
+    stdin: IO[bytes] | None = None
     with atomic(path) as temporary, tempfile.TemporaryFile() as log:
         try:
             for frame in frames:
@@ -42,8 +44,12 @@ def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 
                     command = [imageio_ffmpeg.get_ffmpeg_exe(), *source.split(), *result.split(), str(temporary)]
                     # In a session of its own ffmpeg does not receive Ctrl-C, which this process handles.
                     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
-                process.stdin.write(np.ascontiguousarray(frame.transpose(1, 2, 0)).data)
-            process.stdin.close()
+                    stdin = process.stdin
+                assert stdin is not None
+                stdin.write(np.ascontiguousarray(frame.transpose(1, 2, 0)).data)
+            if process is None or stdin is None:
+                raise OSError(f"{path}: a video needs at least one picture")
+            stdin.close()
             failed = process.wait() != 0
         except BrokenPipeError:
             failed = True
@@ -52,8 +58,9 @@ def write_mp4(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: int = 
                 if process.poll() is None:
                     process.kill()
                     process.wait()
+            if stdin is not None:
                 with contextlib.suppress(BrokenPipeError):
-                    process.stdin.close()
+                    stdin.close()
         if failed:
             log.seek(0)
             words = log.read().decode(errors="replace").strip().splitlines()

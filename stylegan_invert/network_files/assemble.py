@@ -158,7 +158,7 @@ def assemble(
     for name, source in sources.items():
         floats = expected[name].dtype.is_floating_point
         where = _at(place, next(iter(source.inputs), name))
-        inputs = [record for record, _ in source.inputs.values()]
+        inputs = [record for record, _ in source.inputs.values() if record is not None]  # `compare` refuses None
         budget.spend(where, max(expected[name].nbytes, 4 * sum(map(_numel, inputs)) if floats else 0))
         same = source.is_view or source.make is unchanged
         value = source.make(*(_tensor(record, floats, same) for record in inputs)).to(device).contiguous()
@@ -206,7 +206,7 @@ def _compare_source(name: str, source: Source, expected: torch.Tensor, file: obj
     for key, (record, shape) in source.inputs.items():
         compare(record, shape, expected, file, _at(place, name if shape is None else key), misfit)
     if any(shape is None for _, shape in source.inputs.values()):
-        shapes = [tuple(record.shape) for record, _ in source.inputs.values()]
+        shapes = [tuple(record.shape) for record, _ in source.inputs.values() if record is not None]
         try:
             fits = source.make(*(torch.empty(shape, device="meta") for shape in shapes)).shape == expected.shape
         except (RuntimeError, IndexError, ValueError, TypeError):  # fewer dimensions than the change of layout needs

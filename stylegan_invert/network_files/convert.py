@@ -4,13 +4,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..files.writing import atomic
-from ..generator import Code, adapt, label
+from ..generator import Code, adapt, one_hot
 from ..networks.wavegan import WaveGANGenerator
 from . import file as network_file
 from . import safetensors_file as network_safetensors
@@ -128,16 +128,18 @@ def compare(a: NetworkFile, b: NetworkFile) -> Iterator[Difference]:
     """
     pictures = None
     for role in ("G_ema", "G"):
-        if a[role] is None or b[role] is None or (role == "G" and a[role] is a["G_ema"] and b[role] is b["G_ema"]):
+        mine, theirs = a[role], b[role]
+        if mine is None or theirs is None or (role == "G" and mine is a["G_ema"] and theirs is b["G_ema"]):
             continue
-        ours, others = _pictures(a[role]), _pictures(b[role])
+        ours, others = _pictures(mine), _pictures(theirs)
         pictures = ours if pictures is None else pictures
         both = min(len(ours), len(others))  # one may have a mean w that the other lacks
         yield _difference(role, ours[:both], others[:both])
-    if a["D"] is not None and b["D"] is not None and pictures is not None:
-        c = _labels(a["D"].c_dim)
+    discriminators: list[Any] = [net["D"] for net in (a, b) if net["D"] is not None]
+    if len(discriminators) == 2 and pictures is not None:
+        c = _labels(discriminators[0].c_dim)
         with torch.no_grad():
-            yield _difference("D", *(net["D"](pictures[:SEEDS], *([] if c is None else [c])) for net in (a, b)))
+            yield _difference("D", *(D(pictures[:SEEDS], *([] if c is None else [c])) for D in discriminators))
 
 
 def _difference(role: str, a: torch.Tensor, b: torch.Tensor) -> Difference:
@@ -146,7 +148,7 @@ def _difference(role: str, a: torch.Tensor, b: torch.Tensor) -> Difference:
 
 
 def _labels(c_dim: int) -> torch.Tensor | None:
-    return None if c_dim == 0 else torch.cat([label(c_dim, seed % c_dim) for seed in range(SEEDS)])
+    return None if c_dim == 0 else torch.cat([one_hot(c_dim, seed % c_dim) for seed in range(SEEDS)])
 
 
 def _pictures(network: torch.nn.Module) -> torch.Tensor:

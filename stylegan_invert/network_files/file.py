@@ -16,6 +16,7 @@ from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
 from ..files.safetensors_file import is_safetensors
 from ..files.tensors import TensorRecord, tensor_call
+from ..files.tf_checkpoint import data_path, index_path, read_variables
 from ..files.writing import atomic, sha256
 from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
@@ -27,7 +28,7 @@ from .machine.containers import read_records
 from .machine.persistence import CLASS_OF_ROLE, NO_DISCRIMINATOR, ROLES, module_call, persistent_call
 from .sources import beside as beside_source
 from .sources import downloaded, resolve, shown
-from .table import Family, Unbuilt
+from .table import Family, Folder, Unbuilt
 
 EXTRA_KEY = "stylegan_invert"
 TUNED_FROM = "tuned_from"  # the name among `NetworkFile.extra` of `NetworkFile.tuned_from`, as bytes
@@ -89,7 +90,8 @@ class NetworkFile:
                 if self._networks[same] is unbuilt:
                     self._networks[same] = value
             if key != "D" and not normalize_z(self.extra):
-                value.mapping.normalize_z, value.mapping.uniform_z = False, uniform_z(self.extra)
+                mapping: Any = value.mapping
+                mapping.normalize_z, mapping.uniform_z = False, uniform_z(self.extra)
             _check_finite(value, self.file)
             provenance.remember(value, self.file, self.sha256, self.tuned_from if key != "D" else None)
         return value
@@ -101,7 +103,10 @@ class NetworkFile:
 
     @property
     def G(self) -> torch.nn.Module:
-        return self["G_ema"]
+        G = self["G_ema"]
+        if G is None:
+            raise NetworkFileError(self.file, "", "it holds no generator")
+        return G
 
     @property
     def D(self) -> torch.nn.Module | None:
@@ -130,7 +135,8 @@ class NetworkFile:
             NetworkFileError: the file's tensors for it do not fit.
         """
         if self._direction is None and "direction" in self.extra:
-            G, D = self.G, self["D"]
+            D = self["D"]
+            G: Any = self.G  # a StyleGAN, which has a mapping network
             with downloaded(self._source):
                 prior = getattr(G, "z_prior", "normal")
                 self._direction = read_direction(self.extra, D, G.z_dim, normalizes_z(G), self.file, prior)
@@ -140,9 +146,12 @@ class NetworkFile:
     def info(self) -> dict[str, Any]:
         """What `stylegan-invert inspect` prints."""
         d = self._networks["D"]
-        unknown = isinstance(d, Unbuilt) and not d.known
-        d = None if unknown else self.D
-        kind = self._networks["D"].kind if unknown else type(d).__name__ if d is not None else None
+        kind: str | None
+        if isinstance(d, Unbuilt) and not d.known:
+            kind, d = d.kind, None
+        else:
+            d = self.D
+            kind = type(d).__name__ if d is not None else None
         return {
             "file": self.file,
             "sha256": self.sha256,
@@ -180,6 +189,8 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     - a folder of pytorch-pretrained-BigGAN;
     - a checkpoint of rosinality's stylegan2-pytorch, or of pSp and projects that build on it, whose decoder is read;
     - a state dict of a DCGAN;
+    - a WaveGAN: a checkpoint of TensorFlow (its .index file, or the name without that ending), of its PyTorch port, or an .npz
+      file of the variables;
     - a safetensors file of this package.
 
     Args:
@@ -194,9 +205,13 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         DownloadError: the URL or the file of the Hub cannot be had.
     """
     folders = [family.folder for family in table.FAMILIES if family.folder is not None]
-    name, path = shown(source), resolve(source, [(folder.settings, folder.weights) for folder in folders])
+    index = index_path(source)
+    path = resolve(index or source, [(folder.settings, folder.weights) for folder in folders])
+    name = shown(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
+    if index is not None:
+        return _from_checkpoint(path, name, assume or {})
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     named = {kind: beside_source(source, p) for files in companions for kind, p in files.items()}
     beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in named.items() if p.is_file()}
@@ -282,29 +297,46 @@ def from_bytes(
 
 def _from_folder(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
     """The generator of a folder that holds the two files of one of the families."""
-    families = [family for family in table.FAMILIES if family.folder is not None]
-    for family in families:
-        if all((path / file).is_file() for file in (family.folder.settings, family.folder.weights)):
-            return _of_folder(family, path, name, given)
-    pairs = " or ".join(f"{family.folder.settings} and {family.folder.weights}" for family in families)
+    folders = [(family, family.folder) for family in table.FAMILIES if family.folder is not None]
+    for family, folder in folders:
+        if all((path / file).is_file() for file in (folder.settings, folder.weights)):
+            return _of_folder(family, folder, path, name, given)
+    pairs = " or ".join(f"{folder.settings} and {folder.weights}" for _, folder in folders)
     raise NetworkFileError(name, "", f"it is a directory; expected a network file, or a folder with {pairs}")
 
 
-def _of_folder(family: Family, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
-    settings, weights = path / family.folder.settings, path / family.folder.weights
+def _of_folder(family: Family, folder: Folder, path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    settings, weights = path / folder.settings, path / folder.weights
     text = read_bytes(settings, NETWORK_SETTINGS)
     try:
         config = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         config = None
-    if not family.folder.accepts(config):
+    if not folder.accepts(config):
         raise NetworkFileError(str(settings), "", f"it is not a configuration of {family.name}")
     assumed = table.assumptions(family.assumed, given, name)
     view = memoryview(_bytes(weights, str(weights)))
     root = read_records(view, str(weights))
     tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
-    G = family.folder.build(config, tensors, str(weights), Budget(str(weights), 2 * len(view)), assumed)
+    G = folder.build(config, tensors, str(weights), Budget(str(weights), 2 * len(view)), assumed)
     return NetworkFile({"G_ema": G}, name, sha256(view), assumed=table.in_words(assumed))
+
+
+def _from_checkpoint(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    """The networks of a checkpoint of TensorFlow. Its hash is that of its files one after another."""
+    parts = [read_bytes(path, NETWORK_SETTINGS, name)]
+
+    def shard(number: int, count: int) -> memoryview:
+        there = data_path(path, number, count)
+        parts.append(read_bytes(there, NETWORK, str(there)))
+        return memoryview(parts[-1])
+
+    root = read_variables(parts[0], name, shard)
+    budget = Budget(name, 2 * sum(map(len, parts)))
+    networks, assumed = table.of_tensors(root, name, given, budget, {})
+    if not networks:
+        raise NetworkFileError(name, "", unknown.in_words(root))
+    return NetworkFile(networks, name, sha256(b"".join(parts)), assumed=assumed)
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:
@@ -329,7 +361,8 @@ def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Map
         raise TypeError(f"a {type(net).__name__} cannot be saved; expected the result of load, or its generator net.G")
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a directory; expected a file name", str(path))
-    g, d, g_ema = (net[key] for key in ROLES)
+    networks: list[Any] = [net[key] for key in ROLES]  # StyleGANs, as `check_official` sees to
+    g, d, g_ema = networks
     sources = _official_sources()
     check_official(net)
     extra = {**net.extra, **(extra or {})}

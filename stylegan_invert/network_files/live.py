@@ -105,11 +105,13 @@ def adopt(
         built["G"] = _build(G, "G", given)
     if D is not None and not isinstance(D, DISCRIMINATORS):
         built["D"] = _build(D, "D", given)
-    networks = {"G": G, "D": D, **{role: one.network for role, one in built.items()}}
+    own = {role: one.network for role, one in built.items()}
+    generator = own.get("G", G)
+    networks = {"G": generator, "D": own.get("D", D)}
     if not built:
         assumptions({}, given, _file(G))
-        return NetworkFile({**networks, "G_ema": G})
-    difference = _check(networks["G"], built) if check else None
+        return NetworkFile({**networks, "G_ema": generator})
+    difference = _check(generator, built) if check else None
     shared: list[str] = []
     copied: list[str] = []
     for role, one in built.items():
@@ -156,7 +158,7 @@ def _recognised(module: torch.nn.Module, role: str) -> tuple[Family, Live]:
     near = [(len(live.marks - names) / len(live.marks), live.what, sorted(live.marks - names)) for _, live in known]
     share, what, missing = min(near)
     if role == "G" and share > 0.5:  # it has little of any of them; every generator can have this one's attributes
-        protocol, missing = lacking(module)
+        protocol, missing = lacking(module) or ("", [])
         what = f"the protocol {protocol} of this package"
     raise TypeError(
         f"no way to use a {type(module).__module__}.{type(module).__qualname__} in memory as the {NAMES[role]}; the "
@@ -184,7 +186,7 @@ def _address(value: torch.Tensor) -> int:
 # The comparison
 
 
-def _check(G: torch.nn.Module, built: Mapping[str, _Built]) -> float:
+def _check(G: Any, built: Mapping[str, _Built]) -> float:
     """Compare what networks and modules compute from one seed.
 
     Returns:

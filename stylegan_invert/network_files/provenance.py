@@ -55,7 +55,7 @@ def fingerprint(network: torch.nn.Module) -> Fingerprint:
 
 def _checksum(value: torch.Tensor) -> int:
     numbers = value.detach().cpu().contiguous().flatten()
-    return zlib.crc32(numbers.view(torch.uint8).numpy()) if len(numbers) else 0
+    return zlib.crc32(numbers.view(torch.uint8).numpy().data) if len(numbers) else 0
 
 
 def remember(network: torch.nn.Module, file: str | None, sha256: str | None, tuned_from: str | None = None) -> None:
@@ -91,9 +91,9 @@ def provenance_of(network: object) -> Provenance:
 
     Moving a network to another device does not count as a change; another number type does.
     """
-    origin = _origins.get(network) if isinstance(network, torch.nn.Module) else None
-    if origin is None:
+    if not isinstance(network, torch.nn.Module) or network not in _origins:
         return Provenance()
+    origin = _origins[network]
     of_no_file = origin.sha256 is None and origin.tuned_from is not None  # tuned in this process
     changed = of_no_file or (origin.fingerprint is not None and fingerprint(network) != origin.fingerprint)
     return Provenance(origin.file, None if changed else origin.sha256, changed, origin.tuned_from)

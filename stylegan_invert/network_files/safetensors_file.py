@@ -117,7 +117,7 @@ def _description(network: torch.nn.Module, role: str) -> dict[str, Any]:
     return {"class": name, "family": family, "kwargs": kwargs, "attributes": attributes}
 
 
-def _arguments(network: torch.nn.Module) -> dict[str, Any]:
+def _arguments(network: Any) -> dict[str, Any]:
     """The arguments of the constructor by name, also those that were passed by position."""
     signature = inspect.signature(type(network))
     arguments = dict(signature.bind(*getattr(network, "init_args", ()), **network.init_kwargs).arguments)
@@ -226,6 +226,7 @@ def _build(
         raise NetworkFileError(file, role, f"it is of class {show(name)}; expected one of {', '.join(CLASSES)}")
     known = CLASSES[name]
     _check(kwargs, known.checks, file, f"{role}: kwargs")
+    assert isinstance(kwargs, dict)
     with _at_most(8 * len(records) + 100), constructing(file, role):
         network = known.cls(**kwargs)
     _set_attributes(network, attributes, file, role)

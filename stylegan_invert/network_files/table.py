@@ -88,6 +88,10 @@ def _of_tensors(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn
     return lambda module, file, place, budget, assumed: build(place, live_tensors(module), file, budget, assumed)
 
 
+def _of_folders(*_: Any) -> torch.nn.Module:
+    raise NotImplementedError("the networks of this family are folders, see `Folder.build`")
+
+
 class Family(NamedTuple):
     """How the networks of one family are found in files and built.
 
@@ -113,7 +117,7 @@ class Family(NamedTuple):
     """
 
     name: str
-    build: Callable[..., torch.nn.Module] | None = None
+    build: Callable[..., torch.nn.Module] = _of_folders
     reads: Callable[[Record], bool] | None = None
     find: Callable[[Any], Mapping[str, tuple[str, Tensors]]] | None = None
     assumed: Assumptions = {}
@@ -266,7 +270,7 @@ class Unbuilt(NamedTuple):
 
 def records(root: Any) -> dict[str, Record]:
     """The networks that a file has as records, by their roles "G_ema", "G" and "D"; empty for other files."""
-    return persistence.find_networks(root) or tensorflow.find_networks(root) or {}
+    return {**(persistence.find_networks(root) or tensorflow.find_networks(root) or {})}
 
 
 def of_record(record: Record, role: str, file: object, budget: Budget) -> Unbuilt:
@@ -324,7 +328,7 @@ def _companion(
     family: Family, role: str, data: bytes | bytearray, file: str, assumed: Mapping[str, Any]
 ) -> torch.nn.Module:
     """The network of a file that lies beside the generator's."""
-    found = family.find(read_records(memoryview(data), file, GLOBALS))
+    found = {} if family.find is None else family.find(read_records(memoryview(data), file, GLOBALS))
     if role not in found:
         kind = persistence.CLASS_OF_ROLE[role].lower()
         without = f"To go on without it, set net[{role!r}] = None"

@@ -86,7 +86,7 @@ class Statistics(torch.nn.Module):
 
     def of_batch(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (N, C, H, W) normalised by their own statistics, towards which the stored ones move."""
-        return batch_norm(x, self.mean[0], self.var[0], training=True, momentum=self.momentum, eps=self.eps)
+        return batch_norm(x, self.mean[0], self.var[0], training=True, momentum=self.momentum or 0.0, eps=self.eps)
 
     def at(self, truncation: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and 1 / deviation (channels,) for a truncation from 0 to 1."""

@@ -530,6 +530,7 @@ class Generator(layers.StyleGAN):
     """
 
     family = "stylegan1"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,

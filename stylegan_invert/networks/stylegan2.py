@@ -387,6 +387,7 @@ class Generator(StyleGAN):
     """
 
     family = "stylegan2"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,

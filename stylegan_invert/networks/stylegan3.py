@@ -440,6 +440,7 @@ class Generator(layers.StyleGAN):
     """
 
     family = "stylegan3"
+    synthesis: SynthesisNetwork
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from ..files import plain, sharing
 from ..files.arrays import read_npz
 from ..files.door import PART, SETTINGS
 from ..files.writing import atomic, sha256
-from ..generator import Code, GeneratorAdapter, Prior, adapt
+from ..generator import Adapter, Code, GeneratorAdapter, Prior, StyleAdapter, adapt
 from ..io.codes import write_codes
 from ..io.gaussian_file import with_gaussian
 from ..losses import Distance, picture_metrics
@@ -54,44 +54,52 @@ def uncounted(total: int, label: str) -> Iterator[Progress]:
 # Networks and pictures
 
 
-def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> GeneratorAdapter:
+def generator_of(
+    net: NetworkFile, device: torch.device | str, prior: str | None = None, classes: bool = False
+) -> Adapter:
     """A new adapter for the generator of a network file, which is moved to a device.
 
     Args:
-        net: a network file whose generator has no classes.
+        net: a network file.
         device: where to compute.
         prior: the distribution of z, "normal" or "uniform"; None takes the network's own.
+        classes: True for a study that is also for networks with classes.
 
     Raises:
-        StyleganInvertError: the network has classes.
+        StyleganInvertError: the network has classes, and ``classes`` is False.
     """
-    if net.G.c_dim:
+    if adapt(net.G).c_dim and not classes:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
     generator = adapt(net.G.to(device))
+    assert isinstance(generator, Adapter)  # `adapt` has made it
     return generator if prior is None else generator.with_prior(Prior(prior))
 
 
-def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None = None) -> PictureSet:
+def picture_set(
+    net: NetworkFile, path: str, span: tuple[int, int | None] | None = None, use_labels: bool = False
+) -> PictureSet:
     """Real pictures in the shape of a network's own.
 
     Args:
         net: the network file.
         path: a dataset zip or a folder.
         span: take the pictures from the first to, not including, the second, in the order of their names; None takes all.
+        use_labels: True reads the class of each from the set's ``dataset.json``.
 
     Returns:
         The set, checked: pictures that cannot be read are left out.
 
     Raises:
-        TrainingError: no picture is left.
+        TrainingError: no picture is left, or the labels are missing or wrong.
     """
     first, last = span or (0, None)
-    data = PictureSet(path, net.G.img_resolution, net.G.img_channels, first=first, last=last)
+    channels, side, _ = adapt(net.G).output_shape
+    data = PictureSet(path, side, channels, use_labels, first=first, last=last)
     data.check()
     return data
 
 
-def first_pictures(data: PictureSet, generator: GeneratorAdapter, limit: int) -> np.ndarray:
+def first_pictures(data: PictureSet, generator: Adapter, limit: int) -> np.ndarray:
     """The first pictures of a set, at most ``limit``: (N, C, R, R) uint8.
 
     Raises:
@@ -111,7 +119,7 @@ def rendered(generator: GeneratorAdapter, codes: Iterable[Code]) -> np.ndarray:
     return np.stack([render_rounded(generator, one) for one in codes])
 
 
-def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorAdapter:
+def find_gaussian(generator: Adapter, counting: Counting) -> StyleAdapter:
     """The generator with the Gaussian of its V space: from the cache, or from samples, which are counted.
 
     Raises:
@@ -128,7 +136,9 @@ def find_gaussian(generator: GeneratorAdapter, counting: Counting) -> GeneratorA
             bars[0](done - counted)
             counted = done
 
-        return with_gaussian(generator, progress=progress)
+        found = with_gaussian(generator, progress=progress)
+        assert isinstance(found, StyleAdapter)  # no other network has a Gaussian of V
+        return found
 
 
 # The search for codes
@@ -146,7 +156,8 @@ def fit(
     loss: Distance,
     start: Code | None,
     options: Mapping[str, Any],
-    callback: Callable[[Step], None] | None = None,
+    callback: Callable[[Step], object] | None = None,
+    class_idx: int | None = None,
 ) -> Fit:
     """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
@@ -159,14 +170,15 @@ def fit(
         options: options of the method, by name. Those without effect beside the others are left out, since the settings of a
             study serve several searches.
         callback: called after each step.
+        class_idx: the class of all pictures, for a network with classes.
 
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
     """
-    name = start.space if method == "w" else method
+    name = start.space if method == "w" and start is not None else method
     idle = find_method(name).options(**options).without_effect()
     options = {key: value for key, value in options.items() if key not in idle}
-    return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
+    return Projector(generator, name, loss=loss, class_idx=class_idx, **options).fit(target, start, callback)
 
 
 # Results in parts
@@ -293,7 +305,7 @@ def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays
     return {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("lpips", "psnr", "ssim")}
 
 
-def midpoints(generator: GeneratorAdapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
+def midpoints(generator: Adapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
     """The pictures (N, C, R, R) uint8 half-way between the codes (one each) of pairs."""
     return rendered(generator, (between(generator, a, b, [0.5])[0] for a, b in pairs))
 

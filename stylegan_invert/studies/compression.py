@@ -23,7 +23,7 @@ from ..files import plain
 from ..files.arrays import read_npy
 from ..files.door import PART
 from ..files.writing import atomic
-from ..generator import Code, GeneratorAdapter
+from ..generator import Adapter, Code
 from ..media.picture_set import PictureSet
 from ..media.pictures import write_png
 from ..network_files.file import NetworkFile
@@ -47,7 +47,7 @@ class Correction(NamedTuple):
     kind: str
     value: float = 1.0
 
-    def __call__(self, generator: GeneratorAdapter, code: Code) -> Code:
+    def __call__(self, generator: Adapter, code: Code) -> Code:
         if self.kind == "none":
             return code
         return (generator.truncated if self.kind == "truncation" else generator.compressed)(code, self.value)
@@ -103,7 +103,7 @@ def run(
     flag = _flag(net, flag)
     generator = base.find_gaussian(base.generator_of(net, device), counting)
     first = base.hashes({"real": base.first_pictures(data, generator, 100)})
-    settings = {"network": net.sha256, "data": first, "real": len(data.names), "samples": samples}
+    settings: dict[str, Any] = {"network": net.sha256, "data": first, "real": len(data.names), "samples": samples}
     settings |= {"compared": compared, "seed": seed, "flag": flag, "share": share}
     folder = base.begin(outdir, settings)
     features = PictureFeatures(generator.device)
@@ -115,7 +115,7 @@ def run(
     uncorrected = pictures_of(generator, few, PLAIN)
     before = features.of(_batches(uncorrected))
     scores = logits(D, uncorrected) if D is not None else None
-    judged = scores if flag == "discriminator" else realism_scores(before, real)
+    judged = scores if scores is not None and flag == "discriminator" else realism_scores(before, real)
     flagged = judged <= judged.quantile(share)
 
     def compare(correction: Correction) -> dict[str, float]:
@@ -128,7 +128,7 @@ def run(
     for psi, tau, distance in aligned(measured["truncation"], measured["compression"]):
         pair = (Correction("truncation", psi), Correction("compression", tau))
         rows.append({"frechet": distance, **{one.kind: compare(one) for one in pair}})
-    results = {**settings, "curves": measured, "aligned": rows, "diversity": diversity(uncorrected)}
+    results: dict[str, Any] = {**settings, "curves": measured, "aligned": rows, "diversity": diversity(uncorrected)}
     results["components"] = components(generator, few, flagged)
     if scores is not None:
         results |= _mean_logits(scores, flagged)
@@ -153,7 +153,7 @@ def _flag(net: NetworkFile, flag: str | None) -> str:
 
 
 def _measure(
-    generator: GeneratorAdapter,
+    generator: Adapter,
     code: Code,
     data: PictureSet,
     values: Mapping[str, Sequence[float]],
@@ -194,7 +194,7 @@ def _made(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
-def _corrected(generator: GeneratorAdapter, code: Code, correction: Correction) -> Iterator[torch.Tensor]:
+def _corrected(generator: Adapter, code: Code, correction: Correction) -> Iterator[torch.Tensor]:
     """Corrected pictures (<= 64, C, R, R) uint8 at a time."""
     for first in range(0, len(code), BATCH):
         with torch.no_grad():
@@ -202,14 +202,12 @@ def _corrected(generator: GeneratorAdapter, code: Code, correction: Correction) 
         yield rounded(x)
 
 
-def pictures_of(generator: GeneratorAdapter, code: Code, correction: Correction) -> np.ndarray:
+def pictures_of(generator: Adapter, code: Code, correction: Correction) -> np.ndarray:
     """Corrected pictures (N, C, R, R) uint8."""
     return torch.cat(list(_corrected(generator, code, correction))).numpy()
 
 
-def features_of(
-    generator: GeneratorAdapter, code: Code, correction: Correction, features: PictureFeatures
-) -> torch.Tensor:
+def features_of(generator: Adapter, code: Code, correction: Correction, features: PictureFeatures) -> torch.Tensor:
     """Features (N, F) of corrected pictures."""
     return features.of(_corrected(generator, code, correction))
 
@@ -282,7 +280,7 @@ def _mean_logits(scores: torch.Tensor, flagged: torch.Tensor) -> dict[str, float
     return {"logit": float(scores.mean()), "logit_flagged": float(scores[flagged].mean())}
 
 
-def components(generator: GeneratorAdapter, code: Code, flagged: torch.Tensor) -> dict[str, list[float]]:
+def components(generator: Adapter, code: Code, flagged: torch.Tensor) -> dict[str, list[float]]:
     """The mean size of the first principal components of V, of flagged and of other codes in W: Figure 5.
 
     Args:
@@ -302,9 +300,7 @@ def components(generator: GeneratorAdapter, code: Code, flagged: torch.Tensor) -
     }
 
 
-def _write_figure4(
-    folder: Path, generator: GeneratorAdapter, code: Code, uncorrected: np.ndarray, row: dict[str, Any]
-) -> None:
+def _write_figure4(folder: Path, generator: Adapter, code: Code, uncorrected: np.ndarray, row: dict[str, Any]) -> None:
     """Samples, the mean picture and twice the deviation of each pixel: uncorrected, truncated and compressed as in ``row``."""
     pair = [Correction(kind, row[kind]["value"]) for kind in ("truncation", "compression")]
     lines = []

@@ -15,7 +15,7 @@ import torch
 
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
-from ..generator import Code, GeneratorAdapter, joined
+from ..generator import Adapter, Code, joined
 from ..losses import Distance, reported_lpips
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, write_png
@@ -179,7 +179,7 @@ def run(
     return base.finish(folder, results, table(results))
 
 
-def generated_pictures(generator: GeneratorAdapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+def generated_pictures(generator: Adapter, n: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
     """Pictures (n, C, R, R) uint8 of random latents, and these latents z (n, z_dim) from N(0, I)."""
     (shape,) = generator.code_shapes("z").values()
     z = torch.from_numpy(np.random.RandomState(seed).randn(n, *shape)).to(torch.float32)
@@ -187,7 +187,7 @@ def generated_pictures(generator: GeneratorAdapter, n: int, seed: int) -> tuple[
 
 
 def reconstruct(
-    generator: GeneratorAdapter, direction: DirectionDiscriminator, part: base.Part, loss: Distance, lpips: Distance
+    generator: Adapter, direction: DirectionDiscriminator, part: base.Part, loss: Distance, lpips: Distance
 ) -> base.Arrays:
     """Find the codes of a part's pictures, and compare the rendered codes with the pictures.
 
@@ -215,7 +215,7 @@ def reconstruct(
     return {
         "embedding": embedding.cpu().numpy(),
         "images": images[: max(0, SHOWN - part.first)],
-        "seconds": np.float64(seconds),
+        "seconds": np.array(seconds),
         **base.metrics(part.pixels, images, lpips),
     }
 

@@ -18,7 +18,7 @@ from ..analysis.plots import distances_over_time, write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
 from ..files.writing import sha256
-from ..generator import Code, GeneratorAdapter, joined
+from ..generator import Adapter, Code, joined
 from ..generator.encoding import Encoding
 from ..io.encoder_file import read_encoder
 from ..losses import Distance, reported_lpips
@@ -186,7 +186,7 @@ def run(
     return base.finish(folder, results, table(results))
 
 
-def resized(pictures: np.ndarray, generator: GeneratorAdapter) -> np.ndarray:
+def resized(pictures: np.ndarray, generator: Adapter) -> np.ndarray:
     """Pictures (N, C, R, R) uint8 of another network, in the size and with the channels of this one's."""
     channels, side = generator.output_shape[:2]
     shown = as_images(pictures)
@@ -256,7 +256,7 @@ class _Finder:
     def __init__(
         self,
         net: NetworkFile,
-        generator: GeneratorAdapter,
+        generator: Adapter,
         space: str,
         encode: Mapping[str, Callable[[torch.Tensor], Code]],
         distance: Distance,
@@ -327,11 +327,14 @@ class _Finder:
             return joined([generator.center(space)] * len(shown))
         if start == "de":
             with torch.no_grad():
+                assert self.net.direction is not None
                 code = Code("z", {"z": self.net.direction.to(generator.device).invert(shown)})
         elif start == "random":
             (shape,) = generator.code_shapes("z").values()
             random = torch.Generator().manual_seed(0)
             code = Code("z", {"z": generator.prior.sample([len(shown), *shape], random).to(generator.device)})
+        elif self.samples is None:
+            raise ValueError(f"the start {start!r} needs samples of the network")
         elif start == "nearest":
             code = self.samples.nearest(shown, "z")
         else:

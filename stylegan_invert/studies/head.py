@@ -24,7 +24,7 @@ from ..analysis.distribution import PictureFeatures, kid
 from ..analysis.distribution import generated_pictures as batches_of_pictures
 from ..analysis.plots import write_figure
 from ..errors import StyleganInvertError
-from ..generator import Code
+from ..generator import Code, adapt
 from ..io.codes import write_codes
 from ..losses import SqueezeLPIPS
 from ..media.picture_set import PictureSet
@@ -147,7 +147,7 @@ def run(
             f"{net.file}: it has classes or a head already; this study is for networks with neither"
         )
     chosen = [name for name in known if name in rows or not rows]
-    side, channels = (resolution, 3) if net is None else (net.G.img_resolution, net.G.img_channels)
+    channels, side = (3, resolution) if net is None else adapt(net.G).output_shape[:2]
     data = PictureSet(source, side, channels, mirror=True, first=span[0], last=span[1])
     unseen = PictureSet(source, side, channels, first=span[1], last=span[1] + held)
     for one in (data, unseen):
@@ -196,7 +196,7 @@ def trained(
         file = train(data, options, Path(folder) / "run", device, start=start, snapshot_ticks=10**6, metric_samples=0)
         seconds = clock() - began
         values = {**meter.measure(load(file)), "seconds": seconds}
-    return {key: np.float64(value) for key, value in values.items()}
+    return {key: np.array(value) for key, value in values.items()}
 
 
 def options_of(row: Row, net: NetworkFile | None, data: PictureSet, kimg: float, seed: int) -> Options:

@@ -88,7 +88,7 @@ def way_of(text: str) -> Way:
     if len(starts) > 1 or not set(starts) <= set(STARTS):
         raise ValueError(f"{text!r}: expected one start, as init=encoder; starts are {', '.join(STARTS)}")
     chosen = read_values(known.options, ",".join(part for part in parts if not part.startswith("init=")))
-    way = Way(text, method, *starts[:1] or [None], tuple(sorted(chosen.items())))
+    way = Way(text, method, starts[0] if starts else None, tuple(sorted(chosen.items())))
     way.steps  # refuses options that do not go together  # noqa: B018
     return way
 

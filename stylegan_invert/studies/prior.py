@@ -19,7 +19,7 @@ from ..analysis.plots import curves as draw_curves
 from ..analysis.plots import write_figure
 from ..analysis.sheets import sheet
 from ..errors import StyleganInvertError
-from ..generator import Code, GeneratorAdapter, StyleAdapter, joined
+from ..generator import Adapter, Code, StyleAdapter, joined
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, write_png
@@ -204,7 +204,7 @@ def drawn(generator: StyleAdapter, count: int, mixed: bool, seed: int) -> Code:
     return Code("w+", {"w": sample(count * layers).reshape(count, layers, dimensions)}).to(generator.device)
 
 
-def invert(generator: GeneratorAdapter, loss: Distance, part: base.Part, progress: base.Progress) -> base.Arrays:
+def invert(generator: Adapter, loss: Distance, part: base.Part, progress: base.Progress) -> base.Arrays:
     """Find the codes of a part's pictures, from the mean.
 
     Returns:
@@ -220,13 +220,13 @@ def invert(generator: GeneratorAdapter, loss: Distance, part: base.Part, progres
     return {"w": code.tensors["w"].cpu().numpy(), "steps": steps, "history": fit.distance[steps].numpy()}
 
 
-def _found(generator: GeneratorAdapter, way: Way, parts: Sequence[base.Arrays]) -> Found:
+def _found(generator: Adapter, way: Way, parts: Sequence[base.Arrays]) -> Found:
     w = torch.from_numpy(base.stacked(parts, "w")).to(generator.device)
     history = np.concatenate([part["history"] for part in parts], axis=1).mean(axis=1)
     return Found(Code(way.space.replace("v", "w"), {"w": w}), parts[0]["steps"].tolist(), history.tolist())
 
 
-def errors(generator: GeneratorAdapter, code: Code, pictures: np.ndarray, true: Code | None) -> dict[str, float]:
+def errors(generator: Adapter, code: Code, pictures: np.ndarray, true: Code | None) -> dict[str, float]:
     """Means over pictures (N, C, R, R) uint8.
 
     Returns:
@@ -245,7 +245,7 @@ def errors(generator: GeneratorAdapter, code: Code, pictures: np.ndarray, true: 
 
 
 def _rows(
-    generator: GeneratorAdapter, found: Mapping[Way, Found], pictures: np.ndarray, true: Code | None
+    generator: Adapter, found: Mapping[Way, Found], pictures: np.ndarray, true: Code | None
 ) -> dict[str, dict[str, Any]]:
     """The `errors` of the mean code and of each way, for one set."""
     mean = joined([generator.center("w")] * len(pictures))
@@ -267,7 +267,7 @@ def _pairs_of(code: Code, pairs: Sequence[tuple[int, int]]) -> list[tuple[Code, 
 
 
 def curves(
-    generator: GeneratorAdapter, code: Code, true: Code, pairs: Sequence[tuple[int, int]], alphas: Sequence[float]
+    generator: Adapter, code: Code, true: Code, pairs: Sequence[tuple[int, int]], alphas: Sequence[float] | np.ndarray
 ) -> dict[str, list[float]]:
     """Errors along interpolations between codes that were found, against those between the true ones: Figure 2.
 
@@ -277,14 +277,14 @@ def curves(
     lpips = SqueezeLPIPS()
     rows = []
     for own, others in zip(_pairs_of(code, pairs), _pairs_of(true, pairs)):
-        lines = [between(generator, *ends, alphas) for ends in (own, others)]
-        rows.append(line_errors(generator, *lines, lpips=lpips))
+        found, true_line = (between(generator, a, b, alphas) for a, b in (own, others))
+        rows.append(line_errors(generator, found, true_line, lpips=lpips))
     means = {key: np.mean([row[key] for row in rows], axis=0).tolist() for key in rows[0]}
     return {"alpha": [float(a) for a in alphas], **means}
 
 
 def _all_curves(
-    generator: GeneratorAdapter,
+    generator: Adapter,
     true: Mapping[str, Code],
     found: Mapping[str, Mapping[Way, Found]],
     pairs: Sequence[tuple[int, int]],
@@ -320,7 +320,7 @@ def _steps_saved(found: Mapping[str, Mapping[Way, Found]]) -> dict[str, dict[str
 
 
 def _judge_midpoints(
-    generator: GeneratorAdapter, D: torch.nn.Module | None, found: Mapping[Way, Found]
+    generator: Adapter, D: torch.nn.Module | None, found: Mapping[Way, Found]
 ) -> dict[Way, dict[str, float]]:
     """How real the pictures half-way between all pairs of real pictures look, for each way."""
     features = PictureFeatures(generator.device)
@@ -334,7 +334,7 @@ def _judge_midpoints(
 
 
 def _write_figures(
-    generator: GeneratorAdapter,
+    generator: Adapter,
     folder: Path,
     sets: Mapping[str, np.ndarray],
     found: Mapping[str, Mapping[Way, Found]],

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from ..analysis.sheets import sheet
 from ..errors import ProjectionError, StyleganInvertError
-from ..generator import GeneratorAdapter
+from ..generator import Adapter
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, to_pil, write_png
@@ -187,7 +187,7 @@ class _Finder:
     Returns "lpips", "psnr" and "ssim" (n,), "seconds" (n,), the processor time per picture, and "images" (n, C, R, R) uint8.
     """
 
-    def __init__(self, generator: GeneratorAdapter, observations: dict[str, str], lpips: Distance):
+    def __init__(self, generator: Adapter, observations: dict[str, str], lpips: Distance):
         self.generator, self.observations, self.lpips = generator, observations, lpips
         self.projector: tuple[tuple[str, Way], Projector] | None = None  # the last one; its samples are made once
 
@@ -214,15 +214,15 @@ class _Finder:
 def plain_answers(view: View, seen: np.ndarray) -> dict[str, list[np.ndarray]]:
     """Restorations that need no network, each a picture (C, R, R) uint8, of damaged pictures (N, C', R', R') uint8."""
     shape = view.medium.shape
-    known = view.observe.known()
+    known = None if view.observe is None else view.observe.known()
     if known is not None:
         places = ndimage.distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
         mean = [_filled(x, known.numpy()) for x in seen]
         return {"nearest known pixel": [x[:, places[0], places[1]] for x in seen], "mean of known pixels": mean}
     if view.seen.shape[1:] != shape[1:]:
-        filters = {"nearest-neighbour": PIL.Image.NEAREST, "bicubic": PIL.Image.BICUBIC}
+        filters = {"nearest-neighbour": PIL.Image.Resampling.NEAREST, "bicubic": PIL.Image.Resampling.BICUBIC}
         return {name: [_enlarged(x, shape, how) for x in seen] for name, how in filters.items()}
-    return {"as it is": [_enlarged(x, shape, PIL.Image.NEAREST) for x in seen]}
+    return {"as it is": [_enlarged(x, shape, PIL.Image.Resampling.NEAREST) for x in seen]}
 
 
 def _filled(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -230,16 +230,16 @@ def _filled(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known, picture, mean[:, None, None])
 
 
-def _enlarged(picture: np.ndarray, shape: tuple[int, ...], how: int) -> np.ndarray:
+def _enlarged(picture: np.ndarray, shape: tuple[int, ...], how: PIL.Image.Resampling) -> np.ndarray:
     """A picture (C', R', R') in the shape (C, R, R), with grey as all colours."""
-    pixels = np.asarray(to_pil(picture).resize(shape[2:0:-1], how))
+    pixels = np.asarray(to_pil(picture).resize((shape[2], shape[1]), how))
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return np.ascontiguousarray(np.broadcast_to(pixels, shape))
 
 
 def _shown(seen: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """A damaged picture for the sheet, in the shape of the whole one."""
-    return _enlarged(seen, whole.shape, PIL.Image.NEAREST)
+    return _enlarged(seen, whole.shape, PIL.Image.Resampling.NEAREST)
 
 
 def table(results: dict[str, Any]) -> str:

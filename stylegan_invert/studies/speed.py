@@ -19,7 +19,7 @@ import torch
 from ..analysis.plots import distances_over_time, write_figure
 from ..cache import empty_cache
 from ..errors import StyleganInvertError
-from ..generator import Code, GeneratorAdapter
+from ..generator import Adapter, Code
 from ..losses import DEFAULT_LOSS, Distance, SqueezeLPIPS
 from ..losses.lpips import load_vgg_lpips
 from ..media.medium import medium_of
@@ -182,7 +182,7 @@ def run(
 
 
 def _results(
-    generator: GeneratorAdapter,
+    generator: Adapter,
     chosen: Sequence[Way],
     sets: dict[str, np.ndarray],
     found: dict[tuple[str, Any], list[base.Arrays]],
@@ -235,7 +235,7 @@ class _FirstStep(Exception):
     """Raised after the first step, to end a run whose set-up was to be timed."""
 
 
-def set_up(generator: GeneratorAdapter, part: base.Part) -> tuple[Projector, np.ndarray]:
+def set_up(generator: Adapter, part: base.Part) -> tuple[Projector, np.ndarray]:
     """A projector that has done everything that is done once per network, and the seconds that this took.
 
     The seconds go from the new adapter to the end of the first step on a first picture, with an empty cache.
@@ -263,7 +263,7 @@ def set_up(generator: GeneratorAdapter, part: base.Part) -> tuple[Projector, np.
 
 def trace(
     projector: Projector,
-    generator: GeneratorAdapter,
+    generator: Adapter,
     part: base.Part,
     lpips: Distance,
     true: torch.Tensor | None,
@@ -321,7 +321,7 @@ def trace(
     return {**dict(columns), **{key: np.float64(value) for key, value in numbers.items()}, "styles": w[0].numpy()}
 
 
-def prior_of(generator: GeneratorAdapter, w: torch.Tensor) -> float:
+def prior_of(generator: Adapter, w: torch.Tensor) -> float:
     """The prior in V of one code (1, L, w_dim) per dimension; nan for a network without V."""
     if "v" not in generator.spaces:
         return np.nan
@@ -331,7 +331,7 @@ def prior_of(generator: GeneratorAdapter, w: torch.Tensor) -> float:
 
 
 def midpoints(
-    generator: GeneratorAdapter, runs: Sequence[base.Arrays], true: torch.Tensor | None, lpips: Distance
+    generator: Adapter, runs: Sequence[base.Arrays], true: torch.Tensor | None, lpips: Distance
 ) -> dict[str, list[float]]:
     """How real the points half-way between the codes of two pictures are, for the pictures 1 and 2, 3 and 4, ...
 
@@ -345,7 +345,7 @@ def midpoints(
         A number for each pair: "mid_prior", the prior in V per dimension there; and "mid_lpips", the distance of the picture
         there from the one half-way between the true w, if they are known.
     """
-    found: dict[str, list[float]] = {"mid_prior": []} | ({} if true is None else {"mid_lpips": []})
+    found: dict[str, list[float]] = {name: [] for name in ("mid_prior", *([] if true is None else ["mid_lpips"]))}
 
     def picture(w: torch.Tensor) -> torch.Tensor:
         ws = w.expand(-1, generator.code_shapes("w+")["w"][0], -1).to(generator.device)
@@ -483,8 +483,8 @@ def table(results: dict[str, Any]) -> str:
             for method, values in ways.items():
                 if "until" in values:
                     at = values["until"][goal]
-                    cells = [_cell(at["evaluations"], 0), _cell(at[clock], 2), _cell(at["faster"], 1, -np.inf)]
-                    lines.append(f"| {title}: {method} | {' | '.join(cells)} |")
+                    times = [_cell(at["evaluations"], 0), _cell(at[clock], 2), _cell(at["faster"], 1, -np.inf)]
+                    lines.append(f"| {title}: {method} | {' | '.join(times)} |")
         lines.append("")
     paid = ", ".join(f"{method} {times[clock]:.1f}" for method, times in results["setup"].items())
     lines.append(f"Set-up, which is paid once per network and is not in the tables, in {seconds}: {paid}.")

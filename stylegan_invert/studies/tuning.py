@@ -15,7 +15,7 @@ import torch
 
 from ..analysis.distribution import PictureFeatures, generated_pictures, kid, logits
 from ..analysis.sheets import sheet
-from ..generator import Code, GeneratorAdapter
+from ..generator import Adapter, Code
 from ..media.picture_set import PictureSet
 from ..media.pictures import write_png
 from ..network_files.file import NetworkFile
@@ -115,7 +115,11 @@ def run(
     """
     generator = base.find_gaussian(base.generator_of(net, device), counting)
     pictures = base.first_pictures(data, generator, real)
-    settings = {"network": net.sha256, "data": base.hashes({"real": pictures}), "ways": [list(way) for way in ways]}
+    settings: dict[str, Any] = {
+        "network": net.sha256,
+        "data": base.hashes({"real": pictures}),
+        "ways": [list(way) for way in ways],
+    }
     settings |= {"halves": halves, "seed": seed, "device": str(torch.device(device)), "strength": STRENGTH}
     folder = base.begin(outdir, {**settings, "pictures": {"real": len(pictures)}}, shared=True)
     parts = [
@@ -138,7 +142,7 @@ def run(
 class _Realism:
     """Measures how real pictures look: the discriminator's mean logit, and the kernel distance to generated pictures."""
 
-    def __init__(self, net: NetworkFile, generator: GeneratorAdapter, seed: int):
+    def __init__(self, net: NetworkFile, generator: Adapter, seed: int):
         self.D = net.D.to(generator.device) if net.D is not None else None
         self.features = PictureFeatures(generator.device)
         self.reference = self.features.of(generated_pictures(generator, REFERENCE, seed + 1))
@@ -156,7 +160,7 @@ class _Finder:
     include the search; "NAME_edits" (1, DIRECTIONS, C, R, R); and "NAME_halves" (1, halves, C, R, R).
     """
 
-    def __init__(self, net: NetworkFile, generator: GeneratorAdapter, halves: int, seed: int):
+    def __init__(self, net: NetworkFile, generator: Adapter, halves: int, seed: int):
         self.net, self.generator, self.halves, self.seed = net, generator, halves, seed
         self.projectors: dict[str, Projector] = {}
 
@@ -175,6 +179,7 @@ class _Finder:
         seconds = {"pivot": searched - began, "tuned": time.process_time() - began}
         arrays: base.Arrays = {}
         for name, result in (("pivot", pivot), ("tuned", tuned)):
+            assert result.generator is not None
             generator = self.generator.with_network(result.generator.network)
             values = {key: result.metrics[key] for key in ("lpips", "psnr", "ssim")}
             arrays |= {f"{name}_{key}": np.array([x], np.float64) for key, x in values.items()}

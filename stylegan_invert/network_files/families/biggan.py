@@ -204,13 +204,14 @@ def assumed_of_config(root: Any, file: object = "state_dict") -> dict[str, Any] 
     config = root.get("config") if isinstance(root, dict) else None
     if not isinstance(config, dict) or not {"BN_eps", "SN_eps"} <= config.keys():
         return None
-    activations = {}
+    activations: dict[str, Activation] = {}
     for name in ("D_activation", "G_activation"):
-        if name in config and not isinstance(config[name], Activation):
+        if name not in config:
+            continue
+        if not isinstance(config[name], Activation):
             expected = f"expected a module of one of {', '.join(ACTIVATIONS)}"
             raise NetworkFileError(file, f"config.{name}", f"it is {show(config[name])}; {expected}")
-        if name in config:
-            activations[name] = config[name]
+        activations[name] = config[name]
     told: dict[str, Any] = {}
     if activations:
         G = activations.get("G_activation", Activation("relu"))
@@ -322,7 +323,7 @@ def live_settings(network: torch.nn.Module) -> dict[str, Any]:
     norm = getattr(network.get_submodule("blocks.0.0"), "bn1", None)
     norm = getattr(norm, "bn", norm)  # with --mybn and --cross_replica
     eps = {"bn_eps": getattr(norm, "eps", None), "sn_eps": getattr(network.linear, "eps", None)}
-    act = network.activation
+    act: Any = network.activation
     name = KINDS.get(type(act).__name__, type(act).__name__)
     if getattr(act, "approximate", "none") != "none":
         name += f" with the approximation {act.approximate}"
@@ -341,7 +342,7 @@ def build_live(
     return build(place, tensors, file, budget, assumed)
 
 
-def live_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+def live_pictures(G: Any, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """The pictures of a generator of BigGAN-PyTorch in memory, for one-hot labels c."""
     return G(z.to(next(G.parameters()).dtype), G.shared(c.argmax(dim=1)))
 
@@ -351,11 +352,10 @@ def live_scores(D: torch.nn.Module, assumed: Any, img: torch.Tensor, c: torch.Te
     return D(img.to(next(D.parameters()).dtype), c.argmax(dim=1))
 
 
-def build_live_folder(
-    module: torch.nn.Module, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]
-) -> BigGANDeep:
+def build_live_folder(module: Any, file: object, place: str, budget: Budget, assumed: Mapping[str, Any]) -> BigGANDeep:
     """`build_folder` for a generator of pytorch-pretrained-BigGAN in memory, whose ``config`` has its settings."""
-    return build_folder(live_value(vars(module.config)), live_tensors(module), file, budget, assumed)
+    tensors: dict[str, Any] = live_tensors(module)
+    return build_folder(live_value(vars(module.config)), tensors, file, budget, assumed)
 
 
 def live_folder_pictures(G: torch.nn.Module, assumed: Any, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -538,7 +538,7 @@ class _Source:
             raise self.refuse(pattern.format(0), f"there are {count} such parts; expected 1 to {MAX_LAYERS}")
         return count
 
-    def make(self, kind: Callable[..., torch.nn.Module], arguments: dict[str, Any]) -> Any:
+    def make(self, kind: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """The network, on the meta device."""
         with constructing(self.file, self.place, "its shapes"):
             self.network = kind(**arguments)
@@ -578,8 +578,8 @@ class _Source:
         if self.normalised:
             shapes[f"{name}.u0"] = (1, shape[0])
 
-        def make(values: torch.Tensor, *u: torch.Tensor) -> torch.Tensor:
-            values = _divided(values, *u, eps=self.sn_eps)
+        def make(values: torch.Tensor, u: torch.Tensor | None = None) -> torch.Tensor:
+            values = _divided(values, u, eps=self.sn_eps)
             return values.t() if transposed else values
 
         self.add(target, shapes, make, is_view=not self.normalised)
@@ -757,11 +757,11 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
             else:
                 weight(f"{target}.weight", other)
                 source.add(f"{target}.bias", {f"{other}.bias": source.shape(f"{target}.bias")})
-    for i in network.attention:
+    for block in network.attention:
         name = f"generator.layers.{before}"
         for part, other in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("o", "o_conv")):
-            weight(f"attention.{i}.{part}.weight", f"{name}.snconv1x1_{other}")
-        source.add(f"attention.{i}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze, is_view=True)
+            weight(f"attention.{block}.{part}.weight", f"{name}.snconv1x1_{other}")
+        source.add(f"attention.{block}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze, is_view=True)
     for part, other in (("gain", "weight"), ("bias", "bias")):
         source.add(f"bn.{part}", {f"generator.bn.{other}": (width,)})
     statistics("bn", "generator.bn")
@@ -796,12 +796,13 @@ def state_dict(
             tensors |= {f"{there}.gain": module.gain, f"{there}.bias": module.bias}
         if isinstance(module, Attention):
             tensors[f"{there}.gamma"] = module.gamma
-    for name, module in named_weights(network).items():
+    for name, layer in named_weights(network).items():
         there, norm = _name(name), norms.get(name)
-        weight = module.weight if norm is None else module.parametrizations.weight.original
+        own = dict(layer.named_parameters())
+        weight = own["weight" if norm is None else "parametrizations.weight.original"]
         tensors[f"{there}.weight"] = weight.t() if there in ("shared", "embed") else weight
-        if module.bias is not None:
-            tensors[f"{there}.bias"] = module.bias
+        if "bias" in own:
+            tensors[f"{there}.bias"] = own["bias"]
         if norm is not None:
             tensors |= {f"{there}.u0": norm.u0, f"{there}.sv0": norm.sv0}
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}

@@ -17,9 +17,9 @@ import torch
 
 from ...errors import NetworkFileError
 from ...files.tensors import TensorRecord, tables
-from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, UPSAMPLING, Layer
+from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, UPSAMPLING, Discriminator, Layer
 from ..assemble import EXPECTED, Budget, Source, assemble, constructing
-from ..checks import MAX_LAYERS, Assumptions, Check, Known, none_or, number, one_of
+from ..checks import COMMON_SIZES, MAX_LAYERS, Assumptions, Check, Known, none_or, number, one_of
 from ..unknown import kind
 
 KINDS = ("transposed", "conv")
@@ -81,7 +81,7 @@ TRANSPOSED = re.compile(r"conv_?t|deconv|tconv|transp", re.IGNORECASE)  # what a
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
-CLASSES = {"dcgan.DCGAN": Known(DCGAN, {})}
+CLASSES = {"dcgan.DCGAN": Known(DCGAN, {}), "dcgan.Discriminator": Known(Discriminator, COMMON_SIZES)}
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:
@@ -306,7 +306,8 @@ def _first(
         # The map's channels are those that the next layer takes: the first size of a transposed convolution, the second
         # of a plain one. Even kernels are those of transposed ones.
         size = norm["running_mean"].numel if norm is not None else 0
-        candidates = {"transposed": second[:1], "conv": second[1:2]}.get(kind, second[: 1 if second[2] % 2 == 0 else 2])
+        by_kind = {"transposed": second[:1], "conv": second[1:2]}
+        candidates = by_kind.get(kind or "", second[: 1 if second[2] % 2 == 0 else 2])
         candidates = (size,) if size in second[:2] and kind is None else candidates
         fitting = {c: side for c in candidates if c and (side := math.isqrt(shape[0] // c)) and c * side**2 == shape[0]}
         if len(fitting) == 1:
@@ -359,7 +360,7 @@ def _check_statistics(network: DCGAN, file: object, place: str) -> None:
     """
     trial = copy.deepcopy(network).train()
     norms = [m for m in trial.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    stored = [m.running_var.clone() for m in norms]
+    stored = [m.get_buffer("running_var").clone() for m in norms]
     for norm in norms:
         norm.momentum = 1.0
     random, n = torch.Generator().manual_seed(0), 32
@@ -368,7 +369,7 @@ def _check_statistics(network: DCGAN, file: object, place: str) -> None:
     with torch.no_grad():
         trial(torch.randn([n, network.z_dim], generator=random), c)
     for norm, before in list(zip(norms, stored))[1:]:
-        ratio = float((norm.running_var / before.clamp(min=1e-12)).median())
+        ratio = float((norm.get_buffer("running_var") / before.clamp(min=1e-12)).median())
         if not 1 / 3 < ratio < 3:
             reason = (
                 "the statistics that its normalisation has stored do not fit the usual strides and paddings (a variance "
@@ -380,7 +381,7 @@ def _check_statistics(network: DCGAN, file: object, place: str) -> None:
 def _label_in_words(network: DCGAN, trained: bool) -> str:
     """A hint that a part of z is a one-hot label, if the statistics say so, or that nothing says so."""
     norm = getattr(network, "dense_norm", None)
-    found = label_size(network.dense, norm) if trained and norm is not None else None
+    found = label_size(network.get_submodule("dense"), norm) if trained and norm is not None else None
     if found is None:
         return ", z without a label in it (if it has one: --assume classes=N)"
     if not found[0]:
@@ -404,10 +405,11 @@ def label_size(dense: torch.nn.Module, norm: torch.nn.Module) -> tuple[int, bool
     Returns:
         None if the layer has fewer outputs than inputs, so that m cannot be found.
     """
-    weight, mean = dense.weight.detach().double(), norm.running_mean.double()
+    weight, mean = dense.get_parameter("weight").detach().double(), norm.get_buffer("running_mean").double()
     if weight.ndim == 4:
         weight = weight.mean(dim=[2, 3]).t()
-    bias = torch.zeros(len(weight)).double() if dense.bias is None else dense.bias.detach().double()
+    own = dict(dense.named_parameters()).get("bias")
+    bias = torch.zeros(len(weight)).double() if own is None else own.detach().double()
     if len(weight) != len(mean) and weight.ndim == 2:  # a matrix, and one mean for each channel of its map
         weight = weight.unflatten(0, (len(mean), -1)).mean(dim=1)
         bias = bias.unflatten(0, (len(mean), -1)).mean(dim=1) if len(bias) != len(mean) else bias

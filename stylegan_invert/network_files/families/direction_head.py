@@ -44,7 +44,7 @@ def direction_tensors(D: DirectionDiscriminator, D_ema: DirectionDiscriminator) 
 
 def read_direction(
     extra: Mapping[str, Any],
-    trunk: torch.nn.Module | None,
+    trunk: Any,
     z_dim: int,
     normalized: bool,
     file: str,
@@ -54,7 +54,7 @@ def read_direction(
 
     Args:
         extra: `NetworkFile.extra`.
-        trunk: the file's D. It is copied, and the tensors of the copy are replaced.
+        trunk: the file's D, a `networks.direction.Trunk`, or None. It is copied, and the tensors of the copy are replaced.
         z_dim: the size of the generator's z.
         normalized: True if the generator divides z by its root mean square.
         file: the name of the file, for errors.

@@ -74,7 +74,7 @@ class _Shapes:
             raise self.refuse(name, f"its shape is {shape}; expected {ndim} sizes from 1 to {MAX_SIZE}")
         return shape
 
-    def mapping(self, lr_multiplier: float) -> tuple[dict[str, int], dict[str, Any]]:
+    def mapping(self, lr_multiplier: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """z_dim, c_dim and w_dim, and the arguments of the mapping network."""
         count = 0
         while f"mapping.fc{count}.weight" in self.tensors and count <= MAX_LAYERS:

@@ -24,7 +24,7 @@ from ...errors import NetworkFileError
 from ...files.tensors import TensorRecord, tables, unwrapped
 from ...files.writing import atomic
 from ...networks.discriminators import Discriminator
-from ...networks.layers import Conv2dLayer, FullyConnectedLayer, widest_dtype
+from ...networks.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, widest_dtype
 from ...networks.stylegan2 import Generator, SynthesisLayer, ToRGBLayer
 from ...ops import ACTIVATIONS, normalize_2nd_moment, setup_filter
 from ..assemble import Budget, Source, assemble, constructing
@@ -195,7 +195,7 @@ def build_generator(
     widths = {4: reader.shape("conv1.conv.weight", 5)[1]}
     for j, res in enumerate(resolutions[1:]):
         widths[res] = reader.shape(f"convs.{2 * j + 1}.conv.weight", 5)[1]
-    synthesis_kwargs = _channel_rule(widths, file, place)
+    synthesis_kwargs: dict[str, Any] = {**_channel_rule(widths, file, place)}
     taps = reader.taps("convs.0.conv.blur.kernel", 4) if len(resolutions) > 1 else None
     if taps is not None:
         synthesis_kwargs["resample_filter"] = taps
@@ -243,8 +243,9 @@ def _one_row(values: torch.Tensor, w_dim: int) -> torch.Tensor:
     return (rows[0] if bool((rows == rows[0]).all()) else rows.mean(dim=0)).clone()
 
 
-def _mean_w(mapping: torch.nn.Module) -> torch.Tensor:
-    random, batch, total = np.random.RandomState(123), 250, 0
+def _mean_w(mapping: MappingNetwork) -> torch.Tensor:
+    random, batch = np.random.RandomState(123), 250
+    total = torch.zeros([], device=mapping.w_avg.device)
     for _ in range(W_AVG_SAMPLES // batch):
         z = torch.from_numpy(random.randn(batch, mapping.z_dim).astype(np.float32))
         x = normalize_2nd_moment(z.to(mapping.w_avg.device))
@@ -354,7 +355,7 @@ class _Reader:
         return {entry.name: source(entry) for entry in entries}
 
 
-def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, int]:
+def _channel_rule(widths: Mapping[int, int], file: object, place: str) -> dict[str, Any]:
     """channel_base and channel_max that give the widths, which are min(channel_base // r, channel_max) at resolution r."""
     most = max(widths.values())
     base = max(width * res for res, width in widths.items())
@@ -393,7 +394,8 @@ def _unused_filters(network: torch.nn.Module, taps: list[list[float]] | None) ->
 
 def arguments(G: Generator) -> dict[str, int]:
     """The arguments of model.py's Generator for the state dict of a network that `state_dict` accepts."""
-    width = G.synthesis.get_submodule("b64.conv1").out_channels if G.img_resolution >= 64 else 512
+    conv: Any = G.synthesis.get_submodule("b64.conv1") if G.img_resolution >= 64 else None
+    width = 512 if conv is None else conv.out_channels
     return {
         "size": G.img_resolution,
         "style_dim": G.w_dim,
@@ -480,7 +482,7 @@ def _lost(G: Generator) -> list[str]:
     """A list, in words, of the properties of a generator that a state dict does not keep."""
     lost: list[str] = []
     layers = [m for m in G.modules() if isinstance(m, (SynthesisLayer, ToRGBLayer))]
-    clamps = {m.conv_clamp for m in layers} - {None}
+    clamps = {m.conv_clamp for m in layers if m.conv_clamp is not None}
     if clamps:
         lost.append(
             f"conv_clamp {', '.join(f'{c:g}' for c in sorted(clamps))} (no picture of {SEEDS} seeds reaches it)"
@@ -510,7 +512,8 @@ def _generator_reasons(G: Generator) -> list[str]:
     other = sorted({m.activation for m in [*layers, *mapping]} - {"lrelu"})
     widths = {res: block.conv1.out_channels for res, block in blocks.items()}
     filters = [f for res, b in blocks.items() if res > 4 for f in (b.resample_filter, b.conv0.resample_filter)]
-    styles = [m.affine.activation for m in [*layers, *torgbs]]
+    affines = [m.affine for m in layers] + [m.affine for m in torgbs]
+    styles = [affine.activation for affine in affines]
     return _reasons(
         (G.c_dim > 0, f"it has {G.c_dim} classes, and theirs none"),
         (G.img_channels != 3, f"its pictures have {G.img_channels} channels, and theirs 3"),
@@ -547,7 +550,7 @@ def _discriminator_reasons(D: Discriminator) -> list[str]:
     convs = [m for m in D.modules() if isinstance(m, Conv2dLayer)]
     main = [m for m in convs if m.bias is not None]
     lrelu = ACTIVATIONS["lrelu"].gain
-    other = sorted({m.activation for m in [*main, D.b4.fc]} - {"lrelu"})
+    other = sorted({D.b4.fc.activation, *(m.activation for m in main)} - {"lrelu"})
     mbstd = D.b4.mbstd
     filters = [
         f for b in blocks.values() if "skip" in b._modules for f in (b.conv1.resample_filter, b.skip.resample_filter)
@@ -615,7 +618,7 @@ def _their_tensors(network: torch.nn.Module, entries: Iterator[Entry]) -> dict[s
     result: dict[str, torch.Tensor] = {}
     for entry in entries:
         owner_name, _, last = entry.name.rpartition(".")
-        owner = network.get_submodule(owner_name)
+        owner: Any = network.get_submodule(owner_name)
         if entry.name in ours:
             value = ours[entry.name].detach().to("cpu", torch.float32)
         else:  # our layer has no noise

@@ -137,7 +137,7 @@ def build(record: ModuleRecord, file: object, place: str, budget: Budget) -> Gen
             file, place, f"it is of class {record.class_name[:80]!r}, which is not one of {', '.join(FAMILIES)}"
         ) from None
     with constructing(file, place):
-        network = make(record, file, place)
+        network: Any = make(record, file, place)
     fill(network, record, file, place, budget)
     return network
 
@@ -160,14 +160,14 @@ def _generator(record: ModuleRecord, file: object, place: str) -> Generator:
 
 def _discriminator(record: ModuleRecord, file: object, place: str) -> Discriminator:
     kwargs = bind(record, DISCRIMINATOR_ARGS, file, place)
-    parts = {}
+    parts: dict[str, Any] = {}
     for name, known in (
         ("block_kwargs", BLOCK_ARGS),
         ("mapping_kwargs", D_MAPPING_ARGS),
         ("epilogue_kwargs", EPILOGUE_ARGS),
     ):
         parts[name] = _table(kwargs.pop(name, {}), known, file, f"{place}: {name}")
-    sizes = sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)
+    sizes: dict[str, Any] = {**sizes_of(record, kwargs, DISCRIMINATOR_ARGS[:3], file, place)}
     for name in sizes:
         kwargs.pop(name, None)
     check_count(record, "b", sizes["img_resolution"].bit_length() - 2, file, place)

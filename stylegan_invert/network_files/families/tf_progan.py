@@ -120,12 +120,16 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     variables = Variables(record.variables, file, place)
     kwargs["lod"] = _lod(variables, "cur_lod" if theano else "lod", kwargs["img_resolution"], file, place)
     with constructing(file, place):
-        network = Generator(**kwargs) if generates else Discriminator(**kwargs, fused_scale=fused)
-    layers = _generator_layers(network, fused) if generates else _discriminator_layers(network)
+        if generates:
+            network: Generator | Discriminator = (generator := Generator(**kwargs))
+            layers = _generator_layers(generator, fused)
+        else:
+            network = discriminator = Discriminator(**kwargs, fused_scale=fused)
+            layers = _discriminator_layers(discriminator)
     if theano:
         sources = _theano_sources(network, layers, record.theano_params, equalised, file, place)
     else:
-        sources = _sources(network, layers, variables, equalised, _layouts(record.version, fused))
+        sources = _sources(network, layers, variables, equalised, _layouts(record.version or 0, fused))
         variables.finish()
     return assemble(network, sources, file, place, budget)
 
@@ -238,7 +242,7 @@ def _sources(
 ) -> dict[str, Source]:
     sources: dict[str, Source] = {}
     for layer in layers:
-        module = network.get_submodule(layer.module)
+        module: Any = network.get_submodule(layer.module)
         if isinstance(module, torch.nn.Linear):
             fan_in = module.in_features
         else:  # kernels of 4x4 are 3x3 in the file

@@ -129,7 +129,7 @@ def build(record: TFNetwork, file: object, place: str, budget: Budget) -> Genera
     taps = kwargs.get("synthesis_kwargs", kwargs)["blur_filter"]
     for ours in network.state_dict():
         if ours.endswith("blur.filter"):
-            sources[ours] = Source({}, lambda: Blur(taps).filter)
+            sources[ours] = Source({}, lambda: Blur(taps).get_buffer("filter"))
     return assemble(network, sources, file, place, budget)
 
 

@@ -129,7 +129,7 @@ def _half(args: Arguments, version: int) -> dict[str, Any]:
 
 
 def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, dict[str, Source]]:
-    version = record.version
+    version = record.version or 0
     args = Arguments(record.static_kwargs, file, place)
     synthesis = _component(record, "synthesis", args, SYNTHESES[version], file, place)
     _component(record, "mapping", args, ("G_mapping",), file, place)
@@ -196,9 +196,9 @@ def _generator(record: TFNetwork, file: object, place: str) -> tuple[Generator, 
         variables.ignore("synthesis/lod")
         variables.ignore(*(n for n in record.variables if re.fullmatch(r"synthesis/ToRGB_lod[1-9]\d*/.*", n)))
     variables.ignore("lod")
-    rules = [(re.compile(f"synthesis\\.{pattern}"), *rule) for pattern, *rule in _synthesis_rules(growing)]
-    label = [(r"embed\.weight", lambda m: "mapping/LabelConcat/weight", _dense)] if version < 5 else []
-    rules += [(re.compile(f"mapping\\.{pattern}"), *rule) for pattern, *rule in (*label, *_MAPPING_RULES)]
+    rules = [(re.compile(f"synthesis\\.{pattern}"), name, make) for pattern, name, make in _synthesis_rules(growing)]
+    label: list[Rule] = [(r"embed\.weight", lambda m: "mapping/LabelConcat/weight", _dense)] if version < 5 else []
+    rules += [(re.compile(f"mapping\\.{pattern}"), name, make) for pattern, name, make in (*label, *_MAPPING_RULES)]
     sources = _sources(G, rules, variables, taps)
     variables.finish()
     return G, sources
@@ -244,7 +244,7 @@ def _refuse_half_grown(variables: Variables) -> None:
 
 
 def _discriminator(record: TFNetwork, file: object, place: str) -> tuple[Discriminator, dict[str, Source]]:
-    version, growing = record.version, record.build_func in GROWING
+    version, growing = record.version or 0, record.build_func in GROWING
     if record.components:
         raise NetworkFileError(file, place, "it is a discriminator with components; official ones have none")
     args = Arguments(record.static_kwargs, file, place)
@@ -409,10 +409,15 @@ def _synthesis_rules(growing: bool) -> list[Rule]:
         (r"b(\d+)\.conv([01])\.noise_const", noise, _map),
     ]
     for pattern, (last, change) in _LAYER.items():
-        rules.append((rf"b(\d+)\.conv0\.{pattern}", lambda m, last=last: f"{side(m)}/Conv0_up/{last}", change))
-        rules.append((rf"b(\d+)\.conv1\.{pattern}", lambda m, last=last: f"{conv1(m)}/{last}", change))
-        rules.append((rf"b(\d+)\.torgb\.{pattern}", lambda m, last=last: f"{torgb(m)}/{last}", change))
+        rules.append((rf"b(\d+)\.conv0\.{pattern}", _below(lambda m: f"{side(m)}/Conv0_up", last), change))
+        rules.append((rf"b(\d+)\.conv1\.{pattern}", _below(conv1, last), change))
+        rules.append((rf"b(\d+)\.torgb\.{pattern}", _below(torgb, last), change))
     return rules
+
+
+def _below(scope: Callable[[re.Match], str], last: str) -> Callable[[re.Match], str]:
+    """The name of a variable in the scope that belongs to a match."""
+    return lambda m: f"{scope(m)}/{last}"
 
 
 def _discriminator_rules(growing: bool) -> list[tuple[re.Pattern, Callable[[re.Match], str], Make]]:
@@ -432,7 +437,7 @@ def _discriminator_rules(growing: bool) -> list[tuple[re.Pattern, Callable[[re.M
             (r"mapping\.embed", lambda m: "LabelEmbed", dense),
             (r"mapping\.fc(\d+)", lambda m: f"Mapping{m[1]}", dense),
         ):
-            rules.append((rf"{pattern}\.{last}", lambda m, name=name, last=last: f"{name(m)}/{last}", change))
+            rules.append((rf"{pattern}\.{last}", _below(name, last), change))
     return [(re.compile(pattern), name, change) for pattern, name, change in rules]
 
 

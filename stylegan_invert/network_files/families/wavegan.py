@@ -181,7 +181,7 @@ def _port_sources(network: torch.nn.Module, tensors: Tensors) -> Iterator[tuple[
         yield name, Source({there: (tensors.get(there), tuple(value.shape))})
 
 
-def _port_name(name: str, network: torch.nn.Module) -> str:
+def _port_name(name: str, network: Any) -> str:
     """The name in the port of a tensor of a network."""
     module, _, last = name.rpartition(".")
     if isinstance(network, WaveGANDiscriminator):
@@ -275,7 +275,7 @@ def write(net: Any, path: str | os.PathLike) -> list[str]:
     return lost + [f"the extra tensors {name!r}" for name in sorted(net.extra)]
 
 
-def _port_state(network: torch.nn.Module, dense: str, norms: Any) -> dict[str, torch.Tensor]:
+def _port_state(network: Any, dense: str, norms: Any) -> dict[str, torch.Tensor]:
     """The state dict of the port's module, with the batch normalisations that it has and does not use."""
     state = {_port_name(k, network): v.detach().cpu().clone() for k, v in network.state_dict().items()}
     sizes = {dense: network.layer_shapes["dense"][0]} if dense else {}

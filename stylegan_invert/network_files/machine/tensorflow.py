@@ -281,7 +281,8 @@ class Variables:
     """
 
     def __init__(self, records: Mapping[str, TensorRecord], file: object, place: str):
-        self.records, self.file, self.place, self.used = records, file, place, set()
+        self.records, self.file, self.place = records, file, place
+        self.used: set[str] = set()
 
     def take(self, name: str) -> TensorRecord:
         """The record of a name.
