@@ -61,6 +61,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
+        "app": ["gradio>=6,<7"],
         "hub": ["huggingface-hub>=1.2"],  # the first whose downloads can be limited in size
         "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [

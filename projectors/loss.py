@@ -8,6 +8,7 @@ import torch
 
 from stylegan_invert.errors import ProjectionError
 from stylegan_invert.files.writing import sha256_of_file
+from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.io.weights import RUNNABLE, WEIGHTS
 from stylegan_invert.losses import (
     DEFAULT_LOSS,
@@ -90,6 +91,13 @@ def build_loss(
             record[name] = about_file(path)
     names = [part.name for part in distance.distances if isinstance(part, FeatureDistance)]
     return distance.to(device), {**record, **({"feature_network": names[0]} if names else {})}
+
+
+def told_rate(distance: Distance, generator: GeneratorAdapter) -> Distance:
+    """The distance, after it was told the sample rate of the generator's sounds, if it makes sounds."""
+    if "sample_rate" in generator.medium_facts:
+        distance.at_rate(generator.medium_facts["sample_rate"])
+    return distance
 
 
 def also_measured(files: Mapping[str, str | os.PathLike | None]) -> dict[str, str]:

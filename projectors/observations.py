@@ -26,10 +26,12 @@ class Observation(torch.nn.Module):
 
     Attributes:
         text: its description, which `parse` reads.
+        media: the kinds of outputs that it can be of, by their names in `media.medium.MEDIA`.
         parts: the observations of which it is made, in order.
     """
 
     text = ""
+    media: tuple[str, ...] = ("picture",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +74,8 @@ class Observation(torch.nn.Module):
 
 class Function(Observation):
     """A function of Python as an observation, from (N, ...) to (N, ...)."""
+
+    media = ("picture", "sound")
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
@@ -244,8 +248,10 @@ class Noise(Observation):
     noise of the outputs differs from that of the targets, which no output could know.
 
     Args:
-        sigma: its standard deviation, as a share of the range from black to white.
+        sigma: its standard deviation, as a share of the range from black to white, or of a sound's whole range.
     """
+
+    media = ("picture", "sound")
 
     def __init__(self, sigma: str):
         super().__init__()
@@ -310,7 +316,7 @@ class Chain(Observation):
         return torch.stack(masks).all(dim=0) if len(masks) == len(self.parts) else None
 
 
-OBSERVATIONS: dict[str, Callable[..., Observation]] = {
+OBSERVATIONS: dict[str, type[Any]] = {
     "mask": Mask,
     "downsample": Downsample,
     "grey": Grey,

@@ -26,7 +26,7 @@ from stylegan_invert.network_files.provenance import carry, provenance_of
 from .checkpoint import Checkpoint, Checkpoints
 from .classes import find_class
 from .descent import Descent, Fit, Step
-from .loss import build_loss, default_loss, measures
+from .loss import build_loss, default_loss, measures, told_rate
 from .memory import Memory, free, measure
 from .methods import default_method, find_method
 from .objective import Objective
@@ -128,6 +128,7 @@ class Projector:
             self.distance, self.loss_record = default_loss(self._own_loss(own_loss), self.view.seen.shape, *named)
         else:
             self.distance, self.loss_record = build_loss(self._loss_for(loss, own_loss), *named, measured=True)
+        told_rate(self.distance, self.generator)
         self.measures, about = measures(self.distance, *named)
         self.loss_record = {**self.loss_record, **about}
         self.fit_targets = self.method.load()

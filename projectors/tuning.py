@@ -29,7 +29,7 @@ from stylegan_invert.network_files.provenance import Provenance, remember_tuned
 from stylegan_invert.signals import Stopped
 
 from .descent import Step
-from .loss import default_loss
+from .loss import default_loss, told_rate
 from .objective import Objective
 from .optimisers import Adam
 from .projection import Projection, render_rounded, short
@@ -203,6 +203,7 @@ class Tuner:
             self.distance, self.loss_record = default_loss(
                 projector.medium.default_loss, projector.view.seen.shape, {}, generator.device
             )
+            told_rate(self.distance, generator)
         smallest = min(projector.view.seen.shape[1:])
         if options.tune_lpips is not None and projector.reported[0]["lpips"].min_size > smallest:
             raise ProjectionError(f"tune_lpips needs LPIPS, and outputs of {smallest} pixels are too small for it")

@@ -10,8 +10,9 @@ from stylegan_invert.errors import ProjectionError
 from stylegan_invert.generator import GeneratorAdapter
 from stylegan_invert.losses import Distance
 from stylegan_invert.media.medium import medium_of
+from stylegan_invert.media.picture_medium import Pictures
 
-from .observations import Observation, parse
+from .observations import OBSERVATIONS, Observation, parse
 
 
 class View:
@@ -47,9 +48,16 @@ class View:
                     "the targets are said to be observed, and no observation was named; name it (observe)"
                 )
             return
+        unsuited = [part.text for part in self.observe.parts if generator.medium not in part.media]
+        if unsuited:
+            there = ", ".join(name for name, part in OBSERVATIONS.items() if generator.medium in part.media)
+            raise ProjectionError(
+                f"{unsuited[0]!r} cannot be observed of a {generator.medium}; for {generator.medium}s there are {there}, and in "
+                "Python any function"
+            )
         shape = self.observe.to(self.device).shape(generator.output_shape)
         self.observe.to(self.device)
-        self.seen = type(self.medium)(shape)
+        self.seen = type(self.medium)(shape, **generator.medium_facts)
         if observed:  # what cannot be accepted is refused now
             self.observe.accept(torch.zeros([1, *shape], device=self.device))
 
@@ -77,10 +85,11 @@ class View:
         return self.seen.nearest(self.compared(self.given.tensor(arrays, self.device)))
 
     def check_pictures(self) -> None:
-        """Raise ProjectionError if what is observed cannot be saved and measured as a picture."""
-        if len(self.seen.shape) != 3 or self.seen.shape[0] not in (1, 3, 4):
+        """Raise ProjectionError if what is observed of pictures cannot be saved and measured as a picture."""
+        shape = self.seen.shape
+        if isinstance(self.seen, Pictures) and (len(shape) != 3 or shape[0] not in (1, 3, 4)):
             raise ProjectionError(
-                f"'observe' gives outputs of shape {self.seen.shape}; to save and to measure them, it must give pictures "
+                f"'observe' gives outputs of shape {shape}; to save and to measure them, it must give pictures "
                 "(C, H, W) with C of 1, 3 or 4. Projector.fit takes any shape"
             )
 

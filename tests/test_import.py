@@ -107,7 +107,7 @@ def test_every_room_imports_only_from_rooms_above():
     import ast
 
     order = ["options", "ops", "files", "networks", "generator", "losses", "io", "network_files", "media", "projectors"]
-    order += ["analysis", "editing", "training", "studies", "cli"]
+    order += ["analysis", "editing", "training", "studies", "app", "cli"]
     alias = {"projector": "cli", "official_train": "cli", "__main__": "cli"}
     root = HERE.parent
     files = [*root.glob("stylegan_invert/**/*.py"), *root.glob("ops/*.py"), *root.glob("projectors/*.py")]

@@ -12,6 +12,7 @@ import pytest
 import stylegan_invert as si
 from stylegan_invert.cli.main import COMMANDS, cli
 from stylegan_invert.network_files import table
+from stylegan_invert.projectors import samples
 from stylegan_invert.projectors.methods import METHODS
 
 from documents import ROOT, assert_parsed, blocks, calls, commands, run_command, run_document
@@ -34,6 +35,7 @@ def place(tmp_path, cache, monkeypatch):
     (tmp_path / "portrait.jpg").symlink_to(DOCS / "tutorials" / "portrait.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STYLEGAN_INVERT_CACHE", str(cache))
+    monkeypatch.setattr(samples, "COUNT", 64)  # fewer samples, as there are fewer steps
     return tmp_path
 
 

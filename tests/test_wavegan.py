@@ -3,10 +3,12 @@
 
 import numpy as np
 import pytest
+import tf_checkpoints
 import torch
 
 import stylegan_invert as si
 from stylegan_invert.errors import NetworkFileError
+from stylegan_invert.files.crc import crc32c
 from stylegan_invert.generator import adapt
 from stylegan_invert.network_files.convert import convert
 from stylegan_invert.network_files.file import load
@@ -211,3 +213,69 @@ def test_damaged_variables(tmp_path, kind):
 def test_lengths(length):
     with pytest.raises(ValueError, match="a power of two"):
         WaveGANGenerator(length)
+
+
+def test_checkpoints_of_tensorflow(tmp_path):
+    """A checkpoint opens by each of its names, without TensorFlow, and holds what an .npz file of its variables holds."""
+    v = {**variables(), "global_step": np.array(7, np.int64), "half": np.ones(3, np.float16)}
+    np.savez(tmp_path / "net.npz", **v)
+    tf_checkpoints.write(tmp_path / "model.ckpt-7", v)
+    expected = load(tmp_path / "net.npz")
+    for name in ("model.ckpt-7.index", "model.ckpt-7", "model.ckpt-7.data-00000-of-00001"):
+        net = load(tmp_path / name)
+        for role in ("G_ema", "D"):
+            mine, theirs = net[role].state_dict(), expected[role].state_dict()
+            assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    assert len(net.sha256) == 64 and net.G.length == 256
+
+
+def test_checksums():
+    """CRC-32C of RFC 3720, and of long data as bit by bit."""
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    for size in (0, 1, 2048, 2049, 5000):
+        data = np.random.default_rng(size).bytes(size)
+        assert crc32c(data) == tf_checkpoints.crc(data)
+
+
+def _sliced(name, fields):
+    fields[7] = b"\x08\x01"
+
+
+def _longer(name, fields):
+    if name == "G/z_project/dense/bias":
+        fields[5] += 4
+
+
+def _behind(name, fields):
+    fields[4] += 2**40
+
+
+DAMAGED = {
+    "cut off": (None, lambda i, d: (i[:-1], d), "does not end as such a table"),
+    "no table": (None, lambda i, d: (b"x" * 100, d), "does not end as such a table"),
+    "a flipped bit in the table": (None, lambda i, d: (i[:9] + bytes([i[9] ^ 1]) + i[10:], d), "another checksum"),
+    "a flipped bit in the data": (None, lambda i, d: (i, d[:-5] + bytes([d[-5] ^ 1]) + d[-4:]), "another checksum"),
+    "data cut off": (None, lambda i, d: (i, d[:-8]), "cut off"),
+    "a place outside": (None, lambda i, d: (i[:-48] + b"\xff\xff\x7f\x10" * 2 + i[-40:], d), "outside of the file"),
+    "slices": (_sliced, lambda i, d: (i, d), "divided into slices"),
+    "a wrong size": (_longer, lambda i, d: (i, d), "another number of bytes than its shape"),
+    "a place behind the data": (_behind, lambda i, d: (i, d), "cut off"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_checkpoints(tmp_path, kind):
+    changed, change, words = DAMAGED[kind]
+    index, data = change(*tf_checkpoints.write(tmp_path / "model", variables(length=64), changed=changed))
+    (tmp_path / "model.index").write_bytes(index)
+    (tmp_path / "model.data-00000-of-00001").write_bytes(data)
+    with pytest.raises(NetworkFileError, match=words):
+        load(tmp_path / "model.index")
+
+
+def test_a_checkpoint_without_its_data(tmp_path):
+    tf_checkpoints.write(tmp_path / "model", variables(length=64))
+    (tmp_path / "model.data-00000-of-00001").unlink()
+    with pytest.raises(NetworkFileError, match="data-00000-of-00001: there is no such file"):
+        load(tmp_path / "model")

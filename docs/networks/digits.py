@@ -69,7 +69,7 @@ def main(path: str, out: str) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, RATE_OF_ADAM, total_steps=steps)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-            loss = F.cross_entropy(network(augmented(x[rows])), digits[rows], label_smoothing=0.1)
+            loss = F.cross_entropy(network(augmented(x[rows])), digits[rows])
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -77,9 +77,8 @@ class Choice(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as e:
-            said = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
-            setattr(e, "message", said)  # noqa: B010  # click's types call it final
-            raise
+            message = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
+            raise click.BadParameter(message, ctx, param) from None
 
 
 class NetworkSource(UserPath):

@@ -40,13 +40,14 @@ def code_of(generator: Any, end: str, c: Any) -> Any:
         end: a file of codes, the folder of a result, or seed:N.
         c: the label (1, c_dim) of the class; None for a network without classes, or to keep that of a file.
     """
-    from ..generator import Code
+    from ..generator import Code, label
     from ..io.codes import check_codes, code_file, read_codes
 
     if end.startswith("seed:"):
         number = end.removeprefix("seed:")
         if not number.isdigit() or int(number) >= 2**32:
             raise click.UsageError(f"{end!r}; expected seed:N with a number.")
+        c = label(1, None) if generator.c_dim == 1 and c is None else c
         if generator.c_dim and c is None:
             raise click.UsageError("This network has classes; choose that of seed:N with --class.")
         (shape,) = generator.code_shapes("z").values()

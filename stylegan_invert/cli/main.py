@@ -22,6 +22,7 @@ DEBUG = "STYLEGAN_INVERT_DEBUG"  # the environment variable that shows where an 
 
 COMMANDS = {
     "align": "Cut faces out of photographs, as the data set FFHQ does.",
+    "app": "Open a page in the browser: project a photograph and edit it.",
     "convert": "Write a network file in another format, and compare the pictures of both.",
     "demo": "Project the shipped photograph onto the shipped network.",
     "detect": "Judge whether pictures were drawn by a network, by how well it rebuilds them.",

@@ -85,9 +85,9 @@ def run_many(
                 f"{done}; {in_words(len(waiting), estimate(projector, waiting[0].target, of_run))}" if waiting else done
             )
         saving = {"seconds": checkpoint, "arrived": arrived}
-        look: Any = (
-            callback if count > 1 else functools.cache(functools.partial(say, quiet, "waiting for other processes"))
-        )
+        look: Callable[..., None] = callback
+        if count == 1:
+            look = functools.cache(functools.partial(say, quiet, "waiting for other processes"))
         wait = functools.partial(look_later, look, arrived) if rank == 0 else None
         found = project_into(folder, projector, waiting, saving, wait, count, **of_run)
         for i, (item, result, error) in enumerate(found, 1):

@@ -10,7 +10,10 @@ Sources: tensorflow/core/lib/io/format.h and table_format.txt, and tensorflow/co
 """
 
 import math
+import os
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NetworkFileError, printable
@@ -35,6 +38,24 @@ TYPES = {
     19: "HalfStorage",
 }
 """TensorFlow's numbers of types (DT_FLOAT and so on) that are read; variables of other types are left out."""
+
+
+def index_path(source: str | os.PathLike) -> Path | None:
+    """The .index file of the checkpoint that a path names: by this file, by a file of data, or by what their names begin with.
+
+    None for a path of another kind.
+    """
+    path = Path(os.path.expanduser(os.fspath(source)))
+    if path.suffix == SUFFIX:
+        return path
+    start = re.sub(r"\.data-\d{5}-of-\d{5}$", "", path.name)
+    index = path.with_name(start + SUFFIX) if start else path
+    return index if index.is_file() and (start != path.name or not path.exists()) else None
+
+
+def data_path(index: Path, number: int, count: int) -> Path:
+    """A file of data of a checkpoint, of so many, numbered from 0."""
+    return index.with_name(f"{index.name.removesuffix(SUFFIX)}.data-{number:05d}-of-{count:05d}")
 
 
 class _Damaged(Exception):

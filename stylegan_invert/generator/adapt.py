@@ -129,7 +129,7 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
 
     Args:
         c_dim: the number of classes of the network; 0 for a network without classes.
-        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes.
+        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes or with a single one.
 
     Returns:
         (1, c_dim) float32, or None for a network without classes.
@@ -141,6 +141,8 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
         if class_idx is not None:
             raise ValueError(f"class {class_idx} was given for a network without classes; leave out --class")
         return None
+    if class_idx is None and c_dim == 1:
+        return torch.ones([1, 1])
     if class_idx is None:
         raise ValueError(
             f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}"

@@ -24,6 +24,9 @@ class Distance(torch.nn.Module):
         """Raise ValueError if outputs are not what this distance compares."""
         check_images(outputs, self.min_size)
 
+    def at_rate(self, sample_rate: int) -> None:
+        """Take the sample rate of the sounds that will be compared, if the distance depends on it."""
+
     def prepare(self, target: torch.Tensor) -> Any:
         """Compute once what ``forward`` needs of the target (N, C, H, W).
 
@@ -76,6 +79,10 @@ class WeightedSum(Distance):
     def check(self, outputs: torch.Tensor) -> None:
         for d in self._distances():
             d.check(outputs)
+
+    def at_rate(self, sample_rate: int) -> None:
+        for d in self.distances:
+            d.at_rate(sample_rate)
 
     def prepare(self, target: torch.Tensor) -> list[Any]:
         return [d.prepare(target) for d in self._distances()]

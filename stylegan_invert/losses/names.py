@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import meant
 from .base import Distance, WeightedSum
+from .digits import DigitFeatures
 from .features import inception_features, squeezenet_features
 from .identity import load_identity
 from .lpips import SqueezeLPIPS, load_vgg_lpips
@@ -54,14 +55,15 @@ LOSSES: dict[str, Loss] = {
     "spectrogram-real": Loss(lambda file, run: RealSpectrogram(), media=("sound",)),
     "log-mel": Loss(lambda file, run: LogMel(), media=("sound",)),
     "multi-stft": Loss(lambda file, run: MultiResolutionSTFT(), media=("sound",)),
+    "digits": Loss(lambda file, run: DigitFeatures(), media=("sound",)),
 }
 """The losses by name. "multi-squeeze" and "multi-vgg" are LPIPS at several resolutions and L1 at the lowest, see
 `multi_resolution`. "mse" is the mean squared error and "l1" the mean absolute error, both on the scale [-1, 1].
 "sse" is the sum of squared errors on the scale [0, 1]. "features" is the mean, and "features-sum" the sum, of the
 squared differences of a feature map: that of InceptionV3 (Mixed_7a) if its weight file is named, else the last one of
 the shipped SqueezeNet. "identity" is one minus the cosine of the embeddings of two faces, and "identity-ffhq" the same of the
-middle of pictures that are aligned as those of FFHQ. The last four compare sounds, see `spectrogram`; "log-mel" places its bands
-as for 16,000 samples per second."""
+middle of pictures that are aligned as those of FFHQ. The last five compare sounds: four their spectrograms, see `spectrogram`,
+and "digits" what the shipped classifier of spoken digits makes of them, see `digits`."""
 
 DEFAULT_LOSS = "lpips-squeeze=1,mse=1"
 DEFAULT_SOUND_LOSS = "multi-stft=1,l1=1"

@@ -73,7 +73,7 @@ class LogMel(SoundDistance):
     """Mean absolute difference of log10(1e-4 + magnitude) in bands of equal width on the mel scale.
 
     Args:
-        sample_rate: samples per second, which give the bands their place.
+        sample_rate: samples per second, which give the bands their place; `at_rate` changes it.
         bands: the number of bands.
         frame: samples of a frame; frames begin every quarter of it.
     """
@@ -81,8 +81,11 @@ class LogMel(SoundDistance):
     def __init__(self, sample_rate: int = 16000, bands: int = 64, frame: int = 512):
         super().__init__()
         self.filters: torch.Tensor
-        self.frame = frame
+        self.frame, self.bands = frame, bands
         self.register_buffer("filters", mel_filters(sample_rate, bands, frame), persistent=False)
+
+    def at_rate(self, sample_rate: int) -> None:
+        self.filters = mel_filters(sample_rate, self.bands, self.frame).to(self.filters.device)
 
     def features(self, sounds: torch.Tensor) -> torch.Tensor:
         mel = self.filters.to(sounds.device) @ magnitudes(sounds, self.frame, self.frame // 4)

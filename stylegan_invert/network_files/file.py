@@ -16,6 +16,7 @@ from ..files.door import NETWORK, NETWORK_SETTINGS, opened, read_bytes
 from ..files.pickled import Refusal, dump
 from ..files.safetensors_file import is_safetensors
 from ..files.tensors import TensorRecord, tensor_call
+from ..files.tf_checkpoint import data_path, index_path, read_variables
 from ..files.writing import atomic, sha256
 from ..generator import adapt
 from ..networks.direction import DirectionDiscriminator
@@ -188,6 +189,8 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     - a folder of pytorch-pretrained-BigGAN;
     - a checkpoint of rosinality's stylegan2-pytorch, or of pSp and projects that build on it, whose decoder is read;
     - a state dict of a DCGAN;
+    - a WaveGAN: a checkpoint of TensorFlow (its .index file, or the name without that ending), of its PyTorch port, or an .npz
+      file of the variables;
     - a safetensors file of this package.
 
     Args:
@@ -202,9 +205,13 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
         DownloadError: the URL or the file of the Hub cannot be had.
     """
     folders = [family.folder for family in table.FAMILIES if family.folder is not None]
-    name, path = shown(source), resolve(source, [(folder.settings, folder.weights) for folder in folders])
+    index = index_path(source)
+    path = resolve(index or source, [(folder.settings, folder.weights) for folder in folders])
+    name = shown(source)
     if path.is_dir():
         return _from_folder(path, name, assume or {})
+    if index is not None:
+        return _from_checkpoint(path, name, assume or {})
     companions = [family.companions(path) for family in table.FAMILIES if family.companions is not None]
     named = {kind: beside_source(source, p) for files in companions for kind, p in files.items()}
     beside = {kind: (_bytes(p, str(p)), str(p)) for kind, p in named.items() if p.is_file()}
@@ -313,6 +320,23 @@ def _of_folder(family: Family, folder: Folder, path: Path, name: str, given: Map
     tensors = {str(k): v for k, v in root.items() if isinstance(v, TensorRecord)} if isinstance(root, dict) else {}
     G = folder.build(config, tensors, str(weights), Budget(str(weights), 2 * len(view)), assumed)
     return NetworkFile({"G_ema": G}, name, sha256(view), assumed=table.in_words(assumed))
+
+
+def _from_checkpoint(path: Path, name: str, given: Mapping[str, Any]) -> NetworkFile:
+    """The networks of a checkpoint of TensorFlow. Its hash is that of its files one after another."""
+    parts = [read_bytes(path, NETWORK_SETTINGS, name)]
+
+    def shard(number: int, count: int) -> memoryview:
+        there = data_path(path, number, count)
+        parts.append(read_bytes(there, NETWORK, str(there)))
+        return memoryview(parts[-1])
+
+    root = read_variables(parts[0], name, shard)
+    budget = Budget(name, 2 * sum(map(len, parts)))
+    networks, assumed = table.of_tensors(root, name, given, budget, {})
+    if not networks:
+        raise NetworkFileError(name, "", unknown.in_words(root))
+    return NetworkFile(networks, name, sha256(b"".join(parts)), assumed=assumed)
 
 
 def save(net: NetworkFile | torch.nn.Module, path: str | os.PathLike, extra: Mapping[str, Any] | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..ops import native
+from .layers import check_shape
 
 UPSAMPLING = ("nearest", "bilinear")
 MAX_SIDE = 4096  # pixels of a map
@@ -217,6 +218,61 @@ class DCGAN(torch.nn.Module):
         for module in self.children():
             x = module(x)
         return x * 2 - 1 if self.output == "sigmoid" else x
+
+
+class Discriminator(torch.nn.Module):
+    """A discriminator of strided convolutions with leaky ReLU, down to a map of 4x4.
+
+    It has no batch normalisation, so that what it says of a picture depends on that picture alone. WGAN-GP and a head that
+    finds latents need that.
+
+    Args:
+        img_resolution: side of the pictures, a power of two from 8 on.
+        img_channels: their channels.
+        channels: behind the first convolution; each later one has twice as many.
+
+    Source: Radford et al. 2016; Gulrajani et al. 2017 (no batch normalisation).
+    """
+
+    family = "dcgan"
+    c_dim = 0
+    compares_batch = False
+
+    def __init__(self, img_resolution: int, img_channels: int, channels: int):
+        super().__init__()
+        self.init_kwargs = dict(img_resolution=img_resolution, img_channels=img_channels, channels=channels)
+        if (
+            type(img_resolution) is not int
+            or not 8 <= img_resolution <= MAX_SIDE
+            or img_resolution & (img_resolution - 1)
+        ):
+            raise ValueError(f"img_resolution is {img_resolution!r}; expected a power of two from 8 to {MAX_SIDE}")
+        if type(channels) is not int or not 1 <= channels <= 2**12:
+            raise ValueError(f"channels is {channels!r}; expected an integer from 1 to {2**12}")
+        self.img_resolution, self.img_channels = img_resolution, img_channels
+        count = img_resolution.bit_length() - 3
+        widths = [img_channels, *(channels << i for i in range(count))]
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(n, m, 4, stride=2, padding=1) for n, m in zip(widths, widths[1:])
+        )
+        self.num_features = widths[-1] * 16
+        self.out = torch.nn.Linear(self.num_features, 1)
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """The last map (N, num_features) of pictures (N, img_channels, R, R) in [-1, 1]."""
+        check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
+        x = img.to(torch.float32)
+        for conv in self.convs:
+            x = torch.nn.functional.leaky_relu(conv(x), 0.2)
+        return x.flatten(1)
+
+    def score(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) from `features`; ``c`` is not read."""
+        return self.out(features)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (N, 1) of pictures, higher for more real ones."""
+        return self.score(self.features(img))
 
 
 class DenseMap(torch.nn.Linear):

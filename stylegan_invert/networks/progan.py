@@ -238,16 +238,16 @@ class Generator(_Growing):
             x = getattr(self, f"b{r}")(x)
         img = getattr(self, f"b{resolution}").torgb(x)
         if smaller is not None:
-            img = img.lerp(_repeat(smaller, 2), fade)
-        return _repeat(img, 2**lod)
+            img = img.lerp(repeat(smaller, 2), fade)
+        return repeat(img, 2**lod)
 
 
-def _repeat(img: torch.Tensor, factor: int) -> torch.Tensor:
+def repeat(img: torch.Tensor, factor: int) -> torch.Tensor:
     """Each pixel as a square of factor x factor."""
     return img if factor == 1 else F.interpolate(img, scale_factor=factor, mode="nearest")
 
 
-def _average(img: torch.Tensor, factor: int) -> torch.Tensor:
+def average(img: torch.Tensor, factor: int) -> torch.Tensor:
     """The mean of each square of factor x factor pixels."""
     return img if factor == 1 else F.avg_pool2d(img, factor)
 
@@ -274,7 +274,7 @@ class DiscriminatorBlock(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.leaky_relu(self.conv0(x), SLOPE)
         x = F.leaky_relu(self.conv1(x), SLOPE)
-        return x if self.fused_scale else _average(x, 2)
+        return x if self.fused_scale else average(x, 2)
 
 
 class DiscriminatorEpilogue(torch.nn.Module):
@@ -346,12 +346,12 @@ class Discriminator(_Growing):
         check_shape("img", img, [None, self.img_channels, self.img_resolution, self.img_resolution])
         lod, fade = self._growth()
         resolution = self.img_resolution >> lod
-        img = _average(img.to(torch.float32), 2**lod)
+        img = average(img.to(torch.float32), 2**lod)
         x = self._from_picture(img, resolution)
         for r in reversed(self.resolutions[1 : self.max_lod - lod + 1]):
             x = getattr(self, f"b{r}")(x)
             if r == resolution and fade:
-                x = x.lerp(self._from_picture(_average(img, 2), r // 2), fade)
+                x = x.lerp(self._from_picture(average(img, 2), r // 2), fade)
         return self.b4(x)
 
     def _from_picture(self, img: torch.Tensor, resolution: int) -> torch.Tensor:

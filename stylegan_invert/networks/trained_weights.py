@@ -6,11 +6,12 @@ which is the one that is trained. `torch.nn.utils.parametrize` computes it whene
 """
 
 import copy
-import math
 from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
+
+from .progan import widen
 
 WEIGHTED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
 SN_EPS = 1e-6
@@ -72,6 +73,54 @@ class SpectralNorm(torch.nn.Module):
             self.u0.copy_(torch.nn.functional.normalize(v @ matrix.t(), eps=self.eps))
 
 
+class Equalised(torch.nn.Module):
+    """A weight from one of unit variance: times a gain, and where it resamples by two, `networks.progan.widen`.
+
+    Args:
+        gain: the factor.
+        wide: True for a kernel of 3x3 from which one of 4x4 is made.
+
+    Source: Karras et al. 2018, section 4.1; the official networks.py of ProGAN.
+    """
+
+    def __init__(self, gain: float, wide: bool = False):
+        super().__init__()
+        self.gain, self.wide = gain, wide
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        weight = weight * self.gain
+        return widen(weight) if self.wide else weight
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight to train for a weight that is set. Of a kernel of 4x4 that is none of 3x3 it is the nearest."""
+        return (narrowed(weight) if self.wide else weight) / self.gain
+
+
+def narrowed(kernel: torch.Tensor) -> torch.Tensor:
+    """The 3x3 kernel (a, b, 3, 3) from which `widen` makes a kernel of 4x4, or one that is nearest to it."""
+    spread = torch.zeros([4, 3], dtype=kernel.dtype)
+    spread[:3].fill_diagonal_(1)
+    spread[1:].fill_diagonal_(1)
+    inverse = torch.linalg.pinv(spread).to(kernel.device)
+    return inverse @ kernel @ inverse.t()
+
+
+def equalise(layer: torch.nn.Module, fan_in: int, gain: float, wide: bool = False, share: float = 1) -> None:
+    """Train a layer with an equalised learning rate, from a fresh weight of unit variance and a bias of zero.
+
+    Args:
+        layer: a dense or convolutional layer.
+        fan_in: the numbers from which each of its outputs is computed.
+        gain: of the activation behind it.
+        wide: as in `Equalised`.
+        share: a further factor on the weight that is used.
+    """
+    equal = Equalised(share * gain / fan_in**0.5, wide)
+    parametrize.register_parametrization(layer, "weight", equal, unsafe=True)
+    torch.nn.init.normal_(layer.parametrizations.weight.original)
+    torch.nn.init.zeros_(layer.bias)
+
+
 def named_weights(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """The dense and convolutional layers of a network, by name."""
     return {name: module for name, module in network.named_modules() if isinstance(module, WEIGHTED)}
@@ -130,8 +179,3 @@ def take_weights(network: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> 
                     first.settle(_parametrizations(module)[part].original)
             else:
                 module.state_dict(keep_vars=True)[part].copy_(tensors[name])
-
-
-def deviation(fan_in: int, gain: float = math.sqrt(2)) -> float:
-    """The standard deviation of He's initialisation."""
-    return gain / math.sqrt(fan_in)

@@ -24,7 +24,7 @@ from ..losses.metrics import psnr
 from ..media.picture_set import PictureSet
 from ..media.pictures import as_images, projector_pixels, write_png
 from ..networks.encoder import Encoder, input_size
-from ..projectors.loss import build_loss
+from ..projectors.loss import build_loss, told_rate
 from . import distributed, loop
 from .encoder_options import EncoderOptions
 from .means import Statistics
@@ -117,6 +117,7 @@ class EncoderTrainer:
         self.distance = None
         if o.loss != "none":
             self.distance, _ = build_loss(o.loss, files or {}, self.device, run_torchscript)
+            told_rate(self.distance, generator)
         elif files or run_torchscript:
             raise TrainingError("a weight file was named, and the loss is none; leave one of them out")
         self.nimg = self.real_nimg = self.steps = self.ticks = 0

@@ -139,7 +139,13 @@ class GANTrainer:
         G.train(o.train == "all")
         self.loss = arch.loss(device, self.shown, D, self.augment_pipe)
         self.phases = self._phases()
+        self._prepare([])
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    def _prepare(self, phases: list[Phase]) -> None:
+        """Bring the networks to the state in which they show the next batch; ``phases`` have the optimisers to change."""
+        networks = [m for m in (self.G, self.D, self.G_ema, self.D_ema) if m is not None]
+        self.architecture.prepare(self.nimg, networks, phases)
 
     def _phases(self) -> list[Phase]:
         """The phases of a step, in their order. The first one, and each further step of D, takes a new batch."""
@@ -172,45 +178,58 @@ class GANTrainer:
         Raises:
             TrainingError: a loss is NaN or infinite.
         """
-        o, rounds = self.options, self.options.batch // self.round
-        own = distributed.share(rounds)
-        self.architecture.prepare(self.nimg, [m for m in (self.G, self.D, self.G_ema, self.D_ema) if m], self.phases)
+        o, own = self.options, distributed.share(self.options.batch // self.round)
         if o.head == "direction":
             self.loss.embedding_weight = o.lambda_embedding(self.nimg)
-        moving = [*self.loss.averages.values(), *self.architecture.moving(self.shown, self.D)]
         for phase in self.phases:
             if phase.fresh:
                 img, c = self._next_batch(own)
-            if self.steps % phase.interval:
-                continue
-            z = self.architecture.latents(o.batch, self.device).split(self.round)
-            drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
-            gen_c = self.labels[drawn].split(self.round)
-
-            def compute(
-                i: int, phase: Phase = phase, z: Any = z, gen_c: Any = gen_c, img: Any = img, c: Any = c
-            ) -> None:
-                real = img[i - own.start], c[i - own.start]
-                self.loss.accumulate_gradients(phase.name, *real, z[i], gen_c[i], gain=phase.interval / rounds)
-
-            phase.optimiser.zero_grad(set_to_none=True)
-            phase.module.requires_grad_(True)
-            statistics = [self.loss.stats, self.loss.real_signs]
-            distributed.in_rounds(compute, rounds, list(phase.module.parameters()), moving, statistics)
-            phase.module.requires_grad_(False)
-            self.architecture.regularise(phase.name[0], phase.module)
-            for p in phase.module.parameters():
-                if p.grad is not None:  # half precision may overflow now and then
-                    torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
-            phase.optimiser.step()
+            if self.steps % phase.interval == 0:
+                self._carry_out(phase, img, c, own)
         self._average()
         self.nimg += o.batch * o.D_steps
+        self._prepare(self.phases)
         self.steps += 1
         if o.augment == "ada" and self.steps % o.ada_interval == 0:
             self._adapt()
         # Reading a number makes a GPU wait, so there it is done every 20 steps. Nothing else in a step waits.
         if self.device.type == "cpu" or self.steps % 20 == 0:
             self.check_numbers()
+
+    def _carry_out(self, phase: Phase, img: Any, c: Any, own: range) -> None:
+        """One phase of a step: its gradients, in rounds, and the step of its optimiser.
+
+        Args:
+            phase: the phase.
+            img: the real outputs of the own rounds.
+            c: their labels.
+            own: the numbers of the own rounds.
+        """
+        o, rounds = self.options, self.options.batch // self.round
+        z = self.architecture.latents(o.batch, self.device).split(self.round)
+        drawn = torch.randint(len(self.labels), [o.batch], device=self.device)
+        gen_c = self.labels[drawn].split(self.round)
+        # Batch normalisation counts the passes; every round counts from the same.
+        counters = [b for m in (self.G, self.D) for b in m.buffers() if not b.is_floating_point()]
+        counts = [counter.clone() for counter in counters]
+
+        def compute(i: int) -> None:
+            for counter, before in zip(counters, counts):
+                counter.copy_(before)
+            real = img[i - own.start], c[i - own.start]
+            self.loss.accumulate_gradients(phase.name, *real, z[i], gen_c[i], gain=phase.interval / rounds)
+
+        phase.optimiser.zero_grad(set_to_none=True)
+        phase.module.requires_grad_(True)
+        moving = [*self.loss.averages.values(), *self.architecture.moving(self.shown, self.D)]
+        statistics = [self.loss.stats, self.loss.real_signs]
+        distributed.in_rounds(compute, rounds, list(phase.module.parameters()), moving, statistics)
+        phase.module.requires_grad_(False)
+        self.architecture.regularise(phase.name[0], phase.module)
+        for p in phase.module.parameters():
+            if p.grad is not None:  # half precision may overflow now and then
+                torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+        phase.optimiser.step()
 
     def _next_batch(self, own: range) -> tuple[Any, Any]:
         """The own rounds of the next batch: real pictures and their labels, each a tuple of tensors."""
@@ -313,6 +332,7 @@ class GANTrainer:
             phase.optimiser.load_state_dict(state["optimisers"][phase.name[0]])
         for name in ("nimg", "steps", "ticks", "seconds"):
             setattr(self, name, state[name])
+        self._prepare([])
         for name, value in self.loss.averages.items():
             value.copy_(state[name])
         self.loss.real_signs.sums = state["real_signs"]

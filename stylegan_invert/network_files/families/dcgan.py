@@ -17,9 +17,9 @@ import torch
 
 from ...errors import NetworkFileError
 from ...files.tensors import TensorRecord, tables
-from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, UPSAMPLING, Layer
+from ...networks.dcgan import ACTIVATIONS, DCGAN, OUTPUTS, UPSAMPLING, Discriminator, Layer
 from ..assemble import EXPECTED, Budget, Source, assemble, constructing
-from ..checks import MAX_LAYERS, Assumptions, Check, Known, none_or, number, one_of
+from ..checks import COMMON_SIZES, MAX_LAYERS, Assumptions, Check, Known, none_or, number, one_of
 from ..unknown import kind
 
 KINDS = ("transposed", "conv")
@@ -81,7 +81,7 @@ TRANSPOSED = re.compile(r"conv_?t|deconv|tconv|transp", re.IGNORECASE)  # what a
 NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
-CLASSES = {"dcgan.DCGAN": Known(DCGAN, {})}
+CLASSES = {"dcgan.DCGAN": Known(DCGAN, {}), "dcgan.Discriminator": Known(Discriminator, COMMON_SIZES)}
 
 
 def find(root: Any) -> dict[str, tuple[str, dict[str, TensorRecord]]]:

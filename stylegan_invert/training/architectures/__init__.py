@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from ..configs import Options
 from ..run_options import RunOptions
 from .biggan_options import BigGANOptions
+from .dcgan_options import DCGANOptions
+from .progan_options import ProGANOptions
 from .wavegan_options import WaveGANOptions
 
 
@@ -31,6 +33,8 @@ ARCHITECTURES = {
     "stylegan2": Line("StyleGAN2", Options, "stylegan2"),
     "biggan": Line("BigGAN", BigGANOptions, "biggan"),
     "wavegan": Line("WaveGAN", WaveGANOptions, "wavegan"),
+    "progan": Line("ProGAN", ProGANOptions, "progan"),
+    "dcgan": Line("DCGAN", DCGANOptions, "dcgan"),
 }
 
 

@@ -11,6 +11,7 @@ from ...network_files.families import biggan as files
 from ...network_files.file import NetworkFile
 from ...networks.biggan import BigGAN, Discriminator, Statistics
 from ...networks.trained_weights import SpectralNorm, named_weights
+from ..standing import with_standing_statistics
 from . import base
 from .biggan_options import BigGANOptions
 
@@ -113,16 +114,8 @@ class Architecture(base.Architecture):
             add_orthogonal_gradients(module, self.options.ortho)
 
     def shown(self, G: torch.nn.Module, labels: torch.Tensor) -> torch.nn.Module:
-        """A finished copy of a generator with standing statistics, for latents and labels that are the same every time."""
-        o, device = self.options, labels.device
-        random = torch.Generator().manual_seed(0)
-        batches = []
-        for _ in range(o.standing):
-            z = torch.randn([o.batch, o.z_dim], generator=random).to(device)
-            batches.append((z, labels[torch.randint(len(labels), [o.batch], generator=random)]))
-        G = self.finished(G).to(device)
-        set_standing_statistics(G, batches)
-        return G
+        """A finished copy of a generator with standing statistics."""
+        return with_standing_statistics(self.finished(G), labels, self.options)
 
     def write(self, trainer: Any, path: Path, training_set: dict[str, Any] | None) -> list[Path]:
         """Write a safetensors file with everything, and the newest networks as BigGAN-PyTorch has them."""
@@ -171,28 +164,3 @@ def add_orthogonal_gradients(G: torch.nn.Module, strength: float) -> None:
         products = w @ w.t()
         gradient = (products.fill_diagonal_(0) @ w).mul_(4 * strength).view_as(p)
         p.grad = gradient if p.grad is None else p.grad.add_(gradient)
-
-
-@torch.no_grad()
-def set_standing_statistics(G: torch.nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Set the stored statistics of batch normalisation to the mean of those of several batches.
-
-    The variances are those of each batch with Bessel's correction, as running statistics have them.
-
-    Args:
-        G: a finished generator in eval mode; only its statistics change.
-        batches: latents (N, z_dim) and labels (N, c_dim) of each batch.
-
-    Source: Brock et al. 2019, appendix B, "standing statistics".
-    """
-    norms = [module for module in G.modules() if getattr(module, "momentum", None) is not None]
-    before = [module.momentum for module in norms]
-    for module in norms:
-        module.train()
-    for i, (z, c) in enumerate(batches):
-        for module in norms:
-            module.momentum = 1 / (i + 1)
-        G(z, c)
-    for module, momentum in zip(norms, before):
-        module.momentum = momentum
-        module.eval()

@@ -1,0 +1,1 @@
+"""The page in a browser: `session` does everything without Gradio, and `page` shows it."""
