@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from .. import pretrained
 from ..networks.digits import DigitClassifier
+from .base import total
 from .spectrogram import SoundDistance, magnitudes, mel_filters
 from .weight_files import with_weights
 
@@ -83,4 +84,4 @@ class DigitFeatures(SoundDistance):
         return self.network.maps(levels(sounds, self.rate))
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        return sum((x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)) / len(a)
+        return total((x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)) / len(a)
