@@ -13,12 +13,13 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.reproduce import COMMANDS
 from stylegan_invert.media.pictures import write_png
-from stylegan_invert.studies import base, clipping, compression, dense
+from stylegan_invert.studies import base, clipping, compression, dense, displacement
 
 from conftest import make_network
 
 
-def test_a_study_is_a_function(tmp_path):
+def test_a_study_is_a_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(displacement, "REFERENCE", 16)
     net = make_network(32)
     bars = []
 
@@ -114,6 +115,7 @@ NEEDED = {
     "head": ["--data", "z"],
     "identity": ["--people", "z"],
     "restoration": ["--data", "z"],
+    "segmentation": ["--data", "z", "--masks", "black"],
     "tuning": ["--data", "z"],
 }
 

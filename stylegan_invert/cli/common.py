@@ -139,6 +139,11 @@ def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float
     return values
 
 
+def words(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """A click callback that reads names from a text such as "free,regularised"; none from an empty one."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ASSUME = "stylegan_invert.assume"  # the key under which click's context stores the value of --assume
 
@@ -255,6 +260,15 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--class``."""
     text = "Number of the class, for networks that have classes."
+    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
+
+
+def study_class_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--class``, for a study that also takes networks with classes."""
+    text = (
+        "Class of all pictures, for networks that have classes.  [default: all classes for generated pictures, and for real "
+        "ones the labels of --data]"
+    )
     return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
 
 

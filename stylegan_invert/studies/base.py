@@ -54,41 +54,47 @@ def uncounted(total: int, label: str) -> Iterator[Progress]:
 # Networks and pictures
 
 
-def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> Adapter:
+def generator_of(
+    net: NetworkFile, device: torch.device | str, prior: str | None = None, classes: bool = False
+) -> Adapter:
     """A new adapter for the generator of a network file, which is moved to a device.
 
     Args:
-        net: a network file whose generator has no classes.
+        net: a network file.
         device: where to compute.
         prior: the distribution of z, "normal" or "uniform"; None takes the network's own.
+        classes: True for a study that is also for networks with classes.
 
     Raises:
-        StyleganInvertError: the network has classes.
+        StyleganInvertError: the network has classes, and ``classes`` is False.
     """
-    if adapt(net.G).c_dim:
+    if adapt(net.G).c_dim and not classes:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
     generator = adapt(net.G.to(device))
     assert isinstance(generator, Adapter)  # `adapt` has made it
     return generator if prior is None else generator.with_prior(Prior(prior))
 
 
-def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None = None) -> PictureSet:
+def picture_set(
+    net: NetworkFile, path: str, span: tuple[int, int | None] | None = None, use_labels: bool = False
+) -> PictureSet:
     """Real pictures in the shape of a network's own.
 
     Args:
         net: the network file.
         path: a dataset zip or a folder.
         span: take the pictures from the first to, not including, the second, in the order of their names; None takes all.
+        use_labels: True reads the class of each from the set's ``dataset.json``.
 
     Returns:
         The set, checked: pictures that cannot be read are left out.
 
     Raises:
-        TrainingError: no picture is left.
+        TrainingError: no picture is left, or the labels are missing or wrong.
     """
     first, last = span or (0, None)
     channels, side, _ = adapt(net.G).output_shape
-    data = PictureSet(path, side, channels, first=first, last=last)
+    data = PictureSet(path, side, channels, use_labels, first=first, last=last)
     data.check()
     return data
 
@@ -151,6 +157,7 @@ def fit(
     start: Code | None,
     options: Mapping[str, Any],
     callback: Callable[[Step], object] | None = None,
+    class_idx: int | None = None,
 ) -> Fit:
     """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
@@ -163,6 +170,7 @@ def fit(
         options: options of the method, by name. Those without effect beside the others are left out, since the settings of a
             study serve several searches.
         callback: called after each step.
+        class_idx: the class of all pictures, for a network with classes.
 
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
@@ -170,7 +178,7 @@ def fit(
     name = start.space if method == "w" and start is not None else method
     idle = find_method(name).options(**options).without_effect()
     options = {key: value for key, value in options.items() if key not in idle}
-    return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
+    return Projector(generator, name, loss=loss, class_idx=class_idx, **options).fit(target, start, callback)
 
 
 # Results in parts
