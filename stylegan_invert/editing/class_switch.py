@@ -34,7 +34,7 @@ def switched(generator: GeneratorAdapter, code: Code, class_idx: int) -> Code:
         raise ValueError(
             "this network's w is made of z and the class, so a code in w has no class that could be switched"
         )
-    c = label(generator.c_dim, class_idx)
+    c = label(generator.c_dim, class_idx, generator.class_names)
     c = None if c is None else c.to(generator.device).expand(len(code), -1)
     if not code.space.startswith(FEATURES):
         return Code(code.space, code.tensors, c)

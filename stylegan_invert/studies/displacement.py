@@ -116,7 +116,7 @@ def real_set(data: PictureSet, generator: GeneratorAdapter, limit: int, class_id
     """
     pixels = base.first_pictures(data, generator, limit)
     if not generator.c_dim or class_idx is not None:
-        label(generator.c_dim, class_idx)  # raises if there is no such class
+        label(generator.c_dim, class_idx, generator.class_names)  # raises if there is no such class
         return Pictures(pixels, [class_idx] * len(pixels))
     if data.c_dim != generator.c_dim:
         raise StyleganInvertError(
