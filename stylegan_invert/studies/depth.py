@@ -137,7 +137,7 @@ def cuts(generator: GeneratorAdapter) -> list[str]:
     names = list(generator.layers())
     shapes = {k: v for k, v in generator.layers().items() if not any(k.startswith(f"{name}.") for name in names)}
     first = [] if generator.dense is None else [generator.dense]
-    side = shapes[generator.dense][-1] if first else 0
+    side = shapes[first[0]][-1] if first else 0
     last = {shape[-1]: name for name, shape in shapes.items() if shape[-1] > side}
     return [*first, *last.values()]
 
@@ -145,7 +145,7 @@ def cuts(generator: GeneratorAdapter) -> list[str]:
 def _noise(generator: GeneratorAdapter, count: int, classes: Sequence[int | None]) -> Pictures:
     """White noise, with the classes of the generated pictures."""
     random = np.random.RandomState(0)
-    size = (count, generator.img_channels, generator.img_resolution, generator.img_resolution)
+    size = (count, *generator.output_shape)
     of_each = [classes[i % len(classes)] for i in range(count)]
     return Pictures(random.randint(0, 256, size).astype(np.uint8), of_each)
 
