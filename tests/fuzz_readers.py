@@ -272,7 +272,7 @@ def use_picture(path: Path) -> None:
 
 
 def wavegan(suffix: str) -> Callable[[Path], Path]:
-    """A checkpoint of WaveGAN's port (.pt), or variables of official code (.npz)."""
+    """A checkpoint of WaveGAN's port (.pt), variables of official code (.npz), or its checkpoint (.index)."""
 
     def make(folder: Path) -> Path:
         import test_wavegan
@@ -282,6 +282,8 @@ def wavegan(suffix: str) -> Callable[[Path], Path]:
         path = folder / f"net{suffix}"
         if suffix == ".npz":
             np.savez(path, **test_wavegan.variables(length=64))
+        elif suffix == ".index":
+            test_wavegan.tf_checkpoints.write(folder / "net", test_wavegan.variables(length=64))
         else:
             G = WaveGANGenerator(64, 3, 2, arrangement="port")
             torch.save(test_wavegan.port_state(G, WaveGANDiscriminator(64, 2, arrangement="port")), path)
@@ -500,6 +502,7 @@ READERS = {
     "rosinality": Reader(rosinality, use_network, NetworkFileError),
     "WaveGAN": Reader(wavegan(".pt"), use_network, NetworkFileError),
     "WaveGAN of TensorFlow, converted": Reader(wavegan(".npz"), use_network, NetworkFileError),
+    "checkpoint of TensorFlow": Reader(wavegan(".index"), use_network, NetworkFileError),
     "sound": Reader(sound(), use_sound, SoundFileError),
     "sound, 24 bits": Reader(sound(bits=24, extensible=True), use_sound, SoundFileError),
     "sound, floats": Reader(sound(code=3, bits=32), use_sound, SoundFileError),

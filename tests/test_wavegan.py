@@ -251,6 +251,10 @@ def _longer(name, fields):
         fields[5] += 4
 
 
+def _typeless(name, fields):
+    fields[1] = b"x"
+
+
 def _behind(name, fields):
     fields[4] += 2**40
 
@@ -264,6 +268,7 @@ DAMAGED = {
     "a place outside": (None, lambda i, d: (i[:-48] + b"\xff\xff\x7f\x10" * 2 + i[-40:], d), "outside of the file"),
     "slices": (_sliced, lambda i, d: (i, d), "divided into slices"),
     "a wrong size": (_longer, lambda i, d: (i, d), "another number of bytes than its shape"),
+    "types that are no numbers": (_typeless, lambda i, d: (i, d), "expected"),
     "a place behind the data": (_behind, lambda i, d: (i, d), "cut off"),
 }
 

@@ -168,7 +168,7 @@ def _entry(value: memoryview, name: str) -> _Entry | None:
             raise _Damaged(f"the variable {printable(name, 80)} is divided into slices")
         fields[number] = part
     sizes = fields.get(2, b"")
-    if fields.get(1) not in TYPES or not isinstance(sizes, (bytes, memoryview)):
+    if type(fields.get(1)) is not int or fields[1] not in TYPES or not isinstance(sizes, (bytes, memoryview)):
         return None
     kind, shape = TYPES[fields[1]], []
     for number, wire, part in _message(sizes):
