@@ -68,6 +68,11 @@ reproduce: $(VENV)/installed
 	$(REPRODUCE) dense -n faces64 --data out/faces/faces --generated 20 --steps 200 -o out/reproduce/dense
 	$(REPRODUCE) dense -n faces64 --data out/faces/astronaut --generated 2 --steps 200 -o out/reproduce/dense-astronaut
 	$(REPRODUCE) dense -n cats32-de --data $(CATS) --pictures 15300: --generated 20 --real 40 --layer b8.conv1 --steps 200 --layer-steps 300 --lambda-delta 0.1 -o out/reproduce/dense-cats
+	$(REPRODUCE) depth -n faces64 --data out/faces/faces -o out/reproduce/depth
+	$(REPRODUCE) features -n faces64 --data out/faces/faces -o out/reproduce/features
+	$(REPRODUCE) penalty -n faces64 --data out/faces/faces -o out/reproduce/penalty
+	$(REPRODUCE) penalty -n cats32-de --layer b8.conv1 --data $(CATS) --pictures 15300: -o out/reproduce/penalty-cats32
+	$(REPRODUCE) penalty -n cats64-de --layer b8.conv1 --data $(CATS) --pictures 15600: -o out/reproduce/penalty-cats64
 	$(REPRODUCE) clipping -n faces64 --generated 20 -o out/reproduce/clipping
 	$(REPRODUCE) prior -n cats32-de --data $(CATS) --pictures 15300: -o out/reproduce/prior
 	$(REPRODUCE) compression -n cats32-de --data $(CATS) --pictures 0:15300 -o out/reproduce/compression

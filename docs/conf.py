@@ -16,10 +16,12 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "docstrings",
     "formulas",
     "help_texts",  # with sphinx_click
     "method_options",
     "repository_links",
+    "unbroken_options",
 ]
 exclude_patterns = ["cli.md"]  # the same as reference/commands.rst, for readers of the repository
 
@@ -32,6 +34,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes as a list
 smartquotes = False  # it would make a dash of the two hyphens before an option
 default_role = "code"  # docstrings put names between single backticks
 

@@ -321,7 +321,6 @@ def _build(target: Target) -> Path:
             if is_mine:
                 for leftover in path.parent.glob(f".{path.stem}-*"):  # work folders of builds that were killed
                     shutil.rmtree(leftover, ignore_errors=True)
-            _announce()
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as work:
                 _install(compiled(target, Path(work)), path)
         return path
@@ -331,10 +330,9 @@ def _build(target: Target) -> Path:
 
 def _build_for_this_process(target: Target, reason: str) -> Path:
     _say_once(
-        f"stylegan-invert: the cache {printable(str(folder()), 300)} is not used for native operations: "
+        f"the cache {printable(str(folder()), 300)} is not used for native operations: "
         f"{printable(reason, 300)}; they are built for this process alone"
     )
-    _announce()
     work = tempfile.mkdtemp(prefix=NAME)
     atexit.register(shutil.rmtree, work, ignore_errors=True)
     try:
@@ -353,15 +351,14 @@ def make_folder(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
-def _say_once(line: str) -> None:
-    if line not in _notices:
-        _notices.add(line)
-        print(line, file=sys.stderr)
+def _say(text: str) -> None:
+    print(f"stylegan-invert: {text}", file=sys.stderr)
 
 
-def _announce() -> None:
-    if sys.stderr.isatty():
-        _say_once("stylegan-invert: compiling the native operations, once; this takes a minute at most")
+def _say_once(text: str) -> None:
+    if text not in _notices:
+        _notices.add(text)
+        _say(text)
 
 
 def compiled(target: Target, work: Path) -> Path:
@@ -378,10 +375,17 @@ def compiled(target: Target, work: Path) -> Path:
     if target.arch and nvcc() is None:
         raise OpsError("there is no nvcc; install the CUDA toolkit that torch is built with, or set CUDA_HOME")
     (work / "build.ninja").write_text(_ninja_file(target))
+    _say(
+        f"compiling the native operations for {'this processor' if target.arch is None else f'CUDA {target.arch}'} with "
+        f"{printable(shlex.join(compiler()), 100)}{' and nvcc' if target.arch else ''}, once for this machine and version. It "
+        f"takes some 15 seconds of a free core{', and more for the kernels' if target.arch else ''}; --ops reference does without"
+    )
+    start = time.monotonic()
     status, output = _run_and_end_with_us([builder, "-C", str(work)])
     library = work / f"{NAME}.so"
     if status or not library.exists():
         raise OpsError(f"compiling failed: {printable(_first_error(output), 300)}")
+    _say(f"compiled in {time.monotonic() - start:.0f} seconds")
     return library
 
 

@@ -96,15 +96,20 @@ class DisplacementSearch(SearchBase):
         self.base = undisplaced.tensors["h"]
         delta = ((code.tensors["h"] - self.base) / self.unit).detach().clone().requires_grad_(True)
         # The z under the displacement is kept with the code, but the network may not read it.
-        self.latents = {k: v for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
+        self.latents = {k: v.detach() for k, v in [*code.tensors.items(), *start.tensors.items()] if k == "z"}
         self.styles = {k: v.detach().clone() for k, v in code.tensors.items() if k not in ("h", "z")}
         self.variables = [delta]
         self.entries = delta[0].numel() if options.penalty == "mean" else 1
         self.weights = delta.new_full([len(delta)], (options.lambda_delta or 0.0) / self.entries)
+        self.read = (
+            read_behind(generator, space.removeprefix(FEATURES), code) if options.styles == "optimised" else None
+        )
         if options.styles == "optimised":
-            if not self.styles:
+            if self.read is not None and not self.styles:
+                self.styles = {"z": code.tensors["z"][:, self.read].detach().clone()}
+            if self.read is None:
                 raise ProjectionError(
-                    "styles is 'optimised', and the later layers of this network read no styles; leave it 'held'"
+                    "styles is 'optimised', and the layers behind this one read nothing but its output; leave it 'held'"
                 )
             self.variables += [v.requires_grad_(True) for v in self.styles.values()]
         self.remedy = f"try a lower --layer-lr (it was {options.layer_learning_rate:g})"
@@ -132,7 +137,10 @@ class DisplacementSearch(SearchBase):
     def displaced(self, by: torch.Tensor | float) -> Code:
         """The codes with a displacement (N, C, H, W), in units of the layer's spread or of one."""
         styles = dict(zip(self.styles, self.variables[1:])) or self.styles
-        return Code(self.space, {**styles, **self.latents, "h": self.base + self.unit * by}, self.c)
+        latents = self.latents
+        if self.read is not None and "z" in styles:
+            latents = {"z": latents["z"].index_copy(1, self.read, styles["z"])}
+        return Code(self.space, {**styles, **latents, "h": self.base + self.unit * by}, self.c)
 
     def code(self) -> Code:
         return self.displaced(self.variables[0])
@@ -140,6 +148,10 @@ class DisplacementSearch(SearchBase):
     def penalty(self, code: Code) -> torch.Tensor:
         delta = self.variables[0]
         size = self.weights * delta.abs().flatten(1).sum(dim=1)
+        if "z" in self.styles:
+            z = code.tensors["z"]
+            share = z.shape[1] if self.options.penalty == "mean" else 1
+            size = size + self.options.lambda_z / share * self.generator.prior.negative_log(z)
         return size + weighted_prior(self.options.prior_weight, self.generator, base_code(self.generator, code))
 
     def rate(self, step: int) -> float:
@@ -153,6 +165,31 @@ class DisplacementSearch(SearchBase):
         one.styles = {k: v.detach()[rows] for k, v in self.styles.items()}
         one.variables = [v.detach()[rows].clone().requires_grad_(True) for v in self.variables]
         return one
+
+
+def read_behind(generator: GeneratorAdapter, layer: str, code: Code) -> torch.Tensor | None:
+    """What the layers behind a layer read of a code besides the layer's output.
+
+    A StyleGAN's later layers read w, and the later blocks of a BigGAN read z: each a chunk of its own, or all of it.
+
+    Args:
+        generator: the network's adapter.
+        layer: a name in `GeneratorAdapter.layers`.
+        code: at the layer, or in another space.
+
+    Returns:
+        None if nothing else is read; else the numbers of the entries of the base space's vectors (z or w) that are, (n,) int64.
+    """
+    code = generator.convert(code[:1], FEATURES + layer)
+    inputs = {k: v.detach().clone().requires_grad_(True) for k, v in base_code(generator, code).tensors.items()}
+    with torch.enable_grad():
+        output = generator.render(Code(code.space, {**inputs, "h": code.tensors["h"].detach()}, code.c))
+    if not output.requires_grad:
+        return None
+    (main,) = (inputs[key] for key in generator.code_shapes(generator.base))
+    (slopes,) = torch.autograd.grad(output.square().sum(), main, allow_unused=True)
+    read = None if slopes is None else slopes.flatten(0, -2).abs().amax(dim=0).nonzero().flatten()
+    return None if read is None or not len(read) else read
 
 
 def threshold(slopes: torch.Tensor, share: float) -> torch.Tensor:

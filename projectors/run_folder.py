@@ -92,7 +92,7 @@ class RunFolder:
 
     Attributes:
         text: the settings as one text.
-        entries: what is known of the targets, by the names of their folders.
+        entries: what earlier processes left of the targets, by the names of their folders.
         news: the names of those folders whose targets were finished or have failed since this object was made.
         claims: the targets that this process works on, by the same names.
 
@@ -114,8 +114,9 @@ class RunFolder:
         if self.file.exists():
             with locked(self.file) as opened:
                 self._mend(opened)
-        self.read()
-        self.news.clear()
+        earlier, self._seen = self._lines(0, 0)
+        for entry in earlier:
+            self.entries[entry["folder"]] = Entry(entry["state"], entry["sha256"])
 
     def _mend(self, opened: Any) -> None:
         """Remove the beginning of a line, which a process that was killed may have left at the end."""
@@ -133,9 +134,7 @@ class RunFolder:
             ProjectionError: it is damaged, or has other settings, or another process has begun anew.
         """
         entries, self._seen = self._lines(*self._seen)
-        for entry in entries:
-            self.entries[entry["folder"]] = Entry(entry["state"], entry["sha256"])
-            self.news.add(entry["folder"])
+        self.news.update(entry["folder"] for entry in entries)
 
     def _lines(self, start: int, number: int) -> tuple[list[dict[str, Any]], tuple[int, int]]:
         """The entries of whole lines from a byte on, which follows line ``number``; and the place behind the last one."""

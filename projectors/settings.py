@@ -381,8 +381,8 @@ class DenseOptions(LatentOptions):
         delta_unit: the unit of the displacement, for its norm and its learning rate: "one", as in the paper, or
             "spread", the layer's own standard deviation over the prior, so that both mean the same on every network.
         layer_optimizer: "adam", "lbfgs" or "lbfgs-b"; for the displacement.
-        styles: the other inputs of the layers behind, as the w of a StyleGAN2: "held", or "optimised" together
-            with the displacement.
+        styles: the other inputs of the layers behind, as the w of a StyleGAN2 or the later chunks of a BigGAN's z: "held",
+            or "optimised" together with the displacement, z with the penalty of the first step.
 
     ``penalty`` is for both penalties: "sum" takes norms as they are, "mean" divides them by the number of entries.
     """
@@ -421,7 +421,7 @@ class DenseOptions(LatentOptions):
     styles: str = option(
         "held",
         words=("held", "optimised"),
-        help="For dense: the other inputs of the layers behind, as w, held or optimised.",
+        help="For dense: the other inputs of the layers behind, as w, or a BigGAN's later chunks of z, held or optimised.",
     )
 
     @property
@@ -441,6 +441,7 @@ class DenseOptions(LatentOptions):
         if self.first_step == "none":
             of_z = {f.name for f in fields(LatentOptions)}
             of_z -= {"seed", "start_bound", "penalty"}  # the first two make the start
+            of_z -= {"lambda_z"} if self.styles == "optimised" else set()
             of_z -= {f.name for f in fields(StoppingOptions)} - {"anchor_weight"}
             idle |= dict.fromkeys(of_z, "it is for the search for z, and first_step is none")
         if self.lambda_delta is not None:

@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -646,12 +647,17 @@ def test_the_first_error(output, message):
     assert build._first_error(output).startswith(message)
 
 
-def test_a_compiler_with_arguments(fresh, sources, monkeypatch, tmp_path):
+def test_a_compiler_with_arguments(fresh, sources, monkeypatch, tmp_path, capsys):
     """As "ccache g++ -m64" is one."""
     sources('extern "C" __attribute__((visibility("default"))) int three() { return MEASURE; }')
     wrapper = script(tmp_path / "wrapper", 'exec "$@"')
     monkeypatch.setenv("CXX", f"{wrapper} {os.environ.get('CXX', 'c++')} -DMEASURE=3")
-    assert ctypes.CDLL(str(build.build(build.Target()))).three() == 3
+    path = build.build(build.Target())
+    assert ctypes.CDLL(str(path)).three() == 3
+    first, last = capsys.readouterr().err.splitlines()  # the first build says what it does, and how long it took
+    assert f"compiling the native operations for this processor with {wrapper}" in first and "15 seconds" in first
+    assert re.fullmatch(r"stylegan-invert: compiled in \d+ seconds", last)
+    assert build.build(build.Target()) == path and capsys.readouterr().err == ""
     monkeypatch.setenv("CXX", "'c++")
     with pytest.raises(si.OpsError, match="no command line"):
         build.build(build.Target())

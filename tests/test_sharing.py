@@ -265,7 +265,7 @@ def test_a_target_costs_the_same_however_many_there_are(net, targets, tmp_path, 
         recording = False
         tracemalloc.stop()
     assert counts[1:] == counts[-1:] * 3 and counts[-1][1] == 10  # the first ten also write the settings
-    assert kept < 20 * 1500  # a name, a path and a hash for each
+    assert kept < 20 * 1500  # a name, a path and what Python rounds up
 
     again = RunFolder(tmp_path / "out", {})
     assert len(again.entries) == 40 and len(parsed) == 41

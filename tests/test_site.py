@@ -19,7 +19,11 @@ from documents import ROOT, assert_parsed, blocks, calls, commands, run_command,
 
 DOCS = ROOT / "docs"
 TUTORIALS = sorted(path.name for path in (DOCS / "tutorials").glob("*.md") if path.name != "index.md")
-PAGES_THAT_RUN = ("no-compiler.md", "official-projector.md")
+PAGES_THAT_RUN = ("index.md", "howto/no-compiler.md", "howto/official-projector.md")
+
+PARTS = ("tutorials", "howto", "methods", "reference")
+OPTION = r"(?<![\w-])--[a-z][\w-]*"
+OF_OTHER_PROGRAMS = {"--install", "--nnodes", "--rdzv-endpoint", "--signal"}
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +50,8 @@ def test_tutorials_run(page, place, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN)
-def test_howto_commands_run(page, place, capsys):
-    run_document((DOCS / "howto" / page).read_text(), capsys, page)
+def test_commands_of_other_pages_run(page, place, capsys):
+    run_document((DOCS / page).read_text(), capsys, page)
 
 
 def test_method_commands_run(place, capsys):
@@ -79,6 +83,17 @@ def test_pages_lead_somewhere():
     for page in DOCS.rglob("*.md"):
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_options_named_in_pages_exist():
+    """An option in a sentence is spelt as the commands spell it."""
+    known = set(re.findall(OPTION, (DOCS / "cli.md").read_text())) | OF_OTHER_PROGRAMS
+    pages = [DOCS / "index.md", *(page for part in PARTS for page in (DOCS / part).glob("*.md"))]
+    assert len(pages) > 30
+    for page in pages:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for option in re.findall(OPTION, prose):
+            assert option in known, f"{page.relative_to(ROOT)} names {option}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: str(path.relative_to(DOCS)))

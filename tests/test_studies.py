@@ -13,12 +13,13 @@ from click.testing import CliRunner
 import stylegan_invert as si
 from stylegan_invert.cli.reproduce import COMMANDS
 from stylegan_invert.media.pictures import write_png
-from stylegan_invert.studies import base, clipping, compression, dense
+from stylegan_invert.studies import base, clipping, compression, dense, displacement
 
 from conftest import make_network
 
 
-def test_a_study_is_a_function(tmp_path):
+def test_a_study_is_a_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(displacement, "REFERENCE", 16)
     net = make_network(32)
     bars = []
 
@@ -57,11 +58,11 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         clipping.run(make_network(), tmp_path / "cut", **settings)
-    made = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "parts").iterdir()}
+    made = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "parts").glob("*.npz")}
     assert len(made) == 4 and not (tmp_path / "cut" / "results.json").exists()
     monkeypatch.setattr(base, "fit", original)
     assert clipping.run(make_network(), tmp_path / "cut", **settings) == whole
-    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "parts").iterdir()}
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cut" / "parts").glob("*.npz")}
     assert len(times) == 6 and made.items() <= times.items()
 
 
@@ -114,6 +115,7 @@ NEEDED = {
     "head": ["--data", "z"],
     "identity": ["--people", "z"],
     "restoration": ["--data", "z"],
+    "segmentation": ["--data", "z", "--masks", "black"],
     "tuning": ["--data", "z"],
 }
 

@@ -154,14 +154,22 @@ def stored_pictures(data: PictureSet) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(data.pictures(range(first, min(first + BATCH, len(data)))))
 
 
-def logits(D: torch.nn.Module, pictures: np.ndarray) -> torch.Tensor:
-    """A discriminator's logits (N,) of pictures (N, C, R, R) uint8. Each is judged alone, not in a batch."""
+def logits(D: torch.nn.Module, pictures: np.ndarray, c: torch.Tensor | None = None) -> torch.Tensor:
+    """A discriminator's logits (N,) of pictures (N, C, R, R) uint8 and their labels (N, c_dim), or None. Each is judged alone,
+    not in a batch.
+    """
+    device = next(D.parameters()).device
+    labels = [None] * len(pictures) if c is None else c.to(device).split(1)
     with torch.no_grad():
-        return torch.cat([D(x[None], None) for x in as_images(pictures, next(D.parameters()).device)]).flatten().cpu()
+        return torch.cat([D(x[None], k) for x, k in zip(as_images(pictures, device), labels)]).flatten().cpu()
 
 
 def quality(
-    pictures: np.ndarray, reference: torch.Tensor, features: PictureFeatures, D: torch.nn.Module | None = None
+    pictures: np.ndarray,
+    reference: torch.Tensor,
+    features: PictureFeatures,
+    D: torch.nn.Module | None = None,
+    c: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """How real pictures look: the discriminator's value and their distance to other generated pictures.
 
@@ -170,6 +178,7 @@ def quality(
         reference: features (M, 512) of generated pictures.
         features: computes those of the pictures.
         D: the discriminator, or None.
+        c: the labels (N, c_dim) of the pictures, for a discriminator with classes.
 
     Returns:
         "logit", the mean, if there is a discriminator; from 8 pictures on also "kid", the kernel distance to the reference,
@@ -177,7 +186,7 @@ def quality(
     """
     result = {}
     if D is not None:
-        result["logit"] = float(logits(D, pictures).mean())
+        result["logit"] = float(logits(D, pictures, c).mean())
     if len(pictures) >= FEWEST:
         result["kid"], result["kid_stderr"] = kid(features(torch.from_numpy(pictures)), reference)
     return result
@@ -231,7 +240,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # S1^(1/2) S2 S1^(1/2) is symmetric and has the eigenvalues of S1 S2.
     cross = np.sqrt(np.linalg.eigvalsh(root @ s2 @ root).clip(0)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
+    return float(np.square(x.mean(0) - y.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
 
 
 def kid(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:

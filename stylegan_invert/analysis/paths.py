@@ -90,6 +90,26 @@ def underlying(generator: GeneratorAdapter, code: Code) -> Code:
     return generator.convert(base_code(generator, code), code.space)
 
 
+def deeper(generator: GeneratorAdapter, code: Code, layer: str) -> Code:
+    """A code at a layer as a code at a later layer, which renders the same picture if everything passes through both layers.
+
+    Args:
+        generator: the network's adapter.
+        code: codes (N) at a layer.
+        layer: the name of a later layer.
+
+    Source: Pividori et al., section 3.1: what a layer represents, each later layer represents, too.
+    """
+    outputs: list[torch.Tensor] = []
+    handle = generator.layer_module(layer).register_forward_hook(lambda _, __, out: outputs.append(out))
+    try:
+        with torch.no_grad():
+            generator.render(code)
+    finally:
+        handle.remove()
+    return Code(FEATURES + layer, {**code.tensors, "h": outputs[-1].to(torch.float32)}, code.c)
+
+
 def onto_span(generator: GeneratorAdapter, code: Code) -> tuple[Code, torch.Tensor]:
     """The latent whose G1(z) is nearest to a code at the first dense layer, and the rest of the code (Figure 13).
 

@@ -98,6 +98,45 @@ def roc_curves(lines: Mapping[str, Sequence[Sequence[float]]], areas: Mapping[st
     return drawing
 
 
+def histograms(samples: Mapping[str, Sequence[float]], title: str, bins: int = 30) -> Any:
+    """How often values occur, for several samples in one panel, as a figure.
+
+    Args:
+        samples: by name, values of at least 0.
+        title: what the values are, for the axis.
+        bins: the number of intervals, from 0 to the largest value.
+    """
+    drawing, ((ax,),) = figure(1, 1, side=3.5, ratio=1.6)
+    most = max((max(values) for values in samples.values() if len(values)), default=0) or 1.0
+    for name, values in samples.items():
+        weights = [1 / len(values)] * len(values)
+        ax.hist(values, bins=bins, range=(0, most), weights=weights, histtype="step", linewidth=1.5, label=name)
+    ax.set_xlabel(title)
+    ax.set_ylabel("share of the pictures")
+    ax.legend(fontsize="small")
+    return drawing
+
+
+def lines(panels: Mapping[str, Mapping[str, Sequence[float]]], ticks: Sequence[str], title: str) -> Any:
+    """Values over places that have names, such as layers, as a figure with a column for each panel.
+
+    Args:
+        panels: by title, the lines by name, with a value for each place.
+        ticks: the names of the places.
+        title: what the values are, for the axis.
+    """
+    drawing, axes = figure(1, len(panels), side=3.5, ratio=1.3)
+    for ax, (of_panel, by_name) in zip(axes[0], panels.items()):
+        for name, values in by_name.items():
+            ax.plot(range(len(ticks)), values, marker=".", label=name)
+        ax.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize="small")
+        ax.set_ylim(bottom=0)
+        ax.set_title(of_panel)
+        ax.set_ylabel(title)
+        ax.legend(fontsize="small", framealpha=0.5)
+    return drawing
+
+
 def write_figure(path: Path, drawing: Any) -> None:
     """Write a figure as PNG. It is written whole or not at all."""
     with atomic(path) as temporary:

@@ -77,9 +77,8 @@ class Choice(click.Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as e:
-            said = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
-            setattr(e, "message", said)  # noqa: B010  # click's types call it final
-            raise
+            message = e.message.rstrip(".") + (meant(str(value), map(str, self.choices)) or ".")
+            raise click.BadParameter(message, ctx, param) from None
 
 
 class NetworkSource(UserPath):
@@ -138,6 +137,11 @@ def numbers(ctx: click.Context, param: click.Parameter, text: str) -> list[float
     if not all(0 < x < 1e9 for x in values):
         raise click.BadParameter(f"{text!r}; expected positive numbers")
     return values
+
+
+def words(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """A click callback that reads names from a text such as "free,regularised"; none from an empty one."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -256,6 +260,15 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--class``."""
     text = "Number of the class, for networks that have classes."
+    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
+
+
+def study_class_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--class``, for a study that also takes networks with classes."""
+    text = (
+        "Class of all pictures, for networks that have classes.  [default: all classes for generated pictures, and for real "
+        "ones the labels of --data]"
+    )
     return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
 
 

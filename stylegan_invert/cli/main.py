@@ -43,6 +43,7 @@ COMMANDS = {
     "reproduce": "Run a paper's experiments on a network.",
     "segment": "Cut pictures into segments by the network's self-attention.",
     "stats": "Fit the Gaussian of a network's V space.",
+    "switch-class": "Find a sequence of frames, and draw it again as another class.",
     "train": "Train a StyleGAN2 network.",
     "train-encoder": "Train an encoder, which finds codes in one pass, for any network.",
 }

@@ -13,12 +13,16 @@ COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
     "compression": "Wulff & Torralba: truncation and compression in V.",
     "dense": "Pividori et al.: z, and displacements at the dense layer.",
+    "depth": "Pividori et al.: the error against the depth of the layer.",
     "direction": "Cho: inversion by a direction-embedding discriminator.",
     "encoder": "Bayat: an encoder, optimisation, and both together.",
+    "features": "Pividori et al.: the layer whose features are compared.",
     "head": "Cho: settings of a training with a direction head.",
     "identity": "Bayat: whether people are recognised in reconstructions.",
+    "penalty": "Pividori et al.: the weight of the displacement's penalty.",
     "prior": "Wulff & Torralba: inversion with a Gaussian prior in V.",
     "restoration": "Poirier-Ginter & Lalonde: damaged pictures restored.",
+    "segmentation": "Pividori et al.: what segments from self-attention are worth.",
     "speed": "The fast methods beside the official projector.",
     "tuning": "Roich et al.: tuning the network to pictures.",
 }
@@ -63,6 +67,7 @@ def run_study(
         figures: the figures that the study writes, for the last line that is printed.
         settings: passed to the study.
     """
+    from ..generator import adapt
     from ..studies.base import ShareDone, picture_set
     from ..training import distributed
 
@@ -70,7 +75,9 @@ def run_study(
     quiet = quiet or not distributed.prints()
     net = None if network is None else open_network(network, quiet, "picture")
     if data is not None and net is not None:
-        settings["data"] = picture_set(net, data, pictures)
+        # A study that takes --class has the classes of real pictures from it, or else from the labels of --data.
+        labels = bool(adapt(net.G).c_dim) and "class_idx" in settings and settings["class_idx"] is None
+        settings["data"] = picture_set(net, data, pictures, labels)
     try:
         results = study.run(net, outdir, device=where, counting=functools.partial(counting, quiet=quiet), **settings)
     except ShareDone:

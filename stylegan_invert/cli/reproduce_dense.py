@@ -12,6 +12,7 @@ from .common import (
     network_option,
     outdir_option,
     quiet_option,
+    study_class_option,
     z_prior_option,
 )
 from .reproduce import run_study
@@ -23,6 +24,7 @@ from .reproduce import run_study
 @click.option("--generated", type=click.IntRange(min=2), default=100, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=2), default=100, show_default=True, help="Real pictures, at most.")
 @click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
+@study_class_option
 @click.option("--steps", type=click.IntRange(min=1), default=300, show_default=True, help="Steps to z.")
 @click.option(
     "--layer-steps", type=click.IntRange(min=1), default=500, show_default=True, help="Steps of the displacement."
@@ -39,15 +41,17 @@ from .reproduce import run_study
 @device_option
 @quiet_option
 def command(**options: Any) -> None:
-    """Find pictures in z and at a layer, with and without regularisation: Pividori et al., Figures 3 to 5, 13 and 14.
+    """Find pictures in z and at a layer, with and without regularisation: Pividori et al., Figures 2 to 5, 7 to 9, 11, 13, 14.
 
-    DIR gets table.md and results.json, and for the first pictures of each set the sheets figure3-*.png (from the layer's code
-    to z), figure4-*.png (between two pictures: in z, at the layer free, and regularised), figure9-*.png (to random samples)
-    and figure13-*.png (picture, layer, its projection onto the span of G1). A study that was stopped goes on when it is
-    called again with the same options.
+    DIR gets table.md and results.json; figure5.png, how often which distance is left; and for the first pictures of each set
+    the sheets figure2-*.png (pictures, in z, at the layer), figure3-*.png (from the layer's code to z, as Figure 7 too),
+    figure4-*.png (between two pictures of a class, as Figures 8 and 11 too: in z, at the layer free, and regularised),
+    figure9-*.png (to random samples) and figure13-*.png (picture, layer, its projection onto the span of G1). A study that was
+    stopped goes on when it is called again with the same options.
 
     \b
     stylegan-invert reproduce dense -n dcgan.pt --data faces/ -o out/dense
+    stylegan-invert reproduce dense -n biggan.pth --class 207 --data dogs/ -o out/dense-dogs
     """
     from ..studies import dense
 

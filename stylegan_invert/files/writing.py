@@ -32,6 +32,7 @@ PREFIX = ".part-"  # of temporary folders
 LOCK = ".stylegan-invert-lock"  # the file in a temporary folder that its owner keeps locked
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # a refusing disk
 LONGEST = 120  # bytes of a name that `folder_names` makes; file systems allow 255, and suffixes may follow
+REMEMBERED = 1000  # folders that a process remembers to have looked through; a run over many targets writes into more
 _cleaned: set[str] = set()  # the folders that this process has looked through for temporary folders of dead processes
 
 
@@ -184,6 +185,8 @@ def _clean_once(folder: Path) -> None:
     """`clean`, the first time that this process writes into a folder. (Looking through a large folder takes a while.)"""
     name = os.path.abspath(folder)
     if name not in _cleaned:
+        if len(_cleaned) >= REMEMBERED:
+            _cleaned.clear()
         _cleaned.add(name)
         clean(folder)
 

@@ -226,20 +226,25 @@ def _reason(error: Exception) -> str:
     names = _names(error)
     reason = next((_REASONS[name] for name in names if name in _REASONS), None)
     if reason is None and "HfHubHTTPError" in names:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = _STATUS.get(status or 0, f"the server answered {status}; try again later")
+        status = _status(error)
+        reason = _STATUS.get(status, f"the server answered {status or 'nothing'}; try again later")
     elif reason is None and isinstance(error, OSError):
         full = f"it cannot be saved: {error.strerror}; HF_HOME names another folder for the cache"
         reason = full if error.strerror else "the connection ended before the whole file had come; try again"
     return reason or f"the answer is not that of a Hugging Face Hub ({type(error).__name__}); look at HF_ENDPOINT"
 
 
+def _status(error: Exception) -> int:
+    """The status with which the server answered; 0 if the error tells of none."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return status if isinstance(status, int) else 0
+
+
 def _unreachable(error: Exception) -> bool:
     """True if an error says nothing of the repository, so that the cache may be asked."""
-    status = getattr(getattr(error, "response", None), "status_code", 0)
     names = _names(error)
     failed = any(name in names for name in ("TransportError", "ConnectionError")) and "LocalProtocolError" not in names
-    return failed or (isinstance(status, int) and status >= 500)
+    return failed or _status(error) >= 500
 
 
 def _listing(where: Address) -> _Listing:
@@ -305,7 +310,7 @@ def _limited_bar(hub: Any, name: str) -> type:
     """A progress bar of huggingface_hub, which ends the download of more bytes than a download may have."""
 
     class Bar(hub.utils.tqdm):
-        came: float = 0
+        came = 0.0
 
         def update(self, n: float | None = 1) -> Any:
             self.came += n or 0

@@ -1,6 +1,6 @@
 """What a classifier of spoken digits makes of sounds: a distance of its features, and its judgement of generated sounds.
 
-The classifier is trained by this project (``docs/networks/digits.py``) and comes with it.
+The classifier is trained by this project (``docs/networks/digits_classifier.py``) and comes with it.
 """
 
 import functools
@@ -22,13 +22,16 @@ SILENT = -50.0  # decibels; a sound without a louder place is not made louder
 
 
 def resampled(sounds: torch.Tensor, rate: int, to: int) -> torch.Tensor:
-    """Sounds (N, C, T) at another number of samples per second, with gradients, by cutting or extending their spectrum."""
+    """Sounds (N, C, T) at another number of samples per second, with gradients, by cutting or extending their spectrum.
+
+    Frequencies from half the lower of both rates on are left out.
+    """
     if rate == to:
         return sounds
     samples = sounds.shape[2]
     count = max(1, round(samples * to / rate))
     spectrum = torch.fft.rfft(sounds)
-    kept = min(samples, count) // 2 + 1
+    kept = (min(samples, count) + 1) // 2
     return torch.fft.irfft(spectrum[..., :kept], n=count) * (count / samples)
 
 
@@ -80,4 +83,4 @@ class DigitFeatures(SoundDistance):
         return self.network.maps(levels(sounds, self.rate))
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        return sum((x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)) / len(a)
+        return torch.stack([(x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)]).mean(dim=0)

@@ -14,7 +14,7 @@ from ..files import plain
 from ..files.door import Kind
 from ..files.saved import read_saved
 from ..networks.backbones import SqueezeNet
-from ..networks.inception import InceptionV3
+from ..networks.inception import INCEPTION_LAYERS, InceptionV3
 from .base import Distance, as_rgb
 from .weight_files import with_weights
 
@@ -63,37 +63,31 @@ class FeatureDistance(Distance):
         return squared.sum(dim=[1, 2, 3]) if self.total else squared.mean(dim=[1, 2, 3])
 
 
-class _Last(torch.nn.Module):
-    """A network that returns only the last of the feature maps that another network returns."""
+def squeezenet_features(total: bool = False, layer: int = SqueezeNet.taps[-1]) -> FeatureDistance:
+    """The distance of a feature map of the shipped SqueezeNet 1.1, for pictures resized to 128x128.
 
-    def __init__(self, network: torch.nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.network(x)[-1]
-
-
-def squeezenet_features(total: bool = False) -> FeatureDistance:
-    """The distance of the last feature map, 512x7x7, of the shipped SqueezeNet 1.1, for pictures resized to 128x128.
-
-    The feature map is divided by 40. Two unrelated photographs then have about the same distance as by the mean squared
-    difference of their pixels on the scale [0, 1] (measured: 0.12 to 0.18, and 0.13). Weights that were chosen for
-    features of InceptionV3 can therefore be used for these features, too.
+    The last feature map, 512x7x7, is divided by 40, and so are the others. Two unrelated photographs then have about the same
+    distance as by the mean squared difference of their pixels on the scale [0, 1] (measured for the last: 0.12 to 0.18, and
+    0.13). Weights that were chosen for features of InceptionV3 can therefore be used for these features, too.
 
     Args:
         total: True sums the squared differences over the feature map; False takes their mean.
+        layer: the number of the layer whose output is the feature map, as torchvision numbers ``features``.
     """
     network = with_weights(SqueezeNet, pretrained.tensors("lpips_squeeze.safetensors"))
-    return FeatureDistance(_Last(network), 128, _MEAN, _STD, 40.0, total, "squeezenet1_1 features.12")
+    part = network.features[: layer + 1]
+    return FeatureDistance(part, 128, _MEAN, _STD, 40.0, total, f"squeezenet1_1 features.{layer}")
 
 
-def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureDistance:
-    """The distance of the feature map Mixed_7a, 1280x8x8, of InceptionV3, for pictures resized to 299x299.
+def inception_features(
+    file: str | os.PathLike, total: bool = False, layer: str = INCEPTION_LAYERS[-1]
+) -> FeatureDistance:
+    """The distance of a feature map of InceptionV3, for pictures resized to 299x299.
 
     Args:
         file: torchvision's state dict of InceptionV3; `io.download.inception_file` locates or downloads it.
         total: True sums the squared differences over the feature map; False takes their mean.
+        layer: the layer whose output is the feature map, a name in `INCEPTION_LAYERS`; Mixed_7a gives 1280x8x8.
 
     Raises:
         ValueError: there is no such file, or it is not a state dict of InceptionV3.
@@ -102,4 +96,5 @@ def inception_features(file: str | os.PathLike, total: bool = False) -> FeatureD
         network = with_weights(InceptionV3, read_saved(file, _INCEPTION))
     except plain.Misfit as e:
         raise ValueError(f"{os.fspath(file)}: {e}; expected {_INCEPTION.words}") from None
-    return FeatureDistance(network, 299, (0.5,) * 3, (0.5,) * 3, 1.0, total, "inception_v3 Mixed_7a")
+    network.last = layer
+    return FeatureDistance(network, 299, (0.5,) * 3, (0.5,) * 3, 1.0, total, f"inception_v3 {layer}")

@@ -229,7 +229,9 @@ def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists
     """
     place = f"{path}: {LABELS}"
     if not exists:
-        raise TrainingError(f"{place} is missing; labels are read from it. Without classes, leave out --cond")
+        raise TrainingError(
+            f"{place} is missing; labels are read from it. Without them, leave out --cond (or give --class to a study)"
+        )
     if archive is None:
         text = read_bytes(os.path.join(path, LABELS), LABELS_FILE, place)
     else:

@@ -131,19 +131,16 @@ def push_to_hub(
         ValueError, StyleganInvertError: as for `write_hub_folder`.
     """
     _check_repository(repository)
-    given = None if isinstance(network, (NetworkFile, torch.nn.Module)) else Path(network)
-    prepared = given if given is not None and (given / CARD).is_file() else None
-    if prepared and (license is not None or card):
-        raise ValueError(f"{network} is a folder with a {CARD}, which says all that is published; change it there")
-    if not prepared and license is None:
+    if not isinstance(network, (NetworkFile, torch.nn.Module)) and (Path(network) / CARD).is_file():
+        if license is not None or card:
+            raise ValueError(f"{network} is a folder with a {CARD}, which says all that is published; change it there")
+        return hub.upload_folder(_checked_folder(Path(network)), repository, private, token, revision, message)
+    if license is None:
         raise ValueError(
             'no licence is given; expected license="mit", "cc-by-4.0", "other" or what the network is under'
         )
     with tempfile.TemporaryDirectory() as temporary:
-        if prepared is not None:
-            folder = _checked_folder(prepared)
-        else:
-            folder = write_hub_folder(Path(temporary) / "folder", network, repository, license or "", **card)
+        folder = write_hub_folder(Path(temporary) / "folder", network, repository, license, **card)
         return hub.upload_folder(folder, repository, private, token, revision, message)
 
 

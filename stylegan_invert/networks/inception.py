@@ -141,12 +141,24 @@ class InceptionE(torch.nn.Module):
         return torch.cat(parts, dim=1)
 
 
+INCEPTION_LAYERS = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+    *(f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a")),
+)
+"""The layers of `InceptionV3`, in the order of computation."""
+
+
 class InceptionV3(torch.nn.Module):
     """From pictures (N, 3, 299, 299) in [-1, 1] to the output of Mixed_7a, (N, 1280, 8, 8).
 
     Args:
         pooled: the pooling in blocks that keep the size of the map.
+
+    Attributes:
+        last: the layer whose output is returned, a name in `INCEPTION_LAYERS`.
     """
+
+    last = INCEPTION_LAYERS[-1]
 
     def __init__(self, pooled: Pool = mean3):
         super().__init__()
@@ -163,11 +175,12 @@ class InceptionV3(torch.nn.Module):
         self.Mixed_7a = InceptionD(768)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, stride=2)))
-        x = F.max_pool2d(x, 3, stride=2)
-        for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a"):
-            x = getattr(self, f"Mixed_{name}")(x)
+        for name in INCEPTION_LAYERS:
+            if name in ("Conv2d_3b_1x1", "Mixed_5b"):
+                x = F.max_pool2d(x, 3, stride=2)
+            x = getattr(self, name)(x)
+            if name == self.last:
+                break
         return x
 
 

@@ -54,52 +54,59 @@ def uncounted(total: int, label: str) -> Iterator[Progress]:
 # Networks and pictures
 
 
-def generator_of(net: NetworkFile, device: torch.device | str, prior: str | None = None) -> Adapter:
+def generator_of(
+    net: NetworkFile, device: torch.device | str, prior: str | None = None, classes: bool = False
+) -> Adapter:
     """A new adapter for the generator of a network file, which is moved to a device.
 
     Args:
-        net: a network file whose generator has no classes.
+        net: a network file.
         device: where to compute.
         prior: the distribution of z, "normal" or "uniform"; None takes the network's own.
+        classes: True for a study that is also for networks with classes.
 
     Raises:
-        StyleganInvertError: the network has classes.
+        StyleganInvertError: the network has classes, and ``classes`` is False.
     """
-    if adapt(net.G).c_dim:
+    if adapt(net.G).c_dim and not classes:
         raise StyleganInvertError(f"{net.file}: it has classes; this study is for networks without")
     generator = adapt(net.G.to(device))
     assert isinstance(generator, Adapter)  # `adapt` has made it
     return generator if prior is None else generator.with_prior(Prior(prior))
 
 
-def picture_set(net: NetworkFile, path: str, span: tuple[int, int | None] | None = None) -> PictureSet:
+def picture_set(
+    net: NetworkFile, path: str, span: tuple[int, int | None] | None = None, use_labels: bool = False
+) -> PictureSet:
     """Real pictures in the shape of a network's own.
 
     Args:
         net: the network file.
         path: a dataset zip or a folder.
         span: take the pictures from the first to, not including, the second, in the order of their names; None takes all.
+        use_labels: True reads the class of each from the set's ``dataset.json``.
 
     Returns:
         The set, checked: pictures that cannot be read are left out.
 
     Raises:
-        TrainingError: no picture is left.
+        TrainingError: no picture is left, or the labels are missing or wrong.
     """
     first, last = span or (0, None)
     channels, side, _ = adapt(net.G).output_shape
-    data = PictureSet(path, side, channels, first=first, last=last)
+    data = PictureSet(path, side, channels, use_labels, first=first, last=last)
     data.check()
     return data
 
 
-def first_pictures(data: PictureSet, generator: Adapter, limit: int) -> np.ndarray:
+def first_pictures(data: PictureSet, generator: GeneratorAdapter, limit: int) -> np.ndarray:
     """The first pictures of a set, at most ``limit``: (N, C, R, R) uint8.
 
     Raises:
         StyleganInvertError: the pictures do not have the shape of the generator's.
     """
-    came, expected = (data.resolution, data.channels), (generator.img_resolution, generator.img_channels)
+    channels, side, _ = generator.output_shape
+    came, expected = (data.resolution, data.channels), (side, channels)
     if came != expected:
         raise StyleganInvertError(
             f"{data.path}: its pictures are read as {came[0]}x{came[0]} with {came[1]} channels; this network makes "
@@ -151,6 +158,7 @@ def fit(
     start: Code | None,
     options: Mapping[str, Any],
     callback: Callable[[Step], object] | None = None,
+    class_idx: int | None = None,
 ) -> Fit:
     """Find the codes of pictures. Studies call the projectors here; only the study of speed makes and times its own.
 
@@ -163,6 +171,7 @@ def fit(
         options: options of the method, by name. Those without effect beside the others are left out, since the settings of a
             study serve several searches.
         callback: called after each step.
+        class_idx: the class of all pictures, for a network with classes.
 
     Raises:
         ProjectionError: an option has a value that the method does not accept, or a distance is NaN or infinite.
@@ -170,7 +179,7 @@ def fit(
     name = start.space if method == "w" and start is not None else method
     idle = find_method(name).options(**options).without_effect()
     options = {key: value for key, value in options.items() if key not in idle}
-    return Projector(generator, name, loss=loss, **options).fit(target, start, callback)
+    return Projector(generator, name, loss=loss, class_idx=class_idx, **options).fit(target, start, callback)
 
 
 # Results in parts
@@ -297,7 +306,7 @@ def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays
     return {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("lpips", "psnr", "ssim")}
 
 
-def midpoints(generator: Adapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
+def midpoints(generator: GeneratorAdapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
     """The pictures (N, C, R, R) uint8 half-way between the codes (one each) of pairs."""
     return rendered(generator, (between(generator, a, b, [0.5])[0] for a, b in pairs))
 

@@ -1,75 +1,58 @@
 """The experiments of Pividori et al., "Exploiting GAN Internal Capacity", on any network from z.
 
 The network is G2(G1(z)), split at a layer. Generated and real pictures are found in z, and at the layer, where the displacement
-from G1(z) is regularised or free. The study measures the errors (Figure 5), shows ways between codes (Figures 3, 4, 9 and 14)
-and projections onto the span of G1 (Figure 13), and judges how real the pictures half-way between two codes look.
+from G1(z) is regularised or free. The study measures the errors and shows their distribution (Figures 2 and 5), shows ways
+between codes (Figures 3, 4, 8, 9, 11 and 14) and projections onto the span of G1 (Figure 13), and judges how real the pictures
+half-way between two codes look.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..analysis.distribution import PictureFeatures, generated_pictures, quality
 from ..analysis.paths import between, onto_span, underlying
+from ..analysis.plots import histograms, write_figure
 from ..analysis.sheets import sheet
-from ..errors import StyleganInvertError
-from ..generator import FEATURES, Code, GeneratorAdapter, joined, with_prior
-from ..io.codes import read_codes, write_codes
-from ..losses import Distance, SqueezeLPIPS
+from ..generator import Code, GeneratorAdapter, with_prior
 from ..media.picture_set import PictureSet
-from ..media.pictures import as_images, write_png
+from ..media.pictures import write_png
 from ..network_files.file import NetworkFile
-from ..projectors.objective import Objective
 from . import base
+from .displacement import (
+    Found,
+    Pictures,
+    Realism,
+    Way,
+    Z,
+    about,
+    chosen_layer,
+    errors,
+    gather,
+    invert,
+    latents,
+    left,
+    pairs,
+    real_set,
+    realism_cells,
+    rendered_set,
+)
 
-BATCH = 8  # the number of pictures that share passes
 FRAMES = 9  # the number of pictures on a line between two codes
 SHOWN = 4  # the number of pictures of each set in the sheets
-
-
-class Way(NamedTuple):
-    """How a code is found.
-
-    Attributes:
-        name: the name of the way in the names of files.
-        title: the title of its row in the table.
-        start: "random", or the name of the way whose result it starts from.
-        regularised: True if the norm of the displacement is a part of the objective.
-    """
-
-    name: str
-    title: str
-    start: str
-    regularised: bool = True
-
 
 WAYS = {
     way.name: way
     for way in (
-        Way("z", "z", "random"),
-        Way("dense", "layer, two steps, regularised", "z"),
-        Way("free", "layer, two steps, free", "z", regularised=False),
-        Way("onestep", "layer, one step, free", "random", regularised=False),
+        Z,
+        Way("dense", "layer, two steps, regularised"),
+        Way("free", "layer, two steps, free", options={"lambda_delta": 0.0}),
+        Way("onestep", "layer, one step, free", "random", {"lambda_delta": 0.0}),
     )
 }
-
-
-class Found(NamedTuple):
-    """The result for one picture in one way.
-
-    Attributes:
-        code: the code (N = 1).
-        distance: the distance that was minimised.
-        picture: the code's picture (C, R, R) uint8.
-    """
-
-    code: Code
-    distance: float
-    picture: np.ndarray
 
 
 def run(
@@ -80,6 +63,7 @@ def run(
     generated: int = 100,
     real: int = 100,
     layer: str | None = None,
+    class_idx: int | None = None,
     steps: int = 300,
     layer_steps: int = 500,
     lambda_z: float = 0.1,
@@ -92,12 +76,14 @@ def run(
     """Find pictures in z and at a layer, with and without regularisation.
 
     Args:
-        net: a network without classes.
+        net: the network.
         outdir: the study's folder; see `studies.base`. Codes are kept in ``codes/``, one file for each picture and way.
         data: real pictures, as `base.picture_set` reads them; None leaves them out.
         generated: the number of generated pictures.
         real: the number of real pictures, at most.
         layer: where to split the network; None takes the first dense layer.
+        class_idx: the class of all pictures, for a network with classes; None takes every class for generated pictures, and
+            the labels of ``data`` for real ones.
         steps: the number of steps of the search for z.
         layer_steps: the number of steps of the search for the displacement.
         lambda_z: the weight of -log P(z), a mean over entries.
@@ -112,139 +98,37 @@ def run(
         The contents of results.json.
 
     Raises:
-        StyleganInvertError: the network has classes or lacks the layer, or the folder holds another study.
+        StyleganInvertError: the network lacks the layer, the pictures or labels do not fit it, or the folder holds another
+            study.
     """
-    generator = base.generator_of(net, device)
-    generator = with_prior(generator, z_prior)
-    layer = _layer(generator, layer)
-    (shape,) = generator.code_shapes("z").values()
-    latents = [Code("z", {"z": generator.prior.of_seed(i, [1, *shape])}).to(device) for i in range(generated)]
-    sets = {"generated": base.rendered(generator, latents)}
+    generator = with_prior(base.generator_of(net, device, classes=True), z_prior)
+    layer = chosen_layer(generator, layer)
+    drawn = latents(generator, generated, class_idx)
+    sets = {"generated": rendered_set(generator, drawn)}
     if data is not None:
-        sets["real"] = base.first_pictures(data, generator, real)
+        sets["real"] = real_set(data, generator, real, class_idx)
     distance, about_loss = base.distance_of(loss, device)
     options = {"layer": layer, "steps": steps, "layer_steps": layer_steps}
     options |= {"lambda_z": lambda_z, "lambda_delta": lambda_delta}
-    settings = {
-        "network": net.sha256,
-        **about_loss,
-        "data": base.hashes(sets),
-        **options,
-        "z_prior": generator.prior.family,
-        "pictures": {name: len(pictures) for name, pictures in sets.items()},
-    }
+    settings = {"network": net.sha256, **about_loss, **about(sets), **options, "z_prior": generator.prior.family}
     folder = base.begin(outdir, settings)
-    with counting(sum(map(len, sets.values())) * len(WAYS), "codes") as progress:
-        invert(generator, sets, distance, options, folder / "codes", progress)
+    invert(generator, sets, list(WAYS.values()), distance, options, folder / "codes", counting)
 
-    features = PictureFeatures(generator.device)
-    reference = features.of(generated_pictures(generator, 1000, seed=99))
-    D = net.D.to(generator.device) if net.D is not None else None
+    realism = Realism(generator, net.D, sets)
     results: dict[str, Any] = {**settings, "sets": {}}
-    for name, pictures in sets.items():
-        found = {way: gather(generator, folder / "codes", name, len(pictures), way) for way in WAYS}
+    distances: dict[str, Any] = {}
+    for name, (pixels, classes) in sets.items():
+        found = {way: gather(generator, folder / "codes", name, len(pixels), WAYS[way]) for way in WAYS}
         rows = results["sets"][name] = {}
         for way, ones in found.items():
-            pairs = [(a.code, b.code) for a, b in zip(ones, [*ones[1:], ones[0]])]
-            middles = quality(base.midpoints(generator, pairs), reference, features, D)
-            rows[way] = {**_errors(ones, pictures), "midpoints": middles}
-        _write_sheets(generator, folder, name, pictures, found, latents)
+            middles = realism.of_midpoints(ones, classes)
+            rows[way] = {**errors(ones, pixels), **left(ones, found["z"]), "midpoints": middles}
+        distances |= {f"{name}, {way}": [one.distance for one in found[way]] for way in ("z", "dense")}
+        _write_sheets(generator, folder, name, sets[name], found, drawn)
         if layer == generator.dense:
-            rows["dense"]["left_of_span"] = _write_spans(generator, folder, name, pictures, found["dense"])
+            rows["dense"]["left_of_span"] = _write_spans(generator, folder, name, pixels, found["dense"])
+    write_figure(folder / "figure5.png", histograms(distances, "distance"))
     return base.finish(folder, results, table(results))
-
-
-def _layer(generator: GeneratorAdapter, layer: str | None) -> str:
-    """The layer to split at: the named one, or the first dense layer."""
-    layers = ", ".join(generator.layers())
-    if layer is None and generator.dense is None:
-        raise StyleganInvertError(f"This network does not begin with a dense layer; choose --layer from {layers}.")
-    if layer is not None and layer not in generator.layers():
-        raise StyleganInvertError(f"There is no layer {layer!r}; choose --layer from {layers}.")
-    return layer or generator.dense or ""
-
-
-def invert(
-    generator: GeneratorAdapter,
-    sets: Mapping[str, np.ndarray],
-    loss: Distance,
-    options: Mapping[str, Any],
-    folder: Path,
-    progress: base.Progress,
-) -> None:
-    """Find a code for each picture in each way, and write it to a file of its own. Existing files are left as they are.
-
-    Args:
-        generator: the network's adapter.
-        sets: name to pictures (N, C, R, R) uint8.
-        loss: the distance, on the generator's device.
-        options: the options of both steps, by name; ``lambda_delta`` is for the regularised way.
-        folder: the folder of the codes; made if it is missing.
-        progress: called with how many codes are there, after each few.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pictures in sets.items():
-        for first in range(0, len(pictures), BATCH):
-            some = range(first, min(first + BATCH, len(pictures)))
-            for way in WAYS.values():
-                missing = [i for i in some if not code_path(folder, name, i, way.name).exists()]
-                if missing:
-                    target = as_images(pictures[missing], generator.device)
-                    starts = [code_path(folder, name, i, way.start) for i in missing]
-                    code = _find(generator, target, loss, options, way, starts)
-                    with torch.no_grad():
-                        distances = Objective(generator, loss, target)(code).cpu().double()
-                    for i, one, distance in zip(missing, code, distances):
-                        _write_code(code_path(folder, name, i, way.name), one, distance)
-                progress(len(some))
-
-
-def _find(
-    generator: GeneratorAdapter,
-    target: torch.Tensor,
-    loss: Distance,
-    options: Mapping[str, Any],
-    way: Way,
-    starts: Sequence[Path],
-) -> Code:
-    """The codes of pictures (N, C, R, R) in one way; ``starts`` are the files of the codes to start from."""
-    if way.name == "z":
-        of_z = {key: options[key] for key in ("steps", "lambda_z")}
-        return base.fit("z", generator, target, loss, None, of_z).code
-    changes = {"first_step": "none", **({} if way.regularised else {"lambda_delta": 0.0})}
-    start = None
-    if way.start != "random":
-        start = joined([read_codes(path) for path in starts]).to(generator.device)
-    return base.fit("dense", generator, target, loss, start, {**options, **changes}).code
-
-
-def code_path(folder: Path, name: str, i: int, way: str) -> Path:
-    """The file of picture ``i`` of a set in one way."""
-    return folder / f"{name}-{i:04d}-{way}.npz"
-
-
-def _write_code(path: Path, code: Code, distance: torch.Tensor) -> None:
-    arrays = {key: value.cpu().numpy() for key, value in code.tensors.items()}
-    if "h" in arrays:
-        arrays["layer"] = np.array(code.space.removeprefix(FEATURES))
-    write_codes(path, {**arrays, "distance": distance[None].numpy()})
-
-
-def gather(generator: GeneratorAdapter, folder: Path, name: str, count: int, way: str) -> list[Found]:
-    """What `invert` kept of the pictures of one set in one way."""
-    results = []
-    for i in range(count):
-        path = code_path(folder, name, i, way)
-        code = read_codes(path).to(generator.device)
-        results.append(Found(code, float(base.read_part(path)["distance"][0]), base.rendered(generator, code)[0]))
-    return results
-
-
-def _errors(found: Sequence[Found], pictures: np.ndarray) -> dict[str, list[float]]:
-    """Quartiles over the pictures: the distance that was minimised, LPIPS, PSNR and SSIM."""
-    values = base.metrics(pictures, np.stack([one.picture for one in found]), SqueezeLPIPS())
-    values = {"distance": np.array([one.distance for one in found]), **values}
-    return {key: base.quartiles(value) for key, value in values.items()}
 
 
 def _line(generator: GeneratorAdapter, a: Code, b: Code) -> np.ndarray:
@@ -256,23 +140,32 @@ def _write_sheets(
     generator: GeneratorAdapter,
     folder: Path,
     name: str,
-    pictures: np.ndarray,
+    pictures: Pictures,
     found: Mapping[str, Sequence[Found]],
-    latents: Sequence[Code],
+    drawn: Sequence[Code],
 ) -> None:
-    """The sheets as Figures 3 (from h* to G1(z*)), 4 (between two pictures) and 9 (to random samples)."""
-    few = range(min(SHOWN, len(pictures)))
+    """The sheets as Figures 2 (picture, z, layer), 3 (from h* to G1(z*)), 4 (between two pictures of a class; 8 and 11 are its
+    rows without "free") and 9 (to random samples of the class).
+    """
+    pixels, classes = pictures
+    few = range(min(SHOWN, len(pixels)))
     at_layer = [one.code for one in found["dense"]]
-    figure3 = [[pictures[i], *_line(generator, at_layer[i], underlying(generator, at_layer[i]))] for i in few]
+    several = range(min(2 * SHOWN, len(pixels)))
+    figure2 = [[pixels[i] for i in several], *([found[way][i].picture for i in several] for way in ("z", "dense"))]
+    figure3 = [[pixels[i], *_line(generator, at_layer[i], underlying(generator, at_layer[i]))] for i in few]
     figure4 = []
-    for i in few[::2]:
-        j = min(i + 1, len(pictures) - 1)
+    for a, b in [(a, b) for a, b in pairs(classes) if a < b][: SHOWN // 2]:
         for way in ("z", "free", "dense"):
-            line = _line(generator, found[way][i].code, found[way][j].code)
-            figure4.append([pictures[i], *line, pictures[j]])
-    figure9 = [[pictures[i], *_line(generator, at_layer[i], latents[-1 - i % len(latents)])] for i in few]
-    for number, rows in ((3, figure3), (4, figure4), (9, figure9)):
-        write_png(folder / f"figure{number}-{name}.png", sheet(rows, 64))
+            figure4.append([pixels[a], *_line(generator, found[way][a].code, found[way][b].code), pixels[b]])
+    figure9 = []
+    for i in few:
+        c = at_layer[i].c
+        of_class = [code for code in drawn if code.c is None or (c is not None and code.c.equal(c))]
+        if of_class:
+            figure9.append([pixels[i], *_line(generator, at_layer[i], of_class[-1 - i % len(of_class)])])
+    for number, rows in ((2, figure2), (3, figure3), (4, figure4), (9, figure9)):
+        if rows:
+            write_png(folder / f"figure{number}-{name}.png", sheet(rows, 64))
 
 
 def _write_spans(
@@ -289,22 +182,23 @@ def _write_spans(
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as Markdown: medians, with quartiles for the distance (Figure 5)."""
+    """The results as Markdown: medians, with quartiles for the distance (Figure 5); what is left of z's distance is a ratio of means."""
     lines = []
     for name, ways in results["sets"].items():
-        about = f"{results['pictures'][name]} {name} pictures"
-        lines.append(f"| {about} | distance (quartiles) | LPIPS | PSNR, dB | SSIM | midpoints: KID | logit |")
-        lines.append("|---|---:|---:|---:|---:|---:|---:|")
+        of_set = f"{results['pictures'][name]} {name} pictures"
+        lines.append(
+            f"| {of_set} | distance (quartiles) | left of z's | LPIPS | PSNR, dB | SSIM | midpoints: KID | logit |"
+        )
+        lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
         for way, row in ways.items():
             low, middle, high = row["distance"]
-            middles = row["midpoints"]
             cells = [
                 f"{middle:.4f} ({low:.4f} to {high:.4f})",
+                f"{row['left']:.2f}",
                 f"{row['lpips'][1]:.4f}",
                 f"{row['psnr'][1]:.2f}",
                 f"{row['ssim'][1]:.3f}",
-                f"{middles['kid']:.4f} ± {middles['kid_stderr']:.4f}" if "kid" in middles else "",
-                f"{middles['logit']:.2f}" if "logit" in middles else "",
+                *realism_cells(row["midpoints"]),
             ]
             lines.append(f"| {WAYS[way].title} | " + " | ".join(cells) + " |")
         lines.append("")

@@ -1,0 +1,60 @@
+"""``stylegan-invert reproduce penalty``"""
+
+from typing import Any
+
+import click
+
+from .common import (
+    Number,
+    data_option,
+    device_option,
+    loss_option,
+    network_option,
+    numbers,
+    outdir_option,
+    quiet_option,
+    study_class_option,
+    z_prior_option,
+)
+from .reproduce import run_study
+
+
+@click.command()
+@network_option
+@data_option
+@click.option(
+    "--shares",
+    default="0.6,0.7,0.8",
+    show_default=True,
+    callback=numbers,
+    metavar="LIST",
+    help="Shares (--delta-share of project) that are compared. The default of project is always one of them.",
+)
+@click.option("--generated", type=click.IntRange(min=1), default=8, show_default=True, help="Generated pictures.")
+@click.option("--real", type=click.IntRange(min=1), default=24, show_default=True, help="Real pictures, at most.")
+@click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
+@study_class_option
+@click.option("--steps", type=click.IntRange(min=1), default=80, show_default=True, help="Steps to z.")
+@click.option(
+    "--layer-steps", type=click.IntRange(min=1), default=120, show_default=True, help="Steps of the displacement."
+)
+@click.option("--lambda-z", type=Number(0, 1e9), default=0.1, show_default=True, help="Weight of -log P(z), a mean.")
+@loss_option("mse=0.25,features=1")
+@outdir_option
+@z_prior_option
+@device_option
+@quiet_option
+def command(**options: Any) -> None:
+    """Compare weights of the displacement's penalty, lambda_2 of Pividori et al., by the share of slopes that they leave.
+
+    DIR gets table.md and results.json: for each share the weight, how much of z's distance the displacement leaves, and how
+    real the pictures half-way between two codes look, beside a displacement without penalty. A study that was stopped goes on
+    when it is called again with the same options.
+
+    \b
+    stylegan-invert reproduce penalty -n dcgan.pt --data faces/ -o out/penalty
+    stylegan-invert reproduce penalty -n cats32-de --layer b8.conv1 --data cats64.zip --pictures 15300: -o out/penalty-cats
+    """
+    from ..studies import penalty
+
+    run_study(penalty, **options)
