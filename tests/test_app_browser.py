@@ -231,6 +231,13 @@ def test_a_page_that_is_closed_ends_its_search_and_its_files_go(chromium, addres
     assert sessions and not sessions & set((folder / "scratch").glob("*/session-*"))
 
 
+def test_a_port_that_is_taken_is_one_sentence(address, folder):
+    command = [sys.executable, "-m", "stylegan_invert", "app", "-n", str(folder / "tiny.pkl"), "--port", "7981"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, timeout=300)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "port 7981 is taken" in result.stderr and "--port" in result.stderr
+
+
 def test_the_page_is_used_with_keys_alone(page, folder):
     """Tab reaches everything in turn, Enter opens the photograph and presses buttons, and arrow keys move sliders."""
     keyboard, reached = page.page.keyboard, []
