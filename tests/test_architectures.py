@@ -227,9 +227,8 @@ def test_orthogonal_regularisation(folder):
     for p in weights:
         p.data += 0.1 * torch.randn_like(p)
         rows = p.reshape(len(p), -1)
-        total = (
-            total + 0 * p.sum() + sum((rows[i] @ rows[j]) ** 2 for i in range(len(p)) for j in range(len(p)) if i != j)
-        )
+        products = torch.einsum("ik,jk->ij", rows, rows)
+        total = total + products.square().sum() - products.diagonal().square().sum()
     expected = torch.autograd.grad(3e-2 * total, weights)
     weights[0].grad = torch.ones_like(weights[0])
     add_orthogonal_gradients(G, 3e-2)
@@ -356,7 +355,7 @@ def test_a_run_starts_from_a_file(folder, tmp_path, arch, head):
             expected = there[name]
             if arch == "biggan" and name.endswith("weight") and name != "shared.weight":
                 expected = expected / torch.linalg.matrix_norm(expected.flatten(1), 2)
-            torch.testing.assert_close(value, expected, rtol=5e-3 if arch == "biggan" else 1e-5, atol=1e-5)
+            torch.testing.assert_close(value, expected, rtol=1e-4 if arch == "biggan" else 1e-5, atol=1e-5)
     if head == "direction":
         assert torch.equal(trainer.D.outputs.weight, net.extra["direction"]["outputs"]["weight"])
     trainer.step()
