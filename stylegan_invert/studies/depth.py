@@ -141,7 +141,7 @@ def cuts(generator: GeneratorAdapter) -> list[str]:
     names = list(generator.layers())
     shapes = {k: v for k, v in generator.layers().items() if not any(k.startswith(f"{name}.") for name in names)}
     first = [] if generator.dense is None else [generator.dense]
-    side = shapes[generator.dense][-1] if first else 0
+    side = shapes[first[0]][-1] if first else 0
     last = {shape[-1]: name for name, shape in shapes.items() if shape[-1] > side}
     return [*first, *last.values()]
 
