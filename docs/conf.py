@@ -21,6 +21,7 @@ extensions = [
     "help_texts",  # with sphinx_click
     "method_options",
     "repository_links",
+    "unbroken_options",
 ]
 exclude_patterns = ["cli.md"]  # the same as reference/commands.rst, for readers of the repository
 

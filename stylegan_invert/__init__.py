@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what `__getattr__` imports at the first use
     from .generator import Code
     from .network_files.file import NetworkFile, load, save
     from .network_files.live import adopt
+    from .network_files.publish import push_to_hub, write_hub_folder
     from .projectors import Projection, project
 
 __version__ = "0.2.0"

@@ -234,6 +234,8 @@ def test_the_page_is_used_with_keys_alone(page, folder):
                 return
         raise AssertionError(f"{name} is not among {reached}")
 
+    # The browser is asked to report choosers of files now, since playwright does not wait until it has heard of it.
+    page.page.on("filechooser", lambda chooser: None)
     tab_to("photograph")
     with page.page.expect_file_chooser() as chooser:
         keyboard.press("Enter")

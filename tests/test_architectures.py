@@ -27,7 +27,7 @@ from stylegan_invert.training.standing import set_standing_statistics
 
 TINY = {
     "biggan": dict(resolution=8, ch=2, z_dim=6, shared_dim=3, standing=2, batch=4),
-    "progan": dict(resolution=16, fmap_base=32, fmap_max=6, z_dim=5, batch=4, grow_kimg=0.008, fade_kimg=0.012),
+    "progan": dict(resolution=16, fmap_base=32, fmap_max=6, z_dim=5, batch=4, grow_kimg=0.004, fade_kimg=0.012),
     "dcgan": dict(resolution=8, width=2, z_dim=5, standing=2, batch=4),
 }
 

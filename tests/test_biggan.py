@@ -22,6 +22,7 @@ from stylegan_invert.network_files.families import biggan
 from stylegan_invert.network_files.machine.containers import read_records
 from stylegan_invert.network_files.machine.persistence import GLOBALS
 from stylegan_invert.networks.biggan import BigGANDeep
+from stylegan_invert.networks.trained_weights import finished
 
 from support import assert_close
 
@@ -911,6 +912,36 @@ def test_discriminators_of_biggan_pytorch_compute_the_same_here(brock, deep, set
     assert ours.img_resolution == settings["resolution"]
     img, c = torch.rand(3, 3, *[settings["resolution"]] * 2) * 2 - 1, torch.tensor([3, 1, 0])
     assert_close("logits", ours(img, torch.eye(CLASSES)[c]).numpy(), theirs(img, c).numpy(), 1e-5)
+
+
+@pytest.mark.parametrize("attention", [0, 16])
+def test_networks_trained_here_open_in_biggan_pytorch(brock, attention):
+    """The trained tensors, in their files' layout: every name fits, and pictures and logits are the same."""
+    from stylegan_invert.training.architectures.biggan_options import BigGANOptions
+    from stylegan_invert.training.gan import build
+
+    options = BigGANOptions.for_resolution(
+        32, ch=2, z_dim=16, shared_dim=6, c_dim=CLASSES, attention=attention, D_attention=attention
+    )
+    G, D = build(options)
+    for network in (G, D):
+        for p in network.parameters():
+            p.data += 0.1 * torch.randn_like(p)
+        for buffer in (value for name, value in network.named_buffers() if name.endswith("var")):
+            buffer.copy_(torch.rand_like(buffer) + 0.2)
+    same = dict(resolution=32, n_classes=CLASSES, SN_eps=1e-6)
+    settings = dict(G_ch=2, dim_z=16, hier=True, shared_dim=6, G_attn=str(attention), no_optim=True)
+    theirs = brock[False].Generator(**same, **settings)
+    theirs.load_state_dict(biggan.state_dict(G))
+    their_D = brock[False].Discriminator(**same, D_ch=2, D_attn=str(attention))
+    their_D.load_state_dict(biggan.state_dict(D))
+    z, c = torch.randn(3, 16), torch.tensor([3, 1, 0])
+    with torch.no_grad():
+        expected = theirs.eval()(z, theirs.shared(c))
+        assert_close("pictures", finished(G)(z, torch.eye(CLASSES)[c]).numpy(), expected.numpy(), 1e-5)
+        logits = their_D.eval()(expected, c)
+        assert_close("logits", finished(D)(expected, torch.eye(CLASSES)[c]).numpy(), logits.numpy(), 1e-5)
+    assert expected.std() > 0.05 and (len(G.attention), len(D.attention)) == ((1, 4) if attention else (0, 0))
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """WaveGAN's networks and their files, against a calculation with NumPy that knows nothing of them."""
 # Takes at most 5 CPU seconds.
 
+import importlib
+import os
+import sys
+
 import numpy as np
 import pytest
 import tf_checkpoints
@@ -279,3 +283,49 @@ def test_a_checkpoint_without_its_data(tmp_path):
     (tmp_path / "model.data-00000-of-00001").unlink()
     with pytest.raises(NetworkFileError, match="data-00000-of-00001: there is no such file"):
         load(tmp_path / "model")
+
+
+@pytest.fixture
+def port(monkeypatch, tmp_path):
+    """models.py of the port. Importing it makes a folder in the working directory, and seeds torch."""
+    repo = os.environ.get("WAVEGAN_PYTORCH_REPO")
+    if not repo:
+        pytest.skip("set WAVEGAN_PYTORCH_REPO to a checkout of mostafaelaraby/wavegan-pytorch to compare with it")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(repo)
+    before = set(sys.modules)
+    yield importlib.import_module("models")
+    for name in set(sys.modules) - before:
+        if repo in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("length", [16384, 32768, 65536])
+@pytest.mark.parametrize("upsample", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_port_itself(port, tmp_path, length, upsample, norm):
+    """Its networks with random weights open here and agree to 1e-5, and it opens the file that is written of them."""
+    torch.manual_seed(0)
+    form = {"model_size": 2, "slice_len": length, "use_batch_norm": norm}
+    G, D = port.WaveGANGenerator(upsample=upsample, **form), port.WaveGANDiscriminator(**form)
+    for network in (G, D):
+        for name, value in network.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                value.fill_(3 if norm else 0)
+            elif "running" in name or "bias" in name or "batch_norm" in name or "bn1" in name:
+                value.uniform_(0.5, 1.5)
+    path = tmp_path / "port.pt"
+    torch.save({"generator": G.eval().state_dict(), "discriminator": D.eval().state_dict(), "optimizer_g": {}}, path)
+    net = load(path)
+    z = torch.randn(2, 100)
+    with torch.no_grad():
+        theirs = G(z)
+        assert_close("sounds", net.G(z).numpy(), theirs.numpy(), 1e-5)
+        assert_close("scores", net.D(theirs[..., :length]).numpy(), D(theirs[..., :length]).numpy(), 1e-5)
+    convert(net, tmp_path / "written.pt", "rosinality")
+    written = torch.load(tmp_path / "written.pt", weights_only=True)
+    G.load_state_dict(written["generator"], strict=False)
+    D.load_state_dict(written["discriminator"], strict=False)
+    assert written["generator"].keys() <= G.state_dict().keys()
+    with torch.no_grad():
+        assert_close("sounds of the written file", G(z).numpy(), theirs.numpy(), 1e-5)

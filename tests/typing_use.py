@@ -21,6 +21,8 @@ def open_and_look(path: Path) -> None:
     assert_type(net["G"], torch.nn.Module | None)
     si.save(net, "copy.pkl")
     si.load("ffhq.pkl", assume={"activation": "relu"})
+    assert_type(si.push_to_hub(net, "me/cats", "mit", private=True, metrics={"FID": 1.0}), str)
+    assert_type(si.write_hub_folder("out", net.G, "me/cats", license="mit"), Path)
 
 
 def project_one(net: si.NetworkFile, picture: str) -> Path:

@@ -240,7 +240,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # S1^(1/2) S2 S1^(1/2) is symmetric and has the eigenvalues of S1 S2.
     cross = np.sqrt(np.linalg.eigvalsh(root @ s2 @ root).clip(0)).sum()
-    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
+    return float(np.square(x.mean(0) - y.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * cross)
 
 
 def kid(a: torch.Tensor, b: torch.Tensor) -> tuple[float, float]:

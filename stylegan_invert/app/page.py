@@ -1,6 +1,7 @@
 """The page, in Gradio: it shows a `Session` and calls it. Texts from outside are shown as text, never as HTML."""
 
 import functools
+import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import PIL.Image
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ..errors import printable
 from ..media.pictures import to_pil
 from .offer import Offer
 from .session import CANCELLED, FITS, Edit, Progress, Session, SessionError
@@ -59,7 +61,7 @@ class Page:
         self.offer, self.root = offer, root
         self.names = list(offer.names())
         self.sessions: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
-        with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEANED) as self.blocks:
+        with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=CLEANED) as self.blocks:
             self.session = gr.State(None, delete_callback=_close)
             gr.Markdown(ABOUT)
             with gr.Row():
@@ -67,7 +69,7 @@ class Page:
                     self._make_input()
                 with gr.Column(scale=7, min_width=380):
                     self._make_pictures()
-                    with gr.Tabs():
+                    with gr.Tabs(overflow_behavior="wrap"):
                         self._make_tabs()
             self._connect()
 
@@ -296,12 +298,12 @@ class Page:
         if path is None:
             return {}
         target = session.open_picture(path, fit)
-        return {self.target: shown(target), self.status: f"{session.photograph.path.name}: press Project."}
+        return {self.target: shown(target), self.status: f"{printable(os.path.basename(path), 100)}: press Project."}
 
     def draw_seed(self, session: Session, seed: float | None, class_idx: str, *values: Any) -> Update:
         """The picture of a seed is asked for."""
         c = _class(session, class_idx)
-        if c == SEARCHED:
+        if isinstance(c, str):
             raise SessionError("the picture of a seed needs the number of a class")
         seed = int(seed or 0)
         picture = {self.picture: shown(session.draw(seed, c)), self.curve: ""}
@@ -331,14 +333,16 @@ class Page:
             layer=layer,
         )
         yield from self._follow(reports)
-        seconds = session.result.record["seconds"]
-        done = f"Done in {seconds:.1f} s{measured(session.result.metrics)}. Move the sliders to edit the picture."
+        seconds = session.projection.record["seconds"]
+        done = f"Done in {seconds:.1f} s{measured(session.projection.metrics)}. Move the sliders to edit the picture."
         yield {**self._switch(session), **self._after(session, values), self.status: done}
 
     def tune_network(self, session: Session, steps: str, *values: Any) -> Iterator[Update]:
         """The network is to be tuned."""
         yield from self._follow(session.tune(_whole(steps, "the number of steps", 1)))
-        before, now = measured(session.result.pivot.metrics), measured(session.result.metrics)
+        tuned = session.projection
+        now = measured(tuned.metrics)
+        before = measured(tuned.pivot.metrics) if tuned.pivot is not None else ""
         done = f"The network is tuned{now}; before{before}. It is among the downloads."
         yield {**self._after(session, values), self.status: done}
 

@@ -37,7 +37,6 @@ from ..network_files.file import NetworkFile
 from ..projectors.methods import Method, default_method
 from ..projectors.projection import Projection, render_rounded
 from ..projectors.projector import Projector
-from ..projectors.run import prepared
 from ..projectors.settings import TuningOptions, build_options
 from ..projectors.tuning import Tuner
 from .offer import Offer, default_layer, methods_of, option_names
@@ -49,6 +48,7 @@ FITS = {"crop": "square in the centre", "pad": "filled up to a square", "align":
 EVERY = 0.25  # seconds between two pictures of a search, at least
 SHARE = 0.25  # of the time goes into these pictures, at most
 FOUND = 6  # directions of each kind that `Session.find_directions` finds
+NO_NETWORK = "no network is chosen; choose one first"
 CANCELLED = "Cancelled; the picture is the one from before."
 FRAMES = 31  # pictures of a video, from the picture to the edit
 
@@ -106,7 +106,7 @@ class Photograph:
     """
 
     path: Path
-    reading: dict[str, str] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -118,7 +118,6 @@ class Session:
 
     Attributes:
         net: the network file that was chosen.
-        generator: what draws the pictures: its generator, or the tuned one.
         methods: the methods of the network, by name; {} before one is chosen.
         directions: the directions of the network.
         code: the code (1) that edits begin with; None before there is one.
@@ -131,7 +130,7 @@ class Session:
         self.offer = offer
         self.folder = Path(tempfile.mkdtemp(prefix="session-", dir=root))
         self.net: NetworkFile | None = None
-        self.generator: GeneratorAdapter | None = None
+        self._generator: GeneratorAdapter | None = None
         self.methods: dict[str, Method] = {}
         self.directions: list[Direction] = []
         self.photograph: Photograph | None = None
@@ -141,6 +140,17 @@ class Session:
         self._work: Work[Progress] | None = None
         self._one_at_a_time = threading.RLock()
         self._forget()
+
+    @property
+    def projection(self) -> Projection:
+        """The projection that the picture comes from.
+
+        Raises:
+            SessionError: it comes from none.
+        """
+        if self.result is None:
+            raise SessionError("no photograph was projected; project one first")
+        return self.result
 
     def _forget(self) -> None:
         """Forget the picture, as another network needs another code."""
@@ -191,50 +201,61 @@ class Session:
             directions = self.offer.directions_of(generator)
             if self.kept is not None and (self._original is None or _other(generator, self._original)):
                 self.kept = None
-            self.net, self.generator, self._original, self.directions = net, generator, generator, directions
+            self.net, self._generator, self._original, self.directions = net, generator, generator, directions
             self.methods, self._projector = methods_of(net, generator), None
             self._forget()
 
-    def _chosen(self) -> GeneratorAdapter:
-        if self.generator is None:
-            raise SessionError("no network is chosen; choose one first")
-        return self.generator
+    @property
+    def generator(self) -> GeneratorAdapter:
+        """What draws the pictures: the network's generator, or the tuned one.
+
+        Raises:
+            SessionError: no network is chosen.
+        """
+        if self._generator is None:
+            raise SessionError(NO_NETWORK)
+        return self._generator
+
+    def _net(self) -> NetworkFile:
+        if self.net is None:
+            raise SessionError(NO_NETWORK)
+        return self.net
 
     @property
     def default_method(self) -> str:
         """The method that is taken if none is named."""
-        generator = self._chosen()
+        generator = self.generator
         return default_method(generator.spaces, generator.dense)
 
     def layers_for(self, method: str) -> list[str]:
         """The layers at which a method can split the network, the usual one first; [] for methods that do not split it."""
         found = self.methods.get(method)
-        first = None if found is None else default_layer(self._chosen(), found)
-        return [] if first is None else list(dict.fromkeys([first, *self._chosen().layers()]))
+        first = None if found is None else default_layer(self.generator, found)
+        return [] if first is None else list(dict.fromkeys([first, *self.generator.layers()]))
 
     @property
     def num_layers(self) -> int:
         """The number of layers that have a w of their own; 1 for networks without w, which mix no styles."""
-        return layer_count(self._chosen())
+        return layer_count(self.generator)
 
     @property
     def mixes_styles(self) -> bool:
         """True if the network has w, which style mixing and truncation need."""
-        return "w+" in self._chosen().spaces
+        return "w+" in self.generator.spaces
 
     @property
     def has_v(self) -> bool:
         """True if the network has a V space, in which codes can be compressed."""
-        return "v" in self._chosen().spaces
+        return "v" in self.generator.spaces
 
     @property
     def compresses(self) -> bool:
         """True if the Gaussian of V, which compression needs, is known."""
-        return self.has_v and self._chosen().has_gaussian(self._class())
+        return self.has_v and self.generator.has_gaussian(self._class())
 
     def _class(self) -> Any:
         """The label (1, c_dim) of the picture's class; None for a network without classes, or without a picture."""
-        return None if self.code is None or self.code.c is None else self.code.c.to(self._chosen().device)
+        return None if self.code is None or self.code.c is None else self.code.c.to(self.generator.device)
 
     # The picture
 
@@ -256,7 +277,6 @@ class Session:
         if fit not in FITS:
             raise SessionError(f"fit is {printable(str(fit), 50)!r}; expected one of {', '.join(FITS)}")
         with self._idle():
-            self._chosen()
             kept = self.folder / "photograph" / safe_name(name or Path(path).name)
             with opened(path, PICTURE, kept.name) as source, _emptied(kept.parent), open(kept, "wb") as copy:
                 shutil.copyfileobj(source, copy)
@@ -265,7 +285,7 @@ class Session:
 
     def _align(self, picture: Path) -> dict[str, str]:
         """The reading options that cut out the largest face."""
-        face, _ = FaceFinder(str(self._chosen().device)).find(picture, picture.name)
+        face, _ = FaceFinder(str(self.generator.device)).find(picture, picture.name)
         if face is None:
             raise SessionError(f"{picture.name}: no face was found in it; choose another way to make it square")
         path = self.folder / "landmarks.json"
@@ -279,10 +299,13 @@ class Session:
             ImageFileError: it cannot be read.
             SessionError: there is none.
         """
+        photograph = self._photograph()
+        return medium_of(self.generator).read(photograph.path, PictureReading(**photograph.reading))[0]
+
+    def _photograph(self) -> Photograph:
         if self.photograph is None:
             raise SessionError("there is no photograph; drop one first")
-        medium = medium_of(self._chosen())
-        return medium.read(self.photograph.path, PictureReading(**self.photograph.reading))[0]
+        return self.photograph
 
     def draw(self, seed: int, class_idx: int | None = None) -> np.ndarray:
         """Take the picture (C, R, R) uint8 of a seed, to edit it.
@@ -292,11 +315,11 @@ class Session:
             class_idx: the class, for a network that has classes.
         """
         with self._idle():
-            generator = self._original or self._chosen()
+            generator = self._original or self.generator
             code = _of_seed(generator, seed, label(generator.c_dim, class_idx))
             picture = render_rounded(generator, code)
             self._forget()
-            self.generator, self.code = generator, code
+            self._generator, self.code = generator, code
             return picture
 
     # Work that takes long
@@ -328,22 +351,22 @@ class Session:
         if name not in self.methods:
             names = ", ".join(self.methods)
             raise SessionError(f"this network has no method {printable(name, 50)!r}; choose one of {names}")
-        names = option_names(self.methods[name])
-        options = {key: steps for key in ("steps", "layer_steps") if steps is not None and key in names}
+        known = option_names(self.methods[name])
+        options: dict[str, Any] = {key: steps for key in ("steps", "layer_steps") if steps is not None and key in known}
         options |= {} if seed is None else {"seed": seed}
         options |= {} if class_idx is None else {"class_idx": class_idx}
         layers = self.layers_for(name)
         options |= {"layer": layer or layers[0]} if layers else {}
 
         def work(report: Callable[[Progress], None]) -> None:
+            photograph, net = self._photograph(), self._net()
             self.target()  # an unreadable photograph is reported before the network is prepared
 
             def preparing(done: int, total: int) -> None:
                 report(Progress(done, total, "measuring the network, which is done once"))
 
-            projector, _ = prepared(self.net, name, progress=preparing, **options)
+            projector = Projector(net, name, progress=preparing, **options)
             watch = _Watch(projector, report)
-            photograph = self.photograph
             (result,) = projector.project([photograph.path], callback=watch, **photograph.reading)
             steps, last = len(result.distance), float(result.distance[-1])
             report(Progress(steps, steps, "done", last, result.image.numpy()))
@@ -362,8 +385,8 @@ class Session:
             SessionError: there is no projection to tune to.
             ValueError: the options make no sense.
         """
-        result = self.result
-        if result is None or self._projector is None:
+        result = self.projection
+        if self._projector is None:
             raise SessionError("tuning needs a photograph that was projected; project one first")
         tuner = Tuner(self._projector, build_options(TuningOptions, {}, {"tune": steps}))
 
@@ -373,7 +396,7 @@ class Session:
 
             (tuned,) = tuner([result.pivot or result], step)
             report(Progress(tuner.steps, tuner.steps, "done", None, tuned.image.numpy()))
-            self.result, self.generator, self.tuned = tuned, tuned.generator, True
+            self.result, self._generator, self.tuned = tuned, tuned.generator, True
 
         return self._running(work)
 
@@ -387,10 +410,9 @@ class Session:
             Cancelled: `cancel` was called.
             ValueError: the network has no such directions.
         """
-        self._chosen()
 
         def work(report: Callable[[Progress], None]) -> None:
-            original, c = self._original or self._chosen(), self._class()
+            original, c = self._original or self.generator, self._class()
 
             def measuring(done: int, total: int) -> None:
                 report(Progress(done, total, "measuring V, which is done once"))
@@ -405,7 +427,7 @@ class Session:
             known = {(one.name, one.space) for one in self.directions}
             self.directions += [one for one in found if (one.name, one.space) not in known]
             if self.has_v:
-                self.generator = self._chosen().with_gaussian(c, original.gaussian(c))
+                self._generator = self.generator.with_gaussian(c, original.gaussian(c))
                 self._original = original
 
         return self._running(work)
@@ -454,8 +476,8 @@ class Session:
         """Take a result as the picture that is edited."""
         self._forget()
         self.result, self._projector = result, projector
-        self.generator = self._original = result.generator
-        self.code = result.code.without_noise().to(result.generator.device)
+        self._generator = self._original = projector.generator if result.generator is None else result.generator
+        self.code = result.code.without_noise().to(self.generator.device)
 
     # Edits
 
@@ -479,7 +501,7 @@ class Session:
             SessionError: there is no picture, nothing was kept, or V was not measured.
             ValueError: the network has no space for this edit.
         """
-        code, generator = self._picture(), self._chosen()
+        code, generator = self._picture(), self.generator
         if edit.mix_with is not None:
             first, last = edit.mix_layers
             code = mixed(generator, code, self._other(edit.mix_with), range(first, min(last, self.num_layers - 1) + 1))
@@ -496,7 +518,7 @@ class Session:
 
     def _other(self, named: int | str) -> Code:
         if named != "kept":
-            return _of_seed(self._chosen(), int(named), self._class())
+            return _of_seed(self.generator, int(named), self._class())
         if self.kept is None:
             raise SessionError("no picture was kept for mixing; keep one first, or mix with a seed")
         return self.kept
@@ -508,7 +530,7 @@ class Session:
             SessionError: as for `edited`, or work is under way.
         """
         with self._idle():
-            return render_rounded(self._chosen(), self.edited(edit))
+            return render_rounded(self.generator, self.edited(edit))
 
     # Files
 
@@ -524,7 +546,7 @@ class Session:
             OSError: the files cannot be written.
         """
         with self._idle():
-            generator, before, after = self._chosen(), self._picture(), self.edited(edit)
+            generator, before, after = self.generator, self._picture(), self.edited(edit)
             folder = self.folder / "files"
             shutil.rmtree(folder, ignore_errors=True)
             with staged(folder) as inside:

@@ -200,7 +200,7 @@ GROUPS = {
     metavar="NAME=W,...",
     help="Distances to minimise, each with a weight. The names are lpips-squeeze, lpips-vgg, multi-squeeze, multi-vgg, mse, "
     "l1, sse, features, features-sum, identity, identity-ffhq; multi is LPIPS at several sizes. For "
-    "sounds: mse, l1, spectrogram, spectrogram-real, log-mel, multi-stft.  "
+    "sounds: mse, l1, spectrogram, spectrogram-real, log-mel, multi-stft, digits.  "
     "[default: lpips-squeeze=1,mse=1; z, dense and the methods named after papers have their own; multi-stft=1,l1=1 for sounds]",
 )
 @weight_options

@@ -111,19 +111,17 @@ def command(
         if len(targets) < 2:
             raise click.UsageError(f"{len(targets)} frame was found; a sequence has at least two.")
         if class_idx == "search":
-            first: Any
             (first,) = Projector(generator, method, class_idx=class_idx, **options).project(targets[:1])
-            number = int(first.code.c.argmax())
-            say(quiet, f"the first frame is of class {number}")
-        else:
-            number = int(class_idx)
-        projector = Projector(generator, method, class_idx=number, **options)
-        results: list[Any] = []
+            assert first.code.c is not None  # a code of a network with classes has its class
+            class_idx = int(first.code.c[0].argmax())
+            say(quiet, f"the first frame is of class {class_idx}")
+        projector = Projector(generator, method, class_idx=class_idx, **options)
+        results = []
         with counting(len(targets), "frames", quiet) as progress:
             for result in projector.project(targets, sequence=True):
                 results.append(result)
                 progress(1)
-    record = _write(Path(outdir), generator, results, number, to, fps)
+    record = _write(Path(outdir), generator, results, int(class_idx), to, fps)
     for k, row in record["switched"].items():
         ratios = ", ".join(f"{name} {'-' if v is None else format(v, '.2f')}" for name, v in row["ratio"].items())
         steady = "steady" if row["steady"] else "not steady"

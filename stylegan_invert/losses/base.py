@@ -81,7 +81,7 @@ class WeightedSum(Distance):
             d.check(outputs)
 
     def at_rate(self, sample_rate: int) -> None:
-        for d in self.distances:
+        for d in self._distances():
             d.at_rate(sample_rate)
 
     def prepare(self, target: torch.Tensor) -> list[Any]:

@@ -1,6 +1,6 @@
 """What a classifier of spoken digits makes of sounds: a distance of its features, and its judgement of generated sounds.
 
-The classifier is trained by this project (``docs/networks/digits.py``) and comes with it.
+The classifier is trained by this project (``docs/networks/digits_classifier.py``) and comes with it.
 """
 
 import functools
@@ -83,4 +83,4 @@ class DigitFeatures(SoundDistance):
         return self.network.maps(levels(sounds, self.rate))
 
     def compare(self, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
-        return sum((x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)) / len(a)
+        return torch.stack([(x - y).square().flatten(1).mean(dim=1) for x, y in zip(a, b)]).mean(dim=0)

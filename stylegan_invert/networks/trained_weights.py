@@ -117,8 +117,8 @@ def equalise(layer: torch.nn.Module, fan_in: int, gain: float, wide: bool = Fals
     """
     equal = Equalised(share * gain / fan_in**0.5, wide)
     parametrize.register_parametrization(layer, "weight", equal, unsafe=True)
-    torch.nn.init.normal_(layer.parametrizations.weight.original)
-    torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.normal_(_parametrizations(layer)["weight"].original)
+    torch.nn.init.zeros_(layer.get_parameter("bias"))
 
 
 def named_weights(network: torch.nn.Module) -> dict[str, torch.nn.Module]:

@@ -30,7 +30,6 @@ from .displacement import (
     Z,
     about,
     chosen_layer,
-    class_of,
     errors,
     gather,
     invert,
@@ -149,7 +148,6 @@ def _write_sheets(
     rows without "free") and 9 (to random samples of the class).
     """
     pixels, classes = pictures
-    classes_drawn = [class_of(code) for code in drawn]
     few = range(min(SHOWN, len(pixels)))
     at_layer = [one.code for one in found["dense"]]
     several = range(min(2 * SHOWN, len(pixels)))
@@ -161,7 +159,8 @@ def _write_sheets(
             figure4.append([pixels[a], *_line(generator, found[way][a].code, found[way][b].code), pixels[b]])
     figure9 = []
     for i in few:
-        of_class = [code for code, k in zip(drawn, classes_drawn) if k == classes[i]]
+        c = at_layer[i].c
+        of_class = [code for code in drawn if code.c is None or (c is not None and code.c.equal(c))]
         if of_class:
             figure9.append([pixels[i], *_line(generator, at_layer[i], of_class[-1 - i % len(of_class)])])
     for number, rows in ((2, figure2), (3, figure3), (4, figure4), (9, figure9)):

@@ -149,7 +149,7 @@ def cuts(generator: GeneratorAdapter) -> list[str]:
 def _noise(generator: Adapter, count: int, classes: Sequence[int | None]) -> Pictures:
     """White noise, with the classes of the generated pictures."""
     random = np.random.RandomState(0)
-    size = (count, generator.img_channels, generator.img_resolution, generator.img_resolution)
+    size = (count, *generator.output_shape)
     of_each = [classes[i % len(classes)] for i in range(count)]
     return Pictures(random.randint(0, 256, size).astype(np.uint8), of_each)
 

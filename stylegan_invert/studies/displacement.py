@@ -14,7 +14,7 @@ import torch
 from ..analysis.distribution import PictureFeatures, generated_pictures, quality
 from ..analysis.paths import deeper
 from ..errors import StyleganInvertError
-from ..generator import FEATURES, Adapter, Code, GeneratorAdapter, joined, label
+from ..generator import FEATURES, Code, GeneratorAdapter, joined, label
 from ..io.codes import read_codes, write_codes
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
@@ -99,10 +99,10 @@ def latents(generator: GeneratorAdapter, count: int, class_idx: int | None) -> l
 
 def rendered_set(generator: GeneratorAdapter, codes: Sequence[Code]) -> Pictures:
     """The pictures that the network draws from codes, one each."""
-    return Pictures(base.rendered(generator, codes), [class_of(code) for code in codes])
+    return Pictures(base.rendered(generator, codes), [_class(code) for code in codes])
 
 
-def real_set(data: PictureSet, generator: Adapter, limit: int, class_idx: int | None) -> Pictures:
+def real_set(data: PictureSet, generator: GeneratorAdapter, limit: int, class_idx: int | None) -> Pictures:
     """The first real pictures, at most ``limit``, with their classes.
 
     Args:
@@ -126,8 +126,7 @@ def real_set(data: PictureSet, generator: Adapter, limit: int, class_idx: int | 
     return Pictures(pixels, [int(row.argmax()) for row in data.labels[: len(pixels)]])
 
 
-def class_of(code: Code) -> int | None:
-    """The number of the class of one code; None for a network without classes."""
+def _class(code: Code) -> int | None:
     return None if code.c is None else int(code.c[0].argmax())
 
 
@@ -294,7 +293,7 @@ class Realism:
         sets: the pictures of the study, whose classes are those of the pictures with which midpoints are compared.
     """
 
-    def __init__(self, generator: Adapter, D: torch.nn.Module | None, sets: Mapping[str, Pictures]):
+    def __init__(self, generator: GeneratorAdapter, D: torch.nn.Module | None, sets: Mapping[str, Pictures]):
         self.generator, self.D = generator, None if D is None else D.to(generator.device)
         self.features = PictureFeatures(generator.device)
         classes = sorted({k for one in sets.values() for k in one.classes if k is not None})
@@ -306,7 +305,7 @@ class Realism:
         ends = [(found[a].code, found[b].code) for a, b in pairs(classes)]
         if not ends:
             return {}
-        c = joined([a for a, _ in ends]).c
+        c = None if ends[0][0].c is None else torch.cat([a.c for a, _ in ends if a.c is not None])
         return quality(base.midpoints(self.generator, ends), self.reference, self.features, self.D, c)
 
 

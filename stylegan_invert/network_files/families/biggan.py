@@ -757,11 +757,11 @@ def _folder_sources(source: "_Source", network: BigGANDeep, z_dim: int, width: i
             else:
                 weight(f"{target}.weight", other)
                 source.add(f"{target}.bias", {f"{other}.bias": source.shape(f"{target}.bias")})
-    for block in network.attention:
+    for at in network.attention:
         name = f"generator.layers.{before}"
         for part, other in (("theta", "theta"), ("phi", "phi"), ("g", "g"), ("o", "o_conv")):
-            weight(f"attention.{block}.{part}.weight", f"{name}.snconv1x1_{other}")
-        source.add(f"attention.{block}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze, is_view=True)
+            weight(f"attention.{at}.{part}.weight", f"{name}.snconv1x1_{other}")
+        source.add(f"attention.{at}.gamma", {f"{name}.gamma": (1,)}, torch.squeeze, is_view=True)
     for part, other in (("gain", "weight"), ("bias", "bias")):
         source.add(f"bn.{part}", {f"generator.bn.{other}": (width,)})
     statistics("bn", "generator.bn")
