@@ -207,7 +207,7 @@ def test_several_targets_get_a_folder_each(cli, picture, tmp_path):
         "--method",
         "w",
     )
-    of_run = ["manifest.jsonl", "results.csv", "summary.json"]
+    of_run = [".claims", "manifest.jsonl", "results.csv", "summary.json"]
     assert code == 0 and set(os.listdir(tmp_path / "out")) == {"chelsea-face", "picture.jpg", "picture.png", *of_run}
     assert len([line for line in err.splitlines() if "LPIPS" in line]) == 3
     assert (

@@ -84,7 +84,7 @@ class MappingNetwork(layers.MappingNetwork):
             z_dim, c_dim, w_dim, num_ws, num_layers=num_layers, lr_multiplier=lr_multiplier, w_avg_beta=w_avg_beta
         )
         if c_dim == 0:
-            self.register_module("embed", None)
+            self.__dict__["embed"] = None  # a plain attribute, as official code has it
 
 
 class SynthesisInput(RecordedModule):
