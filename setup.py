@@ -61,7 +61,7 @@ setup(
         "heic": ["pillow-heif"],
         "align": ["face-alignment>=1.5"],
         "audio": ["soundfile"],
-        "app": ["gradio>=6,<7"],
+        "app": ["gradio>=6,<7", "starlette"],  # starlette is the web server under Gradio
         "hub": ["huggingface-hub>=1.2"],  # the first whose downloads can be limited in size
         "docs": ["sphinx>=8", "furo", "myst-parser", "sphinx-click"],
         "test": [

@@ -138,7 +138,7 @@ class DisplacementSearch(SearchBase):
         """The codes with a displacement (N, C, H, W), in units of the layer's spread or of one."""
         styles = dict(zip(self.styles, self.variables[1:])) or self.styles
         latents = self.latents
-        if "z" in styles:
+        if self.read is not None and "z" in styles:
             latents = {"z": latents["z"].index_copy(1, self.read, styles["z"])}
         return Code(self.space, {**styles, **latents, "h": self.base + self.unit * by}, self.c)
 

@@ -179,7 +179,8 @@ class Projector:
             if not c_dim:
                 raise ProjectionError("the class is to be searched for, and this network has no classes")
             return one_hot(c_dim, 0, self.generator.device)
-        c = label(c_dim, self.class_idx)
+        c = label(c_dim, self.class_idx, self.generator.class_names)
+        self.class_idx = None if c is None else int(c.argmax())  # the number of a class that was named
         return None if c is None else c.to(self.generator.device)
 
     @property

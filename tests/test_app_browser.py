@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import PIL.Image
@@ -115,6 +116,9 @@ def address(folder):
     command = [sys.executable, "-m", "stylegan_invert", "app", "-n", str(folder / "tiny.pkl")]
     command += ["--directions", str(folder / "directions"), "--port", "7981", "--max-upload", "1M"]
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    environment["GRADIO_IS_E2E_TEST"] = (
+        "1"  # what belongs to a closed page is removed after a second, not after an hour
+    )
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE.parent, env=environment)
     line = server.stderr.readline()
     assert line.startswith("the page is at http://127.0.0.1:7981/"), line + server.stderr.read()
@@ -206,7 +210,7 @@ def test_bad_uploads_are_one_sentence(page, folder):
     assert page.dialogs == page.foreign == []
 
 
-def test_a_page_that_is_closed_ends_its_search(chromium, address, folder):
+def test_a_page_that_is_closed_ends_its_search_and_its_files_go(chromium, address, folder):
     first, second = Browser(chromium, address), Browser(chromium, address)
     first.upload(folder / f"{HOSTILE}.png")
     first.status("img src")
@@ -216,9 +220,22 @@ def test_a_page_that_is_closed_ends_its_search(chromium, address, folder):
     first.page.get_by_role("option", name="w (one w for all layers").click()
     first.page.click("#project")
     first.status("Searching")
+    sessions = set((folder / "scratch").glob("*/session-*"))
     first.page.close()
     assert projected(second, folder).startswith("Done")  # one search at a time, so the other one has ended
     second.page.close()
+    for _ in range(60):
+        if not sessions & set((folder / "scratch").glob("*/session-*")):
+            break
+        time.sleep(1)
+    assert sessions and not sessions & set((folder / "scratch").glob("*/session-*"))
+
+
+def test_a_port_that_is_taken_is_one_sentence(address, folder):
+    command = [sys.executable, "-m", "stylegan_invert", "app", "-n", str(folder / "tiny.pkl"), "--port", "7981"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, timeout=300)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "port 7981 is taken" in result.stderr and "--port" in result.stderr
 
 
 def test_the_page_is_used_with_keys_alone(page, folder):
@@ -234,6 +251,8 @@ def test_the_page_is_used_with_keys_alone(page, folder):
                 return
         raise AssertionError(f"{name} is not among {reached}")
 
+    # The browser is asked to report choosers of files now, since playwright does not wait until it has heard of it.
+    page.page.on("filechooser", lambda chooser: None)
     tab_to("photograph")
     with page.page.expect_file_chooser() as chooser:
         keyboard.press("Enter")

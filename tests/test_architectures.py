@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
 
 def made(folder, arch, classes=False, **chosen):
     settings = {**TINY[arch], **chosen}
+    settings.pop("channels", None)  # they are those of the pictures
     data = PictureSet(folder, resolution=settings.pop("resolution"), use_labels=classes)
     data.check()
     return data, ARCHITECTURES[arch].options.for_data(data, **settings)
@@ -99,9 +100,8 @@ def test_networks_train_and_their_files_hold_them(folder, tmp_path, arch, classe
 def test_a_run_that_stops_and_goes_on_ends_as_one_that_did_not(folder, arch, classes, head):
     """ProGAN has faded in 8x8 halfway when it stops, and comes to 16x16 afterwards."""
     options = {"head": head, "augment": "fixed", "augment_p": 0.3, "gamma": 1.0, "batch_gpu": 2}
-    whole = trainer_of(folder, arch, classes, **options, mbstd_group_size=2) if arch == "progan" else trainer_of(
-        folder, arch, classes, **options
-    )  # fmt: skip
+    options |= {"mbstd_group_size": 2} if arch == "progan" else {}
+    whole = trainer_of(folder, arch, classes, **options)
     lods = []
     for _ in range(7):
         whole.step()
@@ -130,63 +130,30 @@ def differences(a, b, place=""):
 
 
 def test_a_whole_run_writes_its_files_and_goes_on_from_its_folder(folder, tmp_path, cli):
-    args = [
-        "train",
-        "--data",
-        folder,
-        "--arch",
-        "biggan",
-        "--cond",
-        "--resolution",
-        8,
-        "--ch",
-        2,
-        "--z-dim",
-        6,
-        "--batch",
-        4,
-    ]
-    args += [
-        "--standing",
-        2,
-        "--tick",
-        0.008,
-        "--snap",
-        1,
-        "--metric-samples",
-        0,
-        "--head",
-        "direction",
-        "--device",
-        "cpu",
-    ]
-    code, _, err = cli(*args, "--kimg", 0.016, "--outdir", tmp_path / "run")
+    sizes, run = "--ch 2 --z-dim 6".split(), tmp_path / "run"
+    args = f"train --arch biggan --cond --head direction --resolution 8 --batch 4 --data {folder} --device cpu".split()
+    args += "--quiet --standing 2 --tick 0.008 --snap 1 --metric-samples 0".split()
+    code, _, err = cli(*args, *sizes, "--kimg", 0.016, "--outdir", run)
     assert code == 0, err
-    names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {
-        "G_ema.pth",
-        "G.pth",
-        "D.pth",
-        "network-snapshot-000000.safetensors",
-        "fakes000000.png",
-        "reals.png",
-    } <= names
-    code, _, err = cli("train", "--resume", tmp_path / "run", "--kimg", 0.024, "--quiet")
+    newest = run / "network-snapshot-000000.safetensors"
+    wanted = {newest.name, "G_ema.pth", "G.pth", "D.pth", "fakes000000.png", "reals.png"}
+    assert wanted <= {path.name for path in run.iterdir()}
+    code, _, err = cli("train", "--resume", run, "--kimg", 0.024, "--quiet")
     assert code == 0, err
-    assert json.loads((tmp_path / "run" / loop.LOG).read_text().splitlines()[-1])["nimg"] == 24
-    net, theirs = (si.load(tmp_path / "run" / name) for name in ("network-snapshot-000000.safetensors", "G_ema.pth"))
+    assert json.loads((run / loop.LOG).read_text().splitlines()[-1])["nimg"] == 24
+    net, theirs = si.load(newest), si.load(run / "G_ema.pth")
     z, c = torch.randn([3, 6]), torch.eye(3)
-    torch.testing.assert_close(theirs.G(z, c), net.G(z, c), rtol=0, atol=1e-5)
-    torch.testing.assert_close(theirs.D(net.G(z, c), c), net.D(net.G(z, c), c), rtol=1e-4, atol=1e-4)
-    code, _, err = cli(
-        "project", "-n", net.file, "-t", folder / "00.png", "-o", tmp_path / "p", "--method", "de", "--class", 1
-    )
+    img = net.G(z, c)
+    torch.testing.assert_close(theirs.G(z, c), img, rtol=0, atol=1e-5)
+    torch.testing.assert_close(theirs.D(img, c), net.D(img, c), rtol=1e-4, atol=1e-4)
+    project = ["project", "-n", newest, "-t", folder / "00.png", "-o", tmp_path / "p", "--method", "de"]
+    code, _, err = cli(*project, "--class", 1)
     assert code == 0, err
-    start = ["--resume", net.file, "--outdir", tmp_path / "next", "--kimg", 0.008]
-    code, _, err = cli(*[a for a in args if a not in ("--ch", 2, "--z-dim", 6)], *start, "--quiet")
-    assert code == 0, err
+    start = ["--resume", newest, "--outdir", tmp_path / "next", "--kimg", 0.008]
     code, _, err = cli(*args, *start)
-    assert code == 2 and "--z-dim, --ch cannot be chosen for the weights of a network file" in err
+    assert code == 0, err
+    code, _, err = cli(*args, *sizes, *start)
+    assert code == 2 and "--z-dim, --ch cannot be chosen for the weights of a network file" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +227,8 @@ def test_orthogonal_regularisation(folder):
     for p in weights:
         p.data += 0.1 * torch.randn_like(p)
         rows = p.reshape(len(p), -1)
-        total = total + sum((rows[i] @ rows[j]) ** 2 for i in range(len(p)) for j in range(len(p)) if i != j)
+        products = torch.einsum("ik,jk->ij", rows, rows)
+        total = total + products.square().sum() - products.diagonal().square().sum()
     expected = torch.autograd.grad(3e-2 * total, weights)
     weights[0].grad = torch.ones_like(weights[0])
     add_orthogonal_gradients(G, 3e-2)
@@ -375,7 +343,7 @@ def test_a_run_starts_from_a_file(folder, tmp_path, arch, head):
     net = si.load(tmp_path / "a.safetensors")
     settings = class_of(arch).settings_of(net)
     assert settings["resolution"] == net.G.img_resolution
-    trainer = trainer_of(folder, arch, arch == "biggan", **{**grown, **settings}, head=head, batch=4, seed=5)
+    trainer = trainer_of(folder, arch, arch == "biggan", **{**grown, **settings}, head=head, seed=5)
     trainer.start_from(net)
     for module, source in (
         (trainer.G_ema, net.G),
@@ -387,7 +355,7 @@ def test_a_run_starts_from_a_file(folder, tmp_path, arch, head):
             expected = there[name]
             if arch == "biggan" and name.endswith("weight") and name != "shared.weight":
                 expected = expected / torch.linalg.matrix_norm(expected.flatten(1), 2)
-            torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(value, expected, rtol=1e-4 if arch == "biggan" else 1e-5, atol=1e-5)
     if head == "direction":
         assert torch.equal(trainer.D.outputs.weight, net.extra["direction"]["outputs"]["weight"])
     trainer.step()

@@ -124,6 +124,43 @@ def test_a_pair_that_a_signal_stops_and_one_process_goes_on_from_equals_one_to_t
     assert names == {path.name for path in two.iterdir()} and {"reals.png", "fakes000000.png"} <= names
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--arch biggan --resolution 8 --ch 2 --z-dim 6 --standing 2 --D-steps 2 --gamma 1",
+        pytest.param(
+            "--arch progan --resolution 8 --fmap-base 16 --fmap-max 6 --z-dim 6 --grow-kimg 0.008 --fade-kimg 0.016",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("--arch dcgan --resolution 8 --width 2 --z-dim 6 --standing 2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_pair_that_trains_another_architecture_equals_one_to_the_bit(pictures, tmp_path, options):
+    """With batch normalisation, which compares a round, vectors of power iterations, and several steps of D."""
+    args = [
+        "--data",
+        pictures,
+        *options.split(),
+        "--batch",
+        8,
+        "--batch-gpu",
+        4,
+        "--head",
+        "direction",
+        "--kimg",
+        0.048,
+    ]
+    args += ["--metric-samples", 0, "--tick", 0.016, "--quiet"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for process in pair(*args, "--outdir", two):
+        finish(process)
+    here(*args, "--outdir", one)
+    assert differences(checkpoint(one), checkpoint(two)) == [] and logged(one) == logged(two)
+    names = {path.name for path in one.iterdir()}
+    assert names == {path.name for path in two.iterdir()}
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names if name.startswith("network-"))
+
+
 def test_an_encoder_that_one_process_begins_and_a_pair_ends_equals_one_to_the_bit(
     pictures, tiny_file, tmp_path, monkeypatch
 ):

@@ -18,6 +18,7 @@ SHOWN = {
 FOLDERS = ("docs/reproduce/README.md", "docs/benchmarks/README.md")
 """Documents under which the site lists the others of their folder."""
 
+TOCTREE = "\n```{{toctree}}\n:hidden:\n{}\n```\n"
 LINK = re.compile(r"\]\(([^)#:\s]+)(#[^)]*)?\)")
 
 
@@ -47,9 +48,24 @@ def read(app, docname, source):
         text = source[0] if file == page else file.read_text(encoding="utf-8")
         source[0] = relinked(text, file, page)
         if any(page == ROOT / name for name in FOLDERS):
-            source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+            source[0] += TOCTREE.format(":glob:\n\n*")
+        if docname == "index":
+            others = [name for name in unnamed(text) if name in app.env.found_docs]
+            source[0] += TOCTREE.format(":caption: More\n\n" + "\n".join(others)) if others else ""
+
+
+def unnamed(index: str) -> list[str]:
+    """The documents beside the first page that it does not name in a toctree."""
+    named = set(re.findall(r"^(?:.* <)?([\w/-]+)>?$", index, flags=re.MULTILINE)) | {"index"}
+    return sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in named)
+
+
+def outdated(app, env, added, changed, removed):
+    """The first page is read in each build, since it depends on which other files there are."""
+    return ["index"]
 
 
 def setup(app):
     app.connect("source-read", read)
+    app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True}

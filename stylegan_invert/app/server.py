@@ -26,7 +26,13 @@ def serve(offer: Offer, host: str, port: int | None, max_file_size: int, started
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(root, "gradio")
         from .page import launch
 
-        page, address = launch(offer, root, host, port, max_file_size)
+        try:
+            page, address = launch(offer, root, host, port, max_file_size)
+        except OSError:  # Gradio's words name its own settings
+            which = "7860 to 7959 are all taken" if port is None else f"{port} is taken"
+            raise OSError(
+                f"the server cannot listen at {host}: port {which}, or the address is wrong; try another --port"
+            ) from None
         try:
             started(address)
             page.blocks.server.thread.join()

@@ -316,7 +316,7 @@ class Session:
         """
         with self._idle():
             generator = self._original or self.generator
-            code = _of_seed(generator, seed, label(generator.c_dim, class_idx))
+            code = _of_seed(generator, seed, label(generator.c_dim, class_idx, generator.class_names))
             picture = render_rounded(generator, code)
             self._forget()
             self._generator, self.code = generator, code

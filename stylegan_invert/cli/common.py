@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -257,10 +258,19 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+class Class(click.ParamType):
+    """The parameter type of ``--class``: the number of a class, or a text, which is a class's name or another word."""
+
+    name = "class"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return int(value) if isinstance(value, int) or re.fullmatch(r"[+-]?\d{1,9}", value) else value
+
+
 def class_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--class``."""
-    text = "Number of the class, for networks that have classes."
-    return click.option("--class", "class_idx", type=int, metavar="INT", help=text)(function)
+    text = "Number or name of the class, for networks that have classes."
+    return click.option("--class", "class_idx", type=Class(), metavar="INT|NAME", help=text)(function)
 
 
 def study_class_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ def command(
     real: str,
     generated: str,
     outdir: str,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

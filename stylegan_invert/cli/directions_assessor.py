@@ -53,7 +53,7 @@ def command(
     seed: int,
     out: str,
     name: str | None,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

@@ -39,7 +39,7 @@ def command(
     ridge: float,
     out: str,
     name: str | None,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

@@ -23,7 +23,7 @@ def command(
     network: str,
     out: str,
     name: str | None,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

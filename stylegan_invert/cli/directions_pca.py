@@ -22,7 +22,7 @@ def command(
     layers: str | None,
     seeds: list[int],
     outdir: str,
-    class_idx: int | None,
+    class_idx: int | str | None,
     device: str,
     quiet: bool,
 ) -> None:

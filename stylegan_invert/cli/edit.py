@@ -89,7 +89,7 @@ def command(
     grid: bool,
     tune: int | bool | None,
     video: bool,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,
@@ -176,7 +176,7 @@ def _projections(
     c: Any,
     outdirs: list[Path],
     quiet: bool,
-    class_idx: int | None,
+    class_idx: int | str | None,
     tune: int | bool | None,
 ) -> list[tuple[Any, Any]]:
     """For each CODE the generator that draws it, which may be a tuned one, and the code.

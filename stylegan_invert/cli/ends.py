@@ -10,7 +10,12 @@ from .common import open_network, pick_device, sampling
 
 
 def open_generator(
-    network: str, device: str, quiet: bool, class_idx: int | None, z_prior: str | None = None, whitened: bool = False
+    network: str,
+    device: str,
+    quiet: bool,
+    class_idx: int | str | None,
+    z_prior: str | None = None,
+    whitened: bool = False,
 ) -> tuple[Any, Any, Any]:
     """The network file of ``--network``, its adapter on the device, and the label (1, c_dim) of ``--class`` or None.
 
@@ -24,7 +29,7 @@ def open_generator(
     where = pick_device(device)
     net = open_network(network, quiet)
     generator = with_prior(adapt(net.G.to(where)), z_prior)
-    c = label(generator.c_dim, class_idx) if class_idx is not None or whitened else None
+    c = label(generator.c_dim, class_idx, generator.class_names) if class_idx is not None or whitened else None
     c = None if c is None else c.to(where)
     if whitened and "v" in generator.spaces:
         with sampling(quiet) as progress:

@@ -41,7 +41,7 @@ def command(
     reference: str | None,
     rows: int,
     outdir: str,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

@@ -97,7 +97,7 @@ def command(
     outdir: str,
     truncation_psi: float,
     tau: float | None,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     noise_mode: str,
     device: str,
@@ -131,7 +131,11 @@ def command(
     generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
     # Seeds need the class. So does --compress, because a saved w does not say of which class it is, and each class has
     # its own Gaussian of V.
-    c = label(generator.c_dim, class_idx) if code is None or tau is not None or class_idx is not None else None
+    c = (
+        label(generator.c_dim, class_idx, generator.class_names)
+        if code is None or tau is not None or class_idx is not None
+        else None
+    )
     c = None if c is None else c.to(where)
     if code is not None and c is not None and tau is None:
         if generator.base != "z":

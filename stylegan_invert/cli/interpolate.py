@@ -64,7 +64,7 @@ def command(
     video: bool,
     space: str | None,
     true_ends: tuple[str, ...],
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,
@@ -102,7 +102,7 @@ def command(
     if true_ends and len(true_ends) != len(ends):
         raise click.UsageError(f"--true was given {len(true_ends)} times for {len(ends)} ends.")
     needs_v = bool(true_ends) or (space or "").startswith("v")
-    c = label(generator.c_dim, class_idx) if class_idx is not None or needs_v else None
+    c = label(generator.c_dim, class_idx, generator.class_names) if class_idx is not None or needs_v else None
     c = None if c is None else c.to(where)
     if needs_v:
         with sampling(quiet) as progress:

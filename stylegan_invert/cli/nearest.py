@@ -40,7 +40,7 @@ def command(
     count: int,
     outdir: str | None,
     as_json: bool,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

@@ -46,7 +46,7 @@ def command(
     seed: int,
     save_video: bool,
     outdir: str,
-    class_idx: int | None,
+    class_idx: int | str | None,
     loss: str,
     vgg16: str | None,
     run_torchscript: bool,

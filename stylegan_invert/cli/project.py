@@ -30,6 +30,7 @@ from ..projectors.settings import (
 )
 from ..signals import signals_wait
 from .common import (
+    Class,
     Progress,
     UserPath,
     check_outdir,
@@ -63,20 +64,6 @@ class Batch(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "auto" else super().convert(value, param, ctx)
-
-
-class Class(click.ParamType):
-    """The parameter type of ``--class``: the number of a class, or the word for a way to find the class."""
-
-    name = "class"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value in ("search", "relaxed") or isinstance(value, int):
-            return value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r}; expected a number, search or relaxed", param, ctx)
 
 
 class Tune(click.IntRange):
@@ -208,8 +195,8 @@ GROUPS = {
     "--class",
     "class_idx",
     type=Class(),
-    metavar="INT|search|relaxed",
-    help="Number of the class, for networks that have classes. search: the class whose pictures are most similar to "
+    metavar="INT|NAME|search|relaxed",
+    help="Number or name of the class, for networks that have classes. search: the class whose pictures are most similar to "
     "the target. relaxed: a mixture of all classes, optimised together with z, for the methods z and dense.",
 )
 @click.option(

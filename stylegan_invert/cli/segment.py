@@ -54,7 +54,7 @@ def command(
     outdir: str,
     clusters: list[int],
     layer: str | None,
-    class_idx: int | None,
+    class_idx: int | str | None,
     z_prior: str | None,
     device: str,
     quiet: bool,

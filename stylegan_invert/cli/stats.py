@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .common import (
+    Class,
     NetworkSource,
     UserPath,
     assume_option,
@@ -42,7 +43,11 @@ LINES = {
 @click.argument("network", metavar="NET", type=NetworkSource())
 @assume_option
 @click.option(
-    "--class", "class_idx", type=int, metavar="INT", help="Number of a class. Without it, all classes are done."
+    "--class",
+    "class_idx",
+    type=Class(),
+    metavar="INT|NAME",
+    help="Number or name of a class. Without it, all classes are done.",
 )
 @click.option(
     "--out", type=UserPath(), metavar="FILE", help="Save the Gaussian in this file (.safetensors) instead of the cache."
@@ -59,7 +64,13 @@ LINES = {
 @device_option
 @quiet_option
 def command(
-    network: str, class_idx: int | None, out: str | None, outdir: str | None, as_json: bool, device: str, quiet: bool
+    network: str,
+    class_idx: int | str | None,
+    out: str | None,
+    outdir: str | None,
+    as_json: bool,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Fit the Gaussian of a network's V space, and measure how well it describes samples.
 
@@ -79,17 +90,17 @@ def command(
     if generator.c_dim and class_idx is None:
         if out is not None:
             raise click.UsageError("--out is for one class; choose it with --class.")
-        classes: list[int | None] = list(range(generator.c_dim))
+        classes: list[int | str | None] = list(range(generator.c_dim))
     else:
         classes = [class_idx]
     diagnoses: dict[str, Any] = {}  # by class; "" for a network without classes
     for index in classes:
-        c = label(generator.c_dim, index)
+        c = label(generator.c_dim, index, generator.class_names)
         with sampling(quiet) as progress:
             gaussian = keep_gaussian(generator, c, out, progress).to("cpu")
         assert isinstance(generator, StyleAdapter)  # no other network has a Gaussian of V
         samples = gaussianity.held_out(generator, c)
-        name = "" if index is None else f"class{index}"
+        name = "" if c is None else f"class{int(c.argmax())}"
         diagnoses[name] = gaussianity.diagnose(gaussian, samples)
         if outdir is not None:
             from ..analysis.plots import write_figure

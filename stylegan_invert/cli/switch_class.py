@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .common import (
+    Class,
     check_outdir,
     counting,
     device_option,
@@ -18,7 +19,6 @@ from .common import (
     z_prior_option,
 )
 from .ends import open_generator
-from .project import Class
 
 COLUMNS = 8  # the number of frames in the sheet, at most
 
@@ -31,11 +31,16 @@ COLUMNS = 8  # the number of frames in the sheet, at most
     "class_idx",
     type=Class(),
     required=True,
-    metavar="INT|search",
+    metavar="INT|NAME|search",
     help="Class of the frames. search tries every class on the first frame.",
 )
 @click.option(
-    "--to", type=int, multiple=True, required=True, metavar="INT", help="New class. The option may be repeated."
+    "--to",
+    type=Class(),
+    multiple=True,
+    required=True,
+    metavar="INT|NAME",
+    help="New class. The option may be repeated.",
 )
 @click.option(
     "--method",
@@ -65,7 +70,7 @@ def command(
     frames: tuple[str, ...],
     network: str,
     class_idx: int | str,
-    to: tuple[int, ...],
+    to: tuple[int | str, ...],
     method: str,
     layer: str | None,
     steps: int | None,
@@ -98,11 +103,16 @@ def command(
     _, generator, _ = open_generator(network, device, quiet, None, z_prior)
     if not generator.c_dim or generator.base != "z":
         raise click.ClickException("switch-class is for networks from z with classes, as a BigGAN; this one is none.")
-    for k in to:
-        label(generator.c_dim, k)  # raises if there is no such class
+
+    def number(k: int | str) -> int:
+        c = label(generator.c_dim, k, generator.class_names)  # raises if there is no such class
+        assert c is not None  # as the network has classes
+        return int(c.argmax())
+
+    new = [number(k) for k in to]
     if class_idx == "relaxed":
         raise click.UsageError(
-            "--class relaxed mixes classes, and a switch goes from one to another; expected a number or search."
+            "--class relaxed mixes classes, and a switch goes from one to another; expected a number, a name or search."
         )
     options: dict[str, Any] = {"steps": steps, "layer_steps": layer_steps, "layer": layer, "loss": loss}
     options = {key: value for key, value in options.items() if value is not None}
@@ -112,6 +122,7 @@ def command(
             raise click.UsageError(f"{len(targets)} frame was found; a sequence has at least two.")
         if class_idx == "search":
             (first,) = Projector(generator, method, class_idx=class_idx, **options).project(targets[:1])
+            assert first.code.c is not None  # a code of a network with classes has its class
             class_idx = int(first.code.c[0].argmax())
             say(quiet, f"the first frame is of class {class_idx}")
         projector = Projector(generator, method, class_idx=class_idx, **options)
@@ -120,7 +131,7 @@ def command(
             for result in projector.project(targets, sequence=True):
                 results.append(result)
                 progress(1)
-    record = _write(Path(outdir), generator, results, class_idx, to, fps)
+    record = _write(Path(outdir), generator, results, number(class_idx), new, fps)
     for k, row in record["switched"].items():
         ratios = ", ".join(f"{name} {'-' if v is None else format(v, '.2f')}" for name, v in row["ratio"].items())
         steady = "steady" if row["steady"] else "not steady"
@@ -128,9 +139,7 @@ def command(
     say(quiet, f"wrote compare.mp4, sheet.png, flicker.json and codes of {len(results)} frames to {outdir}")
 
 
-def _write(
-    outdir: Path, generator: Any, results: list[Any], class_idx: int, to: tuple[int, ...], fps: int
-) -> dict[str, Any]:
+def _write(outdir: Path, generator: Any, results: list[Any], class_idx: int, to: list[int], fps: int) -> dict[str, Any]:
     """Write all files or none; returns the contents of flicker.json."""
     import numpy as np
 

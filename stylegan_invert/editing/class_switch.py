@@ -34,7 +34,8 @@ def switched(generator: GeneratorAdapter, code: Code, class_idx: int) -> Code:
         raise ValueError(
             "this network's w is made of z and the class, so a code in w has no class that could be switched"
         )
-    c = label(generator.c_dim, class_idx).to(generator.device).expand(len(code), -1)
+    c = label(generator.c_dim, class_idx, generator.class_names)
+    c = None if c is None else c.to(generator.device).expand(len(code), -1)
     if not code.space.startswith(FEATURES):
         return Code(code.space, code.tensors, c)
     delta = code.tensors["h"] - underlying(generator, code).tensors["h"]
@@ -58,8 +59,9 @@ def frame_distance(pictures: Sequence[np.ndarray], lpips: SqueezeLPIPS) -> dict[
     result = {"pixels": float(np.mean(pixels))}
     with torch.no_grad():
         rows = [picture_metrics(torch.from_numpy(a), torch.from_numpy(b), {"lpips": lpips})["lpips"] for a, b in pairs]
-    if None not in rows:
-        result["lpips"] = float(np.mean(rows))
+    found = [row for row in rows if row is not None]
+    if len(found) == len(rows):
+        result["lpips"] = float(np.mean(found))
     return result
 
 

@@ -1,10 +1,11 @@
 """Choose the adapter for a network, and check the priors, codes and classes that a user passes in."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
 
-from ..errors import CodeFileError
+from ..errors import CodeFileError, printable
 from .code import NOISE, Code
 from .contract import FEATURES, GeneratorAdapter
 from .latent import LatentAdapter, LatentGenerator
@@ -124,12 +125,14 @@ def one_hot(c_dim: int, class_idx: int, device: torch.device | str = "cpu") -> t
     return c
 
 
-def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
+def label(c_dim: int, class_idx: Any, names: Sequence[str] = ()) -> torch.Tensor | None:
     """The one-hot label of a class, as generators take it.
 
     Args:
         c_dim: the number of classes of the network; 0 for a network without classes.
-        class_idx: the number of the class, from 0 to c_dim - 1; None for a network without classes or with a single one.
+        class_idx: the number of the class, from 0 to c_dim - 1, or its name; None for a network without classes or with a
+            single one.
+        names: the names of the classes, if the network has them.
 
     Returns:
         (1, c_dim) float32, or None for a network without classes.
@@ -147,6 +150,11 @@ def label(c_dim: int, class_idx: Any) -> torch.Tensor | None:
         raise ValueError(
             f"this network has {c_dim} classes and none was given; choose one with --class 0 ... {c_dim - 1}"
         )
+    if class_idx in names:
+        class_idx = list(names).index(class_idx)
     if type(class_idx) is not int or not 0 <= class_idx < c_dim:
-        raise ValueError(f"class {class_idx!r} was given; this network has the classes 0 ... {c_dim - 1}")
+        named = f", {printable(', '.join(names), 300)}" if names else ""
+        raise ValueError(
+            f"class {printable(str(class_idx), 60)!r} was given; this network has the classes 0 ... {c_dim - 1}{named}"
+        )
     return one_hot(c_dim, class_idx)

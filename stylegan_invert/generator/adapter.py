@@ -4,7 +4,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -42,11 +42,14 @@ class Adapter:
     medium: str = "picture"
     medium_facts: Mapping[str, Any] = {}
 
+    class_names: Sequence[str] = ()
+
     network: Any  # a module with the attributes that `adapt` looks for; torch knows nothing of them
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
         self.c_dim: int = self.network.c_dim
+        self.class_names: Sequence[str] = getattr(network, "class_names", ())
         self.output_shape = self.shape_of(network)
 
     @staticmethod

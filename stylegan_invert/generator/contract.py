@@ -9,7 +9,7 @@ synthesis network share one w; in W+ (space "w+") every layer has its own. V is 
 mapping network; see `gaussian`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -37,6 +37,7 @@ class GeneratorAdapter(Protocol):
         medium_facts: what else the medium must know of the outputs, as {"sample_rate": 16000} of sounds; {} for pictures.
         output_shape: the shape of one output without the batch axis; (C, H, W) for pictures, (C, samples) for sounds.
         c_dim: the number of classes; 0 for a network without classes.
+        class_names: the names of the classes, if the network's file says them; else none.
         network: the module.
         device: the device of the network's parameters.
     """
@@ -51,6 +52,7 @@ class GeneratorAdapter(Protocol):
     medium_facts: Mapping[str, Any]
     output_shape: tuple[int, ...]
     c_dim: int
+    class_names: Sequence[str]
 
     @property
     def device(self) -> torch.device: ...

@@ -37,10 +37,10 @@ def find_frames(
     for i, target in enumerate(find_targets(targets, say)):
         ending = target.suffix.lower() if isinstance(target, Path) else ""
         inside = folder / f"{i:06d}"
-        if ending in CONTAINERS:
+        if isinstance(target, Path) and ending in CONTAINERS:
             inside.mkdir()
             found += _of_video(target, CONTAINERS[ending], inside)
-        elif ending in ANIMATIONS:
+        elif isinstance(target, Path) and ending in ANIMATIONS:
             found += _of_animation(target, inside)
         else:
             found.append(target)

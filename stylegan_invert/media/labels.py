@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import TrainingError, printable
 from ..files.door import LABELS as LABELS_KIND
 from ..files.door import limit_of
+from ..generator.class_names import MAX_NAME, are_class_names
 
 LABELS = "dataset.json"
 MAX_CLASSES = 2**16
@@ -60,6 +61,31 @@ def parse_labels(text: bytes | bytearray, names: Sequence[str], place: str) -> n
         result[np.arange(len(names)), [labels[n] for n in names]] = 1
         return result
     return np.array([labels[n] for n in names], np.float32)
+
+
+def parse_class_names(text: bytes | bytearray, c_dim: int, place: str) -> tuple[str, ...]:
+    """The names of the classes in a file of labels that `parse_labels` has accepted: "classes", a list with one name for each.
+
+    Args:
+        text: the contents of the file.
+        c_dim: the number of classes.
+        place: the name of the file in errors.
+
+    Returns:
+        The names; none if the file has no "classes".
+
+    Raises:
+        TrainingError: they are not as expected.
+    """
+    names = json.loads(text.decode("utf-8")).get("classes")
+    if names is None:
+        return ()
+    if not are_class_names(names, c_dim):
+        raise TrainingError(
+            f'{place}: "classes" does not fit; expected a list of {c_dim} different names of at most {MAX_NAME} characters that '
+            "are no numbers, one for each class"
+        )
+    return tuple(names)
 
 
 def _check(label: Any, is_class: bool, width: int, place: str) -> None:

@@ -17,7 +17,7 @@ from ..files.archive import Archive
 from ..files.door import DATASET, PICTURE, Kind, opened, read_bytes
 from ..files.door import LABELS as LABELS_FILE
 from .decoding import SUFFIXES
-from .labels import LABELS, parse_labels
+from .labels import LABELS, parse_class_names, parse_labels
 from .pictures import Fitted, read_picture
 from .stream import shuffled_batches
 
@@ -25,6 +25,8 @@ KEEP_BYTES = 2**31  # the pixels of sets up to this size stay in memory
 BIG_ENTRY = 2**25  # bytes; larger pictures of a zip are read one at a time
 DIRECTORY = Kind("a zip's list of files", 2**27, TrainingError)  # that of ImageNet has about 100 MB
 _one_big_entry = threading.Lock()
+
+Labels = tuple[np.ndarray, tuple[str, ...]]
 
 
 class PictureSet:
@@ -47,6 +49,7 @@ class PictureSet:
         what: what it holds, in words.
         names: the names of the pictures, in order; mirrored pictures have none of their own.
         labels: (len(names), c_dim) float32.
+        class_names: the names of the classes, if ``dataset.json`` has them under "classes"; else none.
         resolution: the side of the pictures in pixels.
         channels: the number of channels.
         c_dim: the number of classes, or of entries of a label; 0 for a set without labels.
@@ -85,8 +88,9 @@ class PictureSet:
             raise TrainingError(f"{self.path}: there are no pictures in it{within}; expected PNG, JPEG or the like")
         self._span = {"first": first, "last": last}
         self.resolution = self._first_resolution() if resolution is None else resolution
+        self.class_names: tuple[str, ...] = ()
         if use_labels:
-            self.labels = read_labels(self.path, self._archive, self.names, LABELS in everything)
+            self.labels, self.class_names = read_labels(self.path, self._archive, self.names, LABELS in everything)
         else:
             self.labels = np.zeros([len(self.names), 0], "f4")
         self.c_dim = self.labels.shape[1]
@@ -221,8 +225,10 @@ def names_in(path: str, archive: Archive | None) -> set[str]:
     return {name for name in archive.sizes if not name.startswith("__MACOSX")}
 
 
-def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists: bool) -> np.ndarray:
-    """The labels (len(names), c_dim) float32 in the file dataset.json of a set; ``exists`` says that there is one.
+def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists: bool) -> Labels:
+    """The labels (len(names), c_dim) float32 in the file dataset.json of a set, and the names of the classes.
+
+    ``exists`` says that there is such a file.
 
     Raises:
         TrainingError: there is none, or it is not as expected.
@@ -236,7 +242,8 @@ def read_labels(path: str, archive: Archive | None, names: Sequence[str], exists
         text = read_bytes(os.path.join(path, LABELS), LABELS_FILE, place)
     else:
         text = archive.read(LABELS, LABELS_FILE, place)
-    return parse_labels(text, names, place)
+    labels = parse_labels(text, names, place)
+    return labels, parse_class_names(text, labels.shape[1], place)
 
 
 def _threads() -> int:

@@ -43,6 +43,7 @@ class SoundSet:
         what: what it holds, in words.
         names: the names of the sounds, in order.
         labels: (len(names), c_dim) float32.
+        class_names: as for pictures; none unless ``labels`` is "file".
         c_dim: the number of classes, or of entries of a label; 0 for a set without labels.
         broken: sounds that `check` left out, by name, with the reason.
 
@@ -80,8 +81,9 @@ class SoundSet:
                 f"{self.path}: {len(self.names):,} sounds of {length:,} samples would take more than {KEEP_BYTES:,} bytes of "
                 "memory; take fewer of them (--only), or a smaller --length"
             )
+        self.class_names: tuple[str, ...] = ()
         if labels == "file":
-            self.labels = read_labels(self.path, self._archive, self.names, LABELS in everything)
+            self.labels, self.class_names = read_labels(self.path, self._archive, self.names, LABELS in everything)
         elif labels == "names":
             self.labels = _labels_of_names(self.names)
         elif labels == "none":

@@ -19,6 +19,7 @@ from ..files.tensors import TensorRecord, tensor_call
 from ..files.tf_checkpoint import data_path, index_path, read_variables
 from ..files.writing import atomic, sha256
 from ..generator import adapt
+from ..generator.class_names import are_class_names
 from ..networks.direction import DirectionDiscriminator
 from . import provenance, table, unknown
 from . import safetensors_file as network_safetensors
@@ -106,11 +107,20 @@ class NetworkFile:
         G = self["G_ema"]
         if G is None:
             raise NetworkFileError(self.file, "", "it holds no generator")
+        names = (self.training_set_kwargs or {}).get("class_names")
+        if names and are_class_names(names, adapt(G).c_dim):
+            plain: Any = G  # torch knows nothing of a module's own attributes
+            plain.class_names = tuple(names)
         return G
 
     @property
     def D(self) -> torch.nn.Module | None:
         return self["D"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, if the description of the training set has one for each; else none."""
+        return list(adapt(self.G).class_names)
 
     @property
     def tuned_from(self) -> str | None:
@@ -158,6 +168,7 @@ class NetworkFile:
             **({"assumed": self.assumed} if self.assumed else {}),
             **({} if self.tuned_from is None else {"tuned_from": self.tuned_from}),
             **adapt(self.G).info(),
+            **({"class_names": self.class_names} if self.class_names else {}),
             "discriminator_parameters": sum(p.numel() for p in d.parameters()) if d is not None else None,
             "discriminator": printable(kind, 80) if kind else None,
             "direction_embedding": "direction" in self.extra,

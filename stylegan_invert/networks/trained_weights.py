@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.utils import parametrize
 
+from .layers import widest_dtype
 from .progan import widen
 
 WEIGHTED = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)
@@ -65,12 +66,10 @@ class SpectralNorm(torch.nn.Module):
         return weight
 
     @torch.no_grad()
-    def settle(self, weight: torch.Tensor, steps: int = 50) -> None:
-        """Bring ``u0`` to the first singular vector of a weight."""
-        matrix = self._matrix(weight)
-        for _ in range(steps):
-            v = torch.nn.functional.normalize(self.u0 @ matrix, eps=self.eps)
-            self.u0.copy_(torch.nn.functional.normalize(v @ matrix.t(), eps=self.eps))
+    def settle(self, weight: torch.Tensor) -> None:
+        """Set ``u0`` to the first singular vector of a weight."""
+        matrix = self._matrix(weight).to(widest_dtype(weight.device))
+        self.u0.copy_(torch.linalg.eigh(matrix @ matrix.t())[1][:, -1])
 
 
 class Equalised(torch.nn.Module):

@@ -99,13 +99,14 @@ def picture_set(
     return data
 
 
-def first_pictures(data: PictureSet, generator: Adapter, limit: int) -> np.ndarray:
+def first_pictures(data: PictureSet, generator: GeneratorAdapter, limit: int) -> np.ndarray:
     """The first pictures of a set, at most ``limit``: (N, C, R, R) uint8.
 
     Raises:
         StyleganInvertError: the pictures do not have the shape of the generator's.
     """
-    came, expected = (data.resolution, data.channels), (generator.img_resolution, generator.img_channels)
+    channels, side, _ = generator.output_shape
+    came, expected = (data.resolution, data.channels), (side, channels)
     if came != expected:
         raise StyleganInvertError(
             f"{data.path}: its pictures are read as {came[0]}x{came[0]} with {came[1]} channels; this network makes "
@@ -305,7 +306,7 @@ def metrics(pictures: np.ndarray, images: np.ndarray, lpips: Distance) -> Arrays
     return {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("lpips", "psnr", "ssim")}
 
 
-def midpoints(generator: Adapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
+def midpoints(generator: GeneratorAdapter, pairs: Iterable[tuple[Code, Code]]) -> np.ndarray:
     """The pictures (N, C, R, R) uint8 half-way between the codes (one each) of pairs."""
     return rendered(generator, (between(generator, a, b, [0.5])[0] for a, b in pairs))
 

@@ -159,7 +159,8 @@ def _write_sheets(
             figure4.append([pixels[a], *_line(generator, found[way][a].code, found[way][b].code), pixels[b]])
     figure9 = []
     for i in few:
-        of_class = [code for code in drawn if code.c is None or code.c.equal(at_layer[i].c)]
+        c = at_layer[i].c
+        of_class = [code for code in drawn if code.c is None or (c is not None and code.c.equal(c))]
         if of_class:
             figure9.append([pixels[i], *_line(generator, at_layer[i], of_class[-1 - i % len(of_class)])])
     for number, rows in ((2, figure2), (3, figure3), (4, figure4), (9, figure9)):

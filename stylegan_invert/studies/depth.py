@@ -15,7 +15,7 @@ import torch
 from ..analysis.plots import lines as draw_lines
 from ..analysis.plots import write_figure
 from ..errors import StyleganInvertError
-from ..generator import Code, GeneratorAdapter, with_prior
+from ..generator import Adapter, Code, GeneratorAdapter, with_prior
 from ..media.picture_set import PictureSet
 from ..network_files.file import NetworkFile
 from ..projectors.dense import read_behind
@@ -110,7 +110,11 @@ def run(
         rows = results["sets"][name] = {}
         for way in ways:
             ones = gather(generator, folder / "codes", name, len(pixels), way)
-            row = {"layer": (way.options or {}).get("layer", "z"), "kind": way.title, **left(ones, at_z)}
+            row: dict[str, Any] = {
+                "layer": (way.options or {}).get("layer", "z"),
+                "kind": way.title,
+                **left(ones, at_z),
+            }
             row["numbers"] = int(np.prod(generator.layers()[row["layer"]])) if way.options is not None else None
             rows[way.name] = {**row, **errors(ones, pixels), "midpoints": realism.of_midpoints(ones, classes)}
     panels = {KINDS[kind][0]: _curves(results, kind) for kind in kinds if kind != "inputs"}
@@ -137,15 +141,15 @@ def cuts(generator: GeneratorAdapter) -> list[str]:
     names = list(generator.layers())
     shapes = {k: v for k, v in generator.layers().items() if not any(k.startswith(f"{name}.") for name in names)}
     first = [] if generator.dense is None else [generator.dense]
-    side = shapes[generator.dense][-1] if first else 0
+    side = shapes[first[0]][-1] if first else 0
     last = {shape[-1]: name for name, shape in shapes.items() if shape[-1] > side}
     return [*first, *last.values()]
 
 
-def _noise(generator: GeneratorAdapter, count: int, classes: Sequence[int | None]) -> Pictures:
+def _noise(generator: Adapter, count: int, classes: Sequence[int | None]) -> Pictures:
     """White noise, with the classes of the generated pictures."""
     random = np.random.RandomState(0)
-    size = (count, generator.img_channels, generator.img_resolution, generator.img_resolution)
+    size = (count, *generator.output_shape)
     of_each = [classes[i % len(classes)] for i in range(count)]
     return Pictures(random.randint(0, 256, size).astype(np.uint8), of_each)
 

@@ -116,7 +116,7 @@ def real_set(data: PictureSet, generator: GeneratorAdapter, limit: int, class_id
     """
     pixels = base.first_pictures(data, generator, limit)
     if not generator.c_dim or class_idx is not None:
-        label(generator.c_dim, class_idx)  # raises if there is no such class
+        label(generator.c_dim, class_idx, generator.class_names)  # raises if there is no such class
         return Pictures(pixels, [class_idx] * len(pixels))
     if data.c_dim != generator.c_dim:
         raise StyleganInvertError(
@@ -158,7 +158,7 @@ def chosen_layer(generator: GeneratorAdapter, layer: str | None) -> str:
         raise StyleganInvertError(f"This network does not begin with a dense layer; choose --layer from {layers}.")
     if layer is not None and layer not in generator.layers():
         raise StyleganInvertError(f"There is no layer {layer!r}; choose --layer from {layers}.")
-    return layer or generator.dense
+    return layer or generator.dense or ""
 
 
 def invert(
@@ -305,7 +305,7 @@ class Realism:
         ends = [(found[a].code, found[b].code) for a, b in pairs(classes)]
         if not ends:
             return {}
-        c = None if ends[0][0].c is None else torch.cat([a.c for a, _ in ends])
+        c = None if ends[0][0].c is None else torch.cat([a.c for a, _ in ends if a.c is not None])
         return quality(base.midpoints(self.generator, ends), self.reference, self.features, self.D, c)
 
 

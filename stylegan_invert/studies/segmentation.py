@@ -131,7 +131,8 @@ def on_black(pixels: np.ndarray) -> np.ndarray:
 
 def _with_masks(pictures: Pictures, data: PictureSet, masks: str, limit: int) -> tuple[Pictures, np.ndarray]:
     """The first pictures that have a mask with a boundary, and these masks (N, R, R) bool."""
-    chosen, found = [], []
+    chosen: list[int] = []
+    found: list[np.ndarray] = []
     for i, pixels in enumerate(pictures.pixels):
         if len(chosen) == limit:
             break

@@ -274,4 +274,5 @@ class Architecture:
             "resolution": data.resolution,
             "use_labels": data.c_dim > 0,
             "xflip": data.mirror,
+            **({"class_names": list(data.class_names)} if data.class_names else {}),
         }
