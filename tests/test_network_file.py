@@ -284,7 +284,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(
         si.NetworkFileError,
         match="there is no such file; expected a path, a URL, hf://OWNER/REPOSITORY, or one of the short names "
-        "cats64-de, cats32-de, cats32, faces64, ffhq",
+        "cats64-de, cats32-de, cats32, faces64, digits-wavegan, ffhq",
     ):
         si.load(tmp_path / "nothing.pkl")
     with pytest.raises(si.NetworkFileError, match="it is a directory"):

@@ -14,7 +14,7 @@ from ..generator.directions import Direction
 from ..io.direction_file import FOLDER, SUFFIX, find_direction, read_description, read_direction
 from ..io.encoder_file import shipped_for
 from ..network_files.file import NetworkFile, load
-from ..network_files.sources import SHIPPED, shown
+from ..network_files.sources import OF_PICTURES, shown
 from ..projectors.methods import Method, all_methods
 from ..projectors.settings import build_options
 
@@ -31,7 +31,7 @@ class Offer:
         uploads: True lets the page take network files. They are read as data, like every network file.
     """
 
-    networks: Sequence[str] = tuple(SHIPPED)
+    networks: Sequence[str] = OF_PICTURES
     directions: Sequence[str] = ()
     device: torch.device | str = "cpu"
     uploads: bool = False

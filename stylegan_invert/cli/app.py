@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..files.door import size_of
-from ..network_files.sources import SHIPPED
+from ..network_files.sources import OF_PICTURES
 from .common import NetworkSource, UserPath, device_option, pick_device, quiet_option, say
 
 MISSING = "the page needs the package Gradio, which is not installed; pip install 'stylegan-invert[app]' installs it"
@@ -29,7 +29,7 @@ def _size(ctx: click.Context, param: click.Parameter, text: str) -> int:
     type=NetworkSource(),
     metavar="NET",
     help="A network that the page offers: a path, a URL or a short name. The option may be repeated.  "
-    f"[default: those that come with this package: {', '.join(SHIPPED)}]",
+    f"[default: those that come with this package: {', '.join(OF_PICTURES)}]",
 )
 @click.option(
     "--directions",
@@ -90,7 +90,7 @@ def command(
     for name in directions:
         for path in direction_files(name):
             read_description(path)  # a file that is no direction is refused before the page is opened
-    offer = Offer(networks or tuple(SHIPPED), directions, pick_device(device), allow_networks)
+    offer = Offer(networks or OF_PICTURES, directions, pick_device(device), allow_networks)
 
     def started(address: str) -> None:
         say(quiet, f"the page is at {address} (Ctrl-C ends it)")

@@ -207,7 +207,8 @@ def load(source: str | os.PathLike, assume: Mapping[str, Any] | None = None) -> 
     Args:
         source: a path, an http(s) URL (cached), hf://OWNER/REPOSITORY[@REVISION][/FILE] on the Hugging Face Hub (needs the
             extra "hub"; without FILE the repository's one network file), an official short name ("ffhq", "metfaces", ...),
-            or that of a network that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64").
+            or that of a network that comes with this package ("cats64-de", "cats32-de", "cats32", "faces64",
+            "digits-wavegan").
         assume: values that such a file does not state, by name, as {"bn_eps": 1e-4}; `NetworkFile.info` lists those
             that were assumed.
 

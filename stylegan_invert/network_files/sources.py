@@ -20,8 +20,12 @@ SHIPPED = {
     "cats32-de": "cats32-de.pkl",
     "cats32": "cats32-stylegan2-ada.pkl",
     "faces64": "faces64-dcgan.pt",
+    "digits-wavegan": "digits-wavegan.safetensors",
 }
 """Short names of the networks that come with this package, and their files."""
+
+OF_PICTURES = tuple(name for name in SHIPPED if name != "digits-wavegan")
+"""Those of `SHIPPED` that make pictures."""
 
 
 def check(source: str | os.PathLike) -> None:
@@ -58,7 +62,7 @@ def resolve(source: str | os.PathLike, folders: Sequence[Collection[str]] = ()) 
     Args:
         source: a path, an http(s) URL, an address on the Hub (see `io.hub.fetch_network`), an official short name
             ("ffhq", "metfaces", ...), or the short name of a network that comes with this package ("cats64-de",
-            "cats32-de", "cats32", "faces64"). A file of the same name is preferred to a short name.
+            "cats32-de", "cats32", "faces64", "digits-wavegan"). A file of the same name is preferred to a short name.
         folders: collections of names of files that make a network together, for repositories on the Hub.
 
     Raises:
