@@ -12,6 +12,9 @@ import torch
 
 from stylegan_invert.training.architectures import ARCHITECTURES
 from stylegan_invert.training.gan import GANTrainer
+from stylegan_invert.training.run_options import PictureOptions
+
+OF_PICTURES = [name for name, line in ARCHITECTURES.items() if issubclass(line.options, PictureOptions)]
 
 
 class Noise:
@@ -46,9 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--arch", nargs="*", default=list(ARCHITECTURES))
+    parser.add_argument("--arch", nargs="*", choices=OF_PICTURES, default=OF_PICTURES)
     given = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, {product_rate():.0f} GFLOP per second of processor time")
+    product = product_rate()
+    print(f"{torch.get_num_threads()} threads, {product:.0f} GFLOP per second of processor time")
     for arch in given.arch:
         whole = {"grow_kimg": 0, "fade_kimg": 0} if arch == "progan" else {}
         data = Noise(given.resolution)
