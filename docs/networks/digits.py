@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from shipping import ship
 
 import stylegan_invert as si
 from stylegan_invert import pretrained
@@ -20,25 +21,14 @@ from stylegan_invert.generator import adapt
 from stylegan_invert.media.medium import medium_of
 from stylegan_invert.media.pictures import write_png
 from stylegan_invert.media.sound_set import SoundSet
-from stylegan_invert.network_files import safetensors_file
-from stylegan_invert.network_files.families.direction_head import direction_tensors
 
 HERE, SHIPPED = Path(__file__).parent, Path(pretrained.__file__).parent / "digits-wavegan.safetensors"
 SAMPLES, SIDE = 1000, 4
 UNHEARD = ("*_theo_*", "*_yweweler_*")
 
 
-def ship(snapshot: str) -> None:
-    net = si.load(snapshot)
-    head = net.direction.half()
-    extra = {"direction": direction_tensors(head, head)}
-    networks = {"G_ema": net.G.half(), "G": net.G, "D": head.trunk}
-    safetensors_file.write(si.NetworkFile(networks, training_set_kwargs=net.training_set_kwargs, extra=extra), SHIPPED)
-    SHIPPED.chmod(0o644)
-
-
 def main(snapshot: str, data: str) -> None:
-    ship(snapshot)
+    ship(snapshot, SHIPPED)
     net = si.load(SHIPPED)
     generator, rate = adapt(net.G), net.G.sample_rate
     medium = medium_of(generator)
