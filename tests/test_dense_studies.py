@@ -376,7 +376,7 @@ def test_the_command_switches_the_class_of_frames(cli, tmp_path):
     assert cli(*args, "--class", "search", "--to", 0, "--method", "fast-z", "--steps", 1, "-o", tmp_path / "b")[0] != 0
     for more, message in [
         (["--class", 1, "--to", 9], "class 9 was given"),
-        (["--class", "relaxed", "--to", 0], "expected a number or search"),
+        (["--class", "relaxed", "--to", 0], "expected a number, a name or search"),
         (["--class", 1, "--to", 0, tmp_path / "frames" / "1.png"], None),
     ]:
         code, _, err = cli(*args, *more, "-o", tmp_path / "no")

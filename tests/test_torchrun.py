@@ -1,5 +1,5 @@
 """Training on several processes: equal to one, resumed on another number, ended together; docs/training.md."""
-# Takes at most 30 CPU seconds.
+# Takes at most 40 CPU seconds.
 
 import json
 import os

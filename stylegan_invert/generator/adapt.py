@@ -155,6 +155,6 @@ def label(c_dim: int, class_idx: Any, names: Sequence[str] = ()) -> torch.Tensor
     if type(class_idx) is not int or not 0 <= class_idx < c_dim:
         named = f", {printable(', '.join(names), 300)}" if names else ""
         raise ValueError(
-            f"class {printable(str(class_idx), 60)!r} was given; this network has the classes 0 ... {c_dim - 1}{named}"
+            f"class {printable(repr(class_idx), 60)} was given; this network has the classes 0 ... {c_dim - 1}{named}"
         )
     return one_hot(c_dim, class_idx)
