@@ -131,11 +131,8 @@ def command(
     generator = with_prior(adapt(open_network(network, quiet).G.to(where)), z_prior)
     # Seeds need the class. So does --compress, because a saved w does not say of which class it is, and each class has
     # its own Gaussian of V.
-    c = (
-        label(generator.c_dim, class_idx, generator.class_names)
-        if code is None or tau is not None or class_idx is not None
-        else None
-    )
+    needed = code is None or tau is not None or class_idx is not None
+    c = label(generator.c_dim, class_idx, generator.class_names) if needed else None
     c = None if c is None else c.to(where)
     if code is not None and c is not None and tau is None:
         if generator.base != "z":
