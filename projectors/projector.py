@@ -14,7 +14,7 @@ import torch
 
 import stylegan_invert
 from stylegan_invert.errors import ProjectionError, printable
-from stylegan_invert.generator import Code, GeneratorAdapter, adapt, joined, label, one_hot, with_prior
+from stylegan_invert.generator import Code, GeneratorAdapter, adapt, class_label, joined, one_hot, with_prior
 from stylegan_invert.io.encoder_file import read_encoder
 from stylegan_invert.io.gaussian_file import with_gaussian
 from stylegan_invert.io.weights import WEIGHTS
@@ -179,7 +179,7 @@ class Projector:
             if not c_dim:
                 raise ProjectionError("the class is to be searched for, and this network has no classes")
             return one_hot(c_dim, 0, self.generator.device)
-        c = label(c_dim, self.class_idx, self.generator.class_names)
+        c = class_label(self.generator, self.class_idx)
         self.class_idx = None if c is None else int(c.argmax())  # the number of a class that was named
         return None if c is None else c.to(self.generator.device)
 

@@ -24,7 +24,7 @@ from ..editing.outputs import Move, edited
 from ..errors import StyleganInvertError, printable
 from ..files.door import PICTURE, opened
 from ..files.writing import safe_name, staged
-from ..generator import Code, GeneratorAdapter, label
+from ..generator import Code, GeneratorAdapter, class_label
 from ..generator.directions import Direction, layer_count
 from ..io.codes import write_code
 from ..io.gaussian_file import statistics_path, with_gaussian
@@ -316,7 +316,7 @@ class Session:
         """
         with self._idle():
             generator = self._original or self.generator
-            code = _of_seed(generator, seed, label(generator.c_dim, class_idx, generator.class_names))
+            code = _of_seed(generator, seed, class_label(generator, class_idx))
             picture = render_rounded(generator, code)
             self._forget()
             self._generator, self.code = generator, code

@@ -23,13 +23,13 @@ def open_generator(
         network, device, quiet, class_idx, z_prior: the values of these options.
         whitened: True fetches the Gaussian of V if the network has V. A network with classes then needs ``--class``.
     """
-    from ..generator import adapt, label, with_prior
+    from ..generator import adapt, class_label, with_prior
     from ..io.gaussian_file import with_gaussian
 
     where = pick_device(device)
     net = open_network(network, quiet)
     generator = with_prior(adapt(net.G.to(where)), z_prior)
-    c = label(generator.c_dim, class_idx, generator.class_names) if class_idx is not None or whitened else None
+    c = class_label(generator, class_idx) if class_idx is not None or whitened else None
     c = None if c is None else c.to(where)
     if whitened and "v" in generator.spaces:
         with sampling(quiet) as progress:

@@ -119,7 +119,7 @@ def command(
     import torch
 
     from ..files.writing import staged
-    from ..generator import Code, adapt, label, with_prior
+    from ..generator import Code, adapt, class_label, with_prior
     from ..io.codes import check_codes, code_file, read_codes
     from ..io.gaussian_file import with_gaussian
     from ..media.medium import medium_of
@@ -132,7 +132,7 @@ def command(
     # Seeds need the class. So does --compress, because a saved w does not say of which class it is, and each class has
     # its own Gaussian of V.
     needed = code is None or tau is not None or class_idx is not None
-    c = label(generator.c_dim, class_idx, generator.class_names) if needed else None
+    c = class_label(generator, class_idx) if needed else None
     c = None if c is None else c.to(where)
     if code is not None and c is not None and tau is None:
         if generator.base != "z":

@@ -89,7 +89,7 @@ def command(
     import torch
 
     from ..analysis.paths import between, line_errors
-    from ..generator import adapt, label, with_prior
+    from ..generator import adapt, class_label, with_prior
     from ..io.gaussian_file import with_gaussian
     from ..losses import SqueezeLPIPS
     from ..media.medium import medium_of
@@ -102,7 +102,7 @@ def command(
     if true_ends and len(true_ends) != len(ends):
         raise click.UsageError(f"--true was given {len(true_ends)} times for {len(ends)} ends.")
     needs_v = bool(true_ends) or (space or "").startswith("v")
-    c = label(generator.c_dim, class_idx, generator.class_names) if class_idx is not None or needs_v else None
+    c = class_label(generator, class_idx) if class_idx is not None or needs_v else None
     c = None if c is None else c.to(where)
     if needs_v:
         with sampling(quiet) as progress:

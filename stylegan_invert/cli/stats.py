@@ -82,7 +82,7 @@ def command(
     stylegan-invert stats cats32 -o out/stats
     """
     from ..analysis import gaussianity
-    from ..generator import StyleAdapter, adapt, label
+    from ..generator import StyleAdapter, adapt, class_label
     from ..io.gaussian_file import keep_gaussian
 
     where = pick_device(device)
@@ -95,7 +95,7 @@ def command(
         classes = [class_idx]
     diagnoses: dict[str, Any] = {}  # by class; "" for a network without classes
     for index in classes:
-        c = label(generator.c_dim, index, generator.class_names)
+        c = class_label(generator, index)
         with sampling(quiet) as progress:
             gaussian = keep_gaussian(generator, c, out, progress).to("cpu")
         assert isinstance(generator, StyleAdapter)  # no other network has a Gaussian of V

@@ -95,7 +95,7 @@ def command(
     stylegan-invert switch-class frames/ -n biggan.pth --class 207 --to 208 --to 222 -o out/dogs
     stylegan-invert switch-class walk.mp4 -n biggan.pth --class search --to 9 -o out/walk
     """
-    from ..generator import label
+    from ..generator import class_label
     from ..media.frames import find_frames
     from ..projectors.projector import Projector
 
@@ -105,7 +105,7 @@ def command(
         raise click.ClickException("switch-class is for networks from z with classes, as a BigGAN; this one is none.")
 
     def number(k: int | str) -> int:
-        c = label(generator.c_dim, k, generator.class_names)  # raises if there is no such class
+        c = class_label(generator, k)  # raises if there is no such class
         assert c is not None  # as the network has classes
         return int(c.argmax())
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..analysis.paths import underlying
-from ..generator import FEATURES, Code, GeneratorAdapter, base_code, label
+from ..generator import FEATURES, Code, GeneratorAdapter, base_code, class_label
 from ..losses import SqueezeLPIPS, picture_metrics
 
 MOST_FLICKER = 1.3  # times that of the reconstruction, with which a switched sequence counts as steady
@@ -34,7 +34,7 @@ def switched(generator: GeneratorAdapter, code: Code, class_idx: int) -> Code:
         raise ValueError(
             "this network's w is made of z and the class, so a code in w has no class that could be switched"
         )
-    c = label(generator.c_dim, class_idx, generator.class_names)
+    c = class_label(generator, class_idx)
     c = None if c is None else c.to(generator.device).expand(len(code), -1)
     if not code.space.startswith(FEATURES):
         return Code(code.space, code.tensors, c)

@@ -4,7 +4,7 @@ A family is a kind of network, such as StyleGAN2 or BigGAN. An adapter wraps a n
 interface `GeneratorAdapter` that every projector uses.
 """
 
-from .adapt import adapt, check_code, label, one_hot, with_prior
+from .adapt import adapt, check_code, class_label, label, one_hot, with_prior
 from .adapter import Adapter
 from .code import NOISE, Code, joined
 from .contract import FEATURES, GeneratorAdapter, base_code
@@ -32,6 +32,7 @@ __all__ = [
     "adapt",
     "base_code",
     "check_code",
+    "class_label",
     "fit_gaussian",
     "joined",
     "label",

@@ -125,6 +125,11 @@ def one_hot(c_dim: int, class_idx: int, device: torch.device | str = "cpu") -> t
     return c
 
 
+def class_label(generator: GeneratorAdapter, class_idx: Any) -> torch.Tensor | None:
+    """The one-hot label (1, c_dim) of a class of a network, by its number or its name; see `label`."""
+    return label(generator.c_dim, class_idx, generator.class_names)
+
+
 def label(c_dim: int, class_idx: Any, names: Sequence[str] = ()) -> torch.Tensor | None:
     """The one-hot label of a class, as generators take it.
 

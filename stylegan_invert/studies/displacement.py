@@ -14,7 +14,7 @@ import torch
 from ..analysis.distribution import PictureFeatures, generated_pictures, quality
 from ..analysis.paths import deeper
 from ..errors import StyleganInvertError
-from ..generator import FEATURES, Code, GeneratorAdapter, joined, label
+from ..generator import FEATURES, Code, GeneratorAdapter, class_label, joined
 from ..io.codes import read_codes, write_codes
 from ..losses import Distance, SqueezeLPIPS
 from ..media.picture_set import PictureSet
@@ -92,7 +92,7 @@ def latents(generator: GeneratorAdapter, count: int, class_idx: int | None) -> l
         class_idx if class_idx is not None or not generator.c_dim else i // 2 % generator.c_dim for i in range(count)
     ]
     return [
-        Code("z", {"z": generator.prior.of_seed(i, [1, *shape])}, label(generator.c_dim, k)).to(generator.device)
+        Code("z", {"z": generator.prior.of_seed(i, [1, *shape])}, class_label(generator, k)).to(generator.device)
         for i, k in enumerate(classes)
     ]
 
@@ -116,7 +116,7 @@ def real_set(data: PictureSet, generator: GeneratorAdapter, limit: int, class_id
     """
     pixels = base.first_pictures(data, generator, limit)
     if not generator.c_dim or class_idx is not None:
-        label(generator.c_dim, class_idx, generator.class_names)  # raises if there is no such class
+        class_label(generator, class_idx)  # raises if there is no such class
         return Pictures(pixels, [class_idx] * len(pixels))
     if data.c_dim != generator.c_dim:
         raise StyleganInvertError(
