@@ -7,7 +7,20 @@ from typing import Any
 
 import click
 
-from .common import Commands, counting, open_network, pick_device, say
+from .common import (
+    Commands,
+    Number,
+    counting,
+    device_option,
+    loss_option,
+    open_network,
+    outdir_option,
+    pick_device,
+    quiet_option,
+    say,
+    study_class_option,
+    z_prior_option,
+)
 
 COMMANDS = {
     "clipping": "Lipton & Tripathi, Bayat: recovery of latents with clipping.",
@@ -43,6 +56,37 @@ def ways_of(study: str) -> Callable[[click.Context, click.Parameter, str], list[
             raise click.BadParameter(str(e)) from None
 
     return read
+
+
+def displacement_options(steps: int = 80, layer_steps: int = 120) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the options that all studies of displacements at a layer share.
+
+    Args:
+        steps, layer_steps: the defaults of these options.
+    """
+    count = click.IntRange(min=1)
+    options: list[Callable[..., Any]] = [
+        study_class_option,
+        click.option("--steps", type=count, default=steps, show_default=True, help="Steps to z."),
+        click.option(
+            "--layer-steps", type=count, default=layer_steps, show_default=True, help="Steps of each displacement."
+        ),
+        click.option(
+            "--lambda-z", type=Number(0, 1e9), default=0.1, show_default=True, help="Weight of -log P(z), a mean."
+        ),
+        loss_option("mse=0.25,features=1"),
+        outdir_option,
+        z_prior_option,
+        device_option,
+        quiet_option,
+    ]
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 def run_study(

@@ -4,18 +4,8 @@ from typing import Any
 
 import click
 
-from .common import (
-    Number,
-    data_option,
-    device_option,
-    loss_option,
-    network_option,
-    outdir_option,
-    quiet_option,
-    study_class_option,
-    z_prior_option,
-)
-from .reproduce import run_study
+from .common import Number, data_option, network_option
+from .reproduce import displacement_options, run_study
 
 
 @click.command()
@@ -24,22 +14,12 @@ from .reproduce import run_study
 @click.option("--generated", type=click.IntRange(min=2), default=100, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=2), default=100, show_default=True, help="Real pictures, at most.")
 @click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
-@study_class_option
-@click.option("--steps", type=click.IntRange(min=1), default=300, show_default=True, help="Steps to z.")
-@click.option(
-    "--layer-steps", type=click.IntRange(min=1), default=500, show_default=True, help="Steps of the displacement."
-)
-@click.option("--lambda-z", type=Number(0, 1e9), default=0.1, show_default=True, help="Weight of -log P(z), a mean.")
 @click.option(
     "--lambda-delta",
     type=Number(0, 1e9),
     help="Weight of the displacement's L1 norm, a mean.  [default: found for each picture, as --method dense does]",
 )
-@loss_option("mse=0.25,features=1")
-@outdir_option
-@z_prior_option
-@device_option
-@quiet_option
+@displacement_options(steps=300, layer_steps=500)
 def command(**options: Any) -> None:
     """Find pictures in z and at a layer, with and without regularisation: Pividori et al., Figures 2 to 5, 7 to 9, 11, 13, 14.
 

@@ -4,19 +4,8 @@ from typing import Any
 
 import click
 
-from .common import (
-    Number,
-    data_option,
-    device_option,
-    loss_option,
-    network_option,
-    numbers,
-    outdir_option,
-    quiet_option,
-    study_class_option,
-    z_prior_option,
-)
-from .reproduce import run_study
+from .common import data_option, network_option, numbers
+from .reproduce import displacement_options, run_study
 
 
 @click.command()
@@ -33,17 +22,7 @@ from .reproduce import run_study
 @click.option("--generated", type=click.IntRange(min=1), default=8, show_default=True, help="Generated pictures.")
 @click.option("--real", type=click.IntRange(min=1), default=24, show_default=True, help="Real pictures, at most.")
 @click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
-@study_class_option
-@click.option("--steps", type=click.IntRange(min=1), default=80, show_default=True, help="Steps to z.")
-@click.option(
-    "--layer-steps", type=click.IntRange(min=1), default=120, show_default=True, help="Steps of the displacement."
-)
-@click.option("--lambda-z", type=Number(0, 1e9), default=0.1, show_default=True, help="Weight of -log P(z), a mean.")
-@loss_option("mse=0.25,features=1")
-@outdir_option
-@z_prior_option
-@device_option
-@quiet_option
+@displacement_options()
 def command(**options: Any) -> None:
     """Compare weights of the displacement's penalty, lambda_2 of Pividori et al., by the share of slopes that they leave.
 

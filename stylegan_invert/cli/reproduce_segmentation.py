@@ -4,19 +4,8 @@ from typing import Any
 
 import click
 
-from .common import (
-    Number,
-    UserPath,
-    data_option,
-    device_option,
-    loss_option,
-    network_option,
-    outdir_option,
-    quiet_option,
-    study_class_option,
-    z_prior_option,
-)
-from .reproduce import run_study
+from .common import UserPath, data_option, network_option
+from .reproduce import displacement_options, run_study
 from .segment import counts
 
 
@@ -37,17 +26,7 @@ from .segment import counts
 @click.option("--real", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures, at most.")
 @click.option("--attention", metavar="NAME", help="Attention to be used, as attention.3.  [default: the largest]")
 @click.option("--layer", metavar="NAME", help="Where to split.  [default: the first dense layer]")
-@study_class_option
-@click.option("--steps", type=click.IntRange(min=1), default=80, show_default=True, help="Steps to z.")
-@click.option(
-    "--layer-steps", type=click.IntRange(min=1), default=120, show_default=True, help="Steps of the displacement."
-)
-@click.option("--lambda-z", type=Number(0, 1e9), default=0.1, show_default=True, help="Weight of -log P(z), a mean.")
-@loss_option("mse=0.25,features=1")
-@outdir_option
-@z_prior_option
-@device_option
-@quiet_option
+@displacement_options()
 def command(data: str | None, **options: Any) -> None:
     """Measure segments from self-attention: Pividori et al., section 5, Figures 6 and 10.
 
