@@ -3,7 +3,7 @@
 from typing import Any
 
 MAX_NAME = 60  # characters
-WORDS = {"search", "relaxed"}  # which mean something else as a class
+WORDS = {"search", "relaxed"}  # --class gives these words a meaning of their own
 
 
 def are_class_names(names: Any, c_dim: int) -> bool:
