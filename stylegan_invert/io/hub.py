@@ -45,7 +45,7 @@ _REASONS = {
     "TimeoutException": "the server did not answer in time",
     "ConnectError": "the server cannot be reached (is there a network?)",
     "TransportError": "the connection failed; try again",
-    "TooManyRedirects": "the server redirects this address again and again",
+    "TooManyRedirects": "the server leads in a circle",
     "LocalProtocolError": "the token has characters that no token has; look at HF_TOKEN",
     "UnicodeEncodeError": "the token has characters that no token has; look at HF_TOKEN",
 }
